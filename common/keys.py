@@ -1,0 +1,66 @@
+"""Names of all keys in Consul. Nobody else builds or parses a key."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key names of one cluster (``tmpnb/<cluster>/…``)."""
+
+    cluster: str
+
+    @property
+    def root(self) -> str:
+        return f"tmpnb/{self.cluster}/"
+
+    @property
+    def pools(self) -> str:
+        return self.root + "pools/"
+
+    @property
+    def hosts(self) -> str:
+        return self.root + "hosts/"
+
+    @property
+    def routes(self) -> str:
+        return self.root + "routes/"
+
+    @property
+    def claims(self) -> str:
+        return self.root + "claims/"
+
+    @property
+    def tickets(self) -> str:
+        return self.root + "tickets/"
+
+    @property
+    def activity(self) -> str:
+        return self.root + "activity/"
+
+    @property
+    def culler_lock(self) -> str:
+        return self.root + "locks/culler"
+
+    def pool(self, pool: str) -> str:
+        return self.pools + pool
+
+    def host(self, host: str) -> str:
+        return self.hosts + host
+
+    def route(self, user: str) -> str:
+        return self.routes + user
+
+    def claim(self, user: str) -> str:
+        return self.claims + user
+
+    def ticket(self, request_id: str) -> str:
+        return self.tickets + request_id
+
+    def activity_of(self, source: str, part: int) -> str:
+        """One source may need several parts: a value in Consul holds 512 KB at most."""
+        return f"{self.activity}{source}/{part}"
+
+
+def last_segment(key: str) -> str:
+    """The id a key ends with: the user of a route, the name of a host."""
+    return key.rpartition("/")[2]

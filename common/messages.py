@@ -1,0 +1,104 @@
+"""The messages on RabbitMQ's queues (DESIGN.md, "Queues"): typed, versioned JSON with ids and times.
+
+``decode`` gives one of the classes below or raises ``MalformedMessage``; the consumer then dead-letters the raw bytes.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from common.errors import MalformedMessage
+from common.records import HostState, Name, explain
+
+MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+    sent_at: datetime
+
+    def encode(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class SpawnRequest(Message):
+    """One wish for a server.
+
+    ``window_s``: how long the frontend waits for a direct reply; later answers go to the ticket.
+    ``deadline``: after it nobody wants the server (a program's wait is over); None: as long as the ticket is asked for.
+    ``path``: deep link below the server's path, with query string; empty: the pool's ``redirect_uri``.
+    """
+
+    type: Literal["spawn"] = "spawn"
+    request_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    pool: Name
+    window_s: float = Field(gt=0)
+    deadline: datetime | None = None
+    path: str = ""
+
+
+class SpawnReply(Message):
+    """The answer to a SpawnRequest: a server. ``stages_ms``: where the agent's time went, by name of the stage."""
+
+    type: Literal["spawned"] = "spawned"
+    request_id: str
+    user: str
+    host: Name
+    pool: Name
+    url: str
+    stages_ms: dict[str, float] = Field(default_factory=dict)
+
+
+class CullRequest(Message):
+    """Stop and remove a user's server. ``force`` skips the agent's own look whether it is busy or in use again."""
+
+    type: Literal["cull"] = "cull"
+    user: str
+    reason: Literal["idle", "age", "unvisited", "operator", "undeliverable", "host lost"]
+    request_id: str | None = None
+    force: bool = False
+
+
+class SetHostState(Message):
+    """Cordon, uncordon or drain the host."""
+
+    type: Literal["set-host-state"] = "set-host-state"
+    state: HostState
+
+
+class RecyclePool(Message):
+    """Replace the ready servers of a pool (None: of all pools); claimed ones stay untouched."""
+
+    type: Literal["recycle-pool"] = "recycle-pool"
+    pool: Name | None = None
+
+
+class Event(Message):
+    """Something that happened, for dashboards, audit log and webhooks. ``name`` is the routing key."""
+
+    type: Literal["event"] = "event"
+    name: str = Field(pattern=r"^[a-z]+\.[a-z_]+$")
+    host: str | None = None
+    pool: str | None = None
+    user: str | None = None
+    request_id: str | None = None
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+AnyMessage = Annotated[
+    SpawnRequest | SpawnReply | CullRequest | SetHostState | RecyclePool | Event, Field(discriminator="type")
+]
+_adapter: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
+
+
+def decode(body: bytes) -> AnyMessage:
+    """The message in ``body``; raises ``MalformedMessage`` with the reason."""
+    if len(body) > MAX_BYTES:
+        raise MalformedMessage(f"{len(body)} bytes; at most {MAX_BYTES} are accepted")
+    try:
+        return _adapter.validate_json(body)
+    except ValidationError as exc:
+        raise MalformedMessage(explain(exc)) from exc

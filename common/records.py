@@ -1,0 +1,248 @@
+"""The records kept in Consul (DESIGN.md, "Records"): typed, versioned, readable JSON.
+
+Fields are added with defaults and never renamed. A record of a newer version, or bytes that do not parse, raise
+``MalformedRecord``: readers report and skip it, they do not crash.
+"""
+
+import hashlib
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from common.errors import InvalidPool, MalformedRecord
+from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
+from common.sizes import parse_bytes
+
+VERSION = 1
+
+# Names end up in keys, queue names, container names and labels.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+def explain(error: ValidationError) -> str:
+    """Every problem of a validation as ``field: what is accepted (value given)``, in one line."""
+    parts = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(step) for step in problem["loc"]) or "record"
+        parts.append(f"{field}: {problem['msg']} (given: {str(problem['input'])[:80]!r})")
+    return "; ".join(parts)
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, versioned; fields of later minor additions are ignored when read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = VERSION
+
+    def encode(self) -> bytes:
+        """The value to store."""
+        return self.model_dump_json(indent=2).encode()
+
+    @classmethod
+    def decode(cls, key: str, value: bytes) -> Self:
+        """The record stored at ``key``; raises ``MalformedRecord`` with the reason."""
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as exc:
+            raise MalformedRecord(f"{key}: {explain(exc)}") from exc
+
+
+class PoolSpec(Record):
+    """A named kind of server. Names and defaults follow tmpnb's options where it had them."""
+
+    name: Name
+    image: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$", description="image reference")
+    command: str = Field(
+        default=(
+            "exec jupyter lab --no-browser --ip=0.0.0.0 --port={port} --ServerApp.base_url={base_path} "
+            "--ServerApp.port_retries=0 --IdentityProvider.token={token}"
+        ),
+        min_length=1,
+        description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
+    )
+    container_port: int = Field(default=8888, ge=1, le=65535)
+    container_user: str | None = Field(default=None, description="user the command runs as; the image's if unset")
+    environment: dict[str, str] = Field(default_factory=dict)
+    mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
+    cpu_shares: int | None = Field(default=None, ge=2, le=262144)
+    cpu_quota: int | None = Field(
+        default=200_000, ge=1000, description="microseconds of CPU per 100 ms: 100000 is one CPU"
+    )
+    pids_limit: int = Field(default=512, ge=8, description="processes and threads")
+    use_tokens: bool = True
+    user_length: int = Field(default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX)
+    redirect_uri: str = Field(default="/tree", description="where a new user lands below the server's path")
+    pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
+    ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
+    start_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
+    cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
+    unvisited_timeout_s: float = Field(
+        default=600.0, ge=0, description="claimed but never visited, in seconds; 0: no limit"
+    )
+    busy_check: Literal["jupyter", "cpu"] = Field(
+        default="jupyter", description="how an agent sees that a server computes: its kernels' state and CPU, or CPU"
+    )
+
+    @field_validator("mem_limit")
+    @classmethod
+    def _mem_limit_is_a_size(cls, value: str) -> str:
+        parse_bytes(value)
+        return value
+
+    @field_validator("redirect_uri")
+    @classmethod
+    def _redirect_uri_is_a_path(cls, value: str) -> str:
+        if not value.startswith("/") or value.startswith("//") or any(ord(c) < 33 for c in value):
+            raise ValueError("a path that starts with one '/', without spaces")
+        return value
+
+    @model_validator(mode="after")
+    def _ready_fits(self) -> Self:
+        if self.ready is not None and self.ready > self.pool_size:
+            raise ValueError(f"ready ({self.ready}) may not exceed pool_size ({self.pool_size})")
+        return self
+
+    @property
+    def ready_target(self) -> int:
+        """How many servers a host keeps ready while it has room."""
+        return self.pool_size if self.ready is None else self.ready
+
+    @property
+    def mem_limit_bytes(self) -> int:
+        return parse_bytes(self.mem_limit)
+
+    @property
+    def generation(self) -> str:
+        """A hash of everything that shapes a container; sizes and timeouts may change without a new one."""
+        fields = (
+            "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares",
+            "cpu_quota", "pids_limit", "use_tokens", "user_length",
+        )  # fmt: skip
+        shaped = json.dumps(self.model_dump(mode="json", include=set(fields)), sort_keys=True)
+        return hashlib.sha256(shaped.encode()).hexdigest()[:12]
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any], where: str) -> Self:
+        """A spec from an operator's file; unknown fields are errors there. Raises ``InvalidPool``."""
+        unknown = sorted(set(fields) - set(cls.model_fields))
+        if unknown:
+            raise InvalidPool(f"{where}: unknown field {unknown[0]!r}; accepted: {', '.join(sorted(cls.model_fields))}")
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as exc:
+            raise InvalidPool(f"{where}: {explain(exc)}") from exc
+
+
+class HostState(StrEnum):
+    ACTIVE = "active"
+    CORDONED = "cordoned"
+    DRAINING = "draining"
+
+
+class Failure(BaseModel):
+    """Why the last start of a server of this pool failed; ``log`` holds the container's last lines."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    reason: str
+    log: str = ""
+
+
+class PoolStatus(BaseModel):
+    """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    capacity: Count = 0
+    starting: Count = 0
+    ready: Count = 0
+    claimed: Count = 0
+    generation: str = ""
+    last_failure: Failure | None = None
+
+
+class HostRecord(Record):
+    """What an agent says of its host; held by the agent's session."""
+
+    host: Name
+    address: str
+    agent_version: str
+    state: HostState = HostState.ACTIVE
+    started_at: datetime
+    updated_at: datetime
+    memory_bytes: Count = 0
+    cpus: Count = 0
+    pools: dict[str, PoolStatus] = Field(default_factory=dict)
+
+
+class Route(Record):
+    """user -> address:port. Written when the server becomes ready, deleted when it is gone."""
+
+    user: str
+    host: Name
+    target: str = Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9.]+):[0-9]{1,5}$", description="address:port, IPv6 in []")
+    container: str
+    pool: Name
+    generation: str
+    created_at: datetime
+
+    @property
+    def address(self) -> str:
+        return self.target.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.target.rpartition(":")[2])
+
+
+class Claim(Record):
+    """Who has a server. Created once, check-and-set 0 (I1). Deadlines are the pool's at the time of the claim."""
+
+    user: str
+    host: Name
+    pool: Name
+    request_id: str
+    claimed_at: datetime
+    token_digest: str = ""
+    idle_limit_s: float = Field(ge=0, description="0: none")
+    unvisited_limit_s: float = Field(default=0, ge=0, description="0: none")
+    expires_at: datetime | None = None
+
+
+class TicketState(StrEnum):
+    WAITING = "waiting"
+    ASSIGNED = "assigned"
+    REFUSED = "refused"
+
+
+class Ticket(Record):
+    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused."""
+
+    request_id: str
+    pool: Name
+    state: TicketState = TicketState.WAITING
+    created_at: datetime
+    seen_at: datetime
+    url: str | None = None
+    user: str | None = None
+    reason: str | None = None
+
+
+class Activity(Record):
+    """Last activity per user as one source saw it.
+
+    ``since``: from when on the source has watched without a gap; a user it does not list was idle at most that long.
+    ``users``: user -> Unix time in seconds of the last activity.
+    """
+
+    source: Name
+    since: datetime
+    updated_at: datetime
+    users: dict[str, int] = Field(default_factory=dict)
