@@ -30,6 +30,11 @@ def host(name: str) -> str:
     return f"host.{name}"
 
 
+def is_work_queue(name: str) -> bool:
+    """Whether it is one of the queues above (and not a reply address)."""
+    return name.startswith(("spawn.", "host."))
+
+
 def work_queue_arguments() -> dict[str, Any]:
     """Arguments of every ``spawn.*`` and ``host.*`` queue; they must be the same at every declare."""
     return {

@@ -16,8 +16,6 @@ from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
 from common.sizes import parse_bytes
 
-VERSION = 1
-
 # Names end up in keys, queue names, container names and labels.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 Count = Annotated[int, Field(ge=0)]
@@ -37,7 +35,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    v: Literal[1] = VERSION
+    v: Literal[1] = 1
 
     def encode(self) -> bytes:
         """The value to store."""
@@ -86,7 +84,8 @@ class PoolSpec(Record):
         default=600.0, ge=0, description="claimed but never visited, in seconds; 0: no limit"
     )
     busy_check: Literal["jupyter", "cpu"] = Field(
-        default="jupyter", description="how an agent sees that a server computes: its kernels' state and CPU, or CPU"
+        default="jupyter",
+        description="how an agent sees that a server computes: its kernels' state and CPU, or CPU",
     )
 
     @field_validator("mem_limit")

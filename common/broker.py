@@ -1,0 +1,98 @@
+"""The ports to RabbitMQ. Adapters: ``broker_rabbitmq`` (real), ``broker_memory`` (fake); one contract suite for both.
+
+Three roles, each with a connection of its own, because a publisher that is throttled must not stop a consumer:
+``Publisher`` (send and know that it arrived), ``Requester`` (send and wait for the direct reply), ``Consumer``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send. ``expires_s``: the broker drops it after that many seconds in a queue; None: never."""
+
+    body: bytes
+    message_id: str
+    correlation_id: str | None = None
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message in a consumer's hands until it is acknowledged. ``reply_to`` is an address for ``Publisher.publish``.
+
+    ``epoch`` tells connections apart: a settlement of a delivery of an earlier connection does nothing, because
+    RabbitMQ has already returned that message to its queue.
+    """
+
+    body: bytes
+    queue: str
+    tag: int
+    epoch: int
+    redelivered: bool = False
+    message_id: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    headers: dict[str, object] = field(default_factory=dict)
+
+
+Handler = Callable[[Delivery], None]
+
+
+class Publisher(Protocol):
+    """Safe to call from any thread."""
+
+    def publish(self, queue: str, message: Outgoing) -> None:
+        """Send to a queue (or a ``reply_to``) and return once the broker has it.
+
+        Raises ``Unroutable`` when there is no such queue or the requester has gone, ``BrokerUnavailable`` when it is
+        not confirmed in time: it may or may not have arrived, and may be sent again (consumers are idempotent).
+        """
+        ...
+
+    def emit(self, topic: str, body: bytes) -> None:
+        """Tell the ``events`` exchange; best effort: never waits and never raises."""
+        ...
+
+    def declare(self, queue: str) -> None:
+        """Make sure that a work queue exists. Raises ``BrokerUnavailable``."""
+        ...
+
+
+class Requester(Publisher, Protocol):
+    """A publisher whose messages can be answered directly."""
+
+    def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
+        """Send, and wait up to ``wait_s`` for the reply with the same ``correlation_id``; None: none in time.
+
+        Raises as ``publish`` does. A reply that comes later goes to the ``on_late_reply`` handler given to the adapter.
+        """
+        ...
+
+
+class Consumer(Protocol):
+    """Handlers run on the consumer's own thread and must hand work over at once. Other methods: any thread.
+
+    After a reconnect all queues are consumed again. Messages are delivered one at a time per queue (prefetch 1).
+    """
+
+    def consume(self, queue: str, handler: Handler) -> None:
+        """Declare the queue and start to take its messages; a second call for the same queue changes nothing."""
+        ...
+
+    def cancel(self, queue: str) -> None:
+        """Take no more of the queue. What is in hand may still be settled. Ordered with ``ack``: a message that is
+        acknowledged after ``cancel`` brings no further one."""
+        ...
+
+    def ack(self, delivery: Delivery) -> None: ...
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Give it back to the queue, for another consumer."""
+        ...
+
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Put the raw bytes into the ``dead`` queue with the reason, and take the message off its own queue."""
+        ...

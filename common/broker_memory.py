@@ -1,0 +1,169 @@
+"""A broker in memory: the fake of the broker ports for unit tests, held to RabbitMQ by the contract suite.
+
+Handlers run on the thread that published or settled, which is allowed because handlers only hand work over.
+"""
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from common.broker import Delivery, Handler, Outgoing
+from common.errors import BrokerUnavailable, Unroutable
+
+
+@dataclass(slots=True)
+class _Queue:
+    messages: deque[Delivery] = field(default_factory=deque)
+    consumers: list["MemoryConsumer"] = field(default_factory=list)
+
+
+class MemoryBroker:
+    """All queues of one vhost. ``events`` and ``dead`` are what was emitted and buried, for assertions."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.queues: dict[str, _Queue] = {}
+        self.replies: dict[str, Callable[[str | None, bytes], None]] = {}
+        self.events: list[tuple[str, bytes]] = []
+        self.dead: list[tuple[bytes, str]] = []
+        self.down = False
+        self.tags = itertools.count(1)
+
+    def declare(self, name: str) -> _Queue:
+        return self.queues.setdefault(name, _Queue())
+
+    def push(self, name: str, message: Outgoing, reply_to: str | None) -> None:
+        with self.lock:
+            if self.down:
+                raise BrokerUnavailable("RabbitMQ: taken down by the test")
+            if name.startswith("reply."):
+                deliver = self.replies.get(name)
+                if deliver is None:
+                    raise Unroutable(name)
+                deliver(message.correlation_id, message.body)
+                return
+            delivery = Delivery(
+                message.body,
+                name,
+                next(self.tags),
+                0,
+                message_id=message.message_id,
+                reply_to=reply_to,
+                correlation_id=message.correlation_id,
+            )
+            self.declare(name).messages.append(delivery)
+            self.pump(name)
+
+    def pump(self, name: str) -> None:
+        queue = self.declare(name)
+        for consumer in list(queue.consumers):
+            if queue.messages and not consumer.holds(name):
+                consumer.take(queue.messages.popleft())
+                queue.consumers.append(queue.consumers.pop(0))
+
+    def publisher(self, on_late_reply: Callable[[bytes], None] | None = None) -> "MemoryPublisher":
+        return MemoryPublisher(self, on_late_reply)
+
+    def consumer(self) -> "MemoryConsumer":
+        return MemoryConsumer(self)
+
+
+class MemoryPublisher:
+    """``Publisher`` and ``Requester``."""
+
+    def __init__(self, broker: MemoryBroker, on_late_reply: Callable[[bytes], None] | None) -> None:
+        self._broker = broker
+        self._late = on_late_reply
+        self._address = f"reply.{id(self)}"
+        self._waiting: dict[str | None, tuple[threading.Event, list[bytes]]] = {}
+        broker.replies[self._address] = self._on_reply
+
+    @property
+    def connected(self) -> bool:
+        return not self._broker.down
+
+    def publish(self, queue: str, message: Outgoing) -> None:
+        self._broker.push(queue, message, None)
+
+    def declare(self, queue: str) -> None:
+        with self._broker.lock:
+            self._broker.declare(queue)
+
+    def emit(self, topic: str, body: bytes) -> None:
+        self._broker.events.append((topic, body))
+
+    def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
+        arrived, replies = self._waiting[message.correlation_id] = (threading.Event(), [])
+        try:
+            self._broker.push(queue, message, self._address)
+            arrived.wait(wait_s)
+        finally:
+            with self._broker.lock:
+                del self._waiting[message.correlation_id]
+        return replies[0] if replies else None
+
+    def disconnect(self) -> None:
+        """The requester is gone: replies to it become unroutable."""
+        self._broker.replies.pop(self._address, None)
+
+    def _on_reply(self, correlation_id: str | None, body: bytes) -> None:
+        if correlation_id in self._waiting:
+            arrived, replies = self._waiting[correlation_id]
+            replies.append(body)
+            arrived.set()
+        elif self._late is not None:
+            self._late(body)
+
+
+class MemoryConsumer:
+    """``Consumer``."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._handlers: dict[str, Handler] = {}
+        self._held: dict[int, Delivery] = {}
+
+    @property
+    def connected(self) -> bool:
+        return not self._broker.down
+
+    @property
+    def consuming(self) -> set[str]:
+        return set(self._handlers)
+
+    def holds(self, queue: str) -> bool:
+        return any(delivery.queue == queue for delivery in self._held.values())
+
+    def take(self, delivery: Delivery) -> None:
+        self._held[delivery.tag] = delivery
+        self._handlers[delivery.queue](delivery)
+
+    def consume(self, queue: str, handler: Handler) -> None:
+        with self._broker.lock:
+            if queue not in self._handlers:
+                self._handlers[queue] = handler
+                self._broker.declare(queue).consumers.append(self)
+            self._broker.pump(queue)
+
+    def cancel(self, queue: str) -> None:
+        with self._broker.lock:
+            if self._handlers.pop(queue, None) is not None:
+                self._broker.declare(queue).consumers.remove(self)
+
+    def ack(self, delivery: Delivery) -> None:
+        with self._broker.lock:
+            if self._held.pop(delivery.tag, None) is not None:
+                self._broker.pump(delivery.queue)
+
+    def requeue(self, delivery: Delivery) -> None:
+        with self._broker.lock:
+            if self._held.pop(delivery.tag, None) is not None:
+                self._broker.declare(delivery.queue).messages.appendleft(replace(delivery, redelivered=True))
+                self._broker.pump(delivery.queue)
+
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        with self._broker.lock:
+            self._broker.dead.append((delivery.body, reason))
+        self.ack(delivery)

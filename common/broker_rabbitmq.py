@@ -1,0 +1,363 @@
+"""The RabbitMQ adapters of the broker ports, over pika.
+
+Each adapter owns one thread, and that thread owns its ``BlockingConnection`` from creation to close. Other threads
+hand over jobs; the only call they make into pika is ``add_callback_threadsafe``, to wake the loop.
+"""
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+
+from common import queues
+from common.broker import Delivery, Handler, Outgoing
+from common.errors import BrokerUnavailable, Unroutable
+from common.retry import Backoff
+
+log = logging.getLogger(__name__)
+
+# Heartbeats find a dead peer after two misses. RabbitMQ's guide calls values under 5 s prone to false alarms.
+HEARTBEAT_S = 20
+# A publisher blocked by a memory or disk alarm must give up and say so; pika's default is to hang for ever.
+BLOCKED_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+# How long a call waits for a connection that is just being made again, and for a confirm.
+CONFIRM_TIMEOUT_S = 5.0
+# The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
+IDLE_S = 30.0
+# Direct replies (docs: direct-reply-to).
+REPLY_QUEUE = "amq.rabbitmq.reply-to"
+
+Job = Callable[[BlockingChannel], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitAddress:
+    """Where RabbitMQ is and who we are. ``urls``: ``amqp(s)://user@host:port/vhost``, without the password."""
+
+    urls: Sequence[str]
+    password: str
+    name: str
+
+    def parameters(self) -> list[pika.URLParameters]:
+        found = []
+        for url in self.urls:
+            parameters = pika.URLParameters(url)
+            parameters.credentials = pika.PlainCredentials(parameters.credentials.username, self.password)
+            parameters.heartbeat = HEARTBEAT_S
+            parameters.blocked_connection_timeout = BLOCKED_TIMEOUT_S
+            parameters.socket_timeout = CONNECT_TIMEOUT_S
+            parameters.stack_timeout = 2 * CONNECT_TIMEOUT_S
+            # The name shown in RabbitMQ's UI.
+            parameters.client_properties = {"connection_name": self.name}
+            found.append(parameters)
+        return found
+
+
+class _Link:
+    """One thread, one connection, one channel; reconnects with backoff until stopped."""
+
+    def __init__(self, address: RabbitAddress, role: str) -> None:
+        self._parameters = itertools.cycle(address.parameters())
+        self._stop = threading.Event()
+        self._jobs: deque[Job] = deque()
+        self._connection: BlockingConnection | None = None
+        self._connected = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
+        self._role = role
+        self._warned = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Finish the jobs in hand, close the connection, end the thread."""
+        self._stop.set()
+        self._wake()
+        self._thread.join(timeout_s)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    def _submit(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.add_callback_threadsafe(lambda: None)
+            except pika.exceptions.AMQPError:
+                return  # it is closing; the loop notices by itself
+
+    def _run(self) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                self._serve(backoff)
+            except (pika.exceptions.AMQPError, OSError) as exc:
+                if not self._warned:  # once per outage, not once per attempt
+                    log.warning("rabbitmq connection lost", extra={"role": self._role, "error": repr(exc)})
+                self._warned = True
+            finally:
+                self._connected.clear()
+                self._close()
+            if not self._stop.is_set():
+                backoff.wait()
+
+    def _serve(self, backoff: Backoff) -> None:
+        self._connection = BlockingConnection(next(self._parameters))
+        channel = self._connection.channel()
+        # The broker cancels a consumer when its queue moves or goes; pika then just stops delivering.
+        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        self._setup(channel)
+        self._connected.set()
+        self._warned = False
+        backoff.reset()
+        log.info("rabbitmq connected", extra={"role": self._role})
+        while True:
+            while self._jobs:
+                self._jobs.popleft()(channel)
+            if self._stop.is_set():
+                return
+            self._connection.process_data_events(time_limit=IDLE_S)
+            if not channel.is_open:
+                raise pika.exceptions.ChannelWrongStateError("channel closed by the broker")
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            try:
+                connection.close()
+            except (pika.exceptions.AMQPError, OSError):
+                log.debug("rabbitmq connection did not close cleanly", extra={"role": self._role})
+
+    def _setup(self, channel: BlockingChannel) -> None:
+        """Declare and subscribe, on every new connection."""
+
+
+class RabbitPublisher(_Link):
+    """``Publisher`` and ``Requester``: confirmed, mandatory publishes; replies come back on the same channel."""
+
+    def __init__(
+        self,
+        address: RabbitAddress,
+        role: str = "publisher",
+        on_late_reply: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """``on_late_reply``: is given replies nobody waits for any more; called on the connection's thread, so it must
+        hand the work over. None: this publisher sends no requests."""
+        super().__init__(address, role)
+        self._on_late_reply = on_late_reply
+        self._waiting: dict[str, Future[bytes]] = {}
+        self._declared: set[str] = set()
+
+    def publish(self, queue: str, message: Outgoing) -> None:
+        self._confirmed(lambda channel: self._send(channel, queue, message, None))
+
+    def declare(self, queue: str) -> None:
+        self._confirmed(lambda channel: self._declare(channel, queue))
+
+    def emit(self, topic: str, body: bytes) -> None:
+        if not self.connected:
+            return
+        self._submit(
+            lambda channel: channel.basic_publish(
+                queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
+            )
+        )
+
+    def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
+        if message.correlation_id is None:
+            raise ValueError("a request needs a correlation_id")
+        reply: Future[bytes] = Future()
+        self._waiting[message.correlation_id] = reply
+        try:
+            self._confirmed(lambda channel: self._send(channel, queue, message, REPLY_QUEUE))
+            return reply.result(wait_s)
+        except FutureTimeoutError:
+            # Not cancelled means that it came just now.
+            return None if reply.cancel() else reply.result()
+        except BrokerUnavailable:
+            # An unknown confirm: the message may have arrived, and its reply with it.
+            if reply.cancel():
+                raise
+            return reply.result()
+        finally:
+            del self._waiting[message.correlation_id]
+
+    def _confirmed(self, job: Job) -> None:
+        """Run ``job`` on the connection's thread and wait until it is done; jobs of a lost connection fail."""
+        if not self._connected.wait(CONFIRM_TIMEOUT_S):
+            raise BrokerUnavailable("RabbitMQ: not connected")
+        done: Future[None] = Future()
+
+        def run(channel: BlockingChannel) -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                job(channel)
+            except pika.exceptions.UnroutableError as exc:
+                done.set_exception(Unroutable(f"RabbitMQ: unroutable: {exc}"))
+            except pika.exceptions.NackError as exc:
+                done.set_exception(BrokerUnavailable(f"RabbitMQ: refused: {exc}"))
+            except BaseException as exc:
+                done.set_exception(BrokerUnavailable(f"RabbitMQ: {exc!r}"))
+                raise
+            else:
+                done.set_result(None)
+
+        self._submit(run)
+        try:
+            done.result(CONFIRM_TIMEOUT_S)
+        except FutureTimeoutError as exc:
+            done.cancel()
+            raise BrokerUnavailable("RabbitMQ: not confirmed in time") from exc
+
+    def _send(self, channel: BlockingChannel, queue: str, message: Outgoing, reply_to: str | None) -> None:
+        work_queue = queues.is_work_queue(queue)
+        if work_queue:
+            self._declare(channel, queue)
+        expiration = None if message.expires_s is None else str(max(1, int(message.expires_s * 1000)))
+        properties = pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=pika.DeliveryMode.Persistent,
+            message_id=message.message_id,
+            correlation_id=message.correlation_id,
+            reply_to=reply_to,
+            expiration=expiration,
+        )
+        try:
+            channel.basic_publish("", queue, message.body, properties, mandatory=True)
+        except pika.exceptions.UnroutableError:
+            if not work_queue:
+                raise
+            # Somebody deleted the queue since we declared it.
+            self._declared.discard(queue)
+            self._declare(channel, queue)
+            channel.basic_publish("", queue, message.body, properties, mandatory=True)
+
+    def _declare(self, channel: BlockingChannel, queue: str) -> None:
+        if queue not in self._declared:
+            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
+            self._declared.add(queue)
+
+    def _setup(self, channel: BlockingChannel) -> None:
+        self._declared.clear()
+        declare_topology(channel)
+        channel.confirm_delivery()
+        if self._on_late_reply is not None:
+            channel.basic_consume(REPLY_QUEUE, self._on_reply, auto_ack=True)
+
+    def _on_reply(self, _channel: object, _method: object, properties: Any, body: bytes) -> None:
+        reply = self._waiting.get(properties.correlation_id)
+        if reply is not None and not reply.done() and reply.set_running_or_notify_cancel():
+            reply.set_result(body)
+        elif self._on_late_reply is not None:
+            self._on_late_reply(body)
+
+
+class RabbitConsumer(_Link):
+    """``Consumer``: subscriptions survive reconnects; settlements of an earlier connection are dropped."""
+
+    def __init__(self, address: RabbitAddress, role: str = "consumer") -> None:
+        super().__init__(address, role)
+        self._handlers: dict[str, Handler] = {}
+        self._tags: dict[str, str] = {}
+        self._epoch = 0
+
+    def consume(self, queue: str, handler: Handler) -> None:
+        def subscribe(channel: BlockingChannel) -> None:
+            self._handlers[queue] = handler
+            self._subscribe(channel, queue)
+
+        self._submit(subscribe)
+
+    def cancel(self, queue: str) -> None:
+        def unsubscribe(channel: BlockingChannel) -> None:
+            self._handlers.pop(queue, None)
+            tag = self._tags.pop(queue, None)
+            if tag is not None:
+                channel.basic_cancel(tag)
+
+        self._submit(unsubscribe)
+
+    def ack(self, delivery: Delivery) -> None:
+        self._settle(delivery, lambda channel: channel.basic_ack(delivery.tag))
+
+    def requeue(self, delivery: Delivery) -> None:
+        self._settle(delivery, lambda channel: channel.basic_nack(delivery.tag, requeue=True))
+
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        def bury(channel: BlockingChannel) -> None:
+            properties = pika.BasicProperties(
+                headers={"reason": reason[:500], "queue": delivery.queue},
+                delivery_mode=pika.DeliveryMode.Persistent,
+            )
+            channel.basic_publish("", queues.DEAD, delivery.body, properties)
+            channel.basic_ack(delivery.tag)
+
+        self._settle(delivery, bury)
+
+    def _settle(self, delivery: Delivery, job: Job) -> None:
+        def settle(channel: BlockingChannel) -> None:
+            if delivery.epoch == self._epoch:
+                job(channel)
+
+        self._submit(settle)
+
+    def _setup(self, channel: BlockingChannel) -> None:
+        self._epoch += 1
+        self._tags.clear()
+        declare_topology(channel)
+        channel.basic_qos(prefetch_count=1)
+        for queue in self._handlers:
+            self._subscribe(channel, queue)
+
+    def _subscribe(self, channel: BlockingChannel, queue: str) -> None:
+        if queue in self._tags:
+            return
+        epoch = self._epoch
+
+        def deliver(_channel: object, method: Any, properties: Any, body: bytes) -> None:
+            handler = self._handlers.get(queue)
+            delivery = Delivery(
+                body=body,
+                queue=queue,
+                tag=method.delivery_tag,
+                epoch=epoch,
+                redelivered=method.redelivered,
+                message_id=properties.message_id,
+                reply_to=properties.reply_to,
+                correlation_id=properties.correlation_id,
+                headers=dict(properties.headers or {}),
+            )
+            if handler is None:  # cancelled while it was on the way
+                self.requeue(delivery)
+            else:
+                handler(delivery)
+
+        channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
+        self._tags[queue] = channel.basic_consume(queue, deliver)
+
+
+def declare_topology(channel: BlockingChannel) -> None:
+    """What every cluster has, whatever its pools and hosts. Declaring again changes nothing."""
+    channel.exchange_declare(queues.EVENTS_EXCHANGE, "topic", durable=True)
+    channel.exchange_declare(queues.DEAD_LETTER_EXCHANGE, "headers", durable=True)
+    channel.queue_declare(queues.DEAD, durable=True, arguments=queues.dead_queue_arguments())
+    for reason in queues.DEAD_REASONS:
+        # all-with-x: headers that begin with "x-" are compared only by this kind of match (docs: exchanges, headers).
+        match = {"x-match": "all-with-x", "x-first-death-reason": reason}
+        channel.queue_bind(queues.DEAD, queues.DEAD_LETTER_EXCHANGE, arguments=match)

@@ -1,0 +1,22 @@
+"""Logging of every process: JSON lines on stdout, a fixed lower-case event phrase plus fields (``extra=``)."""
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+def setup_logging(service: str, level: str) -> None:
+    """Send everything to stdout as JSON lines that name ``service``. Secrets and tokens are never passed to a logger."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "at", "levelname": "level", "name": "logger", "message": "event"},
+            static_fields={"service": service},
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # pika and urllib3 report every reconnect attempt and pooled connection; ours say it once.
+    for noisy in ("pika", "urllib3", "docker"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL if noisy == "pika" else logging.WARNING)

@@ -1,0 +1,46 @@
+"""A process's entry in Consul's service catalogue, kept passing by a thread of its own."""
+
+import logging
+import threading
+
+from common.errors import StoreUnavailable
+from common.store import Service, Store
+
+log = logging.getLogger(__name__)
+
+# Three beats per TTL: one lost beat does not turn the service critical in Consul's UI.
+TTL_S = 15
+BEAT_S = TTL_S / 3
+
+
+class Presence:
+    """Registers ``service`` and passes its check until stopped; registers again when Consul forgot it."""
+
+    def __init__(self, store: Store, service: Service) -> None:
+        self._store = store
+        self._service = service
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take the service out of the catalogue."""
+        self._stop.set()
+        self._thread.join(timeout=BEAT_S)
+        try:
+            self._store.deregister(self._service.id)
+        except StoreUnavailable:
+            log.debug("service not deregistered", extra={"service_id": self._service.id})
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if not self._store.pass_check(self._service.id, "ok"):
+                    self._store.register(self._service)
+                    log.info("service registered", extra={"service_id": self._service.id})
+            except StoreUnavailable as exc:
+                log.debug("service check not passed", extra={"error": str(exc)})
+            if self._stop.wait(BEAT_S):
+                return

@@ -1,0 +1,133 @@
+"""How every process gets its settings: flags over ``TMPNB_*`` environment over a TOML file over defaults.
+
+The only place that reads the environment. Called once, by each composition root, before anything else starts.
+"""
+
+import sys
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from common.records import Name
+
+T = TypeVar("T", bound="CommonSettings")
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+UrlList = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(lambda v: _split(v)),
+]
+
+
+class CommonSettings(BaseSettings):
+    """Settings that every process of a cluster has."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TMPNB_",
+        env_ignore_empty=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        frozen=True,
+        populate_by_name=True,
+    )
+    # The file named by --config; set by ``load`` for the time of one construction.
+    _file: ClassVar[str | None] = None
+
+    cluster: Name = Field(default="main", description="everything that shares one Consul prefix and RabbitMQ vhost")
+    consul_urls: UrlList = Field(
+        default=("http://127.0.0.1:8500",),
+        min_length=1,
+        description="Consul, comma-separated: http(s)://host:port",
+    )
+    consul_token: SecretStr | None = Field(default=None, description="Consul ACL token")
+    rabbitmq_urls: UrlList = Field(
+        default=("amqp://tmpnb@127.0.0.1:5672/tmpnb",),
+        min_length=1,
+        description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
+    )
+    rabbitmq_password: SecretStr = Field(default=SecretStr(""), description="password of the user in rabbitmq_urls")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level logged")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 we do not read .env files: compose does
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 nor secret directories
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = [init_settings, env_settings]
+        if cls._file:
+            sources.append(TomlConfigSettingsSource(settings_cls, cls._file))
+        return tuple(sources)
+
+
+def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> T:
+    """The checked settings of a process, from ``argv`` (None: no flags), the environment and the file of ``--config``.
+
+    Flags may be written with dashes or underscores, as tmpnb took them. Ends the process with status 2 and one line
+    per problem that names the option, the value and what is accepted.
+    """
+    arguments = [_dashed(argument) for argument in argv or []]
+    settings._file = _take_config(arguments)
+    try:
+        if argv is None:
+            return settings(**overrides)
+        source: CliSettingsSource[T] = CliSettingsSource(settings, cli_parse_args=arguments, cli_exit_on_error=False)
+        return settings(_cli_settings_source=source, **overrides)
+    except ValidationError as exc:
+        _refuse(settings, [(problem["loc"], problem["msg"], problem["input"]) for problem in exc.errors()])
+    except (SettingsError, OSError, ValueError) as exc:
+        _refuse(settings, [((), str(exc), None)])
+    finally:
+        settings._file = None
+
+
+def _dashed(argument: str) -> str:
+    """``--cull_period=5`` and ``--cull-period=5`` are the same flag."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("_", "-") + equals + value
+
+
+def _take_config(arguments: list[str]) -> str | None:
+    """Take ``--config FILE`` off the flags: it says where other settings come from, it is none itself."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return arguments.pop(i).partition("=")[2]
+        if argument == "--config" and i + 1 < len(arguments):
+            arguments.pop(i)
+            return arguments.pop(i)
+    return None
+
+
+def _refuse(settings: type[CommonSettings], problems: list[tuple[tuple[int | str, ...], str, Any]]) -> NoReturn:
+    for location, message, given in problems:
+        name = str(location[0]).replace("-", "_") if location else ""
+        if not name:
+            print(f"settings: {message}", file=sys.stderr)  # noqa: T201 logging is not set up yet
+            continue
+        field = settings.model_fields.get(name)
+        secret = field is not None and "Secret" in str(field.annotation)
+        shown = "" if secret or given is None else f" (given: {str(given)[:80]!r})"
+        accepted = f"; accepted: {field.description}" if field is not None and field.description else ""
+        option = f"--{name.replace('_', '-')} (TMPNB_{name.upper()})"
+        print(f"settings: {option}: {message}{shown}{accepted}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

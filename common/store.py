@@ -1,0 +1,98 @@
+"""The port to Consul, as every package sees it. Adapters: ``store_consul`` (real), ``store_memory`` (fake).
+
+One contract suite (tests/contract/test_store.py) holds both to the same behaviour.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key as stored. ``modify_index`` changes with every write to the key; ``session`` is its holder, if any."""
+
+    key: str
+    value: bytes
+    modify_index: int
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All keys below a prefix, at ``index``: pass it to ``watch`` to wait for the next change."""
+
+    index: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An entry of Consul's service catalogue with a TTL check: critical ``ttl_s`` seconds after the last pass."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    ttl_s: int
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Key-value store with check-and-set, prefix watches and sessions. Safe to call from any thread.
+
+    Every method raises ``StoreUnavailable`` when Consul cannot answer; a write that raised may have happened.
+    """
+
+    def get(self, key: str) -> Entry | None: ...
+
+    def list(self, prefix: str) -> Listing:
+        """All entries below ``prefix``, now."""
+        ...
+
+    def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
+        """As ``list``, but returns only once something below changed since ``index``, or after ``wait_s`` seconds.
+
+        A return is no proof of a change. The index may go backwards (a restored store): the adapter starts over.
+        """
+        ...
+
+    def put(self, key: str, value: bytes) -> None: ...
+
+    def create(self, key: str, value: bytes) -> bool:
+        """Write only if the key does not exist (check-and-set 0). False: it exists."""
+        ...
+
+    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
+        """Write only if the key is unchanged since ``modify_index``. False: it changed or is gone."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete; a missing key is success."""
+        ...
+
+    def delete_unchanged(self, key: str, modify_index: int) -> bool:
+        """Delete only if the key is unchanged since ``modify_index``."""
+        ...
+
+    def open_session(self, name: str, ttl_s: int) -> str:
+        """A session whose keys are deleted with it, not tied to the health of any node (``checks=[]``)."""
+        ...
+
+    def renew_session(self, session: str) -> bool:
+        """False: the session is gone; its keys are too."""
+        ...
+
+    def close_session(self, session: str) -> None: ...
+
+    def acquire(self, key: str, value: bytes, session: str) -> bool:
+        """Write the key and hold it by ``session``. False: another session holds it, or this one is gone."""
+        ...
+
+    def register(self, service: Service) -> None: ...
+
+    def pass_check(self, service_id: str, note: str) -> bool:
+        """Report the service healthy. False: Consul does not know it (any more): register again."""
+        ...
+
+    def deregister(self, service_id: str) -> None: ...

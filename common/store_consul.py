@@ -1,0 +1,173 @@
+"""The Consul adapter of the store port, over py-consul.
+
+One client per thread (py-consul's is not thread-safe). With several URLs a thread stays with the one that answers and
+moves on when it stops answering.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import consul
+import requests
+from consul.exceptions import ClientError, ConsulException, NotFound
+
+from common.errors import StoreUnavailable
+from common.store import Entry, Listing, Service
+
+T = TypeVar("T")
+
+# How long one plain call may take. Consul answers in milliseconds; an election takes 1 to 5 s and is retried above us.
+CALL_TIMEOUT_S = 5.0
+# A watch must notice a vanished server; Consul itself allows up to 10 minutes.
+WATCH_MAX_S = 300.0
+# Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
+# leaves "no delay" out of the request only for 15, so 0 is really sent.
+LOCK_DELAY_S = 0
+
+
+class ConsulStore:
+    """``Store`` on a Consul server or agent (or several)."""
+
+    def __init__(self, urls: Sequence[str], token: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """``urls``: ``http(s)://host:port``, tried in turn; ``token``: an ACL token."""
+        self._urls = [urlsplit(url) for url in urls]
+        self._token = token
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+
+    def get(self, key: str) -> Entry | None:
+        _, found = self._call(lambda c: c.kv.get(key))
+        return _entry(found) if found else None
+
+    def list(self, prefix: str) -> Listing:
+        return self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True)))
+
+    def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
+        if index <= 0:
+            return self.list(prefix)
+        wait = f"{min(wait_s, WATCH_MAX_S) * 1000:.0f}ms"
+        listing = self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait)))
+        # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
+        return self.list(prefix) if listing.index < index else listing
+
+    def put(self, key: str, value: bytes) -> None:
+        self._call(lambda c: c.kv.put(key, value))
+
+    def create(self, key: str, value: bytes) -> bool:
+        return self.replace(key, value, 0)
+
+    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
+        return bool(self._call(lambda c: c.kv.put(key, value, cas=modify_index)))
+
+    def delete(self, key: str) -> None:
+        self._call(lambda c: c.kv.delete(key))
+
+    def delete_unchanged(self, key: str, modify_index: int) -> bool:
+        return bool(self._call(lambda c: c.kv.delete(key, cas=modify_index)))
+
+    def open_session(self, name: str, ttl_s: int) -> str:
+        return str(
+            self._call(
+                lambda c: c.session.create(name=name, checks=[], behavior="delete", ttl=ttl_s, lock_delay=LOCK_DELAY_S)
+            )
+        )
+
+    def renew_session(self, session: str) -> bool:
+        try:
+            self._call(lambda c: c.session.renew(session))
+        except _NotFoundError:
+            return False
+        return True
+
+    def close_session(self, session: str) -> None:
+        self._call(lambda c: c.session.destroy(session))
+
+    def acquire(self, key: str, value: bytes, session: str) -> bool:
+        try:
+            return bool(self._call(lambda c: c.kv.put(key, value, acquire=session)))
+        except StoreUnavailable as exc:
+            if "invalid session" in str(exc):  # Consul answers 500 for a session that is gone
+                return False
+            raise
+
+    def register(self, service: Service) -> None:
+        check = consul.Check.ttl(f"{service.ttl_s}s") | {
+            "DeregisterCriticalServiceAfter": "1m",
+            "Status": "passing",
+        }
+        self._call(
+            lambda c: c.agent.service.register(
+                name=service.name,
+                service_id=service.id,
+                address=service.address,
+                port=service.port,
+                tags=list(service.tags),
+                meta=service.meta,
+                check=check,
+            )
+        )
+
+    def pass_check(self, service_id: str, note: str) -> bool:
+        try:
+            return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note)))
+        except StoreUnavailable as exc:
+            # An unknown check is a 404 in current versions and a 500 with this text in older ones.
+            if isinstance(exc, _NotFoundError) or "does not have associated TTL" in str(exc):
+                return False
+            raise
+
+    def deregister(self, service_id: str) -> None:
+        try:
+            self._call(lambda c: c.agent.service.deregister(service_id))
+        except _NotFoundError:
+            return
+
+    def _call(self, request: Callable[[consul.Consul], T]) -> T:
+        """Run one request on this thread's client; translate every failure of Consul and the network."""
+        try:
+            return request(self._client())
+        except (NotFound, ClientError) as exc:
+            raise _NotFoundError(str(exc)) from exc
+        except (ConsulException, requests.RequestException, ValueError) as exc:
+            self._drop_client()
+            raise StoreUnavailable(f"Consul: {exc}") from exc
+
+    def _client(self) -> consul.Consul:
+        client: consul.Consul | None = getattr(self._local, "client", None)
+        if client is None:
+            if not hasattr(self._local, "urls"):
+                self._local.urls = itertools.cycle(self._urls)
+            url = next(self._local.urls)
+            client = consul.Consul(
+                host=url.hostname,
+                port=url.port or 8500,
+                scheme=url.scheme,
+                token=self._token,
+                connections_timeout=self._timeout_s,
+            )
+            # Proxies from the environment are for the internet, and reading them costs more than the request.
+            client.http.session.trust_env = False
+            self._local.client = client
+        return client
+
+    def _drop_client(self) -> None:
+        client = getattr(self._local, "client", None)
+        self._local.client = None
+        if client is not None:
+            client.http.session.close()
+
+    @staticmethod
+    def _listing(answer: tuple[str, Any]) -> Listing:
+        index, found = answer
+        return Listing(int(index), tuple(_entry(item) for item in found or ()))
+
+
+class _NotFoundError(StoreUnavailable):
+    """404 and other 4xx answers; stays a StoreUnavailable for callers that do not expect it."""
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    return Entry(item["Key"], item["Value"] or b"", int(item["ModifyIndex"]), item.get("Session"))

@@ -1,0 +1,166 @@
+"""A store in memory: the fake of the store port for unit tests, held to Consul by the contract suite."""
+
+import itertools
+import threading
+import time
+import uuid
+
+from common.errors import StoreUnavailable
+from common.store import Entry, Listing, Service
+
+
+class MemoryStore:
+    """``Store`` without Consul. ``outage(True)`` makes every call raise ``StoreUnavailable``; ``wipe()`` loses all."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._entries: dict[str, Entry] = {}
+        self._indexes = itertools.count(1)
+        self._index = 0
+        self._deleted: list[tuple[str, int]] = []
+        self._sessions: dict[str, tuple[int, float]] = {}
+        self._down = False
+        self.services: dict[str, Service] = {}
+
+    def outage(self, down: bool) -> None:
+        with self._changed:
+            self._down = down
+            self._changed.notify_all()
+
+    def wipe(self) -> None:
+        """Lose every key, session and service, as a Consul server that lost its disk does."""
+        with self._changed:
+            for key in list(self._entries):
+                self._remove(key)
+            self._sessions.clear()
+            self.services.clear()
+
+    def get(self, key: str) -> Entry | None:
+        with self._changed:
+            self._check()
+            return self._entries.get(key)
+
+    def list(self, prefix: str) -> Listing:
+        with self._changed:
+            self._check()
+            found = tuple(self._entries[key] for key in sorted(self._entries) if key.startswith(prefix))
+            return Listing(max(self._index, 1), found)
+
+    def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
+        deadline = time.monotonic() + wait_s
+        with self._changed:
+            while index > 0 and self._latest(prefix) <= index:
+                self._check()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+        return self.list(prefix)
+
+    def put(self, key: str, value: bytes) -> None:
+        with self._changed:
+            self._check()
+            self._write(key, value, None)
+
+    def create(self, key: str, value: bytes) -> bool:
+        return self.replace(key, value, 0)
+
+    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
+        with self._changed:
+            self._check()
+            present = self._entries.get(key)
+            if (present.modify_index if present else 0) != modify_index:
+                return False
+            self._write(key, value, present.session if present else None)
+            return True
+
+    def delete(self, key: str) -> None:
+        with self._changed:
+            self._check()
+            self._remove(key)
+
+    def delete_unchanged(self, key: str, modify_index: int) -> bool:
+        with self._changed:
+            self._check()
+            present = self._entries.get(key)
+            if present is not None and present.modify_index != modify_index:
+                return False
+            self._remove(key)
+            return True
+
+    def open_session(self, name: str, ttl_s: int) -> str:  # noqa: ARG002 the name is for people
+        with self._changed:
+            self._check()
+            session = str(uuid.uuid4())
+            self._sessions[session] = (ttl_s, time.monotonic() + ttl_s)
+            return session
+
+    def renew_session(self, session: str) -> bool:
+        with self._changed:
+            self._check()
+            self._expire()
+            if session not in self._sessions:
+                return False
+            ttl_s, _ = self._sessions[session]
+            self._sessions[session] = (ttl_s, time.monotonic() + ttl_s)
+            return True
+
+    def close_session(self, session: str) -> None:
+        with self._changed:
+            self._check()
+            self._end(session)
+
+    def acquire(self, key: str, value: bytes, session: str) -> bool:
+        with self._changed:
+            self._check()
+            self._expire()
+            present = self._entries.get(key)
+            if session not in self._sessions or (present and present.session not in (None, session)):
+                return False
+            self._write(key, value, session)
+            return True
+
+    def register(self, service: Service) -> None:
+        with self._changed:
+            self._check()
+            self.services[service.id] = service
+
+    def pass_check(self, service_id: str, note: str) -> bool:  # noqa: ARG002 shown in Consul's UI only
+        with self._changed:
+            self._check()
+            return service_id in self.services
+
+    def deregister(self, service_id: str) -> None:
+        with self._changed:
+            self._check()
+            self.services.pop(service_id, None)
+
+    def _check(self) -> None:
+        if self._down:
+            raise StoreUnavailable("Consul: taken down by the test")
+
+    def _latest(self, prefix: str) -> int:
+        written = (e.modify_index for key, e in self._entries.items() if key.startswith(prefix))
+        deleted = (index for key, index in self._deleted if key.startswith(prefix))
+        return max(itertools.chain(written, deleted), default=0)
+
+    def _write(self, key: str, value: bytes, session: str | None) -> None:
+        self._index = next(self._indexes)
+        self._entries[key] = Entry(key, value, self._index, session)
+        self._changed.notify_all()
+
+    def _remove(self, key: str) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._index = next(self._indexes)
+            self._deleted.append((key, self._index))
+            self._changed.notify_all()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for session in [s for s, (_, until) in self._sessions.items() if until < now]:
+            self._end(session)
+
+    def _end(self, session: str) -> None:
+        self._sessions.pop(session, None)
+        for key in [key for key, entry in self._entries.items() if entry.session == session]:
+            self._remove(key)
