@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Write what is decided once on this machine into .env (mode 600): secrets, where images come
+# from and their names, the group of Docker's socket, the CA bundle for install steps.
+#
+# Only what is missing is added; a value that is there is never changed, so that an operator
+# may edit the file. A value in the shell's environment is taken over when first written.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+env_file=$root_dir/.env
+# How long a registry may take to answer. A pull of the smallest image is the honest test: it
+# goes the way that the Engine goes, with its proxy and certificates.
+registry_timeout_s=60
+
+umask 077
+touch "$env_file"
+chmod 600 "$env_file"
+exec 9<"$env_file"
+flock 9
+
+has() {
+    grep -q "^$1=" "$env_file"
+}
+
+value_of() {
+    sed -n "s/^$1=//p" "$env_file" | tail -n 1
+}
+
+# ensure NAME COMMAND...: adds NAME with the command's output, unless the file has it.
+ensure() {
+    local name=$1
+    shift
+    has "$name" || printf '%s=%s\n' "$name" "${!name-$("$@")}" >>"$env_file"
+}
+
+secret() {
+    od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+find_ca_bundle() {
+    local bundle=/etc/ssl/certs/ca-certificates.crt
+    [ ! -r "$bundle" ] || echo "$bundle"
+}
+
+docker_gid() {
+    stat -c %g /var/run/docker.sock 2>/dev/null || getent group docker | cut -d : -f 3
+}
+
+# The official images, by the names that a registry knows them by.
+registry_image() {
+    case $1 in
+        PYTHON_IMAGE) echo python:3.13-slim ;;
+        RABBITMQ_IMAGE) echo rabbitmq:4-management ;;
+        CONSUL_IMAGE) echo hashicorp/consul:1.20 ;;
+        HAPROXY_IMAGE) echo haproxy:3.0 ;;
+        TMPNB_NOTEBOOK_IMAGE) echo jupyter/minimal-notebook:latest ;;
+    esac
+}
+
+# What deploy/images/ builds in their place.
+local_image() {
+    case $1 in
+        PYTHON_IMAGE) echo tmpnb-local/base:trixie ;;
+        RABBITMQ_IMAGE) echo tmpnb-local/rabbitmq:4.0 ;;
+        CONSUL_IMAGE) echo tmpnb-local/consul:1.8 ;;
+        HAPROXY_IMAGE) echo tmpnb-local/haproxy:3.0 ;;
+        TMPNB_NOTEBOOK_IMAGE) echo tmpnb-local/jupyter:4 ;;
+    esac
+}
+
+image_source() {
+    local image
+    image=$(registry_image HAPROXY_IMAGE)
+    if docker image inspect "$image" >/dev/null 2>&1 ||
+        timeout "$registry_timeout_s" docker pull --quiet "$image" >/dev/null 2>&1; then
+        echo registry
+    else
+        echo local
+    fi
+}
+
+if ! has TMPNB_IMAGE_SOURCE; then
+    say "Asking the image registry for $(registry_image HAPROXY_IMAGE)"
+fi
+ensure TMPNB_IMAGE_SOURCE image_source
+source=$(value_of TMPNB_IMAGE_SOURCE)
+case $source in
+    registry) say "Images: official ones from the registry (TMPNB_IMAGE_SOURCE=registry in .env)" ;;
+    local) say "Images: equivalents built here, no registry answered (TMPNB_IMAGE_SOURCE=local in .env)" ;;
+    *) die "TMPNB_IMAGE_SOURCE in .env is '$source': it must be 'registry' or 'local'." ;;
+esac
+for name in PYTHON_IMAGE RABBITMQ_IMAGE CONSUL_IMAGE HAPROXY_IMAGE TMPNB_NOTEBOOK_IMAGE; do
+    ensure "$name" "${source}_image" "$name"
+done
+ensure TMPNB_FRONTEND_IMAGE echo tmpnb/frontend:dev
+ensure TMPNB_AGENT_IMAGE echo tmpnb/agent:dev
+ensure TMPNB_PROXY_IMAGE echo tmpnb/proxy:dev
+
+ensure TMPNB_RABBITMQ_PASSWORD secret
+ensure TMPNB_SECRET_KEY secret
+ensure ADMIN_AUTH_TOKEN secret
+# Empty: the public pages and API are open. A token closes both the API and all pages to others.
+ensure API_AUTH_TOKEN true
+ensure DOCKER_GID docker_gid
+ensure TMPNB_CA_BUNDLE find_ca_bundle
+
+bundle=${TMPNB_CA_BUNDLE-$(value_of TMPNB_CA_BUNDLE)}
+[ -z "$bundle" ] || [ -r "$bundle" ] || die "TMPNB_CA_BUNDLE is '$bundle', which cannot be read."

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Make every image present that the compose file names: pull or build the foreign ones as .env
+# says, then build our own three.
+#
+#   images.sh [foreign|own]     (default: both)
+#
+# An image built here carries a digest of what it was built from; one that is up to date is
+# skipped without asking the builder. Logs of the builds are kept in build/logs/.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "$0")/lib.sh"
+load_env
+
+label=tmpnb.sources
+base_suite=trixie
+logs=$root_dir/build/logs
+cd "$root_dir"
+mkdir -p "$logs"
+
+# digest_of PARENT FILE...: of the parent image and of the names and contents of the files.
+digest_of() {
+    local parent=$1
+    shift
+    {
+        docker image inspect --format '{{.Id}}' "$parent" 2>/dev/null || echo "$parent"
+        find "$@" -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    } | sha256sum | cut -d ' ' -f 1
+}
+
+up_to_date() {
+    [ "$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$1" 2>/dev/null)" = "$2" ]
+}
+
+# The local base: a minimal Debian from the machine's own mirrors (or, on a machine that has
+# none, from where mmdebstrap takes Debian by itself).
+build_base() {
+    local digest sources=() from_stdin=() mirror packages
+    digest=$(digest_of "$base_suite" deploy/images/base)
+    ! up_to_date "$PYTHON_IMAGE" "$digest" || return 0
+    apt_install mmdebstrap debian-archive-keyring
+    say "Building $PYTHON_IMAGE (Debian $base_suite with Python)"
+    apt_update_once
+    for mirror in $(apt_mirrors Debian Debian | head -n 1); do
+        sources+=("deb $mirror $base_suite main" "deb $mirror $base_suite-updates main")
+    done
+    for mirror in $(apt_mirrors Debian Debian-Security | head -n 1); do
+        sources+=("deb $mirror $base_suite-security main")
+    done
+    [ ${#sources[@]} = 0 ] || from_stdin=(-)
+    packages=$(grep -v '^#' deploy/images/base/packages | paste -s -d ,)
+    printf '%s\n' "${sources[@]}" | mmdebstrap --quiet --variant=minbase --include="$packages" \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        "$base_suite" - "${from_stdin[@]}" 2>"$logs/base.log" |
+        docker import --change "LABEL $label=$digest" --change 'ENV LANG=C.UTF-8' \
+            --change 'CMD ["python3"]' - "$PYTHON_IMAGE" >/dev/null ||
+        { tail -n 20 "$logs/base.log" >&2 && die "The base image could not be built."; }
+}
+
+# build TAG DOCKERFILE CONTEXT SOURCE...: the sources are what the image depends on.
+build() {
+    local tag=$1 dockerfile=$2 context=$3 digest name secret=()
+    shift 3
+    digest=$(digest_of "$PYTHON_IMAGE" "$dockerfile" "$@")
+    ! up_to_date "$tag" "$digest" || return 0
+    say "Building $tag"
+    name=${tag##*/}
+    [ -z "${TMPNB_CA_BUNDLE:-}" ] || secret=(--secret "id=ca,src=$TMPNB_CA_BUNDLE")
+    if ! docker buildx build --progress plain --load "${secret[@]}" \
+        --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE" --label "$label=$digest" \
+        --tag "$tag" --file "$dockerfile" "$context" >"$logs/${name%%:*}.log" 2>&1; then
+        tail -n 25 "$logs/${name%%:*}.log" >&2
+        die "$tag could not be built; the whole log: $logs/${name%%:*}.log"
+    fi
+}
+
+# in_parallel FUNCTION...: all at once (they mostly wait for downloads); fails if one fails.
+in_parallel() {
+    local job pids=() failed=0
+    for job in "$@"; do
+        "$job" &
+        pids+=($!)
+    done
+    for job in "${pids[@]}"; do
+        wait "$job" || failed=1
+    done
+    return "$failed"
+}
+
+foreign_rabbitmq() { build "$RABBITMQ_IMAGE" deploy/images/rabbitmq/Dockerfile deploy/images/rabbitmq deploy/images/rabbitmq; }
+foreign_consul() { build "$CONSUL_IMAGE" deploy/images/consul/Dockerfile deploy/images/consul deploy/images/consul; }
+foreign_haproxy() { build "$HAPROXY_IMAGE" deploy/images/haproxy/Dockerfile deploy/images/haproxy deploy/images/haproxy; }
+foreign_jupyter() { build "$TMPNB_NOTEBOOK_IMAGE" deploy/images/jupyter/Dockerfile deploy/images/jupyter deploy/images/jupyter; }
+own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/locks/frontend.txt; }
+own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/locks/agent.txt; }
+own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common proxy deploy/locks/proxy.txt; }
+
+pull_missing() {
+    local image
+    for image in "$PYTHON_IMAGE" "$RABBITMQ_IMAGE" "$CONSUL_IMAGE" "$HAPROXY_IMAGE" "$TMPNB_NOTEBOOK_IMAGE"; do
+        docker image inspect "$image" >/dev/null 2>&1 || { say "Pulling $image" && docker pull "$image"; }
+    done
+}
+
+foreign() {
+    if [ "$TMPNB_IMAGE_SOURCE" = registry ]; then
+        pull_missing
+    else
+        build_base
+        in_parallel foreign_rabbitmq foreign_consul foreign_haproxy foreign_jupyter
+    fi
+}
+
+own() {
+    in_parallel own_frontend own_agent own_proxy
+}
+
+case ${1:-all} in
+    foreign) foreign ;;
+    own) own ;;
+    all) foreign && own ;;
+    *) die "images.sh takes 'foreign', 'own' or nothing, not '$1'." ;;
+esac

@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# Small helpers that the scripts of this folder share. Sourced, never run.
+
+deploy_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034  # read by the scripts that source this file
+root_dir=$(dirname "$deploy_dir")
+
+say() {
+    printf '==> %s\n' "$*"
+}
+
+# die SENTENCE [SENTENCE...]: each on a line of its own, on stderr.
+die() {
+    printf 'tmpnb: %s\n' "$@" >&2
+    exit 1
+}
+
+is_root_on_debian() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1
+}
+
+# Package lists of a fresh machine are missing or old; once per script is enough.
+apt_update_once() {
+    [ -n "${apt_updated:-}" ] || apt-get update -qq
+    apt_updated=1
+}
+
+# apt_install PACKAGE...: only what is missing, quietly, without services asking questions.
+apt_install() {
+    local package missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    is_root_on_debian || die "These packages are missing and this is not root on Debian or Ubuntu: ${missing[*]}"
+    say "Installing ${missing[*]}"
+    apt_update_once
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# apt_mirrors ORIGIN LABEL: the archive addresses that this machine's own apt uses.
+apt_mirrors() {
+    # shellcheck disable=SC2016  # apt's own placeholder
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Origin: $1" "Label: $2" | sort -u
+}
+
+# wait_for SECONDS PURPOSE COMMAND...: until the command succeeds; dies when the time is up.
+wait_for() {
+    local limit_s=$1 purpose=$2 deadline
+    shift 2
+    deadline=$((SECONDS + limit_s))
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || die "Waited ${limit_s} s for $purpose, in vain."
+        sleep 0.5
+    done
+}
+
+# env_file: the settings that env.sh decided once. Variables of the shell win over the file,
+# as in Compose itself, so that a second copy can run beside the first.
+load_env() {
+    local line name
+    [ -f "$root_dir/.env" ] || die "There is no .env yet: run 'make up' first."
+    while IFS= read -r line; do
+        case $line in '' | '#'*) continue ;; esac
+        name=${line%%=*}
+        [ -n "${!name+set}" ] || export "$name=${line#*=}"
+    done <"$root_dir/.env"
+}
+
+compose() {
+    docker compose --project-directory "$root_dir" -f "$root_dir/docker-compose.cluster.yml" "$@"
+}
