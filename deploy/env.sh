@@ -97,6 +97,12 @@ ensure TMPNB_FRONTEND_IMAGE echo tmpnb/frontend:dev
 ensure TMPNB_AGENT_IMAGE echo tmpnb/agent:dev
 ensure TMPNB_PROXY_IMAGE echo tmpnb/proxy:dev
 
+volume=${COMPOSE_PROJECT_NAME:-tmpnb}_rabbitmq-data
+if ! has TMPNB_RABBITMQ_PASSWORD && [ -z "${TMPNB_RABBITMQ_PASSWORD:-}" ] && docker volume inspect "$volume" >/dev/null 2>&1; then
+    # RabbitMQ sets a user's password on its first start only.
+    die "RabbitMQ's data of an earlier installation is here (volume $volume), but not its password." \
+        "Bring that .env back, or let the data go with 'make down'."
+fi
 ensure TMPNB_RABBITMQ_PASSWORD secret
 ensure TMPNB_SECRET_KEY secret
 ensure ADMIN_AUTH_TOKEN secret

@@ -1,0 +1,52 @@
+# Every target is a short script in deploy/ or one command; `make` alone lists them.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
+
+.PHONY: help up down status logs images lock venv lint format test test-unit test-stack bench
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+up: ## Bring the whole cluster up on this machine and wait for a ready server
+	@deploy/up.sh
+
+down: ## Remove every container, network and volume of the cluster
+	@deploy/down.sh
+
+status: ## Show what runs and where it answers
+	@deploy/status.sh
+
+logs: ## Follow the logs (of one service: make logs S=agent)
+	@docker compose -f docker-compose.cluster.yml logs --follow --tail 100 $(S)
+
+images: ## Pull or build every image
+	@deploy/engine.sh && deploy/env.sh && deploy/images.sh
+
+lock: ## Write the lock files from pyproject.toml (newest versions: make lock UPGRADE=--upgrade)
+	@deploy/lock.sh $(UPGRADE)
+
+venv: ## Make .venv from the lock file
+	@deploy/venv.sh
+
+lint: venv ## Check style, types and shell scripts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	@deploy/lint-shell.sh
+
+format: venv ## Rewrite the sources in the one style
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test-unit: venv ## Run the unit tests (seconds, no Docker)
+	$(PYTHON) -m pytest tests/unit
+
+test-stack: venv ## Make present what the other tests need: Engine, images, browser
+	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/browser.sh
+
+test: lint test-stack ## Run the linters and all tests
+	$(PYTHON) -m pytest $(SUITES)
+
+bench: test-stack ## Measure and print the table of medians
+	$(PYTHON) -m tests.bench

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Remove every container, network and volume of this cluster on this machine, user servers
+# included. Images, .env and everything of others stay.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+docker info >/dev/null 2>&1 || die "No Docker Engine answers, so nothing of ours runs on it."
+[ ! -f "$root_dir/.env" ] || load_env
+# Compose refuses to read its file without these, although it only removes things now.
+export TMPNB_RABBITMQ_PASSWORD=${TMPNB_RABBITMQ_PASSWORD:-none} TMPNB_SECRET_KEY=${TMPNB_SECRET_KEY:-none} \
+    ADMIN_AUTH_TOKEN=${ADMIN_AUTH_TOKEN:-none}
+label=label=tmpnb.cluster=${TMPNB_CLUSTER:-main}
+
+say "Removing the cluster's services"
+# The agent goes with them; only then is it certain that no server is started any more.
+compose down --volumes --remove-orphans --timeout 10 2>&1 | grep -v -e ing$ || [ "${PIPESTATUS[0]}" = 0 ]
+
+# A start that was under way at Docker when its agent went can still bring one to light.
+for _ in 1 2; do
+    servers=$(docker ps --all --quiet --filter "$label")
+    [ -n "$servers" ] || break
+    say "Removing $(wc -l <<<"$servers") server containers"
+    xargs --max-procs 4 --max-args 5 docker rm --force --volumes <<<"$servers" >/dev/null
+done
+docker network ls --quiet --filter "$label" | xargs --no-run-if-empty docker network rm >/dev/null
+docker volume ls --quiet --filter "$label" | xargs --no-run-if-empty docker volume rm >/dev/null

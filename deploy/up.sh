@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Bring the cluster up on this machine and wait until a server is ready. A second run finds
+# everything in place and changes nothing.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# From images in place to the first ready server; a pull of the notebook image comes before.
+ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
+
+"$deploy_dir/engine.sh"
+"$deploy_dir/env.sh"
+"$deploy_dir/images.sh"
+load_env
+
+# Containers read these as users of their own; a strict umask at checkout must not matter.
+chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
+
+say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler, agent"
+compose up --detach --remove-orphans --quiet-pull 2>&1 | grep -v ' Running$' || [ "${PIPESTATUS[0]}" = 0 ]
+
+say "Waiting for a ready server (at most $ready_timeout_s s)"
+command -v python3 >/dev/null 2>&1 || apt_install python3
+if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s"; then
+    compose ps --all >&2
+    compose logs --no-color --tail 15 frontend admin agent sync haproxy >&2
+    die "No server became ready. The whole logs: make logs. Everything away: make down."
+fi
+"$deploy_dir/status.sh" urls
