@@ -59,11 +59,12 @@ build_base() {
 
 # build TAG DOCKERFILE CONTEXT SOURCE...: the sources are what the image depends on.
 build() {
-    local tag=$1 dockerfile=$2 context=$3 digest name secret=()
+    local tag=$1 dockerfile=$2 context=$3 digest name before secret=()
     shift 3
     digest=$(digest_of "$PYTHON_IMAGE" "$dockerfile" "$@")
     ! up_to_date "$tag" "$digest" || return 0
     say "Building $tag"
+    before=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
     name=${tag##*/}
     [ -z "${TMPNB_CA_BUNDLE:-}" ] || secret=(--secret "id=ca,src=$TMPNB_CA_BUNDLE")
     if ! docker buildx build --progress plain --load "${secret[@]}" \
@@ -72,6 +73,8 @@ build() {
         tail -n 25 "$logs/${name%%:*}.log" >&2
         die "$tag could not be built; the whole log: $logs/${name%%:*}.log"
     fi
+    # What it replaces would stay for ever as an image without a name; one in use stays.
+    [ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1 || true
 }
 
 # in_parallel FUNCTION...: all at once (they mostly wait for downloads); fails if one fails.
