@@ -80,7 +80,7 @@ image_source() {
     fi
 }
 
-if ! has TMPNB_IMAGE_SOURCE; then
+if ! has TMPNB_IMAGE_SOURCE && [ -z "${TMPNB_IMAGE_SOURCE:-}" ]; then
     say "Asking the image registry for $(registry_image HAPROXY_IMAGE)"
 fi
 ensure TMPNB_IMAGE_SOURCE image_source

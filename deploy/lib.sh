@@ -35,7 +35,7 @@ apt_install() {
     is_root_on_debian || die "These packages are missing and this is not root on Debian or Ubuntu: ${missing[*]}"
     say "Installing ${missing[*]}"
     apt_update_once
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    DEBCONF_NOWARNINGS=yes DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # apt_mirrors ORIGIN LABEL: the archive addresses that this machine's own apt uses.
