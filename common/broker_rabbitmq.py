@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pika
 import pika.exceptions
@@ -21,7 +22,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from common import queues
 from common.broker import Delivery, Handler, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
-from common.retry import Backoff
+from common.retry import Backoff, brief
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ REPLY_QUEUE = "amq.rabbitmq.reply-to"
 Job = Callable[[BlockingChannel], None]
 
 
+class _RefusedError(BrokerUnavailable):
+    """The broker answered a publish with a nack."""
+
+
 @dataclass(frozen=True, slots=True)
 class RabbitAddress:
     """Where RabbitMQ is and who we are. ``urls``: ``amqp(s)://user@host:port/vhost``, without the password."""
@@ -51,8 +56,8 @@ class RabbitAddress:
     def parameters(self) -> list[pika.URLParameters]:
         found = []
         for url in self.urls:
-            parameters = pika.URLParameters(url)
-            parameters.credentials = pika.PlainCredentials(parameters.credentials.username, self.password)
+            user, at, place = url.rpartition("@")
+            parameters = pika.URLParameters(f"{user}:{quote(self.password, safe='')}{at}{place}")
             parameters.heartbeat = HEARTBEAT_S
             parameters.blocked_connection_timeout = BLOCKED_TIMEOUT_S
             parameters.socket_timeout = CONNECT_TIMEOUT_S
@@ -162,9 +167,11 @@ class RabbitPublisher(_Link):
         self._on_late_reply = on_late_reply
         self._waiting: dict[str, Future[bytes]] = {}
         self._declared: set[str] = set()
+        self._probe: BlockingChannel | None = None
 
     def publish(self, queue: str, message: Outgoing) -> None:
-        self._confirmed(lambda channel: self._send(channel, queue, message, None))
+        send = self._reply if queue.startswith(REPLY_QUEUE) else self._send
+        self._confirmed(lambda channel: send(channel, queue, message, None))
 
     def declare(self, queue: str) -> None:
         self._confirmed(lambda channel: self._declare(channel, queue))
@@ -198,7 +205,14 @@ class RabbitPublisher(_Link):
             del self._waiting[message.correlation_id]
 
     def _confirmed(self, job: Job) -> None:
-        """Run ``job`` on the connection's thread and wait until it is done; jobs of a lost connection fail."""
+        """Run ``job`` on the connection's thread and wait until it is done; jobs of a lost connection fail.
+
+        A refused (nacked) message was not stored and is sent again: RabbitMQ refuses for a moment while a quorum queue
+        that another connection has just declared elects its leader.
+        """
+        brief(self._stop, CONFIRM_TIMEOUT_S, on=_RefusedError)(self._once, job)
+
+    def _once(self, job: Job) -> None:
         if not self._connected.wait(CONFIRM_TIMEOUT_S):
             raise BrokerUnavailable("RabbitMQ: not connected")
         done: Future[None] = Future()
@@ -208,10 +222,12 @@ class RabbitPublisher(_Link):
                 return
             try:
                 job(channel)
+            except Unroutable as exc:
+                done.set_exception(exc)
             except pika.exceptions.UnroutableError as exc:
                 done.set_exception(Unroutable(f"RabbitMQ: unroutable: {exc}"))
             except pika.exceptions.NackError as exc:
-                done.set_exception(BrokerUnavailable(f"RabbitMQ: refused: {exc}"))
+                done.set_exception(_RefusedError(f"RabbitMQ: refused: {exc}"))
             except BaseException as exc:
                 done.set_exception(BrokerUnavailable(f"RabbitMQ: {exc!r}"))
                 raise
@@ -229,15 +245,7 @@ class RabbitPublisher(_Link):
         work_queue = queues.is_work_queue(queue)
         if work_queue:
             self._declare(channel, queue)
-        expiration = None if message.expires_s is None else str(max(1, int(message.expires_s * 1000)))
-        properties = pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=pika.DeliveryMode.Persistent,
-            message_id=message.message_id,
-            correlation_id=message.correlation_id,
-            reply_to=reply_to,
-            expiration=expiration,
-        )
+        properties = _properties(message, reply_to)
         try:
             channel.basic_publish("", queue, message.body, properties, mandatory=True)
         except pika.exceptions.UnroutableError:
@@ -248,6 +256,17 @@ class RabbitPublisher(_Link):
             self._declare(channel, queue)
             channel.basic_publish("", queue, message.body, properties, mandatory=True)
 
+    def _reply(self, channel: BlockingChannel, address: str, message: Outgoing, _reply_to: str | None) -> None:
+        """RabbitMQ 4.0 delivers a mandatory reply and returns it as unroutable as well, so mandatory tells nothing.
+        Asking for the address is the documented way; a missing one closes the channel, hence a channel for it."""
+        if self._probe is None or not self._probe.is_open:
+            self._probe = channel.connection.channel()
+        try:
+            self._probe.queue_declare(address, passive=True)
+        except pika.exceptions.ChannelClosedByBroker as exc:
+            raise Unroutable(f"RabbitMQ: the requester is gone: {exc.reply_text}") from exc
+        channel.basic_publish("", address, message.body, _properties(message, None))
+
     def _declare(self, channel: BlockingChannel, queue: str) -> None:
         if queue not in self._declared:
             channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
@@ -255,6 +274,7 @@ class RabbitPublisher(_Link):
 
     def _setup(self, channel: BlockingChannel) -> None:
         self._declared.clear()
+        self._probe = None
         declare_topology(channel)
         channel.confirm_delivery()
         if self._on_late_reply is not None:
@@ -266,6 +286,17 @@ class RabbitPublisher(_Link):
             reply.set_result(body)
         elif self._on_late_reply is not None:
             self._on_late_reply(body)
+
+
+def _properties(message: Outgoing, reply_to: str | None) -> pika.BasicProperties:
+    return pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=pika.DeliveryMode.Persistent,
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=reply_to,
+        expiration=None if message.expires_s is None else str(max(1, int(message.expires_s * 1000))),
+    )
 
 
 class RabbitConsumer(_Link):

@@ -7,7 +7,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 def setup_logging(service: str, level: str) -> None:
-    """Send everything to stdout as JSON lines that name ``service``. Secrets and tokens are never passed to a logger."""
+    """Send everything to stdout as JSON lines that name ``service``. Never pass a secret to a logger."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         JsonFormatter(

@@ -16,10 +16,10 @@ from common.errors import TransientError
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
 
 
-def brief(stop: threading.Event, deadline_s: float) -> Retrying:
-    """For one call that should survive a short outage: transient errors are retried for ``deadline_s`` seconds."""
+def brief(stop: threading.Event, deadline_s: float, on: type[TransientError] = TransientError) -> Retrying:
+    """For one call that should survive a short outage: errors of type ``on`` are retried for ``deadline_s`` seconds."""
     return Retrying(
-        retry=retry_if_exception_type(TransientError),
+        retry=retry_if_exception_type(on),
         wait=_BACKOFF,
         stop=stop_after_delay(deadline_s) | stop_when_event_set(stop),
         sleep=sleep_using_event(stop),

@@ -3,7 +3,9 @@
 The only place that reads the environment. Called once, by each composition root, before anything else starts.
 """
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -85,8 +87,10 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     per problem that names the option, the value and what is accepted.
     """
     arguments = [_dashed(argument) for argument in argv or []]
-    settings._file = _take_config(arguments)
+    settings._file = _take_config(arguments) or os.environ.get("TMPNB_CONFIG")
     try:
+        if settings._file and not Path(settings._file).is_file():
+            raise SettingsError(f"--config (TMPNB_CONFIG): no such file: {settings._file!r}; accepted: a TOML file")
         if argv is None:
             return settings(**overrides)
         source: CliSettingsSource[T] = CliSettingsSource(settings, cli_parse_args=arguments, cli_exit_on_error=False)

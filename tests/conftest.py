@@ -1,0 +1,60 @@
+"""Real stores for the tests that claim something about them: one container each per test session, on 127.0.0.1."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from common.broker_rabbitmq import RabbitAddress
+
+# The images that `make images` pulled or built; see deploy/images.sh.
+CONSUL_IMAGE = os.environ.get("CONSUL_IMAGE", "tmpnb-local/consul:1.8")
+RABBITMQ_IMAGE = os.environ.get("RABBITMQ_IMAGE", "tmpnb-local/rabbitmq:4.0")
+
+# The cleaner container of testcontainers comes from a registry; our fixtures stop what they start.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's folder is its kind, and its kind is its marker: ``-m 'not e2e'``."""
+    for item in items:
+        kind = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        if kind in {"unit", "contract", "integration", "e2e"}:
+            item.add_marker(kind)
+
+
+@pytest.fixture(scope="session")
+def consul_url() -> Iterator[str]:
+    """The URL of a Consul server of our own."""
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import HttpWaitStrategy
+
+    container = (
+        DockerContainer(CONSUL_IMAGE)
+        .with_command("agent -dev -client=0.0.0.0")
+        .with_exposed_ports(8500)
+        .waiting_for(HttpWaitStrategy(8500, "/v1/kv/?keys").for_status_code_matching(lambda code: code in (200, 404)))
+    )
+    with container:
+        yield f"http://127.0.0.1:{container.get_exposed_port(8500)}"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitAddress]:
+    """The address of a RabbitMQ of our own, with an empty vhost ``tmpnb``."""
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    password = secrets.token_hex(8)
+    container = (
+        DockerContainer(RABBITMQ_IMAGE)
+        .with_env("RABBITMQ_DEFAULT_USER", "tmpnb")
+        .with_env("RABBITMQ_DEFAULT_PASS", password)
+        .with_env("RABBITMQ_DEFAULT_VHOST", "tmpnb")
+        .with_exposed_ports(5672)
+        .waiting_for(LogMessageWaitStrategy("Server startup complete"))
+    )
+    with container:
+        port = container.get_exposed_port(5672)
+        yield RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")

@@ -1,0 +1,269 @@
+"""What every broker promises: run against the fake and against RabbitMQ."""
+
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pika
+import pytest
+
+from common import queues
+from common.broker import Consumer, Delivery, Outgoing, Publisher, Requester
+from common.broker_memory import MemoryBroker, MemoryPublisher
+from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.errors import BrokerUnavailable, Unroutable
+
+
+@dataclass
+class Parts:
+    requester: Requester
+    replier: Publisher
+    consumer: Consumer
+    other: Consumer
+    late: "queue.Queue[bytes]"
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+def parts(request: pytest.FixtureRequest) -> Iterator[Parts]:
+    late: queue.Queue[bytes] = queue.Queue()
+    if request.param == "memory":
+        broker = MemoryBroker()
+        yield Parts(broker.publisher(late.put), broker.publisher(), broker.consumer(), broker.consumer(), late)
+        return
+    address: RabbitAddress = request.getfixturevalue("rabbitmq")
+    publisher = RabbitPublisher(address, on_late_reply=late.put)
+    consumers = RabbitConsumer(address, "one"), RabbitConsumer(address, "two")
+    replier = RabbitPublisher(address, "replier")
+    links = (publisher, replier, *consumers)
+    for link in links:
+        link.start()
+    yield Parts(publisher, replier, *consumers, late)
+    for link in links:
+        link.stop()
+
+
+@pytest.fixture
+def name() -> str:
+    return queues.spawn(uuid.uuid4().hex)
+
+
+def message(text: str) -> Outgoing:
+    return Outgoing(text.encode(), message_id=uuid.uuid4().hex, correlation_id=uuid.uuid4().hex)
+
+
+def collect(consumer: Consumer, name: str) -> "queue.Queue[Delivery]":
+    arrived: queue.Queue[Delivery] = queue.Queue()
+    consumer.consume(name, arrived.put)
+    return arrived
+
+
+def nothing_more(arrived: "queue.Queue[Delivery]") -> bool:
+    """Nothing arrives within the time in which anything in these tests does."""
+    try:
+        arrived.get(timeout=0.3)
+    except queue.Empty:
+        return True
+    return False
+
+
+def test_messages_arrive_in_order_and_one_at_a_time(parts: Parts, name: str) -> None:
+    for text in ("1", "2", "3"):
+        parts.requester.publish(name, message(text))
+    arrived = collect(parts.consumer, name)
+    first = arrived.get(timeout=10)
+    assert first.body == b"1"
+    assert nothing_more(arrived)
+    parts.consumer.ack(first)
+    second = arrived.get(timeout=10)
+    assert second.body == b"2"
+    parts.consumer.ack(second)
+    assert arrived.get(timeout=10).body == b"3"
+
+
+def test_a_message_waits_in_its_queue_for_a_consumer(parts: Parts, name: str) -> None:
+    parts.requester.publish(name, message("early"))
+    assert collect(parts.consumer, name).get(timeout=10).body == b"early"
+
+
+def test_a_requeued_message_goes_to_another_consumer_and_says_so(parts: Parts, name: str) -> None:
+    first = collect(parts.consumer, name)
+    parts.requester.publish(name, message("x"))
+    delivery = first.get(timeout=10)
+    assert not delivery.redelivered
+    second = collect(parts.other, name)
+    parts.consumer.cancel(name)
+    parts.consumer.requeue(delivery)
+    again = second.get(timeout=10)
+    assert again.body == b"x"
+    assert again.redelivered
+
+
+def test_an_ack_after_a_cancel_brings_no_further_message(parts: Parts, name: str) -> None:
+    for text in ("1", "2"):
+        parts.requester.publish(name, message(text))
+    arrived = collect(parts.consumer, name)
+    first = arrived.get(timeout=10)
+    parts.consumer.cancel(name)
+    parts.consumer.ack(first)
+    assert nothing_more(arrived)
+    assert collect(parts.other, name).get(timeout=10).body == b"2"
+
+
+def test_a_requeued_message_comes_before_those_behind_it(parts: Parts, name: str) -> None:
+    for text in ("1", "2"):
+        parts.requester.publish(name, message(text))
+    arrived = collect(parts.consumer, name)
+    first = arrived.get(timeout=10)
+    parts.consumer.cancel(name)
+    parts.consumer.requeue(first)
+    assert collect(parts.consumer, name).get(timeout=10).body == b"1"
+
+
+def test_a_request_gets_the_reply_of_its_own_correlation(parts: Parts, name: str) -> None:
+    def answer(delivery: Delivery) -> None:
+        threading.Thread(target=reply, args=(delivery,)).start()
+
+    def reply(delivery: Delivery) -> None:
+        assert delivery.reply_to is not None
+        body = delivery.body.upper()
+        parts.replier.publish(delivery.reply_to, Outgoing(body, "r", delivery.correlation_id))
+        parts.consumer.ack(delivery)
+
+    parts.consumer.consume(name, answer)
+    answers: dict[str, bytes | None] = {}
+
+    def ask(text: str) -> None:
+        answers[text] = parts.requester.request(name, message(text), 10)
+
+    threads = [threading.Thread(target=ask, args=(f"n{i}",)) for i in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {f"n{i}": f"N{i}".encode() for i in range(10)}
+
+
+def test_a_request_without_an_answer_ends_and_its_late_reply_is_handed_over(parts: Parts, name: str) -> None:
+    arrived = collect(parts.consumer, name)
+    assert parts.requester.request(name, message("slow"), 0.1) is None
+    delivery = arrived.get(timeout=10)
+    assert delivery.reply_to is not None
+    parts.replier.publish(delivery.reply_to, Outgoing(b"late", "r", delivery.correlation_id))
+    assert parts.late.get(timeout=10) == b"late"
+
+
+def test_a_reply_to_a_requester_that_has_gone_is_unroutable(
+    request: pytest.FixtureRequest, parts: Parts, name: str
+) -> None:
+    arrived = collect(parts.consumer, name)
+    if isinstance(parts.requester, MemoryPublisher):
+        parts.requester.request(name, message("hello"), 0.1)
+        parts.requester.disconnect()
+    else:
+        gone = RabbitPublisher(request.getfixturevalue("rabbitmq"), "gone", on_late_reply=lambda _: None)
+        gone.start()
+        gone.request(name, message("hello"), 0.1)
+        gone.stop()
+    address = arrived.get(timeout=10).reply_to
+    assert address is not None
+    with pytest.raises(Unroutable):
+        parts.replier.publish(address, message("x"))
+
+
+def test_a_dead_lettered_message_leaves_its_queue(parts: Parts, name: str) -> None:
+    parts.requester.publish(name, message("bad"))
+    parts.requester.publish(name, message("good"))
+    arrived = collect(parts.consumer, name)
+    parts.consumer.dead_letter(arrived.get(timeout=10), "no message of ours")
+    assert arrived.get(timeout=10).body == b"good"
+
+
+def test_an_expired_message_is_not_delivered(rabbitmq: RabbitAddress, name: str) -> None:
+    publisher, consumer = RabbitPublisher(rabbitmq), RabbitConsumer(rabbitmq)
+    publisher.start()
+    consumer.start()
+    try:
+        publisher.publish(name, Outgoing(b"old", "1", expires_s=0.05))
+        threading.Event().wait(0.3)
+        publisher.publish(name, Outgoing(b"new", "2"))
+        assert collect(consumer, name).get(timeout=10).body == b"new"
+    finally:
+        publisher.stop()
+        consumer.stop()
+
+
+def test_the_dead_queue_holds_the_raw_bytes_and_the_reason_but_not_what_expired(rabbitmq: RabbitAddress) -> None:
+    name = queues.spawn(uuid.uuid4().hex)
+    publisher, consumer = RabbitPublisher(rabbitmq), RabbitConsumer(rabbitmq)
+    publisher.start()
+    consumer.start()
+    try:
+        publisher.publish(name, Outgoing(b"expires", "1", expires_s=0.01))
+        threading.Event().wait(0.3)
+        publisher.publish(name, Outgoing(b"\xff poison", "2"))
+        arrived = collect(consumer, name)
+        consumer.dead_letter(arrived.get(timeout=10), "not JSON")
+        connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+        found: list[tuple[bytes, object]] = []
+        for _, properties, body in connection.channel().consume(queues.DEAD, auto_ack=True, inactivity_timeout=2):
+            if body is None:
+                break
+            found.append((body, (properties.headers or {}).get("reason")))
+        connection.close()
+        assert (b"\xff poison", "not JSON") in found
+        assert b"expires" not in [body for body, _ in found]
+    finally:
+        publisher.stop()
+        consumer.stop()
+
+
+def test_a_broker_that_is_away_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.broker_rabbitmq.CONFIRM_TIMEOUT_S", 0.2)
+    publisher = RabbitPublisher(RabbitAddress(("amqp://tmpnb@127.0.0.1:1/tmpnb",), "x", "test"))
+    publisher.start()
+    try:
+        with pytest.raises(BrokerUnavailable):
+            publisher.publish("spawn.x", message("x"))
+        publisher.emit("server.ready", b"{}")
+    finally:
+        publisher.stop()
+
+
+@pytest.fixture
+def make_consumer(rabbitmq: RabbitAddress) -> Iterator[Callable[[], RabbitConsumer]]:
+    made: list[RabbitConsumer] = []
+
+    def make() -> RabbitConsumer:
+        made.append(RabbitConsumer(rabbitmq, f"c{len(made)}"))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for consumer in made:
+        consumer.stop()
+
+
+def test_a_consumer_subscribes_again_after_its_connection_was_lost(
+    rabbitmq: RabbitAddress, make_consumer: Callable[[], RabbitConsumer]
+) -> None:
+    name = queues.spawn(uuid.uuid4().hex)
+    consumer = make_consumer()
+    arrived = collect(consumer, name)
+    publisher = RabbitPublisher(rabbitmq)
+    publisher.start()
+    try:
+        publisher.publish(name, message("before"))
+        old = arrived.get(timeout=10)
+        connection = consumer._connection
+        assert connection is not None
+        connection._impl._transport._sock.shutdown(2)  # as a cut network does
+        again = arrived.get(timeout=10)
+        assert (again.body, again.redelivered) == (b"before", True)
+        consumer.ack(old)  # of the lost connection: must not disturb the new one
+        consumer.ack(again)
+        publisher.publish(name, message("after"))
+        assert arrived.get(timeout=10).body == b"after"
+    finally:
+        publisher.stop()

@@ -1,0 +1,197 @@
+"""What every store promises: run against the fake and against Consul."""
+
+import threading
+import uuid
+
+import pytest
+
+from common.errors import StoreUnavailable
+from common.store import Service, Store
+from common.store_consul import ConsulStore
+from common.store_memory import MemoryStore
+from tests.waiting import wait_until
+
+
+@pytest.fixture(params=["memory", "consul"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    return ConsulStore([request.getfixturevalue("consul_url")])
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test/{uuid.uuid4().hex}/"
+
+
+def test_a_missing_key_is_none(store: Store, prefix: str) -> None:
+    assert store.get(prefix + "nothing") is None
+
+
+def test_what_was_put_is_read_back_byte_for_byte(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b'{"a": "\xc3\xa9"}\n')
+    entry = store.get(prefix + "k")
+    assert entry is not None
+    assert entry.value == b'{"a": "\xc3\xa9"}\n'
+    assert entry.session is None
+
+
+def test_create_succeeds_once(store: Store, prefix: str) -> None:
+    assert store.create(prefix + "k", b"first")
+    assert not store.create(prefix + "k", b"second")
+    entry = store.get(prefix + "k")
+    assert entry is not None
+    assert entry.value == b"first"
+
+
+def test_of_twenty_creates_at_once_exactly_one_succeeds(store: Store, prefix: str) -> None:
+    won: list[bool] = []
+    start = threading.Barrier(20)
+
+    def claim() -> None:
+        start.wait()
+        won.append(store.create(prefix + "k", b"me"))
+
+    threads = [threading.Thread(target=claim) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 19 + [True]
+
+
+def test_replace_and_delete_unchanged_refuse_a_stale_index(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    first = store.get(prefix + "k")
+    assert first is not None
+    assert store.replace(prefix + "k", b"2", first.modify_index)
+    assert not store.replace(prefix + "k", b"3", first.modify_index)
+    assert not store.delete_unchanged(prefix + "k", first.modify_index)
+    second = store.get(prefix + "k")
+    assert second is not None
+    assert second.value == b"2"
+    assert store.delete_unchanged(prefix + "k", second.modify_index)
+    assert store.get(prefix + "k") is None
+
+
+def test_replace_does_not_bring_back_a_deleted_key(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    entry = store.get(prefix + "k")
+    assert entry is not None
+    store.delete(prefix + "k")
+    assert not store.replace(prefix + "k", b"2", entry.modify_index)
+
+
+def test_deleting_a_missing_key_is_success(store: Store, prefix: str) -> None:
+    store.delete(prefix + "nothing")
+
+
+def test_a_list_holds_the_prefix_and_nothing_else(store: Store, prefix: str) -> None:
+    store.put(prefix + "a/1", b"1")
+    store.put(prefix + "a/2", b"2")
+    store.put(prefix + "b/1", b"3")
+    assert [(e.key, e.value) for e in store.list(prefix + "a/").entries] == [
+        (prefix + "a/1", b"1"),
+        (prefix + "a/2", b"2"),
+    ]
+    assert store.list(prefix + "none/").entries == ()
+
+
+def test_a_prefix_need_not_end_at_a_slash(store: Store, prefix: str) -> None:
+    store.put(prefix + "abc", b"")
+    store.put(prefix + "axe", b"")
+    assert [e.key for e in store.list(prefix + "ab").entries] == [prefix + "abc"]
+
+
+@pytest.mark.parametrize("change", ["put", "delete"])
+def test_a_watch_returns_when_something_below_changes(store: Store, prefix: str, change: str) -> None:
+    store.put(prefix + "old", b"1")
+    index = store.list(prefix).index
+    result: list[set[str]] = []
+    watcher = threading.Thread(target=lambda: result.append({e.key for e in store.watch(prefix, index, 30).entries}))
+    watcher.start()
+    if change == "put":
+        store.put(prefix + "new", b"2")
+    else:
+        store.delete(prefix + "old")
+    watcher.join(20)
+    assert result == [{prefix + "old", prefix + "new"} if change == "put" else set()]
+
+
+def test_a_watch_returns_after_its_time_without_a_change(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    listing = store.list(prefix)
+    again = store.watch(prefix, listing.index, 0.2)
+    assert [e.key for e in again.entries] == [prefix + "k"]
+
+
+def test_a_watch_from_the_future_starts_over(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    listing = store.watch(prefix, store.list(prefix).index + 1_000_000, 0.2)
+    assert [e.key for e in listing.entries] == [prefix + "k"]
+    assert listing.index < 1_000_000
+
+
+def test_a_held_key_goes_with_its_session(store: Store, prefix: str) -> None:
+    session = store.open_session("test", 10)
+    assert store.acquire(prefix + "k", b"mine", session)
+    entry = store.get(prefix + "k")
+    assert entry is not None
+    assert entry.session == session
+    assert store.renew_session(session)
+    store.close_session(session)
+    wait_until(lambda: store.get(prefix + "k") is None, "the held key to go with its session")
+    assert not store.renew_session(session)
+
+
+def test_a_held_key_is_not_given_to_a_second_session(store: Store, prefix: str) -> None:
+    first, second = store.open_session("first", 10), store.open_session("second", 10)
+    assert store.acquire(prefix + "k", b"first", first)
+    assert not store.acquire(prefix + "k", b"second", second)
+    assert store.acquire(prefix + "k", b"first again", first)
+    store.close_session(first)
+    wait_until(lambda: store.acquire(prefix + "k", b"second", second), "the key to be free without a lock delay")
+    store.close_session(second)
+
+
+def test_a_session_that_is_gone_acquires_nothing(store: Store, prefix: str) -> None:
+    session = store.open_session("test", 10)
+    store.close_session(session)
+    assert not store.acquire(prefix + "k", b"", session)
+    assert not store.renew_session("00000000-0000-0000-0000-000000000000")
+
+
+def test_a_service_is_known_between_register_and_deregister(store: Store) -> None:
+    service = Service(id=f"s-{uuid.uuid4().hex}", name="test", address="127.0.0.1", port=1, ttl_s=10)
+    assert not store.pass_check(service.id, "ok")
+    store.register(service)
+    assert store.pass_check(service.id, "ok")
+    store.deregister(service.id)
+    assert not store.pass_check(service.id, "ok")
+    store.deregister(service.id)
+
+
+def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
+    store = ConsulStore(["http://127.0.0.1:1"], timeout_s=1)
+    for call in (
+        lambda: store.get("k"),
+        lambda: store.list("k"),
+        lambda: store.watch("k", 5, 1),
+        lambda: store.put("k", b""),
+        lambda: store.create("k", b""),
+        lambda: store.delete("k"),
+        lambda: store.open_session("s", 10),
+        lambda: store.renew_session("s"),
+        lambda: store.acquire("k", b"", "s"),
+        lambda: store.pass_check("s", ""),
+    ):
+        with pytest.raises(StoreUnavailable):
+            call()
+
+
+def test_the_next_address_is_tried_when_one_does_not_answer(consul_url: str, prefix: str) -> None:
+    store = ConsulStore(["http://127.0.0.1:1", consul_url], timeout_s=2)
+    with pytest.raises(StoreUnavailable):
+        store.put(prefix + "k", b"1")
+    store.put(prefix + "k", b"1")
+    assert store.get(prefix + "k") is not None

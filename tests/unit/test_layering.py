@@ -1,0 +1,73 @@
+"""The boundaries between packages, read off the imports: each uses ``common`` and itself, adapters stay in their files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("agent", "common", "frontend", "proxy")
+# Third-party clients and the only files that may know them.
+CLIENTS = {
+    "pika": {"common/broker_rabbitmq.py"},
+    "consul": {"common/store_consul.py"},
+    "requests": {"common/store_consul.py"},
+    "docker": {"agent/engine_docker.py"},
+}
+# Pure modules: the same answer for the same arguments, without I/O.
+PURE = ("agent/plan.py", "common/records.py", "common/messages.py", "common/keys.py", "common/queues.py")
+IMPURE = {"socket", "subprocess", "threading", "time", "os", "requests", "pika", "consul", "docker", "http", "urllib"}
+
+
+def modules() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_package_is_looked_at() -> None:
+    assert {name(path).split("/")[0] for path in modules()} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_packages_import_only_common_and_themselves(path: Path) -> None:
+    own = name(path).split("/")[0]
+    others = {module.split(".")[0] for module in imported(path)} & (set(PACKAGES) - {own, "common"})
+    assert not others, f"{name(path)} imports {others}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_clients_of_outside_services_stay_in_their_adapters(path: Path) -> None:
+    used = {module.split(".")[0] for module in imported(path)} & set(CLIENTS)
+    assert all(name(path) in CLIENTS[client] for client in used), f"{name(path)} imports {used}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_import_nothing_that_does_io(module: str) -> None:
+    assert not {name.split(".")[0] for name in imported(ROOT / module)} & IMPURE
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_only_the_settings_read_the_environment(path: Path) -> None:
+    if name(path) == "common/settings.py":
+        return
+    assert "os.environ" not in path.read_text(), f"{name(path)} reads the environment"
+    assert "getenv(" not in path.read_text(), f"{name(path)} reads the environment"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_product_code_never_sleeps_blindly(path: Path) -> None:
+    assert "time.sleep(" not in path.read_text(), f"{name(path)} sleeps: wait on the stop event"
