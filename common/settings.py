@@ -88,9 +88,9 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     """
     arguments = [_dashed(argument) for argument in argv or []]
     settings._file = _take_config(arguments) or os.environ.get("TMPNB_CONFIG")
+    if settings._file and not Path(settings._file).is_file():
+        _refuse(settings, [((), f"--config (TMPNB_CONFIG): no such file {settings._file!r}; accepted: a TOML file", None)])
     try:
-        if settings._file and not Path(settings._file).is_file():
-            raise SettingsError(f"--config (TMPNB_CONFIG): no such file: {settings._file!r}; accepted: a TOML file")
         if argv is None:
             return settings(**overrides)
         source: CliSettingsSource[T] = CliSettingsSource(settings, cli_parse_args=arguments, cli_exit_on_error=False)

@@ -1,4 +1,4 @@
-"""The boundaries between packages, read off the imports: each uses ``common`` and itself, adapters stay in their files."""
+"""The boundaries between packages, read off the imports: each uses ``common`` and itself; adapters have their files."""
 
 import ast
 from pathlib import Path
