@@ -89,7 +89,7 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     arguments = [_dashed(argument) for argument in argv or []]
     settings._file = _take_config(arguments) or os.environ.get("TMPNB_CONFIG")
     if settings._file and not Path(settings._file).is_file():
-        _refuse(settings, [((), f"--config (TMPNB_CONFIG): no such file {settings._file!r}; accepted: a TOML file", None)])
+        _refuse(settings, [((), f"--config (TMPNB_CONFIG): no such file {settings._file!r}; accepted: TOML", None)])
     try:
         if argv is None:
             return settings(**overrides)
