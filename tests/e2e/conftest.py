@@ -1,0 +1,55 @@
+"""One cluster for all end-to-end tests, and a browser; screenshots are kept under build/screenshots."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.e2e.cluster import ROOT, Cluster
+
+SCREENSHOTS = ROOT / "build" / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster.plan("e2e")
+    cluster.make("down", timeout_s=300)  # of a run that was killed
+    try:
+        cluster.make("up")
+        yield cluster
+    finally:
+        logs = ROOT / "build" / "e2e-logs.txt"
+        logs.parent.mkdir(exist_ok=True)
+        logs.write_text(cluster.compose("logs", "--no-color", "--timestamps"))
+        cluster.make("down", timeout_s=300)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # As root in a container Chromium has no sandbox; the rest keeps it from talking to the internet.
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a fresh visitor: no cookies, desktop size."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def photograph() -> Callable[[Page, str], Path]:
+    def photograph(page: Page, name: str) -> Path:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        page.screenshot(path=path)
+        return path
+
+    return photograph
