@@ -9,4 +9,4 @@ if ! command -v shellcheck >/dev/null 2>&1; then
     apt_install shellcheck
 fi
 cd "$root_dir"
-find deploy proxy .ci -name '*.sh' -print0 | xargs -0 shellcheck -x .ci/run
+find deploy proxy .ci -name '*.sh' -print0 | xargs -0 shellcheck -x .ci/run deploy/tmpnb
