@@ -1,0 +1,36 @@
+"""What the admin application is made of."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from common.broker import Publisher
+from common.keys import Keys
+from common.store import Store
+from frontend.seeding import Seeder
+from frontend.settings import AdminSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """Injected into ``app.create_admin_app``."""
+
+    settings: AdminSettings
+    store: Store
+    keys: Keys
+    publisher: Publisher
+    seeder: Seeder
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: AdminSettings,
+        store: Store,
+        publisher: Publisher,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
+        keys = Keys(settings.cluster)
+        variables = dict(os.environ) if environment is None else environment
+        return cls(settings, store, keys, publisher, Seeder(store, keys, settings.pools_file, variables))

@@ -1,0 +1,117 @@
+"""The public application: views, hooks and error pages around the injected ``Parts``."""
+
+import logging
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from frontend import lines, remembering
+from frontend.auth import check_token
+from frontend.parts import Parts
+from frontend.settings import CORS_HEADERS
+from frontend.views import pages, server, spawn, stats, waiting
+from frontend.web import answer, pages_are_off, problem, static_versions
+
+log = logging.getLogger(__name__)
+
+# Bodies are a few JSON fields.
+MAX_BODY_BYTES = 16 * 1024
+
+# Everything comes from /static/ of this application; nothing inline, nothing from elsewhere.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+
+# With an API token only these are left. The API's own views ask for the token.
+_OPEN_VIEWS = frozenset({"stats.healthz", "stats.readyz", "pages.robots", "server.gone"})
+_API_VIEWS = frozenset({"spawn.api_spawn", "stats.api_stats", "stats.old_stats"})
+
+_TEXTS = {
+    400: ("Bad request", "The server could not make sense of this request."),
+    404: ("Page not found", "There is nothing at this address."),
+    405: ("Not possible here", "This address does not take that kind of request."),
+    413: ("Too large", "The request's body is larger than accepted here."),
+    414: ("Address too long", "The address is longer than accepted here."),
+}
+
+
+def create_app(parts: Parts) -> Flask:
+    """The WSGI application. Starts nothing: ``gunicorn_conf`` starts and stops the parts."""
+    app = Flask(__name__)
+    settings = parts.settings
+    app.extensions["tmpnb"] = parts
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value(),
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
+        SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    lines.install(app)
+    remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
+    app.before_request(_preflight)
+    app.before_request(_authorize)
+    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views):
+        app.register_blueprint(blueprint)
+    harden(app)
+    cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
+
+    @app.after_request
+    def _cross_origin(response: Response) -> Response:
+        response.headers.update(cors)
+        return response
+
+    return app
+
+
+def harden(app: Flask) -> None:
+    """Headers, error pages and static file names: the same for the public and the admin application."""
+    app.after_request(_headers)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _crash)
+    versions = static_versions()
+    app.jinja_env.globals["static"] = lambda name: f"/static/{name}?v={versions[name]}"
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def _preflight() -> Response | None:
+    return Response(status=204) if request.method == "OPTIONS" else None
+
+
+def _authorize() -> Response | None:
+    if not pages_are_off() or request.endpoint in _OPEN_VIEWS:
+        return None
+    if request.endpoint in _API_VIEWS:
+        return check_token(_token())
+    return answer({"status": "not found", "message": "pages are off: an API token is set"}, 404)
+
+
+def _token() -> str:
+    return str(current_app.config["AUTH_TOKEN"])
+
+
+def _headers(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    # Addresses of tickets and servers are nobody else's business.
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    if request.endpoint != "static" or response.status_code >= 400:
+        headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    title, text = _TEXTS.get(status, (error.name, "The request cannot be answered."))
+    response = problem(status, title, text, code=error.name.lower())
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in {"content-type", "content-length"}:
+            response.headers[name] = value
+    return response
+
+
+def _crash(error: Exception) -> Response:
+    log.error("view failed", exc_info=error)
+    return problem(500, "Something went wrong", "This is our fault, and it has been noted. Please try again.", "error")

@@ -1,0 +1,70 @@
+"""``python -m frontend.culler``: the composition root of the culler."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+from common.broker_rabbitmq import RabbitPublisher
+from common.keys import Keys
+from common.logs import setup_logging
+from common.settings import load
+from frontend.culler.leadership import Leadership
+from frontend.culler.loop import Loop
+from frontend.culler.lost import Absences
+from frontend.culler.rounds import Rounds
+from frontend.settings import CullerSettings
+from frontend.wiring import consul_store, presence, rabbit_address
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Run until SIGTERM or SIGINT."""
+    settings = load(CullerSettings, argv)
+    setup_logging("culler", settings.log_level)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+
+    keys = Keys(settings.cluster)
+    store = consul_store(settings)
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
+    absences = Absences(settings.host_grace_s)
+    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period)
+    loop = Loop(
+        store,
+        keys,
+        Leadership(store, keys, name),
+        rounds,
+        absences,
+        period_s=settings.cull_period,
+        ticket_max_s=settings.ticket_max_s,
+    )
+    entry = presence(store, settings, "culler", 0)
+    publisher.start()
+    entry.start()
+    try:
+        loop.run(stop)
+    finally:
+        entry.stop()
+        publisher.stop()
+    log.info("culler stopped")
+    return 0
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(1)  # asked twice: at once
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

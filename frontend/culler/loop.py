@@ -1,0 +1,92 @@
+"""The culler's loop: one thread that keeps the lock and, while it leads, makes each round when it is due."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from common import alive
+from common.clock import utc_now
+from common.errors import StoreUnavailable
+from common.keys import Keys
+from common.store import Store
+from frontend.culler.leadership import TICK_S, Leadership
+from frontend.culler.lost import Absences
+from frontend.culler.rounds import Rounds
+from frontend.culler.sweeping import sweep_activity, sweep_tickets
+
+log = logging.getLogger(__name__)
+
+# Hosts and tickets are looked at more often than servers: both reads are small, and people wait for the outcome.
+LOOK_S = 15.0
+
+
+class Loop:
+    """Runs ``tick`` until stopped."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        leadership: Leadership,
+        rounds: Rounds,
+        absences: Absences,
+        *,
+        period_s: float,
+        ticket_max_s: float,
+        now: Callable[[], datetime] = utc_now,
+        heartbeat: Path = alive.PATH,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._leadership = leadership
+        self._rounds = rounds
+        self._absences = absences
+        self._period_s = period_s
+        self._ticket_max_s = ticket_max_s
+        self._now = now
+        self._heartbeat = heartbeat
+        self._next_cull = 0.0
+        self._next_look = 0.0
+        self._away = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; then the lock is free for another process."""
+        pause_s = min(TICK_S, self._period_s)
+        while not stop.is_set():
+            alive.beat(self._heartbeat)
+            self.tick(time.monotonic())
+            stop.wait(pause_s)
+        self._leadership.release()
+
+    def tick(self, at_s: float) -> None:
+        """Everything that is due at the monotonic time ``at_s``. Never raises for Consul being away."""
+        try:
+            if not self._leadership.keep():
+                self._absences.forget_all()
+                return
+            if at_s >= self._next_look:
+                self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
+                self._sweep()
+                self._next_look = at_s + min(LOOK_S, self._period_s)
+            if at_s >= self._next_cull:
+                asked = self._rounds.cull(self._leadership.is_sure)
+                self._next_cull = at_s + self._period_s
+                if asked:
+                    log.info("culling considered", extra={"asked": asked})
+        except StoreUnavailable as exc:
+            self._absences.forget_all()
+            if not self._away:
+                log.warning("consul away, nothing is culled", extra={"error": str(exc)})
+            self._away = True
+        else:
+            self._away = False
+
+    def _sweep(self) -> None:
+        now = self._now()
+        tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s)
+        parts = sweep_activity(self._store, self._keys, now)
+        if tickets or parts:
+            log.info("swept", extra={"tickets": tickets, "activity_parts": parts})

@@ -1,0 +1,139 @@
+"""The culler's rounds: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from common.broker import Publisher
+from common.clock import utc_now
+from common.errors import BrokerUnavailable
+from common.keys import Keys
+from common.messages import CullRequest, Event
+from common.records import Activity, Claim, HostRecord, Route
+from common.store import Store
+from frontend.culler.decide import Decision, decide, sources
+from frontend.culler.lost import Absences
+from frontend.decoded import Decoded
+from frontend.operations import send
+
+log = logging.getLogger(__name__)
+
+# Enough to tell a host whose network is gone from one whose agent is away.
+PROBES = 5
+PROBE_S = 2.0
+
+Probe = Callable[[str, int], bool]
+R = TypeVar("R", Claim, Route)
+
+
+def tcp_probe(address: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        with socket.create_connection((address, port), timeout=PROBE_S):
+            return True
+    except OSError:
+        return False
+
+
+class Rounds:
+    """Each method is one round; all raise ``StoreUnavailable`` when Consul is away."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        publisher: Publisher,
+        absences: Absences,
+        *,
+        period_s: float,
+        probe: Probe = tcp_probe,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._publisher = publisher
+        self._absences = absences
+        self._period_s = period_s
+        self._probe = probe
+        self._now = now
+        self._claims = Decoded(Claim, keys.claims)
+        self._routes = Decoded(Route, keys.routes)
+        self._activity = Decoded(Activity, keys.activity)
+        self._hosts = Decoded(HostRecord, keys.hosts)
+        self._reachable: set[str] = set()
+
+    def cull(self, is_sure: Callable[[], bool]) -> int:
+        """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
+        claims = self._claims.read(self._store.list(self._keys.claims))
+        activity = self._activity.read(self._store.list(self._keys.activity))
+        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        routes = self._routes.read(self._store.list(self._keys.routes))
+        self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
+        decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
+        asked = 0
+        for decision in decisions:
+            if not is_sure():
+                break
+            try:
+                asked += self._ask(decision)
+            except BrokerUnavailable as exc:
+                log.warning("cull requests not published", extra={"error": str(exc), "left": len(decisions) - asked})
+                break
+        return asked
+
+    def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
+        """Withdraw routes and close claims of hosts that are lost; their names."""
+        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        lost: list[str] = []
+        for host in self._absences.look(hosts, monotonic_s):
+            routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
+            claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
+            if self._answers(host, routes, claims):
+                continue
+            for user in sorted(routes | claims):
+                if not is_sure():
+                    return lost
+                # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
+                self._store.delete(self._keys.route(user))
+                self._store.delete(self._keys.claim(user))
+                if user in claims:
+                    self._emit("server.culled", host, claims[user].pool, user, {"reason": "host lost"})
+            self._absences.dealt_with(host)
+            if routes or claims:
+                log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
+                self._emit("host.lost", host, None, None, {"routes": len(routes), "claims": len(claims)})
+                lost.append(host)
+        return lost
+
+    def _answers(self, host: str, routes: dict[str, Route], claims: dict[str, Claim]) -> bool:
+        """Whether servers of the host still accept connections: then only its agent is away, and nobody is cut off."""
+        claimed = [routes[user] for user in sorted(claims) if user in routes]
+        answers = any(self._probe(route.address, route.port) for route in claimed[:PROBES])
+        if answers and host not in self._reachable:
+            log.error("agent away, its servers answer", extra={"host": host, "claims": len(claims)})
+            self._reachable.add(host)
+        elif not answers:
+            self._reachable.discard(host)
+        return answers
+
+    def _ask(self, decision: Decision) -> bool:
+        """One request per user and period: older ones have expired in the queue by then."""
+        request = CullRequest(
+            sent_at=self._now(), user=decision.user, reason=decision.reason, request_id=decision.request_id
+        )
+        if not send(self._publisher, decision.host, request, expires_s=self._period_s):
+            return False
+        detail = {"reason": decision.reason, "seconds": round(decision.seconds)}
+        log.info("cull requested", extra={"user": decision.user, "host": decision.host, **detail})
+        self._emit("server.cull_requested", decision.host, None, decision.user, detail)
+        return True
+
+    def _emit(self, name: str, host: str, pool: str | None, user: str | None, detail: Mapping[str, object]) -> None:
+        event = Event(sent_at=self._now(), name=name, host=host, pool=pool, user=user, detail=dict(detail))
+        self._publisher.emit(name, event.encode())
+
+
+def _of_host(records: dict[str, R], host: str) -> dict[str, R]:
+    return {user: record for user, record in records.items() if record.host == host}

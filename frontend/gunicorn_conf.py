@@ -1,0 +1,22 @@
+"""gunicorn's configuration of the public application: ``gunicorn -c python:frontend.gunicorn_conf …``."""
+
+from typing import Any
+
+from common.logs import setup_logging
+from common.settings import load
+from frontend.serving import gunicorn_settings
+from frontend.settings import PublicSettings
+from frontend.wsgi import start_app, stop_app
+
+_settings = load(PublicSettings)
+setup_logging("frontend", _settings.log_level)
+globals().update(gunicorn_settings(_settings, f"{_settings.ip}:{_settings.port}"))
+
+
+def post_worker_init(worker: Any) -> None:
+    start_app(worker.wsgi)
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature
+    if getattr(worker, "wsgi", None) is not None:  # None: it never came up
+        stop_app(worker.wsgi)

@@ -1,0 +1,80 @@
+"""The waiting line as the tickets show it: places and the pace at which they are served.
+
+Pure computation on records; ``waiting.py`` reads them and keeps one ``Line`` per process.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.records import Ticket, TicketState
+
+# The pace is measured over so many seconds at most, ...
+PACE_WINDOW_S = 120.0
+# ... is not told before so many seconds and servers were seen, ...
+PACE_MIN_S = 10.0
+PACE_MIN_COUNT = 2
+# ... and starts over when nobody looked at the line for so long: what happened meanwhile was not seen.
+PACE_GAP_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``position`` 1 is the next to be served; ``estimate_s`` None: nobody can say."""
+
+    position: int
+    waiting_count: int
+    estimate_s: float | None
+
+
+def places(tickets: Mapping[str, Ticket], now: datetime, abandon_s: float) -> dict[str, tuple[int, int]]:
+    """request_id -> (position, how many wait) among the tickets of the same pool, first come first served.
+
+    A ticket that nobody asked about for ``abandon_s`` is dropped when its turn comes, so it holds nobody up.
+    """
+    lines: dict[str, list[Ticket]] = {}
+    for ticket in tickets.values():
+        if ticket.state is TicketState.WAITING and (now - ticket.seen_at).total_seconds() <= abandon_s:
+            lines.setdefault(ticket.pool, []).append(ticket)
+    found = {}
+    for line in lines.values():
+        line.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
+        for position, ticket in enumerate(line, start=1):
+            found[ticket.request_id] = (position, len(line))
+    return found
+
+
+class Pace:
+    """How fast tickets of each pool get their servers, from one look at the line to the next."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, str] = {}
+        self._served: deque[tuple[float, str]] = deque()
+        self._since: float | None = None
+        self._looked: float | None = None
+
+    def look(self, tickets: Mapping[str, Ticket], at_s: float) -> None:
+        """Take note of a listing; ``at_s`` is monotonic."""
+        if self._looked is None or at_s - self._looked > PACE_GAP_S:
+            self._since = at_s
+            self._served.clear()
+        else:
+            for request_id, pool in self._waiting.items():
+                ticket = tickets.get(request_id)
+                if ticket is not None and ticket.state is TicketState.ASSIGNED:
+                    self._served.append((at_s, pool))
+        self._looked = at_s
+        self._waiting = {name: t.pool for name, t in tickets.items() if t.state is TicketState.WAITING}
+        while self._served and self._served[0][0] < at_s - PACE_WINDOW_S:
+            self._served.popleft()
+
+    def estimate_s(self, pool: str, position: int) -> float | None:
+        """Seconds until the ticket at ``position`` is served at the present pace; None: too little was seen."""
+        if self._since is None or self._looked is None:
+            return None
+        watched_s = min(self._looked - self._since, PACE_WINDOW_S)
+        count = sum(1 for _, served_pool in self._served if served_pool == pool)
+        if watched_s < PACE_MIN_S or count < PACE_MIN_COUNT:
+            return None
+        return position * watched_s / count

@@ -1,0 +1,54 @@
+"""One canonical log line per request, with milliseconds per stage; no query string, no token.
+
+Also the request's id, in the line and in the ``X-Request-Id`` header of the answer.
+"""
+
+import logging
+import time
+
+from flask import Flask, Response, g, request
+
+from common.ids import new_request_id
+
+log = logging.getLogger("frontend.request")
+
+# Probes come every few seconds and say nothing.
+_QUIET = frozenset({"healthz", "readyz", "static"})
+
+
+def install(app: Flask) -> None:
+    """Hook into ``app``. Before everything else, so that refusals are logged as well."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    g.started = time.monotonic()
+    g.request_id = new_request_id()
+    g.stages_ms = {}
+    g.ids = {}
+
+
+def _end(response: Response) -> Response:
+    if "started" not in g:  # refused before any hook ran
+        _begin()
+    response.headers["X-Request-Id"] = g.request_id
+    name = (request.endpoint or "").rpartition(".")[2]
+    if name in _QUIET and response.status_code < 500:
+        return response
+    total_ms = (time.monotonic() - g.started) * 1000
+    frontend_ms = total_ms - sum(g.stages_ms.values())
+    log.info(
+        "request",
+        extra={
+            # The rule, not the path: a ticket's name leads to a token.
+            "request_id": g.request_id,
+            "method": request.method,
+            "view": str(request.url_rule) if request.url_rule else request.path[:120],
+            "status": response.status_code,
+            "total_ms": round(total_ms, 2),
+            "stages_ms": {"frontend": round(frontend_ms, 2), **g.stages_ms},
+            **g.ids,
+        },
+    )
+    return response

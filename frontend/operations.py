@@ -1,0 +1,125 @@
+"""What an operator does, once for the admin application and the command line.
+
+Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailable`` when a store is away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from common import queues
+from common.broker import Outgoing, Publisher
+from common.clock import utc_now
+from common.errors import MalformedRecord, TmpnbError, Unroutable
+from common.ids import new_request_id
+from common.keys import Keys
+from common.messages import CullRequest, Message, RecyclePool, SetHostState
+from common.records import Activity, Claim, HostRecord, HostState, PoolSpec, Route
+from common.store import Store
+from frontend.decoded import Decoded
+from frontend.pool_files import check_sizes
+
+
+class NotThere(TmpnbError):
+    """The user or host that an operator named is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """``changed``: names of pools whose spec is new or different; ``warnings``: what may not work as hoped."""
+
+    pools: tuple[PoolSpec, ...]
+    changed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
+    return Decoded(HostRecord, keys.hosts).read(store.list(keys.hosts))
+
+
+def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
+    return Decoded(PoolSpec, keys.pools).read(store.list(keys.pools))
+
+
+def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
+    """Write the specs; the agents do the rest. Raises ``InvalidPool`` before anything is written."""
+    warnings = check_sizes(specs, read_hosts(store, keys))
+    before = read_pools(store, keys)
+    changed = [spec for spec in specs if before.get(spec.name) != spec]
+    for spec in changed:
+        store.put(keys.pool(spec.name), spec.encode())
+    return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
+
+
+def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
+    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now."""
+    drained = 0
+    for name, record in read_hosts(store, keys).items():
+        ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
+        if send(publisher, name, RecyclePool(sent_at=utc_now(), pool=pool)):
+            drained += ready
+    return drained
+
+
+def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
+    """Have a user's server removed, whatever it is doing; the name of its host. Raises ``NotThere``."""
+    found = _claim_or_route(store, keys, user)
+    if found is None:
+        raise NotThere(f"there is no server of user {user!r}")
+    send(publisher, found.host, CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True))
+    return found.host
+
+
+def set_host_state(store: Store, keys: Keys, publisher: Publisher, host: str, state: HostState) -> None:
+    """Cordon, drain or activate a host. Raises ``NotThere``."""
+    if store.get(keys.host(host)) is None:
+        raise NotThere(f"there is no host {host!r} (its agent may be away)")
+    send(publisher, host, SetHostState(sent_at=utc_now(), state=state))
+
+
+def send(publisher: Publisher, host: str, message: Message, expires_s: float | None = None) -> bool:
+    """Put a message into a host's queue. False: no such queue."""
+    try:
+        publisher.publish(queues.host(host), Outgoing(message.encode(), new_request_id(), expires_s=expires_s))
+    except Unroutable:
+        return False
+    return True
+
+
+def list_users(store: Store, keys: Keys, now: datetime) -> list[dict[str, Any]]:
+    """Every server with a route or a claim, oldest claim first; times in ISO 8601, ages in seconds."""
+    routes = Decoded(Route, keys.routes).read(store.list(keys.routes))
+    claims = Decoded(Claim, keys.claims).read(store.list(keys.claims))
+    last_seen: dict[str, int] = {}
+    for activity in Decoded(Activity, keys.activity).read(store.list(keys.activity)).values():
+        for user, at in activity.users.items():
+            last_seen[user] = max(at, last_seen.get(user, 0))
+    rows = [_row(user, routes.get(user), claims.get(user), last_seen.get(user), now) for user in routes | claims]
+    return sorted(rows, key=lambda row: (row["claimed_at"] or "~", row["user"]))
+
+
+def _row(user: str, route: Route | None, claim: Claim | None, seen: int | None, now: datetime) -> dict[str, Any]:
+    found = claim or route
+    return {
+        "user": user,
+        "host": found.host if found else None,
+        "pool": found.pool if found else None,
+        "state": "claimed" if claim else "ready",
+        "target": route.target if route else None,
+        "claimed_at": claim.claimed_at.isoformat() if claim else None,
+        "expires_at": claim.expires_at.isoformat() if claim and claim.expires_at else None,
+        "last_activity_s": round(now.timestamp() - seen) if seen is not None and claim else None,
+    }
+
+
+def _claim_or_route(store: Store, keys: Keys, user: str) -> Claim | Route | None:
+    records: tuple[tuple[str, type[Claim] | type[Route]], ...] = ((keys.claim(user), Claim), (keys.route(user), Route))
+    for key, record in records:
+        entry = store.get(key)
+        if entry is not None:
+            try:
+                return record.decode(entry.key, entry.value)
+            except MalformedRecord:
+                continue
+    return None

@@ -1,0 +1,41 @@
+"""What both gunicorn configurations share."""
+
+from typing import Any
+
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from frontend.settings import GunicornSettings
+
+
+def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:
+    """gunicorn's settings by name."""
+    return {
+        "bind": bind,
+        "worker_class": "gthread",
+        "workers": settings.workers,
+        "threads": settings.threads,
+        # Threads and sockets do not survive a fork: everything is made in the worker.
+        "preload_app": False,
+        "graceful_timeout": settings.graceful_timeout_s,
+        # Longer than the proxy tier keeps its idle connections, so that it never sends into a closing one.
+        "keepalive": 75,
+        # The heartbeat file of each worker: memory, not the container's disk.
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108
+        "control_socket_disable": True,
+        # Our own line per request instead: gunicorn's would hold query strings.
+        "accesslog": None,
+        "logger_class": "frontend.serving.JsonLogger",
+        # Deep links are long; anything beyond is refused before it reaches the application.
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+    }
+
+
+class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's messages through our root logger, as JSON lines like everything else."""
+
+    def setup(self, cfg: Config) -> None:  # noqa: ARG002 gunicorn's signature
+        self.error_log.propagate = True
+        self.error_log.setLevel("INFO")

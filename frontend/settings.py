@@ -1,0 +1,117 @@
+"""Settings of the four entry points of this package. Names and defaults follow tmpnb's options where it had them."""
+
+import ipaddress
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from common.records import Name
+from common.settings import CommonSettings
+
+
+class GunicornSettings(CommonSettings):
+    """What both applications that gunicorn serves have."""
+
+    workers: int = Field(default=2, ge=1, le=64, description="worker processes, 1 to 64")
+    threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
+    graceful_timeout_s: int = Field(default=30, ge=1, le=300, description="seconds to finish requests when stopping")
+
+
+class PublicSettings(GunicornSettings):
+    """The public application."""
+
+    ip: str = Field(default="0.0.0.0", description="address to listen at")
+    port: int = Field(default=9999, ge=1, le=65535, description="port to listen at")
+    secret_key: SecretStr = Field(min_length=16, description="signs the browser's cookie; the same on every replica")
+    api_auth_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="API_AUTH_TOKEN",
+        description="required in 'Authorization: token …'; turns all pages for people off",
+    )
+    default_pool: Name = Field(default="default", description="the pool of a request that names none")
+    window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
+    wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
+    abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
+    ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+    cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
+    allow_origin: str | None = Field(default=None, description="Access-Control-Allow-Origin")
+    allow_methods: str | None = Field(default=None, description="Access-Control-Allow-Methods")
+    allow_headers: str | None = Field(default=None, description="Access-Control-Allow-Headers")
+    allow_credentials: str | None = Field(default=None, description="Access-Control-Allow-Credentials")
+    expose_headers: str | None = Field(default=None, description="Access-Control-Expose-Headers")
+    max_age: str | None = Field(default=None, description="Access-Control-Max-Age")
+
+    @model_validator(mode="after")
+    def _headers_hold_one_line(self) -> Self:
+        for name in CORS_HEADERS:
+            if any(ord(c) < 32 for c in getattr(self, name) or ""):
+                raise ValueError(f"{name}: one line without control characters is accepted")
+        return self
+
+
+# Setting -> response header, as tmpnb had them.
+CORS_HEADERS = {
+    "allow_origin": "Access-Control-Allow-Origin",
+    "allow_methods": "Access-Control-Allow-Methods",
+    "allow_headers": "Access-Control-Allow-Headers",
+    "allow_credentials": "Access-Control-Allow-Credentials",
+    "expose_headers": "Access-Control-Expose-Headers",
+    "max_age": "Access-Control-Max-Age",
+}
+
+
+class AdminSettings(GunicornSettings):
+    """The admin application; never routed by the proxy tier."""
+
+    workers: int = Field(default=1, ge=1, le=64, description="worker processes, 1 to 64")
+    threads: int = Field(default=8, ge=4, le=256, description="threads per worker, 4 to 256")
+    admin_ip: str | None = Field(
+        default=None, description="address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
+    )
+    admin_port: int = Field(default=10000, ge=1, le=65535, description="port to listen at")
+    admin_auth_token: SecretStr | None = Field(
+        default=None, validation_alias="ADMIN_AUTH_TOKEN", description="required in 'Authorization: token …'"
+    )
+    pools_file: str | None = Field(default=None, description="TOML file of the pools that the first start creates")
+
+    @property
+    def bind_ip(self) -> str:
+        if self.admin_ip is not None:
+            return self.admin_ip
+        return "127.0.0.1" if self.admin_auth_token is None else "0.0.0.0"
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if self.admin_auth_token is None and not _is_loopback(self.bind_ip):
+            raise ValueError(
+                f"ADMIN_AUTH_TOKEN is not set: only a loopback address is accepted as admin_ip, not {self.bind_ip!r}"
+            )
+        return self
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "localhost" or ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class CullerSettings(CommonSettings):
+    """The culler."""
+
+    cull_period: float = Field(default=600.0, ge=1, description="seconds between two looks at every server, at least 1")
+    host_grace_s: float = Field(
+        default=120.0, ge=1, description="a host whose record is gone for so many seconds counts as lost"
+    )
+    ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+
+
+class CliSettings(CommonSettings):
+    """The command line. Consul and RabbitMQ as everywhere; spawns go through the public API."""
+
+    url: str = Field(
+        default="http://127.0.0.1:8000", pattern="^https?://", description="where the public API answers: http(s)://…"
+    )
+    api_auth_token: SecretStr | None = Field(
+        default=None, validation_alias="API_AUTH_TOKEN", description="token of the public API, if it asks for one"
+    )

@@ -1,0 +1,203 @@
+"""One wish for a server, from the request's publication to its outcome (DESIGN.md, "Walk of a spawn").
+
+Runs on request threads. The order of steps keeps I2: the ledger knows the request before it is published, and learns
+that it has a ticket only after the ticket is written; a reply in between is kept for whoever settles the request.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from common import queues
+from common.broker import Outgoing, Requester
+from common.clock import utc_now
+from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from common.messages import SpawnReply, SpawnRequest, decode
+from common.records import Ticket, TicketState
+from common.urls import base_path
+from frontend.ledger import Ledger, State
+from frontend.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+# When (nearly) every thread already waits for a reply, further visitors go to the waiting room at once, so that
+# health checks and pages keep being answered.
+HURRIED_S = 0.05
+
+
+class Broker(Requester, Protocol):
+    """A requester that knows whether it is connected."""
+
+    @property
+    def connected(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``path``: below the server's path, with query; empty: the pool's landing place."""
+
+    request_id: str
+    pool: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """``stages_ms``: the agent's stages and ``broker``, the time between here and there."""
+
+    user: str
+    host: str
+    url: str
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """In line; the request's id is its ticket's name."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Nothing was free within the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """RabbitMQ or Consul is away; ``reason`` is for the log."""
+
+    reason: str
+
+
+class Spawner:
+    """Publishes spawn requests and follows each to one outcome."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        room: WaitingRoom,
+        ledger: Ledger,
+        *,
+        window_s: float,
+        ticket_max_s: float,
+        slots: int,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """``slots``: how many requests may wait out their whole window at the same time."""
+        self._broker = broker
+        self._room = room
+        self._ledger = ledger
+        self._window_s = window_s
+        self._ticket_max_s = ticket_max_s
+        self._slots = threading.BoundedSemaphore(slots)
+        self._now = now
+
+    def for_browser(self, wish: Wish) -> Served | Waiting | Unavailable:
+        """A server within the window, or a place in the waiting room."""
+        with self._slot(self._window_s) as window_s:
+            request = self._request(wish, window_s, None)
+            try:
+                served = self._ask(request, self._ticket_max_s)
+                return served if served is not None else self._queue(request)
+            except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
+                return self._give_up(request, exc)
+
+    def for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
+        """A server within ``wait_s``; afterwards nothing is claimed for it any more."""
+        with self._slot(wait_s) as wait_s:
+            request = self._request(wish, wait_s, self._now() + timedelta(seconds=wait_s))
+            try:
+                served = self._ask(request, wait_s)
+            except (BrokerUnavailable, Unroutable) as exc:
+                return self._give_up(request, exc)
+        if served is not None:
+            return served
+        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        return _served(reply, 0.0) if reply is not None else Full()
+
+    @contextmanager
+    def _slot(self, wait_s: float) -> Iterator[float]:
+        """How long this request may hold its thread: ``wait_s``, or next to nothing when too many do already."""
+        if not self._slots.acquire(blocking=False):
+            yield min(wait_s, HURRIED_S)
+            return
+        try:
+            yield wait_s
+        finally:
+            self._slots.release()
+
+    def _request(self, wish: Wish, window_s: float, deadline: datetime | None) -> SpawnRequest:
+        return SpawnRequest(
+            sent_at=self._now(),
+            request_id=wish.request_id,
+            pool=wish.pool,
+            window_s=window_s,
+            deadline=deadline,
+            path=wish.path,
+        )
+
+    def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
+        if not self._broker.connected:
+            # At once, not after a timeout: the visitor's page tries again by itself, and threads stay free.
+            raise BrokerUnavailable("RabbitMQ: not connected")
+        message = Outgoing(request.encode(), request.request_id, request.request_id, expires_s)
+        started = time.monotonic()
+        self._ledger.expect(request.request_id)
+        body = self._broker.request(queues.spawn(request.pool), message, request.window_s)
+        reply = None if body is None else self._read(body)
+        if reply is None:
+            return None
+        self._ledger.served(reply)
+        return _served(reply, (time.monotonic() - started) * 1000)
+
+    def _read(self, body: bytes) -> SpawnReply | None:
+        try:
+            reply = decode(body)
+        except MalformedMessage as exc:
+            log.error("reply malformed", extra={"error": str(exc)})  # noqa: TRY400 the text says it all
+            return None
+        if isinstance(reply, SpawnReply) and reply.url.startswith(base_path(reply.user)):
+            return reply
+        log.error("reply is of no use", extra={"type": reply.type})
+        return None
+
+    def _queue(self, request: SpawnRequest) -> Served | Waiting:
+        ticket = self._room.open(request)
+        reply = self._ledger.settle(request.request_id, State.TICKETED)
+        if reply is not None:
+            # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
+            # the page would find a ticket that waits for ever.
+            self._note(reply)
+            return _served(reply, 0.0)
+        return _from_ticket(ticket) or Waiting(request.request_id)
+
+    def _note(self, reply: SpawnReply) -> None:
+        try:
+            self._room.assign(reply)
+        except StoreUnavailable as exc:
+            log.info("ticket not closed", extra={"request_id": reply.request_id, "error": str(exc)})
+
+    def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
+        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
+
+
+def _served(reply: SpawnReply, elapsed_ms: float) -> Served:
+    agent_ms = sum(reply.stages_ms.values())
+    stages_ms = {name: round(ms, 2) for name, ms in reply.stages_ms.items()}
+    if elapsed_ms:
+        stages_ms["broker"] = round(max(0.0, elapsed_ms - agent_ms), 2)
+    return Served(reply.user, reply.host, reply.url, stages_ms)
+
+
+def _from_ticket(ticket: Ticket) -> Served | None:
+    """The server on a ticket that an agent has written to before us."""
+    if ticket.state is TicketState.ASSIGNED and ticket.url and ticket.user:
+        return Served(ticket.user, "", ticket.url)
+    return None

@@ -1,0 +1,144 @@
+"""The views that start servers: ``/spawn`` for people (and simple clients), ``/api/spawn`` for programs."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, g, redirect, request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.records import Name, explain
+from common.urls import server_url
+from frontend.remembering import remember, remembered
+from frontend.spawning import Served, Unavailable, Waiting, Wish
+from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, without_user
+from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
+
+views = Blueprint("spawn", __name__)
+
+# When to come back after "full": servers start within seconds.
+RETRY_AFTER_S = 5
+
+
+class SpawnBody(BaseModel):
+    """What a program may say about the server it wants; everything has a default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pool: Name | None = None
+    path: Annotated[str, Field(max_length=MAX_CHARS)] = ""
+    wait_s: float | None = Field(default=None, ge=0.05, description="seconds")
+
+
+def spawn(**_: str) -> Response:
+    """A server, or the browser's own one if it has one already."""
+    if is_speculative():
+        return Response(status=204 if request.method == "HEAD" else 503)
+    path, query = raw_path_and_query(request.environ)
+    try:
+        target = without_user(below(path, "/spawn", query))
+    except BadTarget as exc:
+        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    wanted = request.args.get("pool") or None
+    pool = parts().pools.choose(wanted, parts().settings.default_pool)
+    if pool is None:
+        return _no_pool(wanted)
+    if request.args.get("fresh") != "1":
+        known = remembered()
+        if known is not None and (wanted is None or known.pool in {None, wanted}):
+            spec = parts().pools.specs.get(known.pool or pool)
+            return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
+    wish = Wish(g.request_id, pool, target)
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish)
+
+
+for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
+    views.add_url_rule(_rule, "spawn", spawn, strict_slashes=False)
+
+
+@views.post("/api/spawn", strict_slashes=False)
+@views.post("/api/spawn/", strict_slashes=False)
+def api_spawn() -> Response:
+    """200 ``{"url": …}``, 429 ``{"status": "full"}``, 503 ``{"status": "unavailable"}``."""
+    settings = parts().settings
+    try:
+        body = _body()
+        path, _, query = body.path.partition("?")
+        target = checked(path.lstrip("/"), query)
+    except (BadTarget, ValueError) as exc:
+        return problem(400, "Bad request", str(exc), "bad request")
+    wait_s = settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > settings.wait_max_s:
+        text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
+        return problem(400, "Bad request", text, "bad request")
+    pool = parts().pools.choose(body.pool, settings.default_pool)
+    if pool is None:
+        return _no_pool(body.pool)
+    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target), wait_s)
+    _note(outcome)
+    if isinstance(outcome, Served):
+        return answer({"url": outcome.url})
+    if isinstance(outcome, Unavailable):
+        return unavailable()
+    return answer({"status": "full"}, 429, RETRY_AFTER_S)
+
+
+def _body() -> SpawnBody:
+    """The JSON body, if there is one; tmpnb's clients send none, or an empty form. Raises ``ValueError``."""
+    raw = request.get_data()
+    if not raw.strip() or not request.is_json:
+        return SpawnBody()
+    try:
+        return SpawnBody.model_validate_json(raw)
+    except ValidationError as exc:
+        accepted = ", ".join(SpawnBody.model_fields)
+        raise ValueError(f"{explain(exc)}; accepted fields: {accepted}") from exc
+
+
+def _for_person(wish: Wish, wanted: str | None) -> Response:
+    outcome = parts().spawner.for_browser(wish)
+    _note(outcome)
+    if isinstance(outcome, Served):
+        remember(outcome.user)
+        return _go(outcome.url)
+    if isinstance(outcome, Waiting):
+        # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
+        pairs = [(k, v) for k, v in (("path", wish.path), ("pool", wanted or "")) if v]
+        return redirect(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
+    return unavailable()
+
+
+def _for_client(wish: Wish) -> Response:
+    """A client that is no browser would not stay in a waiting room."""
+    outcome = parts().spawner.for_program(wish, parts().settings.window_s)
+    _note(outcome)
+    if isinstance(outcome, Served):
+        return _go(outcome.url)
+    if isinstance(outcome, Unavailable):
+        return unavailable()
+    return answer({"status": "full"}, 503, RETRY_AFTER_S)
+
+
+def _go(url: str) -> Response:
+    return redirect(url, 302)  # type: ignore[return-value]  # Flask's own Response class
+
+
+def _note(outcome: object) -> None:
+    """What became of it, for the request's log line."""
+    g.ids["outcome"] = type(outcome).__name__.lower()
+    if isinstance(outcome, Served):
+        g.ids.update(user=outcome.user, host=outcome.host)
+        for stage, elapsed_ms in outcome.stages_ms.items():
+            add_stage(stage, elapsed_ms)
+    elif isinstance(outcome, Unavailable):
+        g.ids["reason"] = outcome.reason
+
+
+def _no_pool(wanted: str | None) -> Response:
+    names = sorted(parts().pools.specs)
+    if not names:  # Consul has not answered yet, or the first pools are not there yet
+        return unavailable()
+    if wanted is None:
+        text = f"pool: say which one; accepted: {', '.join(names)}"
+        return problem(400, "Which pool?", f"There are several kinds of servers. {text}.", "unknown pool")
+    text = f"pool: there is no pool {wanted[:80]!r}; accepted: {', '.join(names)}"
+    return problem(404, "No such pool", text, "unknown pool")

@@ -1,0 +1,121 @@
+"""The waiting room's views. Any replica answers, from the ticket in Consul."""
+
+import random
+
+from flask import Blueprint, Response, g, redirect, request
+
+from common.errors import StoreUnavailable
+from common.ids import is_request_id
+from common.records import Ticket, TicketState
+from common.urls import base_path
+from frontend.line import Place
+from frontend.remembering import remember
+from frontend.targets import BadTarget, checked, spawn_link
+from frontend.web import answer, page, parts, problem, unavailable
+
+views = Blueprint("waiting", __name__)
+
+# How often a page asks: the first in line soon, those far behind rarely. Never slower than the browser's own
+# limit for hidden pages needs, and agents drop tickets after 45 s of silence.
+POLL_MIN_S = 1.0
+POLL_MAX_S = 10.0
+POLL_PER_PLACE_S = 0.1
+# Without JavaScript the whole page comes again.
+PAGE_RETRY_S = 5
+
+
+@views.get("/waiting/<request_id>")
+def room(request_id: str) -> Response:
+    """The waiting page: 503 while waiting, 302 to the server once there is one."""
+    if not is_request_id(request_id):
+        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+    try:
+        found = parts().room.look(request_id)
+    except StoreUnavailable:
+        return unavailable()
+    if found is None:
+        return page("lapsed.html", 404, again=_again())
+    ticket, place = found
+    url = _take(ticket)
+    if url is not None:
+        return redirect(url, 302)  # type: ignore[return-value]
+    if place is None:
+        return page("refused.html", 503, PAGE_RETRY_S * 6, reason=ticket.reason, again=_again())
+    return page(
+        "waiting.html",
+        503,
+        PAGE_RETRY_S,
+        request_id=request_id,
+        place=place,
+        estimate=say_estimate(place.estimate_s),
+        again=_again(),
+    )
+
+
+@views.get("/api/tickets/<request_id>")
+def ticket_state(request_id: str) -> Response:
+    """``{"status": "waiting", "position", "waiting", "estimate_s", "retry_in_s"}``, ``{"status": "assigned", "url"}``,
+    ``{"status": "refused", "reason"}``, or 404 ``{"status": "gone"}``."""
+    if not is_request_id(request_id):
+        return answer({"status": "gone"}, 404)
+    try:
+        found = parts().room.look(request_id)
+    except StoreUnavailable:
+        return unavailable()
+    if found is None:
+        return answer({"status": "gone"}, 404)
+    ticket, place = found
+    url = _take(ticket)
+    if url is not None:
+        return answer({"status": "assigned", "url": url})
+    if place is None:
+        return answer({"status": "refused", "reason": ticket.reason})
+    return answer(
+        {
+            "status": "waiting",
+            "position": place.position,
+            "waiting": place.waiting_count,
+            "estimate_s": None if place.estimate_s is None else round(place.estimate_s),
+            "estimate": say_estimate(place.estimate_s),
+            "retry_in_s": round(poll_s(place), 2),
+        }
+    )
+
+
+def poll_s(place: Place) -> float:
+    """When the page should ask again, with jitter: hundreds of browsers must not fall into step."""
+    base_s = min(POLL_MIN_S + POLL_PER_PLACE_S * place.position, POLL_MAX_S)
+    return base_s * random.uniform(0.8, 1.2)  # noqa: S311 no secret
+
+
+def say_estimate(estimate_s: float | None) -> str:
+    """The estimate in words; honest about not knowing."""
+    if estimate_s is None:
+        return "unknown"
+    if estimate_s < 10:
+        return "a few seconds"
+    if estimate_s < 90:
+        return f"about {round(estimate_s / 10) * 10} seconds"
+    minutes = round(estimate_s / 60)
+    return f"about {minutes} minute{'s' if minutes != 1 else ''}"
+
+
+def _take(ticket: Ticket) -> str | None:
+    """The server's URL if the ticket has one. The ticket stays until it is swept: a reload must find it again."""
+    if ticket.state is not TicketState.ASSIGNED or not ticket.url or not ticket.user:
+        return None
+    if not ticket.url.startswith(base_path(ticket.user)):
+        return None
+    g.ids["user"] = ticket.user
+    remember(ticket.user)
+    return ticket.url
+
+
+def _again() -> str:
+    """The link that starts over, from the page's own query."""
+    try:
+        path, _, query = request.args.get("path", "").partition("?")
+        target = checked(path.lstrip("/"), query)
+    except BadTarget:
+        target = ""
+    return spawn_link(target, request.args.get("pool") or None)

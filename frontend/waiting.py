@@ -1,0 +1,130 @@
+"""The waiting room: tickets in Consul, so that any replica answers any browser and a restart loses nobody.
+
+Called on request threads and by ``late.py``'s thread.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.clock import utc_now
+from common.errors import MalformedRecord
+from common.keys import Keys
+from common.messages import SpawnReply, SpawnRequest
+from common.records import Ticket, TicketState
+from common.store import Entry, Store
+from frontend.decoded import Decoded
+from frontend.line import Pace, Place, places
+from frontend.ondemand import OnDemand
+
+# One listing a second serves every waiting browser of this process.
+LISTING_MAX_AGE_S = 1.0
+# Writing down every look would cost one Consul write per poll; agents give a ticket 45 s.
+TOUCH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    tickets: dict[str, Ticket]
+    places: dict[str, tuple[int, int]]
+
+
+class WaitingRoom:
+    """Opens, looks at and assigns tickets. Every method raises ``StoreUnavailable`` when Consul is away."""
+
+    def __init__(
+        self, store: Store, keys: Keys, abandon_s: float, ticket_max_s: float, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._abandon_s = abandon_s
+        self._ticket_max_s = ticket_max_s
+        self._now = now
+        self._decoded = Decoded(Ticket, keys.tickets)
+        self._pace = Pace()
+        self._line = OnDemand(self._list, LISTING_MAX_AGE_S)
+        self._lock = threading.Lock()
+        self._touched: dict[str, float] = {}
+
+    def open(self, request: SpawnRequest) -> Ticket:
+        """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there."""
+        now = self._now()
+        ticket = Ticket(request_id=request.request_id, pool=request.pool, created_at=request.sent_at, seen_at=now)
+        if self._store.create(self._keys.ticket(request.request_id), ticket.encode()):
+            return ticket
+        return self.find(request.request_id) or ticket
+
+    def find(self, request_id: str) -> Ticket | None:
+        """The ticket as stored now. None: there is none (any more)."""
+        entry = self._store.get(self._keys.ticket(request_id))
+        return None if entry is None else _decode(entry)
+
+    def look(self, request_id: str) -> tuple[Ticket, Place | None] | None:
+        """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
+        line = self._line.get()
+        ticket = line.tickets.get(request_id)
+        if ticket is None or ticket.state is not TicketState.WAITING:
+            # Either younger than the listing, or finished: then the listing may be a second behind, too.
+            ticket = self.find(request_id)
+            if ticket is None:
+                return None
+        if ticket.state is not TicketState.WAITING:
+            return ticket, None
+        if self._has_lapsed(ticket):
+            return None
+        self._touch(request_id)
+        position, waiting_count = line.places.get(request_id, (len(line.places) + 1, len(line.places) + 1))
+        return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
+
+    def assign(self, reply: SpawnReply) -> bool:
+        """Write the server to the request's ticket. False: the ticket is gone, or already has another server."""
+        key = self._keys.ticket(reply.request_id)
+        while (entry := self._store.get(key)) is not None:
+            ticket = _decode(entry)
+            if ticket is None:
+                return False
+            if ticket.state is TicketState.ASSIGNED:
+                return ticket.user == reply.user
+            assigned = ticket.model_copy(
+                update={"state": TicketState.ASSIGNED, "url": reply.url, "user": reply.user, "reason": None}
+            )
+            if self._store.replace(key, assigned.encode(), entry.modify_index):
+                return True
+        return False
+
+    def _list(self) -> _Look:
+        tickets = self._decoded.read(self._store.list(self._keys.tickets))
+        self._pace.look(tickets, time.monotonic())
+        return _Look(tickets, places(tickets, self._now(), self._abandon_s))
+
+    def _has_lapsed(self, ticket: Ticket) -> bool:
+        """The broker has dropped its message by now."""
+        return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
+
+    def _touch(self, request_id: str) -> None:
+        """Renew ``seen_at``, at most once in a while per ticket and process."""
+        at_s = time.monotonic()
+        with self._lock:
+            if at_s - self._touched.get(request_id, -TOUCH_S) < TOUCH_S:
+                return
+            self._touched[request_id] = at_s
+            if len(self._touched) > 1000:
+                self._touched = {name: t for name, t in self._touched.items() if at_s - t < self._abandon_s}
+        entry = self._store.get(self._keys.ticket(request_id))
+        ticket = _decode(entry) if entry is not None else None
+        if entry is None or ticket is None or ticket.state is not TicketState.WAITING:
+            return
+        now = self._now()
+        if (now - ticket.seen_at).total_seconds() >= TOUCH_S / 2:
+            # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
+            seen = ticket.model_copy(update={"seen_at": now})
+            self._store.replace(entry.key, seen.encode(), entry.modify_index)
+
+
+def _decode(entry: Entry) -> Ticket | None:
+    try:
+        return Ticket.decode(entry.key, entry.value)
+    except MalformedRecord:
+        return None

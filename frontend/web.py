@@ -1,0 +1,81 @@
+"""What all views share: who is asking (a person or a program), and answers in the form they can read."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, cast
+
+from flask import Response, current_app, g, jsonify, make_response, render_template, request
+
+from frontend.parts import Parts
+
+STATIC = Path(__file__).parent / "static"
+
+
+def parts() -> Parts:
+    """The parts of the running application."""
+    return cast(Parts, current_app.extensions["tmpnb"])
+
+
+def wants_html() -> bool:
+    """Whether a person's browser navigates here; everything else gets JSON."""
+    if request.path.startswith("/api/") or "/api/" in request.path:
+        return False
+    if request.headers.get("X-Requested-With", "").lower() == "xmlhttprequest":
+        return False
+    if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        return False
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def is_speculative() -> bool:
+    """Whether nobody has really asked yet: a prefetch, a prerender, a link checker, or an image tag elsewhere."""
+    purpose = " ".join(request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"))
+    if request.method == "HEAD" or "prefetch" in purpose.lower() or "preview" in purpose.lower():
+        return True
+    return request.headers.get("Sec-Fetch-Dest", "document") not in {"document", "iframe", "frame", "empty"}
+
+
+def page(template: str, status: int = 200, retry_after_s: int | None = None, **values: Any) -> Response:
+    """A page; ``retry_after_s`` sets the header and is given to the template."""
+    response = make_response(render_template(template, retry_after_s=retry_after_s, **values), status)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def answer(body: dict[str, Any], status: int = 200, retry_after_s: int | None = None) -> Response:
+    """A JSON answer for programs."""
+    response = make_response(jsonify(body), status)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def problem(status: int, title: str, text: str, code: str | None = None) -> Response:
+    """An error in the form the client reads. ``code`` is the ``status`` of the JSON answer."""
+    if wants_html() and not pages_are_off():
+        return page("problem.html", status, title=title, text=text)
+    return answer({"status": code or title.lower(), "message": text}, status)
+
+
+def unavailable(retry_after_s: int = 5) -> Response:
+    """RabbitMQ or Consul is away: the page says so and tries again by itself."""
+    if wants_html() and not pages_are_off():
+        return page("unavailable.html", 503, retry_after_s)
+    return answer({"status": "unavailable"}, 503, retry_after_s)
+
+
+def pages_are_off() -> bool:
+    """With an API token there are no pages for people (as tmpnb had it)."""
+    token = current_app.config.get("AUTH_TOKEN")
+    return bool(token) or bool(current_app.config.get("NO_PAGES"))
+
+
+def add_stage(name: str, elapsed_ms: float) -> None:
+    """Add to the milliseconds per stage in this request's log line."""
+    g.stages_ms[name] = round(elapsed_ms, 2)
+
+
+def static_versions() -> dict[str, str]:
+    """File -> a hash of its content, so that browsers may keep files for ever."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in sorted(STATIC.iterdir()) if p.is_file()}
