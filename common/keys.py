@@ -22,6 +22,10 @@ class Keys:
         return self.root + "hosts/"
 
     @property
+    def notes(self) -> str:
+        return self.root + "notes/"
+
+    @property
     def routes(self) -> str:
         return self.root + "routes/"
 
@@ -46,6 +50,10 @@ class Keys:
 
     def host(self, host: str) -> str:
         return self.hosts + host
+
+    def note(self, host: str) -> str:
+        """What a host remembers for itself over a restart of its agent."""
+        return self.notes + host
 
     def route(self, user: str) -> str:
         return self.routes + user

@@ -173,12 +173,24 @@ class HostRecord(Record):
     host: Name
     address: str
     agent_version: str
+    instance: str = Field(default="", description="the agent's process, as its successor can tell that it is dead")
     state: HostState = HostState.ACTIVE
     started_at: datetime
     updated_at: datetime
     memory_bytes: Count = 0
     cpus: Count = 0
     pools: dict[str, PoolStatus] = Field(default_factory=dict)
+
+
+class HostNote(Record):
+    """What a host's agent remembers for its successor; not tied to a session, read by nobody else.
+
+    ``next_port``: every published port the host has ever used lies before it (in the order they are taken).
+    """
+
+    host: Name
+    state: HostState = HostState.ACTIVE
+    next_port: Count = 0
 
 
 class Route(Record):

@@ -1,0 +1,288 @@
+"""One agent, put together from ports: what wakes what, and the order of starting and stopping.
+
+Threads: the loop; starts and removals (``apply``); one per pool for claims and one for the host's commands
+(``workers``); the session and host record; the watch of the pools; the audit. RabbitMQ's are in its adapter.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from agent import names
+from agent.adopter import Adopter
+from agent.announce import Announcer
+from agent.apply import Applier
+from agent.audit import Auditor
+from agent.claims import Claimer, Host
+from agent.commands import Commands
+from agent.culls import ActivityReader, Culls
+from agent.engine import Engine, EngineInfo
+from agent.failures import FailureBook
+from agent.host_note import Notebook
+from agent.host_record import HostKeeper
+from agent.intake import Intake
+from agent.inventory import Inventory, Server
+from agent.loop import Loop
+from agent.ports import PortBook
+from agent.registry import HostAddress, Registry
+from agent.remover import Remover
+from agent.settings import AgentSettings
+from agent.specs import Specs
+from agent.starter import Place, Starter
+from agent.status import pool_statuses
+from agent.succession import Instance
+from agent.tickets import Tickets
+from agent.workers import Workers
+from common import queues
+from common.broker import Consumer, Publisher
+from common.clock import utc_now
+from common.errors import TransientError
+from common.keys import Keys
+from common.records import HostRecord, HostState
+from common.retry import Backoff
+from common.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+VERSION = "0.1.0"
+# Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
+RENAME_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The adapters. ``address``: IP of this host as the proxies see it; ``bind_ip``: that published ports bind to."""
+
+    engine: Engine
+    store: Store
+    publisher: Publisher
+    consumer: Consumer
+    address: str
+    bind_ip: str
+
+
+class Agent:
+    """``run`` is the loop, on the thread that calls it; ``stop`` may be called from any other."""
+
+    def __init__(self, settings: AgentSettings, parts: Parts, beat: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._beat = beat
+        self._started_at = utc_now()
+        self._stop = threading.Event()
+        self._info = EngineInfo("", 0, 0)
+        self._joined = False
+        keys = Keys(settings.cluster)
+        dock = threading.BoundedSemaphore(settings.max_dock_workers)
+        self.inventory = Inventory()
+        self._failures = FailureBook()
+        self._notebook = Notebook(parts.store, keys, settings.host)
+        self._ports = PortBook(
+            settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
+        )
+        self._announcer = Announcer(parts.publisher, settings.host)
+        self._registry = Registry(parts.store, keys, HostAddress(settings.host, parts.address), self.inventory)
+        self._intake = Intake(parts.consumer)
+        self._workers = Workers()
+        self._renames = ThreadPoolExecutor(RENAME_THREADS, thread_name_prefix="rename")
+        self._specs = Specs(parts.store, keys, self._store_lost, self._wake)
+        self._keys = keys
+        self._starter = Starter(
+            parts.engine, self.inventory, self._ports, self._registry, self._failures,
+            Place(settings.cluster, settings.host, parts.bind_ip, parts.address, settings.route_settle_s),
+            dock, self._stop, self._on_ready,
+        )  # fmt: skip
+        self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, dock, self._on_gone)
+        self._auditor = Auditor(
+            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._stop
+        )
+        self._commands = Commands(
+            self.inventory,
+            Culls(parts.engine, ActivityReader(parts.store, keys), parts.address, utc_now),
+            self,
+            parts.consumer,
+            self._announcer,
+            self._specs.get,
+            self._wake,
+        )
+        self._claimer = Claimer(
+            Host(settings.cluster, settings.host, self._specs.get, self._suspect_store, self._may_claim),
+            parts.engine, self.inventory, self._registry, Tickets(parts.store, keys, settings.abandon_s),
+            parts.consumer, parts.publisher, self._intake, self._announcer, self._renames, self._stop, self._wake,
+        )  # fmt: skip
+        self._keeper: HostKeeper | None = None
+        self.loop = Loop(
+            parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
+            self._specs.all, lambda: self._notebook.state, lambda: self._info.memory_bytes,
+            settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """From the first look at the engine until ``stop``."""
+        applier = self._applier()
+        try:
+            if self._prepare():
+                self._auditor.start()
+                self.loop.run(applier, self._beat)
+        finally:
+            applier.stop()
+
+    def stop(self, thread: threading.Thread, timeout_s: float) -> None:
+        """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
+        self._intake.close()
+        self._workers.stop(timeout_s)
+        self._stop.set()
+        self.loop.wake()
+        self._commands.stop()
+        self._specs.stop()
+        thread.join(timeout_s)
+        self._renames.shutdown(wait=False)
+        if self._keeper is not None:
+            self._keeper.stop()
+
+    def set_state(self, state: HostState) -> None:
+        """``HostControl``: cordon, drain, uncordon; remembered over a restart."""
+        self._notebook.set_state(state)
+        self._announcer.tell("host.state", detail={"state": state.value})
+
+    def drop_records(self, user: str) -> None:
+        """``HostControl``."""
+        self._auditor.drop(user)
+
+    def _prepare(self) -> bool:
+        """What must be known before anything is adopted or started. False: stopped before it was."""
+        settings, parts = self._settings, self._parts
+        labels = {names.CLUSTER: settings.cluster}
+        try:
+            self._info = self._persist(parts.engine.info, "docker engine")
+            self._persist(lambda: parts.engine.ensure_network(names.network(settings.cluster), labels), "docker engine")
+            self._keeper = HostKeeper(
+                parts.store, self._keys, settings.host, Instance.current(self._info.id), settings.session_ttl_s,
+                settings.session_tick_s, self._record, self._wake, self._on_restored,
+            )  # fmt: skip
+            note = self._persist(self._notebook.read, "consul")
+        except TransientError:
+            return False
+        self._ports.resume(note.next_port if note else settings.port_min)
+        self._keeper.start()
+        self._specs.start()
+        while not self._specs.known.wait(1.0):
+            self._beat()
+            if self._stop.is_set():
+                return False
+        self._intake.open(
+            queues.host(settings.host),
+            self._workers.handler("commands", self._commands.handle),
+            lambda: self._keeper is not None and self._keeper.holds(),
+        )
+        return True
+
+    def _persist(self, call: Callable[[], T], what: str) -> T:
+        """The result of a call that must work before we go on; raises only when the agent stops."""
+        backoff, warned = Backoff(self._stop), False
+        while True:
+            self._beat()
+            try:
+                return call()
+            except TransientError as exc:
+                if not warned:
+                    log.warning("waiting", extra={"for": what, "error": str(exc)})
+                warned = True
+                if backoff.wait():
+                    raise
+
+    def _applier(self) -> Applier:
+        settings = self._settings
+        adopter = Adopter(
+            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, settings.cluster, self._stop
+        )
+        return Applier(
+            self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
+            settings.cluster, settings.max_starting, 2 * settings.max_dock_workers, self._wake,
+        )  # fmt: skip
+
+    def _may_claim(self) -> bool:
+        return (
+            self._keeper is not None
+            and self._keeper.holds()
+            and self.loop.engine_ok
+            and self._notebook.state is HostState.ACTIVE
+            and not self._stop.is_set()
+        )
+
+    def _has_ready(self, pool: str) -> bool:
+        return self._may_claim() and self.inventory.ready_count(pool) > 0
+
+    def _after_pass(self) -> None:
+        """Consumption and the host record follow from what a pass has changed."""
+        for pool in self._specs.all():
+            queue = queues.spawn(pool)
+            self._intake.open(
+                queue,
+                self._workers.handler(queue, self._claimer.handle),
+                partial(self._has_ready, pool),
+            )
+        self._intake.update()
+        if self._keeper is not None:
+            self._keeper.changed()
+            if self._keeper.holds() and not self._joined:
+                self._joined = True
+                self._announcer.tell("host.joined", detail={"address": self._parts.address})
+
+    def _record(self) -> HostRecord:
+        now = utc_now()
+        return HostRecord(
+            host=self._settings.host,
+            address=self._parts.address,
+            agent_version=VERSION,
+            instance=str(Instance.current(self._info.id)),
+            state=self._notebook.state,
+            started_at=self._started_at,
+            updated_at=now,
+            memory_bytes=self._info.memory_bytes,
+            cpus=self._info.cpus,
+            pools=pool_statuses(
+                self._specs.all(), self.inventory.snapshot(), self._failures.last, self._info.memory_bytes,
+                self._started_at,
+            ),
+        )  # fmt: skip
+
+    def _wake(self) -> None:
+        self.loop.wake()
+
+    def _suspect_store(self) -> None:
+        if self._keeper is not None:
+            self._keeper.suspect()
+
+    def _store_lost(self) -> bool:
+        return self._keeper is not None and self._keeper.lost()
+
+    def _on_restored(self) -> None:
+        """Our session was gone, and perhaps everything else (I8)."""
+        try:
+            self._notebook.write_again()
+        finally:
+            self._auditor.request()
+            self._wake()
+
+    def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
+        log.info(
+            "server ready",
+            extra={"user": server.user, "pool": server.pool, "container": server.container[:12], "port": server.port,
+                   **{f"{stage}_ms": round(value, 1) for stage, value in stages_ms.items()}},
+        )  # fmt: skip
+        self._announcer.tell("server.ready", user=server.user, pool=server.pool)
+        self._wake()
+
+    def _on_gone(self, server: Server) -> None:
+        event = "server.culled" if server.was_claimed else "server.retired"
+        request_id = server.claim.request_id if server.claim else None
+        self._announcer.tell(
+            event, user=server.user, pool=server.pool, request_id=request_id, detail={"reason": server.reason}
+        )

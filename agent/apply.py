@@ -1,0 +1,147 @@
+"""Carrying out the plan's actions, each in its own ``try``, the slow ones on threads of two kinds: starts, removals."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from agent import names
+from agent.adopter import Adopter
+from agent.engine import Engine
+from agent.inventory import Inventory, Phase
+from agent.plan import Action, Adopt, MarkClaimed, Remove, RemoveContainer, Start
+from agent.ports import NoPortError, PortBook
+from agent.remover import Remover
+from agent.starter import Starter
+from common.errors import TransientError
+from common.records import PoolSpec
+
+log = logging.getLogger(__name__)
+
+
+class Applier:
+    """``apply`` is called by the loop only. A server is worked on by one thread at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inventory: Inventory,
+        ports: PortBook,
+        starter: Starter,
+        remover: Remover,
+        adopter: Adopter,
+        spec_of: Callable[[str], PoolSpec | None],
+        cluster: str,
+        max_starting: int,
+        max_removing: int,
+        done: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._ports = ports
+        self._starter = starter
+        self._remover = remover
+        self._adopter = adopter
+        self._spec_of = spec_of
+        self._cluster = cluster
+        self._done = done
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._starts = ThreadPoolExecutor(max_starting, thread_name_prefix="start")
+        self._removals = ThreadPoolExecutor(max_removing, thread_name_prefix="remove")
+
+    def stop(self) -> None:
+        """Drop what has not begun; what has begun sees the stop event."""
+        self._stopping = True
+        self._starts.shutdown(wait=False, cancel_futures=True)
+        self._removals.shutdown(wait=False, cancel_futures=True)
+
+    def apply(self, action: Action) -> bool:
+        """Begin one action. False: there was nothing to do, or it is being done already."""
+        try:
+            match action:
+                case Start():
+                    return self._start(action)
+                case Remove():
+                    return self._remove(action)
+                case Adopt():
+                    return self._adopt(action)
+                case RemoveContainer():
+                    return self._submit(
+                        self._removals,
+                        action.container,
+                        lambda: self._remover.remove_container(action.container, action.reason),
+                    )
+                case MarkClaimed():
+                    return self._submit(self._removals, action.user, lambda: self._mark(action.user))
+        except (TransientError, NoPortError) as exc:
+            log.warning("action not begun", extra={"action": repr(action), "error": str(exc)})
+        return False
+
+    def _start(self, action: Start) -> bool:
+        spec = self._spec_of(action.pool)
+        if spec is None:
+            return False
+        server = self._starter.new(spec, self._ports.take())
+        self._inventory.add(server)
+        return self._submit(
+            self._starts, server.user, lambda: self._finish(server.user, lambda: self._starter.start(server, spec))
+        )
+
+    def _remove(self, action: Remove) -> bool:
+        server = self._inventory.stop(action.user, action.reason, action.phases)
+        if server is None:
+            return False
+        # With a starting thread still at it, that thread notices and ends; the next pass removes.
+        return self._submit(self._removals, server.user, lambda: self._remover.remove(server))
+
+    def _adopt(self, action: Adopt) -> bool:
+        server = self._adopter.take_in(action.container)
+        if server is None:
+            return False
+        spec = self._spec_of(server.pool)
+        return self._submit(
+            self._starts, server.user, lambda: self._finish(server.user, lambda: self._adopter.settle(server, spec))
+        )
+
+    def _finish(self, user: str, work: Callable[[], None]) -> None:
+        """Whatever happens in a start, its server does not stay in state starting with nobody working on it."""
+        try:
+            work()
+        finally:
+            if not self._stopping:
+                self._inventory.stop(user, "start interrupted", {Phase.STARTING})
+
+    def _mark(self, user: str) -> None:
+        server = self._inventory.get(user)
+        if server is not None and server.phase is Phase.CLAIMED:
+            self._engine.rename(server.container, names.claimed_name(self._cluster, server.pool, server.user))
+
+    def _submit(self, pool: ThreadPoolExecutor, subject: str, work: Callable[[], None]) -> bool:
+        with self._lock:
+            if subject in self._busy:
+                return False
+            self._busy.add(subject)
+
+        def run() -> None:
+            succeeded = False
+            try:
+                work()
+                succeeded = True
+            except TransientError as exc:
+                log.info("action to be repeated", extra={"subject": subject[:32], "error": str(exc)})
+            except Exception:
+                log.exception("action failed", extra={"subject": subject[:32]})
+            with self._lock:
+                self._busy.discard(subject)
+            if succeeded:  # what failed waits for the next tick: it must not become a busy loop
+                self._done()
+
+        try:
+            pool.submit(run)
+        except RuntimeError:  # shut down: the agent stops
+            with self._lock:
+                self._busy.discard(subject)
+            return False
+        return True

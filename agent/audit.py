@@ -1,0 +1,108 @@
+"""Writing again what Consul has lost, and deleting what it has too much, of this host's own records (I8, I6).
+
+A thread of its own: many small reads that nothing waits for.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from agent.inventory import LIVE, Inventory
+from agent.plan import ABSENT_S
+from agent.registry import Registry
+from common.errors import StoreUnavailable
+from common.keys import Keys
+from common.records import PoolSpec
+
+log = logging.getLogger(__name__)
+
+# Repairs after an outage do not wait for this; it finds what nobody noticed (a key deleted by hand).
+PERIOD_S = 60.0
+RETRY_S = 2.0
+
+
+class Auditor:
+    """``look`` makes the loop list the engine, waits for it, and returns False when it could not."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        keys: Keys,
+        inventory: Inventory,
+        spec_of: Callable[[str], PoolSpec | None],
+        look: Callable[[], bool],
+        stop: threading.Event,
+    ) -> None:
+        self._registry = registry
+        self._keys = keys
+        self._inventory = inventory
+        self._spec_of = spec_of
+        self._look = look
+        self._stop = stop
+        self._wake = threading.Event()
+        self._full = True
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def request(self) -> None:
+        """Consul may have lost anything: go over everything now. Safe from any thread."""
+        self._full = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            pause_s = PERIOD_S
+            full, self._full = self._full, False
+            try:
+                if not self.audit(full):
+                    self._full, pause_s = full, RETRY_S
+            except StoreUnavailable:
+                self._full, pause_s = full, RETRY_S
+            if self._wake.wait(pause_s):
+                self._wake.clear()
+
+    def audit(self, full: bool) -> bool:
+        """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
+        the engine did not answer, so nothing can be said to be left over. Raises ``StoreUnavailable``."""
+        if full and not self._look():
+            return False
+        repaired = [
+            server.user
+            for server in self._inventory.snapshot()
+            if server.phase in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
+        ]
+        if repaired:
+            log.info("records written again", extra={"count": len(repaired), "users": repaired[:20]})
+        for gone in self._inventory.gone():
+            # A write that timed out may have been carried out after the withdrawal. Once more, before the port is
+            # used again (its quarantine is longer than this period).
+            self._drop(gone.user)
+        return self._drop_leftovers() if full else True
+
+    def drop(self, user: str) -> None:
+        """Delete what this host's records say of a user it does not have. Raises ``StoreUnavailable``."""
+        if self._inventory.get(user) is None and self._registry.owned_here(user):
+            log.info("leftover records deleted", extra={"user": user})
+            self._drop(user)
+
+    def _drop_leftovers(self) -> bool:
+        found = self._leftovers()
+        if not found:
+            return True
+        # Absence is acted on only when seen twice (I6).
+        if self._stop.wait(ABSENT_S) or not self._look():
+            return False
+        for user in sorted(found & self._leftovers()):
+            self.drop(user)
+        return True
+
+    def _leftovers(self) -> set[str]:
+        users = frozenset(server.user for server in self._inventory.snapshot())
+        return self._registry.leftovers(self._keys.routes, users) | self._registry.leftovers(self._keys.claims, users)
+
+    def _drop(self, user: str) -> None:
+        if self._inventory.get(user) is None:
+            self._registry.withdraw(user)
+            self._registry.close(user)

@@ -1,0 +1,292 @@
+"""The claim: giving a ready server to a request, exactly once (DESIGN.md, "Walk of a spawn", steps 2, 4 and 5).
+
+Called by the workers (``workers.py``), one thread per pool.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+from agent import names
+from agent.announce import Announcer
+from agent.engine import Engine
+from agent.intake import Intake
+from agent.inventory import Inventory, Server
+from agent.registry import Registry, new_claim
+from agent.tickets import Tickets, Wanted
+from common import queues
+from common.broker import Consumer, Delivery, Outgoing, Publisher
+from common.clock import utc_now
+from common.errors import (
+    BrokerUnavailable,
+    EngineUnavailable,
+    MalformedMessage,
+    StoreUnavailable,
+    TmpnbError,
+    TransientError,
+    Unroutable,
+)
+from common.messages import SpawnReply, SpawnRequest, decode
+from common.records import PoolSpec
+from common.retry import brief
+from common.urls import server_url
+
+log = logging.getLogger(__name__)
+
+# Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a
+# reply that arrives as the window closes must find the ticket written as well.
+WINDOW_MARGIN_S = 0.5
+# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come: the
+# first is for dropping a request unserved, the second for taking a server back, while the pool's line waits.
+TICKET_GRACE_S = 5.0
+RELEASE_GRACE_S = 2.0
+# How long to find out what became of a claim's write before the server is given up and the request handed back.
+CLAIM_TRY_S = 5.0
+# How long a claimed server is kept while neither its reply nor its ticket can be written.
+ANSWER_TRY_S = 30.0
+
+
+class _Retry(TmpnbError):
+    """The request could not be served now; it goes back to its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a claim needs to know of its host."""
+
+    cluster: str
+    name: str
+    spec_of: Callable[[str], PoolSpec | None]
+    suspect_store: Callable[[], None]
+    may_claim: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class _Stages:
+    """Milliseconds per stage of one request, in order."""
+
+    last: float = field(default_factory=time.monotonic)
+    ms: dict[str, float] = field(default_factory=dict)
+
+    def done(self, stage: str) -> None:
+        now = time.monotonic()
+        self.ms[stage] = round(1000 * (now - self.last), 2)
+        self.last = now
+
+
+class Claimer:
+    """Serves one request at a time per thread; safe to use from the threads of several pools."""
+
+    def __init__(
+        self,
+        host: Host,
+        engine: Engine,
+        inventory: Inventory,
+        registry: Registry,
+        tickets: Tickets,
+        consumer: Consumer,
+        publisher: Publisher,
+        intake: Intake,
+        announcer: Announcer,
+        renames: Executor,
+        stop: threading.Event,
+        wake: Callable[[], None],
+    ) -> None:
+        self._host = host
+        self._engine = engine
+        self._inventory = inventory
+        self._registry = registry
+        self._tickets = tickets
+        self._consumer = consumer
+        self._publisher = publisher
+        self._intake = intake
+        self._announcer = announcer
+        self._renames = renames
+        self._stop = stop
+        self._wake = wake
+
+    def handle(self, delivery: Delivery) -> None:
+        """Serve, drop, hand back or bury one delivery. Never raises."""
+        try:
+            request = _spawn_request(delivery)
+        except MalformedMessage as exc:
+            log.warning("request cannot be read", extra={"queue": delivery.queue, "error": str(exc)})
+            self._consumer.dead_letter(delivery, str(exc))
+            return
+        try:
+            self._serve(delivery, request)
+        except (_Retry, TransientError) as exc:
+            if isinstance(exc, StoreUnavailable):
+                self._host.suspect_store()
+            log.info("request handed back", extra={"request_id": request.request_id, "reason": str(exc)})
+            # First stop taking requests (if the reason says so), then give it back: it must not come to us again.
+            self._intake.update()
+            self._consumer.requeue(delivery)
+        except Exception as exc:
+            log.exception("request failed", extra={"request_id": request.request_id})
+            if delivery.redelivered:
+                self._consumer.dead_letter(delivery, f"agent {self._host.name}: {exc!r}")
+            else:
+                self._consumer.requeue(delivery)
+        finally:
+            self._wake()
+
+    def _serve(self, delivery: Delivery, request: SpawnRequest) -> None:
+        stages = _Stages()
+        age_s = (utc_now() - request.sent_at).total_seconds()
+        stages.ms["queue"] = round(1000 * age_s, 2)
+        before = self._inventory.served(request.request_id)
+        if before is not None:  # its ack was lost: the same answer again (I1, I2)
+            self._answer(delivery, request, before, stages)
+            self._consumer.ack(delivery)
+            return
+        unwanted = self._unwanted(request, age_s)
+        if unwanted:
+            log.info("request dropped", extra={"request_id": request.request_id, "reason": unwanted})
+            self._announcer.tell("request.dropped", request_id=request.request_id, detail={"reason": unwanted})
+            self._consumer.ack(delivery)
+            return
+        if not self._host.may_claim():
+            raise _Retry("this host may not claim now")
+        stages.done("check")
+        server = self._claim(request, stages)
+        if self._answer(delivery, request, server, stages):
+            self._announcer.tell("server.claimed", user=server.user, pool=server.pool, request_id=request.request_id)
+        # That may have been the last ready server; no further request may then be delivered here.
+        self._intake.update()
+        self._consumer.ack(delivery)
+
+    def _unwanted(self, request: SpawnRequest, age_s: float) -> str:
+        """Why nobody wants the server any more; empty: somebody does."""
+        now = utc_now()
+        if request.deadline is not None and now >= request.deadline:
+            return "past its deadline"
+        if age_s + WINDOW_MARGIN_S <= request.window_s:
+            return ""
+        wanted = self._tickets.wanted(request.request_id, now)
+        if wanted is Wanted.ABSENT and age_s <= request.window_s + TICKET_GRACE_S:
+            return ""  # the frontend may be just about to write it
+        return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
+
+    def _claim(self, request: SpawnRequest, stages: _Stages) -> Server:
+        """A server that is this request's and nobody else's, in Consul and by its name. Raises ``_Retry``."""
+        while True:
+            spec = self._host.spec_of(request.pool)
+            server = self._inventory.take(request.pool, spec.generation if spec else "")
+            if server is None:
+                raise _Retry("no ready server")
+            # At once: whatever comes of the write, this server is never ready again (I3).
+            renaming = self._renames.submit(self._rename, server)
+            mine = self._write_claim(server, request, spec)
+            stages.done("claim")
+            exists = self._renamed(renaming, server)
+            stages.done("rename")
+            if mine and exists:
+                return self._inventory.get(server.user) or server
+
+    def _write_claim(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
+        claim = new_claim(server, self._host.name, spec, request.request_id)
+        try:
+            # The same write again is the way to look: it succeeds, or shows the claim that is there.
+            found = brief(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
+        except StoreUnavailable as exc:
+            # It may have been written. Nobody was told of the server, so it can go.
+            self._inventory.stop(server.user, "claim cannot be proved")
+            self._host.suspect_store()
+            raise _Retry(str(exc)) from exc
+        if found is not None:
+            self._inventory.set_claim(server.user, found)
+        if found is None or found.request_id != request.request_id:
+            log.error("server was claimed by somebody else", extra={"user": server.user, "pool": server.pool})
+            return False
+        return True
+
+    def _rename(self, server: Server) -> bool:
+        return self._engine.rename(server.container, names.claimed_name(self._host.cluster, server.pool, server.user))
+
+    def _renamed(self, renaming: Future[bool], server: Server) -> bool:
+        """Whether the container is there. An engine that does not answer now is no reason to refuse: the claim is in
+        Consul, and the plan asks for the name again."""
+        try:
+            exists = renaming.result()
+        except EngineUnavailable as exc:
+            log.warning("claimed container not renamed", extra={"user": server.user, "error": str(exc)})
+            return True
+        if not exists:
+            self._inventory.stop(server.user, "container is gone")
+        return exists
+
+    def _answer(self, delivery: Delivery, request: SpawnRequest, server: Server, stages: _Stages) -> bool:
+        """Tell the requester, or its ticket, or release the server: it must not leak. True: somebody was told."""
+        spec = self._host.spec_of(server.pool)
+        path = request.path or (spec.redirect_uri if spec else "/")
+        url = server_url(server.user, path, server.token or None)
+        told = self._tell(delivery, request, server, url, stages)
+        log.info(
+            "server claimed" if told else "server released",
+            extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
+                   "container": server.container[:12], **{f"{k}_ms": v for k, v in stages.ms.items()}},
+        )  # fmt: skip
+        if not told:
+            self._inventory.stop(server.user, "reply cannot be delivered")
+            self._announcer.tell("server.released", user=server.user, pool=server.pool, request_id=request.request_id)
+        return told
+
+    def _tell(self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages: _Stages) -> bool:
+        give_up = time.monotonic() + ANSWER_TRY_S
+        while True:
+            replied, gone = self._reply(delivery, request, server, url, stages.ms)
+            stages.done("reply")
+            age_s = (utc_now() - request.sent_at).total_seconds()
+            assigned = False
+            if not replied or age_s + WINDOW_MARGIN_S > request.window_s:
+                try:
+                    assigned = self._tickets.assign(request.request_id, server.user, url)
+                except StoreUnavailable:
+                    gone = False
+                stages.done("ticket")
+            if replied or assigned:
+                return True
+            # Nobody listens and there is no ticket, nor will there be one.
+            if gone and age_s > request.window_s + RELEASE_GRACE_S:
+                return False
+            if time.monotonic() > give_up:
+                return False
+            if self._stop.wait(0.2):  # the next agent finds claim and request, and answers
+                raise _Retry("the agent stops")
+
+    def _reply(
+        self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages_ms: dict[str, float]
+    ) -> tuple[bool, bool]:
+        """Whether the broker took the reply, and whether the requester is gone for good."""
+        if delivery.reply_to is None:
+            return False, True
+        reply = SpawnReply(
+            sent_at=utc_now(),
+            request_id=request.request_id,
+            user=server.user,
+            host=self._host.name,
+            pool=server.pool,
+            url=url,
+            stages_ms=dict(stages_ms),
+        )
+        message = Outgoing(reply.encode(), message_id=request.request_id, correlation_id=delivery.correlation_id)
+        try:
+            self._publisher.publish(delivery.reply_to, message)
+        except Unroutable:
+            return False, True
+        except BrokerUnavailable:
+            return False, False
+        return True, False
+
+
+def _spawn_request(delivery: Delivery) -> SpawnRequest:
+    message = decode(delivery.body)
+    if not isinstance(message, SpawnRequest):
+        raise MalformedMessage(f"a {message.type} message on a spawn queue")
+    if delivery.queue != queues.spawn(message.pool):
+        raise MalformedMessage(f"a request for pool {message.pool!r} on queue {delivery.queue!r}")
+    return message

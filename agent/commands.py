@@ -1,0 +1,122 @@
+"""The host's own queue: culls, cordon and drain, recycling. One delivery at a time; slow culls in threads beside it."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from agent.announce import Announcer
+from agent.culls import DOUBTABLE, Culls
+from agent.inventory import Inventory
+from common.broker import Consumer, Delivery
+from common.errors import MalformedMessage, TransientError
+from common.messages import CullRequest, RecyclePool, SetHostState, decode
+from common.records import HostState, PoolSpec
+
+log = logging.getLogger(__name__)
+
+# Looks at a server's CPU take a second each, nearly all of it waiting.
+CULL_THREADS = 8
+# The culler decides these again every period, so they may be acknowledged before they are done.
+REPEATED = DOUBTABLE | {"age", "host lost"}
+
+
+class HostControl(Protocol):
+    """What commands change besides servers."""
+
+    def set_state(self, state: HostState) -> None:
+        """Raises ``StoreUnavailable`` when it cannot be remembered."""
+        ...
+
+    def drop_records(self, user: str) -> None:
+        """Delete what this host's records still say of a user it does not have. Raises ``StoreUnavailable``."""
+        ...
+
+
+class Commands:
+    """``handle`` runs on the host queue's worker thread."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        culls: Culls,
+        control: HostControl,
+        consumer: Consumer,
+        announcer: Announcer,
+        spec_of: Callable[[str], PoolSpec | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._inventory = inventory
+        self._culls = culls
+        self._control = control
+        self._consumer = consumer
+        self._announcer = announcer
+        self._spec_of = spec_of
+        self._wake = wake
+        self._threads = ThreadPoolExecutor(CULL_THREADS, thread_name_prefix="cull")
+
+    def stop(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def handle(self, delivery: Delivery) -> None:
+        """Do, hand back or bury one delivery. Never raises."""
+        try:
+            message = decode(delivery.body)
+            if isinstance(message, CullRequest):
+                self._cull(message)
+            elif isinstance(message, SetHostState):
+                self._control.set_state(message.state)
+                log.info("host state set", extra={"state": message.state.value})
+            elif isinstance(message, RecyclePool):
+                count = self._inventory.make_stale(message.pool)
+                log.info("ready servers to be replaced", extra={"pool": message.pool, "count": count})
+            else:
+                raise MalformedMessage(f"a {message.type} message on a host queue")  # noqa: TRY301 one way to bury
+        except MalformedMessage as exc:
+            log.warning("command cannot be read", extra={"queue": delivery.queue, "error": str(exc)})
+            self._consumer.dead_letter(delivery, str(exc))
+            return
+        except TransientError as exc:
+            log.info("command handed back", extra={"reason": str(exc)})
+            self._consumer.requeue(delivery)
+            return
+        except Exception as exc:
+            log.exception("command failed")
+            self._consumer.dead_letter(delivery, repr(exc))
+            return
+        self._consumer.ack(delivery)
+        self._wake()
+
+    def _cull(self, request: CullRequest) -> None:
+        if request.reason in REPEATED and not request.force:
+            self._threads.submit(self._try_cull, request)
+        else:
+            self.cull(request)
+
+    def _try_cull(self, request: CullRequest) -> None:
+        try:
+            self.cull(request)
+        except TransientError as exc:
+            log.info("cull not done", extra={"user": request.user, "reason": str(exc)})
+        except Exception:
+            log.exception("cull failed", extra={"user": request.user})
+
+    def cull(self, request: CullRequest) -> None:
+        """Look again, then stop the server or say why not. Raises ``TransientError`` when it could not look."""
+        server = self._inventory.get(request.user)
+        if server is None:
+            self._control.drop_records(request.user)  # done already, or its container was lost with its records left
+            return
+        refusal = self._culls.refusal(request, server, self._spec_of(server.pool))
+        fields = {"user": server.user, "pool": server.pool, "reason": request.reason}
+        if refusal:
+            log.info("cull refused", extra=fields | {"refusal": refusal})
+            self._announcer.tell(
+                "server.cull_refused",
+                user=server.user,
+                pool=server.pool,
+                detail={"reason": request.reason, "refusal": refusal},
+            )
+            return
+        self._inventory.stop(server.user, f"culled: {request.reason}")
+        self._wake()

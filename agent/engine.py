@@ -1,0 +1,113 @@
+"""The port to a container engine. Adapters: ``engine_docker`` (real), ``engine_memory`` (fake); one contract suite.
+
+Every method raises ``EngineUnavailable`` when the engine cannot answer: nothing may be concluded from that.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from common.errors import ConflictError, StartFailed
+
+
+class PortTaken(ConflictError):
+    """Somebody else on the host has the port that was to be published."""
+
+
+class ImageMissing(StartFailed):
+    """The image is not on this host (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything that shapes one container. ``command`` is the whole argument vector.
+
+    The container's ``container_port`` is published at ``bind_ip:bind_port`` of the host. ``cpu_quota`` is in
+    microseconds per 100 ms, ``cpu_shares`` a weight, ``pids_limit`` counts processes and threads.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    labels: Mapping[str, str]
+    network: str
+    container_port: int
+    bind_ip: str
+    bind_port: int
+    mem_limit_bytes: int
+    pids_limit: int
+    cpu_shares: int | None = None
+    cpu_quota: int | None = None
+    user: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as the engine lists it. ``state`` is Docker's word: created, running, exited, …"""
+
+    id: str
+    name: str
+    state: str
+    labels: Mapping[str, str]
+
+    @property
+    def over(self) -> bool:
+        """It does not run and never will again (nothing of ours has a restart policy)."""
+        return self.state in {"exited", "dead", "removing"}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """``id`` is the engine's own, the same over its restarts; ``memory_bytes`` is the host's."""
+
+    id: str
+    memory_bytes: int
+    cpus: int
+
+
+class Engine(Protocol):
+    """Safe to call from any thread. Limiting how many calls run at once is the caller's affair."""
+
+    def info(self) -> EngineInfo: ...
+
+    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+        """A bridge network whose containers cannot reach each other. One that exists is left as it is."""
+        ...
+
+    def pull(self, image: str) -> None:
+        """Fetch an image, without credentials. May take minutes. Raises ``StartFailed``."""
+        ...
+
+    def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
+        """All containers, running or not, that carry all of ``labels``."""
+        ...
+
+    def run(self, spec: ContainerSpec) -> str:
+        """Create and start; returns the container's id. A container of that name is adopted: a call that timed out
+        may be repeated.
+
+        Raises ``PortTaken``, ``ImageMissing`` or ``StartFailed``; nothing is left behind by these.
+        """
+        ...
+
+    def rename(self, container: str, name: str) -> bool:
+        """Give it a name; having it already is success. False: there is no such container."""
+        ...
+
+    def remove(self, container: str) -> None:
+        """Kill and remove, with its anonymous volumes, at once. A container that is gone is success."""
+        ...
+
+    def log_tail(self, container: str, lines: int) -> str:
+        """Its last lines of output; empty when it is gone."""
+        ...
+
+    def cpu_cores(self, container: str) -> float:
+        """How many cores it used over about the last second (the call takes that long); 0.0 when it is gone."""
+        ...
+
+    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
+        """Call ``on_end`` whenever a container with these labels ends. Blocks until the engine closes the stream,
+        and then raises ``EngineUnavailable``. Events may be missed: list again after every call."""
+        ...

@@ -1,0 +1,220 @@
+"""The Docker adapter of the engine port, over docker-py's low-level client.
+
+The low-level client is used because its answers are the API's own: a listing is one request, with the labels in it,
+where the high-level ``containers.list()`` inspects every container it finds.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+import urllib3.exceptions
+from docker.types import LogConfig
+from docker.utils import kwargs_from_env
+
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from common.errors import EngineUnavailable, StartFailed
+
+log = logging.getLogger(__name__)
+
+# A container's own log is for a failed start's last lines, not an archive; two files are the least that rotate.
+LOG_OPTIONS = {"max-size": "1m", "max-file": "2"}
+# What the engine says when a port is taken: by a container, by a process, by another start just now.
+_TAKEN = ("port is already allocated", "address already in use", "bind for")
+
+
+class DockerEngine:
+    """``Engine`` on the Docker Engine that the DOCKER_* environment names (the local socket by default)."""
+
+    def __init__(self, version: str = "auto", timeout_s: float = 60.0, pool_size: int = 32) -> None:
+        """``pool_size``: connections kept open; docker-py closes those beyond it after one use."""
+        self._settings: dict[str, Any] = {
+            "version": version,
+            "timeout": timeout_s,
+            "max_pool_size": pool_size,
+            **kwargs_from_env(),
+        }
+        self._client: docker.APIClient | None = None
+        self._init = True
+
+    def info(self) -> EngineInfo:
+        with self._translated():
+            found = self._api().info()
+            return EngineInfo(found.get("ID", ""), found.get("MemTotal", 0), found.get("NCPU", 0))
+
+    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+        with self._translated():
+            if any(network["Name"] == name for network in self._api().networks(names=[name])):
+                return
+            self._api().create_network(
+                name,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                labels=dict(labels),
+                check_duplicate=True,
+            )
+
+    def pull(self, image: str) -> None:
+        with self._translated():
+            try:
+                # An empty configuration, so that nobody's credentials on this machine are sent.
+                for line in self._api().pull(image, stream=True, decode=True, auth_config={}):
+                    if "error" in line:
+                        raise StartFailed(f"image {image} is not on this host and cannot be pulled: {line['error']}")
+            except docker.errors.APIError as exc:
+                raise StartFailed(f"image {image} is not on this host and cannot be pulled: {exc.explanation}") from exc
+
+    def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
+        with self._translated():
+            found = self._api().containers(all=True, filters={"label": _filter(labels)})
+            return tuple(_container(item) for item in found)
+
+    def run(self, spec: ContainerSpec) -> str:
+        with self._translated():
+            try:
+                container = self._create(spec)
+            except docker.errors.ImageNotFound as exc:
+                raise ImageMissing(f"image {spec.image} is not on this host") from exc
+            except docker.errors.APIError as exc:
+                if exc.status_code == 409:
+                    container = self._find(spec.name)
+                elif exc.status_code is not None and exc.status_code < 500:
+                    raise StartFailed(f"container cannot be created: {exc.explanation}") from exc
+                else:
+                    raise
+            return self._start(container, spec)
+
+    def rename(self, container: str, name: str) -> bool:
+        with self._translated():
+            try:
+                self._api().rename(container, name)
+            except docker.errors.NotFound:
+                return False
+            except docker.errors.APIError as exc:
+                # "Renaming a container with the same name as its current name" is a 400 or a 409 by version.
+                if exc.status_code in {400, 409} and self._name(container) == name:
+                    return True
+                raise
+            return True
+
+    def remove(self, container: str) -> None:
+        with self._translated():
+            try:
+                self._api().remove_container(container, force=True, v=True)
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError as exc:
+                if exc.status_code != 409:  # "removal of container … is already in progress"
+                    raise
+
+    def log_tail(self, container: str, lines: int) -> str:
+        with self._translated():
+            try:
+                found: bytes = self._api().logs(container, stdout=True, stderr=True, tail=lines)
+            except docker.errors.NotFound:
+                return ""
+            return found.decode(errors="replace")
+
+    def cpu_cores(self, container: str) -> float:
+        with self._translated():
+            try:
+                # Not one-shot: the engine takes two readings a second apart by itself.
+                found = self._api().stats(container, stream=False)
+            except docker.errors.NotFound:
+                return 0.0
+            return _cores(found)
+
+    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
+        filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
+        with self._translated():
+            for _ in self._api().events(filters=filters):
+                on_end()
+        raise EngineUnavailable("Docker: the stream of events ended")
+
+    def _api(self) -> docker.APIClient:
+        if self._client is None:  # asks for the API's version, so it fails while the engine is away
+            self._client = docker.APIClient(**self._settings)
+        return self._client
+
+    def _create(self, spec: ContainerSpec) -> str:
+        api = self._api()
+        host_config = api.create_host_config(
+            network_mode=spec.network,
+            port_bindings={spec.container_port: (spec.bind_ip, spec.bind_port)},
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            mem_limit=spec.mem_limit_bytes,
+            memswap_limit=spec.mem_limit_bytes,
+            pids_limit=spec.pids_limit,
+            cpu_shares=spec.cpu_shares,
+            cpu_quota=spec.cpu_quota,
+            cpu_period=100_000 if spec.cpu_quota else None,
+            init=self._init,
+            log_config=LogConfig(type=LogConfig.types.JSON, config=LOG_OPTIONS),
+        )
+        created = api.create_container(
+            spec.image,
+            list(spec.command),
+            name=spec.name,
+            labels=dict(spec.labels),
+            ports=[spec.container_port],
+            user=spec.user,
+            environment=dict(spec.environment),
+            host_config=host_config,
+        )
+        return str(created["Id"])
+
+    def _start(self, container: str, spec: ContainerSpec) -> str:
+        try:
+            self._api().start(container)
+        except docker.errors.APIError as exc:
+            self.remove(container)
+            text = str(exc.explanation or exc)
+            if any(sign in text.lower() for sign in _TAKEN):
+                raise PortTaken(f"port {spec.bind_port}: {text}") from exc
+            if self._init and "docker-init" in text:
+                self._init = False  # the engine names its init, and the program is not there
+                log.warning("engine has no init for containers", extra={"error": text})
+                return self._start(self._create(spec), spec)
+            raise StartFailed(f"container cannot be started: {text}") from exc
+        return container
+
+    def _find(self, name: str) -> str:
+        """The id of the container of exactly that name."""
+        return str(self._api().inspect_container(name)["Id"])
+
+    def _name(self, container: str) -> str:
+        return str(self._api().inspect_container(container)["Name"]).lstrip("/")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Every failure of docker-py and the network that is not handled above means: it cannot answer now."""
+        try:
+            yield
+        except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+            raise EngineUnavailable(f"Docker: {exc}") from exc
+        except (OSError, json.JSONDecodeError) as exc:
+            raise EngineUnavailable(f"Docker: {exc!r}") from exc
+
+
+def _filter(labels: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in labels.items()]
+
+
+def _container(item: Mapping[str, Any]) -> Container:
+    names = item.get("Names") or [""]
+    return Container(item["Id"], names[0].lstrip("/"), item["State"], item["Labels"] or {})
+
+
+def _cores(stats: Mapping[str, Any]) -> float:
+    """CPU time between the two readings over the wall time between them."""
+    used = stats["cpu_stats"]["cpu_usage"]["total_usage"] - stats["precpu_stats"]["cpu_usage"]["total_usage"]
+    system = stats["cpu_stats"].get("system_cpu_usage", 0) - stats["precpu_stats"].get("system_cpu_usage", 0)
+    cpus = stats["cpu_stats"].get("online_cpus", 1)
+    # system_cpu_usage counts the time of all CPUs, so a CPU's worth of it is one second of wall time.
+    return used / (system / cpus) if system > 0 else 0.0

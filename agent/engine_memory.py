@@ -1,0 +1,125 @@
+"""An engine in memory: the fake of the engine port for unit tests, held to Docker by the contract suite."""
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from common.errors import EngineUnavailable, StartFailed
+
+
+@dataclass(slots=True)
+class MemoryEngine:
+    """``Engine`` without Docker. ``down``: every call raises ``EngineUnavailable``; ``lose_answers``: the next so many
+    calls of ``run`` do their work and raise it all the same; ``crashing``: containers of these images exit at once.
+    ``history`` is what was done, for assertions."""
+
+    images: set[str] = field(default_factory=set)
+    crashing: set[str] = field(default_factory=set)
+    foreign_ports: set[int] = field(default_factory=set)
+    down: bool = False
+    lose_answers: int = 0
+    cores: dict[str, float] = field(default_factory=dict)
+    memory_bytes: int = 8 << 30
+    networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    history: list[tuple[str, str]] = field(default_factory=list)
+    _containers: dict[str, tuple[Container, ContainerSpec]] = field(default_factory=dict)
+    _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _ends: int = 0
+
+    def info(self) -> EngineInfo:
+        self._check()
+        return EngineInfo("memory", self.memory_bytes, 4)
+
+    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+        self._check()
+        self.networks.setdefault(name, dict(labels))
+
+    def pull(self, image: str) -> None:
+        self._check()
+        raise StartFailed(f"image {image} is not on this host and cannot be pulled: no registry")
+
+    def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
+        with self._changed:
+            self._check()
+            return tuple(c for c, _ in self._containers.values() if labels.items() <= c.labels.items())
+
+    def run(self, spec: ContainerSpec) -> str:
+        with self._changed:
+            self._check()
+            found = next((c for c, _ in self._containers.values() if c.name == spec.name), None)
+            if found is None:
+                found = self._create(spec)
+            if self.lose_answers:
+                self.lose_answers -= 1
+                raise EngineUnavailable("Docker: the answer was lost by the test")
+            return found.id
+
+    def _create(self, spec: ContainerSpec) -> Container:
+        if spec.image not in self.images:
+            raise ImageMissing(f"image {spec.image} is not on this host")
+        taken = {(s.bind_ip, s.bind_port) for c, s in self._containers.values() if c.state == "running"}
+        if spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken:
+            raise PortTaken(f"port {spec.bind_port}: port is already allocated")
+        state = "exited" if spec.image in self.crashing else "running"
+        container = Container(f"{next(self._ids):064x}", spec.name, state, dict(spec.labels))
+        self._containers[container.id] = (container, spec)
+        self.history.append(("run", spec.name))
+        return container
+
+    def rename(self, container: str, name: str) -> bool:
+        with self._changed:
+            self._check()
+            if container not in self._containers:
+                return False
+            found, spec = self._containers[container]
+            self._containers[container] = (replace(found, name=name), spec)
+            self.history.append(("rename", name))
+            return True
+
+    def remove(self, container: str) -> None:
+        with self._changed:
+            self._check()
+            if self._containers.pop(container, None) is not None:
+                self.history.append(("remove", container))
+                self._ended()
+
+    def log_tail(self, container: str, lines: int) -> str:
+        self._check()
+        found = self._containers.get(container)
+        return "\n".join([f"started with {found[1].command[-1]}", "last line"][-lines:]) if found else ""
+
+    def cpu_cores(self, container: str) -> float:
+        self._check()
+        return self.cores.get(container, 0.0)
+
+    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:  # noqa: ARG002 all are ours
+        with self._changed:
+            seen = self._ends
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: self.down or self._ends != seen)  # type: ignore[misc]
+                seen = self._ends
+            self._check()
+            on_end()
+
+    def kill(self, container: str) -> None:
+        """The test ends a container from outside."""
+        with self._changed:
+            found, spec = self._containers[container]
+            self._containers[container] = (replace(found, state="exited"), spec)
+            self._ended()
+
+    def spec_of(self, container: str) -> ContainerSpec:
+        """What the container was made from."""
+        return self._containers[container][1]
+
+    def _ended(self) -> None:
+        self._ends += 1
+        self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self.down:
+            raise EngineUnavailable("Docker: taken down by the test")

@@ -1,0 +1,57 @@
+"""Which queues this host consumes now: those of pools with a ready server, and its own, while it may.
+
+Consuming is the scheduler (DESIGN.md, "Queues"): a request is only ever delivered to a host that can serve it now.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.broker import Consumer, Handler
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    handler: Handler
+    wanted: Callable[[], bool]
+
+
+class Intake:
+    """Safe to use from any thread. Deciding and telling the consumer are one step, so that the last word is always
+    the newest decision."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._lock = threading.Lock()
+        self._gates: dict[str, _Gate] = {}
+        self._consumed: set[str] = set()
+        self._closed = False
+
+    def open(self, queue: str, handler: Handler, wanted: Callable[[], bool]) -> None:
+        """From now on ``handler`` is given the queue's messages, whenever ``wanted()``."""
+        with self._lock:
+            self._gates.setdefault(queue, _Gate(handler, wanted))
+
+    def update(self) -> None:
+        """Start or stop consuming, by what is wanted now. Call it after every change, and before settling a delivery
+        that may have used the last ready server: then nothing further is delivered."""
+        with self._lock:
+            for queue, gate in self._gates.items():
+                wanted = not self._closed and gate.wanted()
+                if wanted and queue not in self._consumed:
+                    self._consumed.add(queue)
+                    self._consumer.consume(queue, gate.handler)
+                elif not wanted and queue in self._consumed:
+                    self._consumed.discard(queue)
+                    self._consumer.cancel(queue)
+
+    def close(self) -> None:
+        """Consume nothing any more."""
+        self._closed = True
+        self.update()
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The queues whose messages are being taken."""
+        with self._lock:
+            return frozenset(self._consumed)

@@ -1,0 +1,184 @@
+"""The servers of this host and their states, under one lock. The only place where a server changes its state.
+
+``starting -> ready -> claimed -> stopping -> gone``, or out of any state to ``stopping``. Nothing leads back: that is
+I3, and because ``take`` is atomic, no two requests get one server (I1).
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from common.records import Claim
+
+# Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
+# Far longer than any listing takes (the engine adapter's timeout is 60 s).
+FORGOTTEN_S = 180.0
+
+
+class Phase(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    CLAIMED = "claimed"
+    STOPPING = "stopping"
+
+
+LIVE = frozenset({Phase.READY, Phase.CLAIMED})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server. ``container`` is its id, empty until it exists. ``stale``: to be replaced although its generation
+    is current. ``was_claimed`` never goes back to False. ``reason`` says why it is stopping."""
+
+    user: str
+    pool: str
+    generation: str
+    port: int
+    token: str
+    created_at: datetime
+    phase: Phase = Phase.STARTING
+    container: str = ""
+    claim: Claim | None = None
+    was_claimed: bool = False
+    stale: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A server that was removed, ``at`` in seconds of the monotonic clock."""
+
+    user: str
+    container: str
+    at: float
+
+
+class Inventory:
+    """Safe to use from any thread. ``clock``: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
+        self._servers: dict[str, Server] = {}
+        self._gone: deque[Gone] = deque()
+        self._clock = clock
+
+    def add(self, server: Server) -> bool:
+        """Take a new or adopted server in. False: its user is known already."""
+        with self._lock:
+            if server.user in self._servers:
+                return False
+            self._servers[server.user] = replace(server, was_claimed=server.phase is Phase.CLAIMED)
+            return True
+
+    def get(self, user: str) -> Server | None:
+        with self._lock:
+            return self._servers.get(user)
+
+    def snapshot(self) -> tuple[Server, ...]:
+        with self._lock:
+            return tuple(self._servers.values())
+
+    def gone(self) -> tuple[Gone, ...]:
+        """Servers removed within the last ``FORGOTTEN_S`` seconds."""
+        with self._lock:
+            self._forget_old()
+            return tuple(self._gone)
+
+    def ready_count(self, pool: str) -> int:
+        with self._lock:
+            return sum(1 for s in self._servers.values() if s.pool == pool and s.phase is Phase.READY)
+
+    def pools(self) -> set[str]:
+        with self._lock:
+            return {server.pool for server in self._servers.values()}
+
+    def served(self, request_id: str) -> Server | None:
+        """The server that was claimed by this request and still lives here."""
+        with self._lock:
+            for server in self._servers.values():
+                if server.phase is Phase.CLAIMED and server.claim and server.claim.request_id == request_id:
+                    return server
+            return None
+
+    def set_container(self, user: str, container: str) -> None:
+        with self._lock:
+            if user in self._servers:
+                self._servers[user] = replace(self._servers[user], container=container)
+
+    def set_port(self, user: str, port: int) -> None:
+        """Another port, before anybody knows the server."""
+        with self._lock:
+            if user in self._servers:
+                self._servers[user] = replace(self._servers[user], port=port)
+
+    def make_ready(self, user: str) -> bool:
+        """starting -> ready. False: it was claimed or stopped meanwhile."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase is not Phase.STARTING:
+                return False
+            self._servers[user] = replace(server, phase=Phase.READY)
+            return True
+
+    def take(self, pool: str, generation: str) -> Server | None:
+        """ready -> claimed, for the best server of the pool: of ``generation`` before others, then the oldest."""
+        with self._lock:
+            ready = [s for s in self._servers.values() if s.pool == pool and s.phase is Phase.READY]
+            if not ready:
+                return None
+            best = min(ready, key=lambda s: (s.generation != generation, s.stale, s.created_at, s.user))
+            self._servers[best.user] = claimed = replace(best, phase=Phase.CLAIMED, was_claimed=True)
+            return claimed
+
+    def make_claimed(self, user: str) -> bool:
+        """starting -> claimed, for an adopted server that turns out to be somebody's."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase is not Phase.STARTING:
+                return False
+            self._servers[user] = replace(server, phase=Phase.CLAIMED, was_claimed=True)
+            return True
+
+    def set_claim(self, user: str, claim: Claim) -> None:
+        """Remember the claim of a claimed server."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is not None and server.phase is Phase.CLAIMED:
+                self._servers[user] = replace(server, claim=claim)
+
+    def stop(self, user: str, reason: str, phases: Collection[Phase] = tuple(Phase)) -> Server | None:
+        """To stopping, if it is in one of ``phases``; returns the server as it is then. None: it is not."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase not in phases:
+                return None
+            if server.phase is not Phase.STOPPING:
+                server = self._servers[user] = replace(server, phase=Phase.STOPPING, reason=reason)
+            return server
+
+    def make_stale(self, pool: str | None) -> int:
+        """Have the ready servers of a pool (None: of all) replaced; returns how many."""
+        with self._lock:
+            chosen = [
+                s for s in self._servers.values() if s.phase is Phase.READY and not s.stale and pool in (None, s.pool)
+            ]
+            for server in chosen:
+                self._servers[server.user] = replace(server, stale=True)
+            return len(chosen)
+
+    def forget(self, user: str) -> None:
+        """stopping -> gone."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is not None and server.phase is Phase.STOPPING:
+                del self._servers[user]
+                self._gone.append(Gone(user, server.container, self._clock()))
+                self._forget_old()
+
+    def _forget_old(self) -> None:
+        while self._gone and self._gone[0].at < self._clock() - FORGOTTEN_S:
+            self._gone.popleft()

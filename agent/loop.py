@@ -1,0 +1,170 @@
+"""The agent's loop: ``observe() -> plan(specs, observed, now) -> [Action] -> apply(action)``.
+
+Events, claims, commands and a tick only wake it. It alone lists the engine and applies actions. It asks the engine
+only when something may have changed there; a claim needs no listing to be followed by a start.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from agent.apply import Applier
+from agent.engine import Engine
+from agent.failures import FailureBook
+from agent.inventory import Inventory
+from agent.plan import ABSENT_S, Look, Observed, missing, plan
+from common.errors import EngineUnavailable
+from common.records import HostState, PoolSpec
+from common.retry import Backoff
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """``run`` and ``turn`` belong to one thread; all other methods may be called from any."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        selector: Mapping[str, str],
+        inventory: Inventory,
+        failures: FailureBook,
+        specs: Callable[[], Mapping[str, PoolSpec]],
+        state: Callable[[], HostState],
+        memory_bytes: Callable[[], int],
+        max_starting: int,
+        period_s: float,
+        stop: threading.Event,
+        after_pass: Callable[[], None],
+    ) -> None:
+        """``after_pass`` is called after every pass: consumption and the host record follow from what it changed."""
+        self._engine = engine
+        self._selector = dict(selector)
+        self._inventory = inventory
+        self._failures = failures
+        self._specs = specs
+        self._state = state
+        self._memory_bytes = memory_bytes
+        self._max_starting = max_starting
+        self._period_s = period_s
+        self._stop = stop
+        self._after_pass = after_pass
+        self._woken = threading.Condition()
+        self._due = True
+        self._look_due = True
+        self._looked_at = float("-inf")
+        self._looks = 0
+        self._missing_since: dict[str, float] = {}
+        self._next_try_s = float("inf")
+        self.engine_ok = False
+
+    def wake(self) -> None:
+        """Something changed here."""
+        with self._woken:
+            self._due = True
+            self._woken.notify_all()
+
+    def wake_to_look(self) -> None:
+        """Something may have changed in the engine."""
+        with self._woken:
+            self._look_due = True
+        self.wake()
+
+    def look(self, timeout_s: float = 60.0) -> bool:
+        """Have the engine listed, by a listing that begins after this call, and wait for it. False: it failed."""
+        deadline = time.monotonic() + timeout_s
+        with self._woken:
+            target = self._looks + 2  # one may be under way
+            while self._looks < target:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stop.is_set():
+                    return False
+                self._look_due = self._due = True
+                self._woken.notify_all()
+                self._woken.wait(min(left, 0.5))
+            return True
+
+    def run(self, applier: Applier, beat: Callable[[], None]) -> None:
+        """Until the stop event is set and ``wake`` is called."""
+        watcher = threading.Thread(target=self._watch, name="engine-events", daemon=True)
+        watcher.start()
+        while not self._stop.is_set():
+            beat()
+            self.turn(applier)
+            self._wait()
+
+    def turn(self, applier: Applier) -> None:
+        """One pass."""
+        look = self._observe()
+        now = time.monotonic()
+        if self.engine_ok:
+            specs = self._specs()
+            not_before = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+            observed = Observed(
+                servers=self._inventory.snapshot(),
+                look=look,
+                removed=frozenset(gone.container for gone in self._inventory.gone()),
+                missing_since=self._missing_since,
+                not_before=not_before,
+                state=self._state(),
+                memory_bytes=self._memory_bytes(),
+                max_starting=self._max_starting,
+            )
+            actions = plan(specs, observed, now)
+            done = [action for action in actions if applier.apply(action)]
+            if done:
+                counts = Counter(type(action).__name__.lower() for action in done)
+                log.info("reconciled", extra={"actions": dict(counts)})
+            self._next_try_s = min((at - now for at in not_before.values() if at > now), default=float("inf"))
+        self._after_pass()
+
+    def _observe(self) -> Look | None:
+        """A listing, if one is due; None: none was, or the engine did not answer."""
+        with self._woken:
+            due = self._look_due or time.monotonic() - self._looked_at >= self._period_s
+            self._look_due = self._due = False
+        if not due:
+            return None
+        known = self._inventory.snapshot()
+        self._looked_at = time.monotonic()
+        try:
+            look = Look(self._engine.list(self._selector), known)
+        except EngineUnavailable as exc:
+            if self.engine_ok:
+                log.warning("docker engine away, claiming stopped", extra={"error": str(exc)})
+            self.engine_ok = False
+            return None
+        if not self.engine_ok:
+            log.info("docker engine answers", extra={"containers": len(look.containers)})
+        self.engine_ok = True
+        absent = missing(look)
+        self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
+        with self._woken:
+            self._looks += 1
+            self._woken.notify_all()
+        return look
+
+    def _wait(self) -> None:
+        pause_s = min(self._period_s, self._next_try_s)
+        again = bool(self._missing_since) or not self.engine_ok
+        if again:
+            pause_s = min(pause_s, ABSENT_S)
+        with self._woken:
+            if not self._due and not self._stop.is_set():
+                self._woken.wait(max(0.01, pause_s))
+            self._look_due |= again
+
+    def _watch(self) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            try:
+                self._engine.watch(self._selector, self.wake_to_look)
+            except EngineUnavailable as exc:
+                log.debug("engine events interrupted", extra={"error": str(exc)})
+            if time.monotonic() - begun > self._period_s:
+                backoff.reset()
+            backoff.wait()
+            self.wake_to_look()  # whatever happened meanwhile was missed

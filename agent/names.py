@@ -1,0 +1,87 @@
+"""What is written on a container: its name and labels. The only place that builds or reads them.
+
+The labels say what a container is and never change (Docker's labels cannot). The name says whether it was ever
+claimed: the claim renames it, once, and that outlives the agent and Consul (I3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.ids import is_user
+
+CLUSTER = "tmpnb.cluster"
+_HOST = "tmpnb.host"
+_POOL = "tmpnb.pool"
+_USER = "tmpnb.user"
+_GENERATION = "tmpnb.generation"
+_PORT = "tmpnb.port"
+# Needed to hand out a ready server after an agent's restart; visible to whoever owns the Docker socket, who owns
+# the container anyway.
+_TOKEN = "tmpnb.token"  # noqa: S105 the label's name
+_CREATED = "tmpnb.created"
+
+_CLAIMED = ".claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a container is for. ``port`` is the published one; ``token`` is empty in pools without tokens."""
+
+    pool: str
+    user: str
+    generation: str
+    port: int
+    token: str
+    created_at: datetime
+
+
+def selector(cluster: str, host: str) -> dict[str, str]:
+    """The labels by which an agent knows its containers. It never touches any other."""
+    return {CLUSTER: cluster, _HOST: host}
+
+
+def labels(cluster: str, host: str, identity: Identity) -> dict[str, str]:
+    """All labels of a new container."""
+    return selector(cluster, host) | {
+        _POOL: identity.pool,
+        _USER: identity.user,
+        _GENERATION: identity.generation,
+        _PORT: str(identity.port),
+        _TOKEN: identity.token,
+        _CREATED: identity.created_at.isoformat(),
+    }
+
+
+def identity(found: Mapping[str, str]) -> Identity | None:
+    """What the labels say; None: they are not (all) ours, so the container can serve nobody."""
+    try:
+        user, port = found[_USER], int(found[_PORT])
+        if not is_user(user) or not 0 < port < 65536:
+            return None
+        created_at = datetime.fromisoformat(found[_CREATED])
+        if created_at.tzinfo is None:
+            return None
+        return Identity(found[_POOL], user, found[_GENERATION], port, found[_TOKEN], created_at)
+    except (KeyError, ValueError):
+        return None
+
+
+def network(cluster: str) -> str:
+    """The network of the cluster's servers on every host."""
+    return f"tmpnb-{cluster}"
+
+
+def container_name(cluster: str, pool: str, user: str) -> str:
+    """The name of a container that was never claimed. All parts are of Docker's alphabet for names."""
+    return f"tmpnb-{cluster}-{pool}-{user}"
+
+
+def claimed_name(cluster: str, pool: str, user: str) -> str:
+    """The name of a container from its claim on."""
+    return container_name(cluster, pool, user) + _CLAIMED
+
+
+def is_claimed(name: str) -> bool:
+    """Whether a container of that name was ever claimed. User ids hold no dot, so the ending is unmistakable."""
+    return name.endswith(_CLAIMED)

@@ -1,0 +1,194 @@
+"""What to do next, as a pure function: ``plan(specs, observed, now) -> [Action]``. No I/O, no clock, no lock.
+
+Level driven: it compares what should be with what is, and says the difference. Whatever it says may be said again;
+applying an action twice does no harm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.engine import Container
+from agent.inventory import Phase, Server
+from agent.names import identity, is_claimed
+from common.records import HostState, PoolSpec
+
+# Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
+ABSENT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One listing of the engine. ``known``: the servers as they were before the listing began, so that a container
+    made during it is not taken for absent."""
+
+    containers: Sequence[Container]
+    known: Sequence[Server]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything the plan looks at. Times are monotonic seconds.
+
+    ``look``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
+    ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
+    be tried after failures. ``memory_bytes``: of the host.
+    """
+
+    servers: Sequence[Server]
+    look: Look | None = None
+    removed: frozenset[str] = frozenset()
+    missing_since: Mapping[str, float] = field(default_factory=dict)
+    not_before: Mapping[str, float] = field(default_factory=dict)
+    state: HostState = HostState.ACTIVE
+    memory_bytes: int = 0
+    max_starting: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start one more server of a pool."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Stop and remove a server, if it is still in one of ``phases``."""
+
+    user: str
+    reason: str
+    phases: frozenset[Phase] = frozenset(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take in a container that carries our labels and is not known."""
+
+    container: Container
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    """Remove a container with our labels that can serve nobody."""
+
+    container: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkClaimed:
+    """Give the container of a claimed server the name that says so."""
+
+    user: str
+
+
+Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed
+
+
+def capacity(spec: PoolSpec, memory_bytes: int) -> int:
+    """How many servers of a pool the host may have; 0 when not even one fits its memory (0: unknown)."""
+    return 0 if memory_bytes and spec.mem_limit_bytes > memory_bytes else spec.pool_size
+
+
+def missing(look: Look) -> frozenset[str]:
+    """The users whose containers a listing should have shown and did not."""
+    listed = {container.id for container in look.containers}
+    return frozenset(s.user for s in look.known if s.container and s.container not in listed)
+
+
+def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:
+    """All actions that bring what is nearer to what should be, the urgent ones first."""
+    actions: list[Action] = []
+    if observed.look is not None:
+        actions += _reconcile(observed, observed.look, now)
+    actions += [Remove(s.user, s.reason) for s in observed.servers if s.phase is Phase.STOPPING]
+    if any(isinstance(action, Adopt) for action in actions):
+        return actions  # first count what is there (I7); the next pass follows at once
+    ending = {action.user for action in actions if isinstance(action, Remove)}
+    # One that is about to be removed is still there: it takes room (I7), and is ready no more.
+    servers = [s for s in observed.servers if s.user not in ending]
+    slots = observed.max_starting - sum(1 for s in servers if s.phase is Phase.STARTING)
+    for pool in sorted({*specs, *(s.pool for s in servers)}):
+        mine = [s for s in servers if s.pool == pool]
+        leaving = sum(1 for s in observed.servers if s.pool == pool and s.user in ending)
+        wishes = _refill(specs.get(pool), mine, leaving, observed, now)
+        starts = [action for action in wishes if isinstance(action, Start)][: max(0, slots)]
+        slots -= len(starts)
+        actions += [action for action in wishes if not isinstance(action, Start)]
+        actions += starts
+    return actions
+
+
+def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
+    """What a listing of the engine shows against what we know (I6)."""
+    actions: list[Action] = []
+    by_container = {s.container: s for s in observed.servers if s.container}
+    users = {s.user for s in observed.servers}
+    for container in look.containers:
+        server = by_container.get(container.id)
+        if server is not None:
+            if container.over:
+                actions.append(Remove(server.user, "container exited"))
+            elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
+                actions.append(MarkClaimed(server.user))
+            continue
+        found = identity(container.labels)
+        if container.id in observed.removed or (found is not None and found.user in users):
+            continue  # listed before it was removed, or its start is just telling us its id
+        if found is None:
+            actions.append(RemoveContainer(container.id, "labels cannot be read"))
+        elif container.over or container.state == "created":
+            actions.append(RemoveContainer(container.id, f"leftover, {container.state}"))
+        else:
+            actions.append(Adopt(container))
+    absent = (u for u in sorted(missing(look)) if now - observed.missing_since.get(u, now) >= ABSENT_S)
+    return [*actions, *(Remove(user, "container is gone") for user in absent)]
+
+
+def _refill(
+    spec: PoolSpec | None, servers: Sequence[Server], leaving: int, observed: Observed, now: float
+) -> list[Action]:
+    """Starts and retirements of one pool. ``leaving``: servers of it that are being removed."""
+    ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
+    starting = [s for s in servers if s.phase is Phase.STARTING]
+    if spec is None or observed.state is HostState.DRAINING:
+        why = "pool removed" if spec is None else "host is draining"
+        return [_retire(s, why) for s in (*ready, *starting)]
+    if observed.state is HostState.CORDONED:
+        return []  # nobody claims here, and uncordoning should find the pool as it was
+    limit = capacity(spec, observed.memory_bytes)
+    claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
+    wanted = max(0, min(spec.ready_target, limit - claimed))
+    failing = pool_failing(observed, spec.name)
+    old = [s for s in ready if s.stale or s.generation != spec.generation]
+    fresh = len(ready) - len(old) + len(starting)
+    room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
+    retirements = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]
+    if not retirements and old and room == 0 and fresh < wanted and not failing:
+        # A new generation needs room: a few at a time, never below half of what is wanted, save that one must go
+        # when one is all there may be.
+        floor = min((wanted + 1) // 2, wanted - 1)
+        count = min(wanted - fresh - leaving, len(ready) - floor)
+        retirements = [_retire(s, "replaced") for s in old[: max(0, count)]]
+    starts = min(wanted - fresh, room)
+    if failing:
+        # One at a time while it fails, and not before the pause is over.
+        starts = min(starts, 1 if not starting and now >= observed.not_before[spec.name] else 0)
+    return [*retirements, *[Start(spec.name)] * max(0, starts)]
+
+
+def pool_failing(observed: Observed, pool: str) -> bool:
+    """Whether the last start of the pool's current generation failed."""
+    return pool in observed.not_before
+
+
+def _surplus(ready: Sequence[Server], old: Sequence[Server], starting: Sequence[Server], wanted: int) -> list[Server]:
+    """Servers beyond what is wanted: old ones first, then those not ready yet. While there are old ones, starting
+    ones do not count: what is old stays until what is new is ready."""
+    if old:
+        return [*old, *(s for s in ready if s not in old)][: max(0, len(ready) - wanted)]
+    return [*starting, *ready][: max(0, len(ready) + len(starting) - wanted)]
+
+
+def _retire(server: Server, why: str) -> Remove:
+    return Remove(server.user, why, frozenset({Phase.READY, Phase.STARTING}))

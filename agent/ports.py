@@ -1,0 +1,77 @@
+"""The published ports of this host: which are taken, and which may not be used again yet (I5).
+
+A port is used again only when every proxy has surely dropped the route that led to it. Within a process that is the
+quarantine. Over a restart it is the cursor: ports are taken in turn, and blocks of them are reserved in Consul before
+use, so that a new agent goes on behind everything its predecessor ever used.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from common.errors import TransientError
+
+# One write to Consul per so many servers; after a restart so many ports at most are skipped.
+BLOCK = 256
+
+
+class NoPortError(TransientError):
+    """Every port of the range is taken or in quarantine."""
+
+
+class PortBook:
+    """Safe to use from any thread. ``reserve(cursor)`` must store the cursor before it returns; it may raise
+    ``StoreUnavailable``, and then no port is given."""
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        quarantine_s: float,
+        reserve: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._first = first
+        self._count = last - first + 1
+        self._block = max(1, min(BLOCK, self._count // 4))
+        self._quarantine_s = quarantine_s
+        self._reserve = reserve
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        self._until: dict[int, float] = {}
+        self._cursor = 0
+        self._reserved = 0
+
+    def resume(self, cursor: int) -> None:
+        """Go on at this port (of the range, or anything else for its start). Before the first ``take``."""
+        with self._lock:
+            self._cursor = self._reserved = (cursor - self._first) % self._count
+
+    def adopt(self, ports: Iterable[int]) -> None:
+        """These are taken by containers that run already."""
+        with self._lock:
+            self._used.update(ports)
+
+    def take(self) -> int:
+        """A port that nobody has had for the quarantine. Raises ``NoPortError``, and what ``reserve`` raises."""
+        with self._lock:
+            now = self._clock()
+            for _ in range(self._count):
+                port = self._first + self._cursor
+                if self._cursor == self._reserved:
+                    ahead = (self._cursor + self._block) % self._count
+                    self._reserve(self._first + ahead)
+                    self._reserved = ahead
+                self._cursor = (self._cursor + 1) % self._count
+                if port not in self._used and self._until.get(port, 0.0) <= now:
+                    self._until.pop(port, None)
+                    self._used.add(port)
+                    return port
+        raise NoPortError(f"no free port in {self._first}-{self._first + self._count - 1}")
+
+    def release(self, port: int) -> None:
+        """Its container is gone: into quarantine with it."""
+        with self._lock:
+            self._used.discard(port)
+            self._until[port] = self._clock() + self._quarantine_s

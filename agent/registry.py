@@ -1,0 +1,156 @@
+"""A server's records in Consul: its route and its claim. The only module of the agent that writes them.
+
+Writing and withdrawing a user's records exclude each other, so that a late repair never brings back the route of a
+server that is being removed (I5).
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent.inventory import LIVE, Inventory, Phase, Server
+from common.clock import utc_now
+from common.errors import MalformedRecord
+from common.ids import digest
+from common.keys import Keys, last_segment
+from common.records import Claim, PoolSpec, Route
+from common.store import Store
+
+# Enough that two users seldom share a lock, few enough to make in advance.
+_LOCKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """Who we are in the records: the host's name, and its IP address as the proxies see it."""
+
+    host: str
+    ip: str
+
+    def target(self, port: int) -> str:
+        return f"[{self.ip}]:{port}" if ":" in self.ip else f"{self.ip}:{port}"
+
+
+class Registry:
+    """Safe to use from any thread. Every method raises ``StoreUnavailable``."""
+
+    def __init__(self, store: Store, keys: Keys, me: HostAddress, inventory: Inventory) -> None:
+        self._store = store
+        self._keys = keys
+        self._me = me
+        self._inventory = inventory
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def publish(self, user: str) -> bool:
+        """Write the route of a server. False: it is stopping or gone, and nothing was written."""
+        with self._lock(user):
+            server = self._inventory.get(user)
+            if server is None or server.phase is Phase.STOPPING:
+                return False
+            self._store.put(self._keys.route(user), self._route(server).encode())
+            return True
+
+    def withdraw(self, user: str) -> None:
+        """Delete the route. Callers have set the server to stopping before."""
+        with self._lock(user):
+            self._store.delete(self._keys.route(user))
+
+    def close(self, user: str) -> None:
+        """Delete the claim, the last thing of a server."""
+        with self._lock(user):
+            self._store.delete(self._keys.claim(user))
+
+    def create_claim(self, claim: Claim) -> Claim | None:
+        """Write the claim if there is none. Returns the claim that is there now; None: one that cannot be read."""
+        if self._store.create(self._keys.claim(claim.user), claim.encode()):
+            return claim
+        return self._read_claim(claim.user)
+
+    def find_claim(self, user: str) -> tuple[bool, Claim | None]:
+        """Whether there is a claim, and what it says (None: nothing that can be read)."""
+        entry = self._store.get(self._keys.claim(user))
+        if entry is None:
+            return False, None
+        try:
+            return True, Claim.decode(entry.key, entry.value)
+        except MalformedRecord:
+            return True, None
+
+    def repair(self, user: str, spec: PoolSpec | None) -> bool:
+        """Write what is missing of a live server's records (I8). True: something was."""
+        repaired = False
+        with self._lock(user):
+            server = self._inventory.get(user)
+            if server is None or server.phase not in LIVE:
+                return False
+            entry = self._store.get(self._keys.route(user))
+            route = self._route(server)
+            if entry is None or entry.value != route.encode():
+                self._store.put(self._keys.route(user), route.encode())
+                repaired = True
+            if server.phase is Phase.CLAIMED and self._store.get(self._keys.claim(user)) is None:
+                claim = server.claim or new_claim(server, self._me.host, spec, request_id="")
+                self._inventory.set_claim(user, claim)
+                repaired |= self._store.create(self._keys.claim(user), claim.encode())
+        return repaired
+
+    def leftovers(self, prefix: str, users: frozenset[str]) -> set[str]:
+        """Users with a record of this host below ``prefix`` (routes or claims) who are not among ``users``."""
+        kind: type[Route] | type[Claim] = Route if prefix == self._keys.routes else Claim
+        found = set()
+        for entry in self._store.list(prefix).entries:
+            user = last_segment(entry.key)
+            if user in users:
+                continue
+            try:
+                record: Route | Claim = kind.decode(entry.key, entry.value)
+            except MalformedRecord:
+                continue  # whose it is cannot be told; reported by those who read it
+            if record.host == self._me.host:
+                found.add(user)
+        return found
+
+    def owned_here(self, user: str) -> bool:
+        """Whether a record of that user names this host."""
+        for key, kind in ((self._keys.route(user), Route), (self._keys.claim(user), Claim)):
+            entry = self._store.get(key)
+            try:
+                if entry is not None and kind.decode(key, entry.value).host == self._me.host:
+                    return True
+            except MalformedRecord:
+                continue
+        return False
+
+    def _read_claim(self, user: str) -> Claim | None:
+        return self.find_claim(user)[1]
+
+    def _route(self, server: Server) -> Route:
+        return Route(
+            user=server.user,
+            host=self._me.host,
+            target=self._me.target(server.port),
+            container=server.container,
+            pool=server.pool,
+            generation=server.generation,
+            created_at=server.created_at,
+        )
+
+    def _lock(self, user: str) -> threading.Lock:
+        return self._locks[hash(user) % _LOCKS]
+
+
+def new_claim(server: Server, host: str, spec: PoolSpec | None, request_id: str) -> Claim:
+    """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
+    limits = spec or PoolSpec(name=server.pool, image="unknown")
+    now = utc_now()
+    return Claim(
+        user=server.user,
+        host=host,
+        pool=server.pool,
+        request_id=request_id,
+        claimed_at=now,
+        token_digest=digest(server.token) if server.token else "",
+        idle_limit_s=limits.cull_timeout,
+        unvisited_limit_s=limits.unvisited_timeout_s,
+        expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
+    )

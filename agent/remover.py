@@ -1,0 +1,57 @@
+"""The end of a server: route, container, claim, port, in this order. Runs on the removing threads.
+
+Every step may be repeated, so a removal that is interrupted anywhere is simply done again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from agent.engine import Engine
+from agent.inventory import Inventory, Server
+from agent.ports import PortBook
+from agent.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+class Remover:
+    """``on_gone`` is told of every server that is gone."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inventory: Inventory,
+        ports: PortBook,
+        registry: Registry,
+        dock: threading.Semaphore,
+        on_gone: Callable[[Server], None],
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._ports = ports
+        self._registry = registry
+        self._dock = dock
+        self._on_gone = on_gone
+
+    def remove(self, server: Server) -> None:
+        """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
+        self._registry.withdraw(server.user)  # first, so that no path leads to a container that is going (I5)
+        if server.container:
+            with self._dock:
+                self._engine.remove(server.container)
+        self._registry.close(server.user)
+        self._inventory.forget(server.user)
+        self._ports.release(server.port)
+        log.info(
+            "server removed",
+            extra={"user": server.user, "pool": server.pool, "container": server.container[:12],
+                   "reason": server.reason, "claimed": server.was_claimed},
+        )  # fmt: skip
+        self._on_gone(server)
+
+    def remove_container(self, container: str, reason: str) -> None:
+        """Remove a container with our labels that is no server."""
+        with self._dock:
+            self._engine.remove(container)
+        log.info("container removed", extra={"container": container[:12], "reason": reason})

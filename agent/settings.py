@@ -1,0 +1,83 @@
+"""The agent's settings: what ``python -m agent --help`` shows."""
+
+import ipaddress
+import socket
+import struct
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from common.records import Name
+from common.settings import CommonSettings
+
+GATEWAY = "gateway"
+
+
+class AgentSettings(CommonSettings):
+    """Settings of ``python -m agent``. Docker is found by the usual DOCKER_* environment."""
+
+    host: Name = Field(default_factory=lambda: socket.gethostname().lower(), description="this host's name")
+    address: str = Field(
+        default=GATEWAY,
+        description="IP address of this host as the proxies see it; 'gateway': the default gateway of the agent's "
+        "own network, which is the Docker host when the agent runs in a container on it",
+    )
+    container_ip: str | None = Field(
+        default=None, description="IP address of this host that published ports bind to; default: address"
+    )
+    # Linux hands out 32768 and up to outgoing connections; below it nobody takes a port by chance.
+    port_min: int = Field(default=20000, ge=1024, le=65535, description="first port to publish servers at")
+    port_max: int = Field(default=29999, ge=1024, le=65535, description="last port to publish servers at")
+    port_quarantine_s: float = Field(
+        default=120.0, ge=0, description="seconds before a port is used again; longer than any proxy keeps an old route"
+    )
+    max_dock_workers: int = Field(default=2, ge=1, le=64, description="Docker calls in parallel")
+    max_starting: int = Field(default=8, ge=1, le=256, description="servers being started or probed at once")
+    reconcile_period_s: float = Field(
+        default=10.0, ge=0.1, le=10.0, description="seconds between looks at the engine, when nothing happens"
+    )
+    # Consul's least TTL is 10 s, and it may take twice as long.
+    session_ttl_s: int = Field(default=10, ge=10, le=86400, description="seconds until a dead agent's record lapses")
+    session_tick_s: float = Field(default=3.0, gt=0, description="seconds between renewals of the session")
+    store_timeout_s: float = Field(default=3.0, gt=0, description="seconds one call to Consul may take")
+    route_settle_s: float = Field(
+        default=0.2, ge=0, le=60, description="seconds from the write of a route until its server counts as ready"
+    )
+    abandon_s: float = Field(
+        default=45.0, gt=0, description="seconds after which a ticket nobody asks about is abandoned"
+    )
+    docker_version: str = Field(default="auto", pattern=r"^(auto|1\.\d+)$", description="Docker API version, or auto")
+    docker_timeout_s: float = Field(default=60.0, gt=0, description="seconds one call to Docker may take")
+
+    @field_validator("address", "container_ip")
+    @classmethod
+    def _address_is_an_ip(cls, value: str | None) -> str | None:
+        if value is not None and value != GATEWAY:
+            ipaddress.ip_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.port_max <= self.port_min:
+            raise ValueError(f"port_max ({self.port_max}) must be above port_min ({self.port_min})")
+        # Patroni's rule: a tick that comes late and two calls that time out must not cost the session.
+        longest = self.session_tick_s + 2 * self.store_timeout_s
+        if longest > self.session_ttl_s:
+            raise ValueError(
+                f"session_tick_s + 2 * store_timeout_s ({longest:g}) must not exceed session_ttl_s "
+                f"({self.session_ttl_s})"
+            )
+        return self
+
+
+def resolve_address(address: str, routes: Path = Path("/proc/net/route")) -> str:
+    """The address as an IP. Raises ``ValueError`` when ``gateway`` is asked for and there is none."""
+    if address != GATEWAY:
+        return address
+    for line in routes.read_text().splitlines()[1:]:
+        fields = line.split()
+        # Destination 0 is the default route; addresses are in the byte order of the machine (proc(5)).
+        if len(fields) > 2 and fields[1] == "00000000" and fields[2] != "00000000":
+            return str(ipaddress.IPv4Address(struct.pack("=I", int(fields[2], 16))))
+    raise ValueError("address is 'gateway', and there is no default route; give this host's IP address")

@@ -1,0 +1,217 @@
+"""The life of a server until it is ready: port, container, probe, route, settled. Runs on the starting threads.
+
+Docker calls go through a semaphore; probes and waits do not hold it, so that the engine is never idle while there is
+something to start.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent import names
+from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
+from agent.failures import LOG_LINES, FailureBook
+from agent.inventory import Inventory, Phase, Server
+from agent.ports import PortBook
+from agent.probe import wait_until_ready
+from agent.registry import Registry
+from common.clock import utc_now
+from common.errors import EngineUnavailable, StartFailed, TransientError
+from common.ids import new_token, new_user
+from common.records import PoolSpec
+from common.retry import steady
+from common.urls import base_path
+
+log = logging.getLogger(__name__)
+
+# Ports lost to other programs in a row before a start counts as failed.
+PORT_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this agent's servers are: labels, names and addresses need it. ``probe_ip``: where proxies find them."""
+
+    cluster: str
+    host: str
+    bind_ip: str
+    probe_ip: str
+    route_settle_s: float
+
+
+class Starter:
+    """Makes servers ready. Every method is called on a thread of its own and returns when the server is ready,
+    has failed (then it is stopping), or the agent stops (then its container stays, for the next agent)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inventory: Inventory,
+        ports: PortBook,
+        registry: Registry,
+        failures: FailureBook,
+        place: Place,
+        dock: threading.Semaphore,
+        stop: threading.Event,
+        on_ready: Callable[[Server, dict[str, float]], None],
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._ports = ports
+        self._registry = registry
+        self._failures = failures
+        self._place = place
+        self._dock = dock
+        self._stop = stop
+        self._on_ready = on_ready
+        self._pulling = threading.Lock()
+
+    def new(self, spec: PoolSpec, port: int) -> Server:
+        """A server of that pool, in state starting, without a container."""
+        return Server(
+            user=new_user(spec.user_length),
+            pool=spec.name,
+            generation=spec.generation,
+            port=port,
+            token=new_token() if spec.use_tokens else "",
+            created_at=utc_now(),
+        )
+
+    def start(self, server: Server, spec: PoolSpec) -> None:
+        """Start a server that is in the inventory as starting."""
+        begun = time.monotonic()
+        try:
+            container = self._run(server, spec)
+            self._inventory.set_container(server.user, container)
+            started = time.monotonic()
+            self.finish(server.user, spec.start_timeout_s, {"start": 1000 * (started - begun)})
+        except StartFailed as exc:
+            self._fail(server.user, str(exc), exc.log)
+        except TransientError as exc:
+            if self._stop.is_set():
+                return  # what was made stays, for the next agent
+            # No fault of the image. If a container was made after all, the next listing shows it, and it is adopted.
+            log.warning("server not started", extra={"user": server.user, "pool": server.pool, "error": str(exc)})
+            self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
+
+    def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> None:
+        """From a running container to a ready server. Also for adopted ones.
+
+        Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
+        server = self._inventory.get(user)
+        if server is None:
+            return
+        begun = time.monotonic()
+        if not wait_until_ready(
+            self._place.probe_ip, server.port, user, timeout_s, self._stop, lambda: not self._starting(user)
+        ):
+            self._explain(user, timeout_s)
+            return
+        answered = time.monotonic()
+        # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
+        steady(self._stop)(self._registry.publish, user)
+        routed = time.monotonic()
+        # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
+        if self._stop.wait(self._place.route_settle_s):
+            return
+        if not self._inventory.make_ready(user):
+            return
+        self._failures.succeeded(server.pool)
+        stages_ms |= {"probe": 1000 * (answered - begun), "route": 1000 * (routed - answered)}
+        ready = self._inventory.get(user)
+        if ready is not None:
+            self._on_ready(ready, stages_ms)
+
+    def _starting(self, user: str) -> bool:
+        server = self._inventory.get(user)
+        return server is not None and server.phase is Phase.STARTING
+
+    def _explain(self, user: str, timeout_s: float) -> None:
+        """Raise why a server did not become ready, unless nobody wants it any more."""
+        server = self._inventory.get(user)
+        if server is None or self._stop.is_set():
+            return
+        if server.phase is Phase.STARTING:
+            reason = f"no answer on {base_path('<user>')} within {timeout_s:g} s"
+        elif server.phase is Phase.STOPPING and server.reason == "container exited":
+            reason = "the container exited"
+        else:
+            return
+        try:
+            tail = self._engine.log_tail(server.container, LOG_LINES)
+        except EngineUnavailable:
+            tail = ""
+        raise StartFailed(reason, tail)
+
+    def _run(self, server: Server, spec: PoolSpec) -> str:
+        for _ in range(PORT_TRIES):
+            try:
+                return self._run_once(server, spec)
+            except PortTaken as exc:
+                log.info("port taken by another program", extra={"user": server.user, "error": str(exc)})
+                port = self._ports.take()
+                self._ports.release(server.port)  # into quarantine: it is not ours, and not free
+                self._inventory.set_port(server.user, port)
+                server = self._inventory.get(server.user) or server
+            except ImageMissing:
+                # Outside the semaphore and once for all that wait: a pull may take minutes.
+                with self._pulling:
+                    self._engine.pull(spec.image)
+        raise StartFailed(f"{PORT_TRIES} ports in a row were taken by other programs")
+
+    def _run_once(self, server: Server, spec: PoolSpec) -> str:
+        wanted = container_spec(server, spec, self._place)
+        with self._dock:
+            if self._stop.is_set():
+                raise EngineUnavailable("the agent stops")
+            try:
+                return self._engine.run(wanted)
+            except EngineUnavailable:
+                # Timed out, perhaps after it was created: the same name finds it again.
+                return self._engine.run(wanted)
+
+    def _fail(self, user: str, reason: str, tail: str) -> None:
+        server = self._inventory.stop(user, "start failed")
+        if server is None:
+            return
+        if server.token:
+            tail = tail.replace(server.token, "<token>")
+        pause = self._failures.failed(server.pool, server.generation, utc_now(), reason, tail)
+        log.warning(
+            "server did not start",
+            extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": reason,
+                   "next_try_s": pause, "log": tail[-1000:]},
+        )  # fmt: skip
+
+
+def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpec:
+    """What to ask of the engine for a server of that pool."""
+    values = {
+        "{base_path}": base_path(server.user),
+        "{port}": str(spec.container_port),
+        "{ip}": "0.0.0.0",  # inside the container: published ports arrive on its network interface
+        "{token}": server.token,
+    }
+    command = spec.command
+    for placeholder, value in values.items():
+        # Literally, so that any other brace may stand in a command. All values are of alphabets safe for a shell.
+        command = command.replace(placeholder, value)
+    identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
+    return ContainerSpec(
+        name=names.container_name(place.cluster, server.pool, server.user),
+        image=spec.image,
+        command=("/bin/sh", "-c", command),
+        labels=names.labels(place.cluster, place.host, identity),
+        network=names.network(place.cluster),
+        container_port=spec.container_port,
+        bind_ip=place.bind_ip,
+        bind_port=server.port,
+        mem_limit_bytes=spec.mem_limit_bytes,
+        pids_limit=spec.pids_limit,
+        cpu_shares=spec.cpu_shares,
+        cpu_quota=spec.cpu_quota,
+        user=spec.container_user,
+        environment=spec.environment,
+    )

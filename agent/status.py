@@ -1,0 +1,44 @@
+"""What the host record says: counts of servers per pool, made from the inventory. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from agent.inventory import Phase, Server
+from agent.plan import capacity
+from common.records import Failure, PoolSpec, PoolStatus
+
+
+def pool_statuses(
+    specs: Mapping[str, PoolSpec],
+    servers: Sequence[Server],
+    failure_of: Callable[[str], Failure | None],
+    memory_bytes: int,
+    since: datetime,
+) -> dict[str, PoolStatus]:
+    """Pool -> status, of all pools that have a spec or still a server here. ``since``: when the agent started."""
+    counts = Counter((server.pool, server.phase) for server in servers)
+    statuses = {}
+    for pool in sorted({*specs, *(server.pool for server in servers)}):
+        spec = specs.get(pool)
+        statuses[pool] = PoolStatus(
+            capacity=capacity(spec, memory_bytes) if spec else 0,
+            starting=counts[pool, Phase.STARTING],
+            ready=counts[pool, Phase.READY],
+            claimed=counts[pool, Phase.CLAIMED],
+            generation=spec.generation if spec else "",
+            last_failure=too_big(spec, memory_bytes, since) if spec else None,
+        )
+        if statuses[pool].last_failure is None:
+            statuses[pool] = statuses[pool].model_copy(update={"last_failure": failure_of(pool)})
+    return statuses
+
+
+def too_big(spec: PoolSpec, memory_bytes: int, since: datetime) -> Failure | None:
+    """The reason for a capacity of 0 that the operator did not ask for."""
+    if capacity(spec, memory_bytes) == spec.pool_size:
+        return None
+    return Failure(
+        at=since,
+        reason=f"mem_limit {spec.mem_limit} exceeds this host's memory ({memory_bytes >> 20} MiB)",
+    )
