@@ -1,0 +1,129 @@
+"""The route sync's composition root: ``python -m proxy``.
+
+Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), the presence in Consul's
+catalogue. A thread that crashes ends the process with status 1, and it is started again: nothing is lost by it.
+"""
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from common import __version__
+from common.keys import Keys
+from common.logs import setup_logging
+from common.presence import TTL_S, Presence
+from common.settings import load
+from common.store import Service
+from common.store_consul import ConsulStore
+from proxy.mapfile import MapFile
+from proxy.reporter import Reporter
+from proxy.runtime import HaproxyUnavailable, RouteMap
+from proxy.runtime_socket import SocketRouteMap, SocketTraffic
+from proxy.settings import ProxySettings
+from proxy.table import Delta, Table, Target, is_value
+from proxy.watcher import RouteWatcher
+from proxy.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# Well below compose's stop_grace_period.
+STOP_S = 8.0
+
+
+class Threads:
+    """The process's threads: all daemons, because a watch waits for up to a minute; a crash of one stops all."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.crashed = False
+
+    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guard, args=(name, work), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _guard(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            if not self._stop.is_set():
+                log.exception("thread crashed", extra={"thread_name": name})
+                self.crashed = True
+                self._stop.set()
+
+
+def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
+    """What HAProxy routes now, or would after a restart: it stays so until Consul says otherwise."""
+    try:
+        haproxy.connect()
+        routes = {user: value for user, value in haproxy.show() if is_value(value)}
+    except HaproxyUnavailable:
+        routes = map_file.read()
+    return {user: Target(value) for user, value in routes.items()}
+
+
+def run(settings: ProxySettings, stop: threading.Event) -> int:
+    """Run until stopped; the exit status."""
+    keys = Keys(settings.cluster)
+    token = settings.consul_token.get_secret_value() if settings.consul_token else None
+    store = ConsulStore(settings.consul_urls, token)
+    haproxy = SocketRouteMap(settings.haproxy_socket, settings.map_file.name)
+    map_file = MapFile(settings.map_file, settings.want_file)
+    threads = Threads(stop)
+    table = Table()
+
+    watcher = RouteWatcher(store, keys, lambda delta: writer.put(delta), stop, settings.vanish_grace_s, threads.start)
+    writer = Writer(table, haproxy, map_file, lambda: watcher.store_up, stop)
+    reporter = Reporter(
+        store,
+        keys,
+        SocketTraffic(settings.haproxy_socket),
+        settings.proxy_name,
+        lambda: table.users() if writer.complete else None,
+        stop,
+        settings.activity_period,
+    )
+    service = Service(
+        id=f"tmpnb-proxy-{settings.proxy_name}",
+        name="tmpnb-proxy",
+        address=settings.public_address,
+        port=settings.public_port,
+        ttl_s=TTL_S,
+        meta={"version": __version__, "cluster": settings.cluster},
+    )
+    presence = Presence(store, service)
+
+    seed = known_routes(haproxy, map_file)
+    writer.put(Delta(seed))
+    log.info("started", extra={"version": __version__, "proxy": settings.proxy_name, "routes": len(seed)})
+    working = [threads.start("writer", writer.run), threads.start("reporter", reporter.run)]
+    watcher.start(seed)
+    presence.start()
+    stop.wait()
+    for thread in working:
+        thread.join(STOP_S)
+    presence.stop()
+    log.info("stopped")
+    return 1 if threads.crashed else 0
+
+
+def main() -> None:
+    settings = load(ProxySettings, sys.argv[1:])
+    setup_logging("proxy", settings.log_level)
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        # Once is a wish, twice is an order.
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    sys.exit(run(settings, stop))
+
+
+if __name__ == "__main__":
+    main()

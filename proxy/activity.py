@@ -1,0 +1,69 @@
+"""Who was active, from what HAProxy counted. Pure: no I/O, no clock.
+
+Requests: haproxy.cfg counts those that are activity (it leaves out JupyterLab's polling). WebSockets: an open one that
+nobody uses still carries pings, so bytes count only beyond an allowance:
+
+- A pong is 6 bytes from the browser and a ping 2 bytes to it (RFC 6455, 5.2: header of 2, mask of 4, no payload);
+  Jupyter pings every 30 s (jupyter_server, ``ws_ping_interval``). VS Code in the browser sends a keep-alive of 13
+  bytes plus framing every 5 s each way, 114 bytes in 30 s. Running a cell sends an ``execute_request`` of 600 bytes
+  or more, and its answers are several messages of 400 bytes or more. So 256 bytes from the browser, or 512 bytes to
+  it, per open WebSocket in 30 s are use; that is also a dozen keystrokes in a terminal, or their output.
+- Opening a WebSocket is no use by itself: tabs reconnect on their own. Its handshake has up to 2 KB of headers (mostly
+  cookies), and JupyterLab asks each kernel for its info, answered with some 3 KB.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.runtime import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an unused WebSocket may carry; more is activity."""
+
+    in_bytes_per_s: float = 256 / 30
+    out_bytes_per_s: float = 512 / 30
+    opening_in_bytes: int = 4096
+    opening_out_bytes: int = 8192
+
+
+def was_active(before: Counters | None, after: Counters, elapsed_s: float, limits: Limits) -> bool:
+    """Whether the user did something between two readings, ``elapsed_s`` apart; ``before`` None: had no entry.
+
+    Counters that went down began again at 0 (HAProxy was restarted, or the entry had expired): what they show now has
+    happened since.
+    """
+    start = before if before is not None and _continues(before, after) else Counters()
+    if after.requests > start.requests:
+        return True
+    opened = after.opened - start.opened
+    # A WebSocket that was closed in between is in neither ``open``, but was opened.
+    sockets = max(1, after.open, start.open) + opened
+    allowed_in = sockets * limits.in_bytes_per_s * elapsed_s + opened * limits.opening_in_bytes
+    allowed_out = sockets * limits.out_bytes_per_s * elapsed_s + opened * limits.opening_out_bytes
+    return after.bytes_in - start.bytes_in > allowed_in or after.bytes_out - start.bytes_out > allowed_out
+
+
+def active_users(
+    before: Mapping[str, Counters], after: Mapping[str, Counters], elapsed_s: float, limits: Limits
+) -> set[str]:
+    """Everybody who did something between two readings."""
+    return {user for user, now in after.items() if was_active(before.get(user), now, elapsed_s, limits)}
+
+
+def maybe_active_users(after: Mapping[str, Counters], gap_s: float) -> set[str]:
+    """Everybody who may have done something in the last ``gap_s`` seconds, when the reading before is lost.
+
+    In doubt for the user: an open WebSocket counts, and so does any use of the entry.
+    """
+    return {user for user, now in after.items() if now.open > 0 or now.idle_s <= gap_s}
+
+
+def _continues(before: Counters, after: Counters) -> bool:
+    return (
+        after.requests >= before.requests
+        and after.opened >= before.opened
+        and after.bytes_in >= before.bytes_in
+        and after.bytes_out >= before.bytes_out
+    )

@@ -1,0 +1,69 @@
+"""The ports to HAProxy's Runtime API. Adapter: ``runtime_socket``; fake: ``runtime_memory``; one contract suite.
+
+``RouteMap`` is used by the writer's thread alone, ``Traffic`` by the reporter's.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.errors import ConflictError, TransientError
+from proxy.table import Change
+
+
+class HaproxyUnavailable(TransientError):
+    """HAProxy does not run, or its connection broke: its table is to be read again."""
+
+
+class MapDiffers(ConflictError):
+    """HAProxy's table is not what we took it for: it is to be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """A user's entry of HAProxy's stick table. Counters start at 0 with the entry.
+
+    ``requests`` that are activity, ``opened`` WebSockets, ``open``: connections open now, bytes from (``bytes_in``) and
+    to the browser (``bytes_out``), ``idle_s``: seconds since the entry was last used.
+    """
+
+    requests: int = 0
+    opened: int = 0
+    open: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    idle_s: float = 0.0
+
+
+class RouteMap(Protocol):
+    """HAProxy's table of routes. Every method but ``is_connected`` raises ``HaproxyUnavailable``."""
+
+    def connect(self) -> None: ...
+
+    def is_connected(self) -> bool:
+        """False as soon as HAProxy closed the connection, which it does when it stops; cheap, asks nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+    def show(self) -> list[tuple[str, str]]:
+        """All entries, user and value; a user that is in it twice is twice in the list."""
+        ...
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Make the changes in their order. Raises ``MapDiffers`` when an entry is not what ``old`` says."""
+        ...
+
+    def replace(self, routes: Mapping[str, str]) -> None:
+        """Change the whole table in one step; requests see the old one or the new one, nothing in between."""
+        ...
+
+
+class Traffic(Protocol):
+    """What HAProxy counted. Both methods raise ``HaproxyUnavailable``."""
+
+    def counters(self) -> dict[str, Counters]:
+        """By user."""
+        ...
+
+    def uptime_s(self) -> float: ...

@@ -1,0 +1,148 @@
+"""The table of routes as HAProxy shall have it. No I/O; used by the writer's thread alone (but for ``users``).
+
+A value of the table is ``<port>@<address>``: the address may hold colons (IPv6), the port cannot hold an "@".
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from common.errors import MalformedRecord
+from common.ids import is_user
+from common.keys import last_segment
+from common.records import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a user's requests go, and since when (Unix time): the newer of two claims to one address is right."""
+
+    value: str
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a look at Consul brought: users with a new or changed target, and users without a route (any more).
+
+    ``complete``: together with everything before, this is all that Consul holds.
+    """
+
+    puts: Mapping[str, Target] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step from what HAProxy has to what it shall have; None: no entry."""
+
+    user: str
+    old: str | None
+    new: str | None
+
+
+def decode_route(key: str, value: bytes) -> tuple[str, Target]:
+    """The user and target of a route record; raises ``MalformedRecord`` with the reason."""
+    user = last_segment(key)
+    if not is_user(user):
+        raise MalformedRecord(f"{key}: the key does not end with a user id")
+    route = Route.decode(key, value)
+    if route.user != user:
+        raise MalformedRecord(f"{key}: the record is another user's")
+    try:
+        address = ipaddress.ip_address(route.address)
+    except ValueError as exc:
+        raise MalformedRecord(f"{key}: target: {exc}") from exc
+    if not 0 < route.port < 65536 or address.is_unspecified or address.is_multicast:
+        raise MalformedRecord(f"{key}: target: not an address and port that a server can have: {route.target}")
+    return user, Target(f"{route.port}@{address}", route.created_at.timestamp())
+
+
+def is_value(text: str) -> bool:
+    """Whether ``text`` has the form of a value of the table."""
+    port, at, address = text.partition("@")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return bool(at) and port.isdecimal() and 0 < int(port) < 65536
+
+
+class Table:
+    """Users and their targets, where each target belongs to one user (I5).
+
+    When a second user's record names a target, the first one's server is gone and its port was used again, although
+    its record is still there: the newer record has the target, the older one counts as no route.
+    """
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target] = {}
+        self._users_at: dict[str, tuple[str, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def users(self) -> frozenset[str]:
+        """Everybody with a record. From any thread (copying a dict's keys is one step under the interpreter's lock)."""
+        return frozenset(tuple(self._targets))
+
+    def value(self, user: str) -> str | None:
+        """What HAProxy shall have for the user; None: no entry."""
+        target = self._targets.get(user)
+        if target is None:
+            return None
+        rivals = self._users_at[target.value]
+        newest = max(rivals, key=lambda rival: (self._targets[rival].created_at, rival))
+        return target.value if newest == user else None
+
+    def values(self) -> dict[str, str]:
+        """The whole table."""
+        return {user: value for user in self._targets if (value := self.value(user)) is not None}
+
+    def update(self, delta: Delta) -> set[str]:
+        """Take over a delta; the users whose entry may be another one now, their rivals included."""
+        touched: set[str] = set()
+        for user in delta.gone:
+            touched.update(self._forget(user))
+        for user, target in delta.puts.items():
+            touched.update(self._forget(user))
+            self._targets[user] = target
+            self._users_at[target.value] = (*self._users_at.get(target.value, ()), user)
+            touched.update(self._users_at[target.value])
+        return touched
+
+    def yielded(self, users: Iterable[str]) -> list[str]:
+        """Those of ``users`` whose target now belongs to a newer route."""
+        return [user for user in users if user in self._targets and self.value(user) is None]
+
+    def _forget(self, user: str) -> tuple[str, ...]:
+        target = self._targets.pop(user, None)
+        if target is None:
+            return ()
+        rivals = self._users_at.pop(target.value)
+        left = tuple(rival for rival in rivals if rival != user)
+        if left:
+            self._users_at[target.value] = left
+        return rivals
+
+
+def diff(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:
+    """The steps from ``have`` to ``want``, in an order in which no target ever belongs to two users.
+
+    Removals come first. A target that passes from one user to another is taken from the first before the second gets
+    it, also when users swap theirs.
+    """
+    removals, moves, adds = [], [], []
+    leaving = {old for user, old in have.items() if want.get(user) != old}
+    for user, old in have.items():
+        new = want.get(user)
+        if new is None:
+            removals.append(Change(user, old, None))
+        elif new != old and new in leaving:
+            removals.append(Change(user, old, None))
+            adds.append(Change(user, None, new))
+        elif new != old:
+            moves.append(Change(user, old, new))
+    adds.extend(Change(user, None, new) for user, new in want.items() if user not in have)
+    return removals + moves + adds
