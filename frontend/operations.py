@@ -108,6 +108,7 @@ def _row(user: str, route: Route | None, claim: Claim | None, seen: int | None, 
         "state": "claimed" if claim else "ready",
         "target": route.target if route else None,
         "claimed_at": claim.claimed_at.isoformat() if claim else None,
+        "claimed_s": round((now - claim.claimed_at).total_seconds()) if claim else None,
         "expires_at": claim.expires_at.isoformat() if claim and claim.expires_at else None,
         "last_activity_s": round(now.timestamp() - seen) if seen is not None and claim else None,
     }

@@ -1,0 +1,33 @@
+"""The command line's connections: made when a command needs them, closed when it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from common.broker import Publisher
+from common.broker_rabbitmq import RabbitPublisher
+from common.keys import Keys
+from common.settings import load
+from common.store import Store
+from frontend.settings import CliSettings
+from frontend.wiring import consul_store, rabbit_address
+
+
+def settings() -> CliSettings:
+    """From the environment; ends the process with status 2 and a reason if something is wrong with them."""
+    return load(CliSettings)
+
+
+def store_and_keys() -> tuple[Store, Keys]:
+    chosen = settings()
+    return consul_store(chosen), Keys(chosen.cluster)
+
+
+@contextmanager
+def publisher() -> Iterator[Publisher]:
+    """A connection to RabbitMQ for one command."""
+    connection = RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher")
+    connection.start()
+    try:
+        yield connection
+    finally:
+        connection.stop()

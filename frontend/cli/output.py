@@ -1,0 +1,51 @@
+"""How the command line speaks: one table or one JSON document on stdout, complaints on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """A table; ``empty`` says what it means that there are no rows."""
+    console = Console()
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, not markup: names and images may hold square brackets.
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(empty, markup=False)
+
+
+def say(text: str) -> None:
+    Console().print(text, markup=False, highlight=False)
+
+
+def complain(text: str) -> None:
+    Console(stderr=True).print(f"tmpnb: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def ago(seconds: float | None) -> str:
+    """``75`` -> ``1 min``; None: an empty cell."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,109 @@
+"""``tmpnb hosts | users | spawn | cull | stats``."""
+
+from typing import Annotated, Any
+
+import requests
+import typer
+
+from common.clock import utc_now
+from common.records import PoolStatus
+from frontend import operations
+from frontend.cli.context import publisher, settings, store_and_keys
+from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
+from frontend.hosts import stats as figures_of
+
+# The public API waits up to 30 s on our behalf, and needs a moment for itself.
+SPAWN_WAIT_S = 30.0
+HTTP_TIMEOUT_S = SPAWN_WAIT_S + 10.0
+
+
+def install(app: typer.Typer) -> None:
+    """Add the commands to the top level."""
+    for command in (hosts, users, spawn, cull, stats):
+        app.command()(command)
+
+
+def hosts(as_json: JsonFlag = False) -> None:
+    """Show every host and what it holds of each pool."""
+    records = operations.read_hosts(*store_and_keys())
+    if as_json:
+        print_json({name: record.model_dump(mode="json") for name, record in sorted(records.items())})
+        return
+    now = utc_now()
+    rows = []
+    for name, record in sorted(records.items()):
+        age = ago((now - record.updated_at).total_seconds())
+        host = (name, record.address, record.state.value, record.agent_version, age)
+        for pool, status in sorted((record.pools or {"": PoolStatus()}).items()):
+            counts = (status.ready, status.claimed, status.starting, status.capacity)
+            rows.append((*host, pool, *counts, status.last_failure.reason if status.last_failure else ""))
+    columns = ["Host", "Address", "State", "Version", "Seen"]
+    columns += ["Pool", "Ready", "Claimed", "Starting", "Capacity", "Last failure"]
+    print_table("Hosts", columns, rows, "No host has announced itself: is an agent running?")
+
+
+def users(as_json: JsonFlag = False) -> None:
+    """Show every server: ready ones, and claimed ones with their age and last activity."""
+    now = utc_now()
+    rows = operations.list_users(*store_and_keys(), now)
+    if as_json:
+        print_json(rows)
+        return
+    cells = [
+        (row["user"], row["state"], row["pool"], row["host"], ago(row["claimed_s"]), ago(row["last_activity_s"]))
+        for row in rows
+    ]
+    print_table("Users", ("User", "State", "Pool", "Host", "Claimed before", "Active before"), cells, "No servers.")
+
+
+def spawn(
+    pool: Annotated[str | None, typer.Option(help="The pool; the default one if left out.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Get a server, as a visitor would."""
+    chosen = settings()
+    token = chosen.api_auth_token
+    headers = {"Authorization": f"token {token.get_secret_value()}"} if token else {}
+    body: dict[str, Any] = {"wait_s": SPAWN_WAIT_S} | ({"pool": pool} if pool else {})
+    base = chosen.url.rstrip("/")
+    try:
+        answer = requests.post(f"{base}/api/spawn", json=body, headers=headers, timeout=HTTP_TIMEOUT_S)
+        result = answer.json()
+    except (requests.RequestException, ValueError) as exc:
+        complain(f"{base} (TMPNB_URL) does not answer as a frontend does: {exc}")
+        raise typer.Exit(3) from exc
+    if answer.ok:
+        print_json(result) if as_json else say(base + result["url"])
+        return
+    if as_json:
+        print_json(result)
+    complain(f"no server: {result.get('status')}. {result.get('message', '')}".strip())
+    raise typer.Exit(3 if answer.status_code == 503 else 1)
+
+
+def cull(user: str, as_json: JsonFlag = False) -> None:
+    """Remove a user's server, whatever it is doing."""
+    store, keys = store_and_keys()
+    with publisher() as connection:
+        host = operations.cull(store, keys, connection, user)
+    if as_json:
+        print_json({"user": user, "host": host, "status": "requested"})
+    else:
+        say(f"{host} was told to remove the server of {user}")
+
+
+def stats(as_json: JsonFlag = False) -> None:
+    """Show how many servers are available, in use and possible."""
+    store, keys = store_and_keys()
+    figures = figures_of(operations.read_hosts(store, keys), "")
+    figures["waiting"] = len(store.list(keys.tickets).entries)
+    if as_json:
+        print_json(figures)
+        return
+    rows = [
+        (name, row["state"], row["available"], row["claimed"], row["starting"], row["capacity"])
+        for name, row in figures["hosts"].items()
+    ]
+    columns = ("Host", "State", "Available", "Claimed", "Starting", "Capacity")
+    print_table("Hosts", columns, rows, "No host has announced itself: is an agent running?")
+    say(f"{figures['available']} available of {figures['capacity']}; {figures['waiting']} tickets in the waiting room")
