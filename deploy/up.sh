@@ -19,11 +19,24 @@ chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.tom
 say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler, agent"
 compose up --detach --remove-orphans --quiet-pull 2>&1 | grep -v ' Running$' || [ "${PIPESTATUS[0]}" = 0 ]
 
+# Compose does not see that a mounted file has changed since its container started.
+restart_if_older() {
+    local service=$1 folder=$2 started
+    started=$(compose ps --quiet "$service" | xargs docker inspect --format '{{.State.StartedAt}}')
+    if [ -n "$(find "$folder" -type f -newermt "$started")" ]; then
+        say "Restarting $service: its configuration has changed"
+        compose restart "$service" 2>/dev/null
+    fi
+}
+restart_if_older rabbitmq "$deploy_dir/rabbitmq"
+restart_if_older consul "$deploy_dir/consul"
+restart_if_older haproxy "$root_dir/proxy/haproxy"
+
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
-if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s"; then
+if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
     compose ps --all >&2
-    compose logs --no-color --tail 15 frontend admin agent sync haproxy >&2
+    compose logs --no-color --tail 15 frontend admin culler agent sync haproxy >&2
     die "No server became ready. The whole logs: make logs. Everything away: make down."
 fi
 "$deploy_dir/status.sh" urls
