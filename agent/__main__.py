@@ -9,6 +9,7 @@ from types import FrameType
 
 from agent.agent import VERSION, Agent, Parts
 from agent.engine_docker import DockerEngine
+from agent.probe import HttpProbe
 from agent.settings import AgentSettings, resolve_address
 from common import alive
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
@@ -60,7 +61,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     # Starts, removals, claims, culls, the loop and the stream of events: each may hold a connection.
     pool_size = settings.max_starting + settings.max_dock_workers + 24
     engine = DockerEngine(settings.docker_version, settings.docker_timeout_s, pool_size)
-    parts = Parts(engine, store, publisher, consumer, address, settings.container_ip or address)
+    parts = Parts(engine, HttpProbe(address), store, publisher, consumer, address, settings.container_ip or address)
     service = Service(
         id=f"tmpnb-agent-{settings.cluster}-{settings.host}",
         name="tmpnb-agent",

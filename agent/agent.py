@@ -5,6 +5,7 @@ Threads: the loop; starts and removals (``apply``); one per pool for claims and 
 """
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Server
 from agent.loop import Loop
 from agent.ports import PortBook
+from agent.probe import Probe
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
 from agent.settings import AgentSettings
@@ -60,6 +62,7 @@ class Parts:
     """The adapters. ``address``: IP of this host as the proxies see it; ``bind_ip``: that published ports bind to."""
 
     engine: Engine
+    probe: Probe
     store: Store
     publisher: Publisher
     consumer: Consumer
@@ -94,8 +97,8 @@ class Agent:
         self._specs = Specs(parts.store, keys, self._store_lost, self._wake)
         self._keys = keys
         self._starter = Starter(
-            parts.engine, self.inventory, self._ports, self._registry, self._failures,
-            Place(settings.cluster, settings.host, parts.bind_ip, parts.address, settings.route_settle_s),
+            parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
+            Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
             dock, self._stop, self._on_ready,
         )  # fmt: skip
         self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, dock, self._on_gone)
@@ -104,7 +107,7 @@ class Agent:
         )
         self._commands = Commands(
             self.inventory,
-            Culls(parts.engine, ActivityReader(parts.store, keys), parts.address, utc_now),
+            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, utc_now),
             self,
             parts.consumer,
             self._announcer,
@@ -169,7 +172,9 @@ class Agent:
             note = self._persist(self._notebook.read, "consul")
         except TransientError:
             return False
-        self._ports.resume(note.next_port if note else settings.port_min)
+        # Without a note (a new host, or Consul has lost it) anywhere: seldom where the last agent just was.
+        anywhere = settings.port_min + secrets.randbelow(settings.port_max - settings.port_min + 1)
+        self._ports.resume(note.next_port if note else anywhere)
         self._keeper.start()
         self._specs.start()
         while not self._specs.known.wait(1.0):
@@ -204,7 +209,8 @@ class Agent:
         )
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
-            settings.cluster, settings.max_starting, 2 * settings.max_dock_workers, self._wake,
+            settings.cluster, ThreadPoolExecutor(settings.max_starting, "start"),
+            ThreadPoolExecutor(2 * settings.max_dock_workers, "remove"), self._wake,
         )  # fmt: skip
 
     def _may_claim(self) -> bool:

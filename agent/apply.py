@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from agent import names
 from agent.adopter import Adopter
@@ -32,8 +32,8 @@ class Applier:
         adopter: Adopter,
         spec_of: Callable[[str], PoolSpec | None],
         cluster: str,
-        max_starting: int,
-        max_removing: int,
+        starts: Executor,
+        removals: Executor,
         done: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -48,8 +48,8 @@ class Applier:
         self._stopping = False
         self._lock = threading.Lock()
         self._busy: set[str] = set()
-        self._starts = ThreadPoolExecutor(max_starting, thread_name_prefix="start")
-        self._removals = ThreadPoolExecutor(max_removing, thread_name_prefix="remove")
+        self._starts = starts
+        self._removals = removals
 
     def stop(self) -> None:
         """Drop what has not begun; what has begun sees the stop event."""
@@ -118,7 +118,7 @@ class Applier:
         if server is not None and server.phase is Phase.CLAIMED:
             self._engine.rename(server.container, names.claimed_name(self._cluster, server.pool, server.user))
 
-    def _submit(self, pool: ThreadPoolExecutor, subject: str, work: Callable[[], None]) -> bool:
+    def _submit(self, pool: Executor, subject: str, work: Callable[[], None]) -> bool:
         with self._lock:
             if subject in self._busy:
                 return False

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from agent.engine import Engine
 from agent.inventory import Phase, Server
-from agent.probe import kernels_busy
+from agent.probe import Probe
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.messages import CullRequest
@@ -72,10 +72,10 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
 class Culls:
     """Decides on one cull request. Any thread; takes about a second when it has to look at the CPU."""
 
-    def __init__(self, engine: Engine, activity: ActivityReader, address: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, activity: ActivityReader, probe: Probe, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._activity = activity
-        self._address = address
+        self._probe = probe
         self._clock = clock
 
     def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
@@ -87,9 +87,8 @@ class Culls:
         active = in_use_again(request, server, self._activity.last(server.user), self._clock())
         if active:
             return active
-        if (spec is None or spec.busy_check == "jupyter") and kernels_busy(
-            self._address, server.port, server.user, server.token
-        ):
+        jupyter = spec is None or spec.busy_check == "jupyter"
+        if jupyter and self._probe.kernels_busy(server.port, server.user, server.token):
             return "a kernel is busy"
         cores = self._engine.cpu_cores(server.container)
         return f"computing ({cores:.2f} cores)" if cores >= busy_cores(spec) else ""

@@ -15,7 +15,7 @@ from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
 from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
 from agent.ports import PortBook
-from agent.probe import wait_until_ready
+from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
 from common.clock import utc_now
 from common.errors import EngineUnavailable, StartFailed, TransientError
@@ -32,12 +32,11 @@ PORT_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this agent's servers are: labels, names and addresses need it. ``probe_ip``: where proxies find them."""
+    """Where this agent's servers are: labels, names and addresses need it."""
 
     cluster: str
     host: str
     bind_ip: str
-    probe_ip: str
     route_settle_s: float
 
 
@@ -48,6 +47,7 @@ class Starter:
     def __init__(
         self,
         engine: Engine,
+        probe: Probe,
         inventory: Inventory,
         ports: PortBook,
         registry: Registry,
@@ -58,6 +58,7 @@ class Starter:
         on_ready: Callable[[Server, dict[str, float]], None],
     ) -> None:
         self._engine = engine
+        self._probe = probe
         self._inventory = inventory
         self._ports = ports
         self._registry = registry
@@ -105,7 +106,7 @@ class Starter:
             return
         begun = time.monotonic()
         if not wait_until_ready(
-            self._place.probe_ip, server.port, user, timeout_s, self._stop, lambda: not self._starting(user)
+            self._probe, server.port, user, timeout_s, self._stop, lambda: not self._starting(user)
         ):
             self._explain(user, timeout_s)
             return

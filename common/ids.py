@@ -27,8 +27,10 @@ def is_user(text: str) -> bool:
 
 
 def new_token() -> str:
-    """A server's token: 192 random bits, URL-safe."""
-    return secrets.token_urlsafe(24)
+    """A server's token: 192 random bits, URL-safe, and never taken for an option on a command line."""
+    while (token := secrets.token_urlsafe(24)).startswith("-"):
+        pass
+    return token
 
 
 def new_request_id() -> str:
