@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
 
-.PHONY: help up down status logs images lock venv lint format test test-unit test-stack bench
+.PHONY: help up down status logs images lock venv lint format test test-unit test-stack bench docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,9 @@ test-stack: venv ## Make present what the other tests need: Engine, images, brow
 
 test: lint test-stack ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)
+
+docs: venv ## Write docs/configuration.md from the settings
+	$(PYTHON) docs/configuration.py
 
 bench: test-stack ## Measure and print the table of medians
 	$(PYTHON) -m tests.bench

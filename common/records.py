@@ -53,7 +53,7 @@ class Record(BaseModel):
 class PoolSpec(Record):
     """A named kind of server. Names and defaults follow tmpnb's options where it had them."""
 
-    name: Name
+    name: Name = Field(description="lower-case letters, digits, '-' and '.'; the table's name in a file")
     image: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$", description="image reference")
     command: str = Field(
         default=(
@@ -63,21 +63,25 @@ class PoolSpec(Record):
         min_length=1,
         description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
     )
-    container_port: int = Field(default=8888, ge=1, le=65535)
+    container_port: int = Field(default=8888, ge=1, le=65535, description="port the server listens at")
     container_user: str | None = Field(default=None, description="user the command runs as; the image's if unset")
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, str] = Field(default_factory=dict, description="variables of the container")
     mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
-    cpu_shares: int | None = Field(default=None, ge=2, le=262144)
+    cpu_shares: int | None = Field(
+        default=None, ge=2, le=262144, description="weight when CPU is short; Docker's default is 1024"
+    )
     cpu_quota: int | None = Field(
         default=200_000, ge=1000, description="microseconds of CPU per 100 ms: 100000 is one CPU"
     )
     pids_limit: int = Field(default=512, ge=8, description="processes and threads")
-    use_tokens: bool = True
-    user_length: int = Field(default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX)
+    use_tokens: bool = Field(default=True, description="a random token per server, put into the redirect")
+    user_length: int = Field(
+        default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX, description="symbols of the random user id"
+    )
     redirect_uri: str = Field(default="/tree", description="where a new user lands below the server's path")
     pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
     ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
-    start_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    start_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds until a server must answer")
     cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
     cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
     unvisited_timeout_s: float = Field(

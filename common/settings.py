@@ -103,6 +103,11 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
         settings._file = None
 
 
+def environment() -> dict[str, str]:
+    """The process's environment, for ``${NAME}`` in files whose reader says that it is taken from there."""
+    return dict(os.environ)
+
+
 def _dashed(argument: str) -> str:
     """``--cull_period=5`` and ``--cull-period=5`` are the same flag."""
     if not argument.startswith("--"):

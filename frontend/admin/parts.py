@@ -1,12 +1,12 @@
 """What the admin application is made of."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from common.broker import Publisher
 from common.keys import Keys
+from common.settings import environment as process_environment
 from common.store import Store
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
@@ -32,5 +32,5 @@ class AdminParts:
     ) -> Self:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
         keys = Keys(settings.cluster)
-        variables = dict(os.environ) if environment is None else environment
+        variables = process_environment() if environment is None else environment
         return cls(settings, store, keys, publisher, Seeder(store, keys, settings.pools_file, variables))

@@ -1,10 +1,10 @@
 """``tmpnb pools list | show | apply``."""
 
-import os
 from typing import Annotated
 
 import typer
 
+from common.settings import environment
 from frontend import operations
 from frontend.cli.context import store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
@@ -48,7 +48,7 @@ def apply_file(
     as_json: JsonFlag = False,
 ) -> None:
     """Create or change the pools in FILE; pools that it does not name stay as they are."""
-    specs = read_file(file, os.environ)
+    specs = read_file(file, environment())
     applied = operations.apply_pools(*store_and_keys(), specs)
     for warning in applied.warnings:
         complain(f"warning: {warning}")

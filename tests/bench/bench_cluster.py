@@ -92,7 +92,7 @@ def claims(cluster: Cluster) -> None:
     stages: dict[str, list[float]] = defaultdict(list)
     for line in cluster.compose("logs", "--no-color", "--no-log-prefix", "frontend").splitlines():
         entry = json.loads(line) if line.startswith("{") else {}
-        if entry.get("path", "").startswith("/api/spawn") and entry.get("status") == 200:
+        if entry.get("view") == "/api/spawn" and entry.get("status") == 200:
             for stage, ms in entry["stages_ms"].items():
                 stages[stage].append(ms)
     whole = sum(statistics.median(values) for values in stages.values())

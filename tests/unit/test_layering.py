@@ -11,7 +11,7 @@ PACKAGES = ("agent", "common", "frontend", "proxy")
 CLIENTS = {
     "pika": {"common/broker_rabbitmq.py"},
     "consul": {"common/store_consul.py"},
-    "requests": {"common/store_consul.py"},
+    "requests": {"common/store_consul.py", "agent/engine_docker.py", "frontend/cli/servers.py"},
     "docker": {"agent/engine_docker.py"},
 }
 # Pure modules: the same answer for the same arguments, without I/O.
