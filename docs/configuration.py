@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the settings classes and PoolSpec: ``make docs``. A test keeps the page up to date."""
+"""Writes docs/configuration.md from the settings classes and PoolSpec: ``make docs``. A test keeps it up to date."""
 
 import socket
 import sys
@@ -23,8 +23,9 @@ HEAD = """# Configuration
 Written by `make docs`; do not edit.
 
 Every process takes its settings from flags (`--cull-period 60` or `--cull_period=60`), then the environment
-(`TMPNB_CULL_PERIOD=60`), then the TOML file named by `--config` or `TMPNB_CONFIG`, then the defaults. A wrong one ends the
-process at once and is named with its value and what is accepted. `make up` puts what the compose file asks for into `.env`.
+(`TMPNB_CULL_PERIOD=60`), then the TOML file named by `--config` or `TMPNB_CONFIG`, then the defaults. A wrong one ends
+the process at once and is named with its value and what is accepted. `make up` puts what the compose file asks for into
+`.env`.
 """
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Every process", CommonSettings),
@@ -37,8 +38,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 )
 POOLS = """## Pools
 
-In `deploy/pools.toml`, a table `[pools.<name>]` each; applied with `tmpnb pools apply FILE`. `${NAME}` in `image` is taken
-from the environment. Changing anything but sizes, timeouts and `redirect_uri` makes a new generation.
+In `deploy/pools.toml`, a table `[pools.<name>]` each; applied with `tmpnb pools apply FILE`. `${NAME}` in `image` is
+taken from the environment. Changing anything but sizes, timeouts and `redirect_uri` makes a new generation.
 """
 
 

@@ -1,5 +1,6 @@
 """The hosts' records and the figures made of them."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +14,12 @@ from frontend.ondemand import OnDemand
 MAX_AGE_S = 1.0
 
 
-def hosts_view(store: Store, keys: Keys) -> OnDemand[dict[str, HostRecord]]:
+def hosts_view(
+    store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic
+) -> OnDemand[dict[str, HostRecord]]:
     """All host records by name, at most a second old. ``get`` raises ``StoreUnavailable``."""
     decoded = Decoded(HostRecord, keys.hosts)
-    fetch: Callable[[], dict[str, HostRecord]] = lambda: decoded.read(store.list(keys.hosts))  # noqa: E731
-    return OnDemand(fetch, MAX_AGE_S)
+    return OnDemand(lambda: decoded.read(store.list(keys.hosts)), MAX_AGE_S, monotonic)
 
 
 def stats(hosts: Mapping[str, HostRecord], container_image: str) -> dict[str, Any]:

@@ -17,9 +17,12 @@ class OnDemand(Generic[T]):
     together instead of one timeout after the other.
     """
 
-    def __init__(self, fetch: Callable[[], T], max_age_s: float) -> None:
+    def __init__(
+        self, fetch: Callable[[], T], max_age_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._fetch = fetch
         self._max_age_s = max_age_s
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._at: float | None = None
         self._value: T | None = None
@@ -28,7 +31,7 @@ class OnDemand(Generic[T]):
     def get(self) -> T:
         """The value, at most ``max_age_s`` old; raises the ``TransientError`` that the fetch raised."""
         with self._lock:
-            if self._at is None or time.monotonic() - self._at >= self._max_age_s:
+            if self._at is None or self._monotonic() - self._at >= self._max_age_s:
                 self._refresh()
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
@@ -39,7 +42,7 @@ class OnDemand(Generic[T]):
             self._value, self._failure = self._fetch(), None
         except TransientError as exc:
             self._failure = exc
-        self._at = time.monotonic()
+        self._at = self._monotonic()
 
 
 class Remembered(Generic[T]):
@@ -48,17 +51,20 @@ class Remembered(Generic[T]):
     # More than any cluster has users; the whole memory is dropped rather than searched for old entries.
     MAX_COUNT = 50_000
 
-    def __init__(self, fetch: Callable[[str], T], max_age_s: float) -> None:
+    def __init__(
+        self, fetch: Callable[[str], T], max_age_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._fetch = fetch
         self._max_age_s = max_age_s
+        self._monotonic = monotonic
         self._values: dict[str, tuple[float, T]] = {}
 
     def get(self, key: str) -> T:
         found = self._values.get(key)
-        if found is not None and time.monotonic() - found[0] < self._max_age_s:
+        if found is not None and self._monotonic() - found[0] < self._max_age_s:
             return found[1]
         value = self._fetch(key)
         if len(self._values) >= self.MAX_COUNT:
             self._values = {}
-        self._values[key] = (time.monotonic(), value)
+        self._values[key] = (self._monotonic(), value)
         return value

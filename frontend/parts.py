@@ -1,5 +1,6 @@
 """What the public application is made of: built by ``wsgi.py`` from real adapters, by tests from fakes."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from common.store import Store
 from frontend.hosts import hosts_view
 from frontend.late import LateReplies
 from frontend.ledger import Ledger
-from frontend.ondemand import OnDemand
+from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
 from frontend.spawning import Broker, Spawner
@@ -19,6 +20,8 @@ from frontend.waiting import WaitingRoom
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
 RESERVED_THREADS = 4
+# A tab left open at a dead server asks several times a second whether there is a route.
+ROUTE_MAX_AGE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Parts:
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
-    now: Callable[[], datetime] = utc_now
+    server_routes: Remembered[bool]
 
 
 def assemble(
@@ -42,10 +45,11 @@ def assemble(
     store: Store,
     connect: Callable[[Callable[[bytes], None]], Broker],
     now: Callable[[], datetime] = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Parts:
     """Wire the parts. ``connect`` makes the broker, given the handler of late replies. Nothing is started yet."""
     keys = Keys(settings.cluster)
-    room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now)
+    room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
     ledger = Ledger()
     late = LateReplies(ledger, room)
     broker = connect(late.put)
@@ -64,9 +68,9 @@ def assemble(
         keys=keys,
         broker=broker,
         pools=PoolsView(store, keys),
-        hosts=hosts_view(store, keys),
+        hosts=hosts_view(store, keys, monotonic),
         room=room,
         spawner=spawner,
         late=late,
-        now=now,
+        server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
     )

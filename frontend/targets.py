@@ -12,6 +12,8 @@ from common.ids import is_user
 # Room for any notebook's path and query; far below what a message or a header line may hold.
 MAX_CHARS = 4096
 
+# Left as they are in a path; '%' because it arrives encoded already.
+_SAFE = "/%:@!$&'()*+,;=~-._"
 # Ours, or the server's own secret: not part of what the visitor wants to open.
 _NOT_FORWARDED = frozenset({"token", "pool", "fresh"})
 
@@ -27,9 +29,7 @@ def raw_path_and_query(environ: Mapping[str, Any]) -> tuple[str, str]:
         raw = "/" + raw.partition("://")[2].partition("/")[2]
     path, _, query = raw.partition("#")[0].partition("?")
     # Bytes beyond ASCII arrive as Latin-1 characters (PEP 3333).
-    return quote(path.encode("latin-1", "replace"), safe="/%:@!$&'()*+,;=~-._"), query or environ.get(
-        "QUERY_STRING", ""
-    )
+    return quote(path.encode("latin-1", "replace"), safe=_SAFE), query or environ.get("QUERY_STRING", "")
 
 
 def below(path: str, prefix: str, query: str = "") -> str:
@@ -50,7 +50,7 @@ def checked(path: str, query: str = "") -> str:
     if any(segment in {".", ".."} for segment in plain.replace("\\", "/").split("/")):
         raise BadTarget("the path holds '.' or '..' segments")
     pairs = [(k, v) for k, v in parse_qsl(query, keep_blank_values=True) if k not in _NOT_FORWARDED]
-    target = quote(path, safe="/%:@!$&'()*+,;=~-._")
+    target = quote(path, safe=_SAFE)
     return f"{target}?{urlencode(pairs)}" if pairs else target
 
 

@@ -35,16 +35,23 @@ class WaitingRoom:
     """Opens, looks at and assigns tickets. Every method raises ``StoreUnavailable`` when Consul is away."""
 
     def __init__(
-        self, store: Store, keys: Keys, abandon_s: float, ticket_max_s: float, now: Callable[[], datetime] = utc_now
+        self,
+        store: Store,
+        keys: Keys,
+        abandon_s: float,
+        ticket_max_s: float,
+        now: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._keys = keys
         self._abandon_s = abandon_s
         self._ticket_max_s = ticket_max_s
         self._now = now
+        self._monotonic = monotonic
         self._decoded = Decoded(Ticket, keys.tickets)
         self._pace = Pace()
-        self._line = OnDemand(self._list, LISTING_MAX_AGE_S)
+        self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}
 
@@ -96,7 +103,7 @@ class WaitingRoom:
 
     def _list(self) -> _Look:
         tickets = self._decoded.read(self._store.list(self._keys.tickets))
-        self._pace.look(tickets, time.monotonic())
+        self._pace.look(tickets, self._monotonic())
         return _Look(tickets, places(tickets, self._now(), self._abandon_s))
 
     def _has_lapsed(self, ticket: Ticket) -> bool:
@@ -105,7 +112,7 @@ class WaitingRoom:
 
     def _touch(self, request_id: str) -> None:
         """Renew ``seen_at``, at most once in a while per ticket and process."""
-        at_s = time.monotonic()
+        at_s = self._monotonic()
         with self._lock:
             if at_s - self._touched.get(request_id, -TOUCH_S) < TOUCH_S:
                 return

@@ -1,20 +1,20 @@
 """``tmpnb hosts | users | spawn | cull | stats``."""
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-import requests
 import typer
 
 from common.clock import utc_now
 from common.records import PoolStatus
 from frontend import operations
 from frontend.cli.context import publisher, settings, store_and_keys
+from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.hosts import stats as figures_of
 
-# The public API waits up to 30 s on our behalf, and needs a moment for itself.
+# The longest that the public API waits on our behalf.
 SPAWN_WAIT_S = 30.0
-HTTP_TIMEOUT_S = SPAWN_WAIT_S + 10.0
 
 
 def install(app: typer.Typer) -> None:
@@ -62,23 +62,20 @@ def spawn(
 ) -> None:
     """Get a server, as a visitor would."""
     chosen = settings()
-    token = chosen.api_auth_token
-    headers = {"Authorization": f"token {token.get_secret_value()}"} if token else {}
     body: dict[str, Any] = {"wait_s": SPAWN_WAIT_S} | ({"pool": pool} if pool else {})
     base = chosen.url.rstrip("/")
     try:
-        answer = requests.post(f"{base}/api/spawn", json=body, headers=headers, timeout=HTTP_TIMEOUT_S)
-        result = answer.json()
-    except (requests.RequestException, ValueError) as exc:
+        status, result = post_json(f"{base}/api/spawn", body, chosen.api_auth_token, SPAWN_WAIT_S + 10.0)
+    except (OSError, ValueError) as exc:
         complain(f"{base} (TMPNB_URL) does not answer as a frontend does: {exc}")
         raise typer.Exit(3) from exc
-    if answer.ok:
+    if status == HTTPStatus.OK:
         print_json(result) if as_json else say(base + result["url"])
         return
     if as_json:
         print_json(result)
     complain(f"no server: {result.get('status')}. {result.get('message', '')}".strip())
-    raise typer.Exit(3 if answer.status_code == 503 else 1)
+    raise typer.Exit(3 if status == HTTPStatus.SERVICE_UNAVAILABLE else 1)
 
 
 def cull(user: str, as_json: JsonFlag = False) -> None:

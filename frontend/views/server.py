@@ -1,19 +1,14 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
-from typing import cast
-
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
 from common.ids import is_user
-from frontend.ondemand import Remembered
 from frontend.targets import BadTarget, below, raw_path_and_query, spawn_link
 from frontend.web import answer, page, pages_are_off, parts, problem, unavailable, wants_html
 
 views = Blueprint("server", __name__)
 
-# A tab left open at a dead server asks several times a second.
-ROUTE_MAX_AGE_S = 1.0
 RETRY_AFTER_S = 3
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -26,7 +21,7 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
     try:
-        has_route = _routes().get(user)
+        has_route = parts().server_routes.get(user)
     except StoreUnavailable:
         return unavailable()
     html = wants_html() and not pages_are_off()
@@ -38,20 +33,10 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
         return answer({"status": "gone"}, 404)
     path, query = raw_path_and_query(request.environ)
     try:
-        again = spawn_link(below(path, f"/user/{user}", query), fresh=True)
+        target = below(path, f"/user/{user}", query)
     except BadTarget:
-        again = spawn_link("", fresh=True)
-    return page("gone.html", 404, again=again)
-
-
-def _routes() -> Remembered[bool]:
-    """Whether a user has a route, remembered for a moment; one memory per application."""
-    memory = current_app.extensions.get("tmpnb.routes")
-    if memory is None:
-        store, keys = parts().store, parts().keys
-        memory = Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S)
-        current_app.extensions["tmpnb.routes"] = memory
-    return cast("Remembered[bool]", memory)
+        target = ""
+    return page("gone.html", 404, target=target, again=spawn_link(target, fresh=True))
 
 
 for _rule in ("/user/<user>", "/user/<user>/", "/user/<user>/<path:rest>"):

@@ -29,7 +29,15 @@ def cluster() -> Iterator[Cluster]:
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # As root in a container Chromium has no sandbox; the rest keeps it from talking to the internet.
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        arguments = [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
         yield browser
         browser.close()
