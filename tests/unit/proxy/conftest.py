@@ -1,0 +1,43 @@
+"""Parts of the sync wired together without Consul and HAProxy."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.store_memory import MemoryStore
+from proxy.mapfile import MapFile
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def map_file(tmp_path: Path) -> MapFile:
+    return MapFile(tmp_path / "routes.map", tmp_path / "want")
+
+
+@pytest.fixture
+def stop(store: MemoryStore) -> Iterator[threading.Event]:
+    """The stop event; set at the end, and waiting watches are woken so that their threads end."""
+    stop = threading.Event()
+    yield stop
+    stop.set()
+    store.outage(True)
+
+
+@pytest.fixture
+def run(stop: threading.Event) -> Iterator[Callable[[str, Callable[[], None]], object]]:
+    """Starts threads; they have ended when the test has."""
+    threads = []
+
+    def run(name: str, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    return run

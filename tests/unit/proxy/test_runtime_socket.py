@@ -1,0 +1,22 @@
+"""Reading HAProxy's answers."""
+
+from proxy.runtime import Counters
+from proxy.runtime_socket import parse_counters
+
+LINES = """\
+# table: activity, type: string, size:102400, used:2
+0x7f4c4dbaa3a0: key=abcdefghijkm use=1 exp=3592000 shard=0 conn_cur=1 bytes_in_cnt=350 bytes_out_cnt=1523 gpc0=3 gpc1=2
+0x7f4c4dbaa3a1: key=22cdefghijkm use=0 exp=3600000 shard=0 conn_cur=0 bytes_in_cnt=0 bytes_out_cnt=0 gpc0=0 gpc1=0
+
+"""
+
+
+def test_the_lines_of_a_stick_table_become_counters() -> None:
+    assert dict(parse_counters(LINES.splitlines())) == {
+        "abcdefghijkm": Counters(requests=3, opened=2, open=1, bytes_in=350, bytes_out=1523, idle_s=8.0),
+        "22cdefghijkm": Counters(),
+    }
+
+
+def test_lines_that_are_no_entries_are_left_out() -> None:
+    assert dict(parse_counters(["Unknown table", "", "0x1: key="])) == {}

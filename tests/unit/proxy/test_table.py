@@ -1,0 +1,109 @@
+"""The table of routes: decoding, who owns a target, and the steps between two tables."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import MalformedRecord
+from proxy.table import Delta, Table, Target, decode_route, diff, is_value
+from tests.unit.proxy.routes import KEYS, user, value
+
+A, B, C = user(1), user(2), user(3)
+
+
+def test_a_route_becomes_port_at_address() -> None:
+    who, target = decode_route(KEYS.route(A), value(A, "10.0.0.7:8888"))
+    assert (who, target.value) == (A, "8888@10.0.0.7")
+
+
+def test_an_ipv6_route_loses_its_brackets() -> None:
+    _, target = decode_route(KEYS.route(A), value(A, "[fd00::7]:8888"))
+    assert target.value == "8888@fd00::7"
+
+
+@pytest.mark.parametrize(
+    ("key", "record"),
+    [
+        (KEYS.route("Not-A-User"), value(A, "10.0.0.7:8888")),
+        (KEYS.route("short"), value(A, "10.0.0.7:8888")),
+        (KEYS.route(A), b""),
+        (KEYS.route(A), b"{"),
+        (KEYS.route(A), b"\xff\xfe"),
+        (KEYS.route(A), b"[]"),
+        (KEYS.route(A), value(B, "10.0.0.7:8888")),
+        (KEYS.route(A), value(A, "10.0.0.7:0")),
+        (KEYS.route(A), value(A, "10.0.0.7:65536")),
+        (KEYS.route(A), value(A, "10.0.0.777:80")),
+        (KEYS.route(A), value(A, "0.0.0.0:80")),
+        (KEYS.route(A), value(A, "[::]:80")),
+        (KEYS.route(A), value(A, "224.0.0.1:80")),
+        (KEYS.route(A), value(A, "10.0.0.7:80").replace(b'"v": 1', b'"v": 2')),
+        (KEYS.route(A), value(A, "10.0.0.7:80").replace(b"10.0.0.7:80", b"host:80")),
+    ],
+)
+def test_what_is_no_route_of_the_key_is_malformed(key: str, record: bytes) -> None:
+    with pytest.raises(MalformedRecord, match="tmpnb/test/routes/"):
+        decode_route(key, record)
+
+
+@pytest.mark.parametrize("text", ["80@10.0.0.1", "65535@::1"])
+def test_values_of_the_table_are_recognised(text: str) -> None:
+    assert is_value(text)
+
+
+@pytest.mark.parametrize("text", ["", "80", "80@", "@10.0.0.1", "0@10.0.0.1", "x@10.0.0.1", "80@host", "65536@::1"])
+def test_other_texts_are_no_values(text: str) -> None:
+    assert not is_value(text)
+
+
+def test_an_update_names_the_users_it_touched() -> None:
+    table = Table()
+    assert table.update(Delta({A: Target("1@10.0.0.1"), B: Target("1@10.0.0.2")})) == {A, B}
+    assert table.update(Delta({A: Target("1@10.0.0.3")}, frozenset({B}))) == {A, B}
+    assert table.values() == {A: "1@10.0.0.3"}
+    assert table.users() == {A}
+
+
+def test_a_target_that_is_used_again_belongs_to_the_newer_route_only() -> None:
+    table = Table()
+    table.update(Delta({A: Target("1@10.0.0.1", created_at=1)}))
+    assert table.update(Delta({B: Target("1@10.0.0.1", created_at=2)})) == {A, B}
+    assert table.values() == {B: "1@10.0.0.1"}
+    assert table.yielded({A, B}) == [A]
+
+
+def test_it_does_not_matter_which_of_the_two_is_seen_first() -> None:
+    table = Table()
+    table.update(Delta({B: Target("1@10.0.0.1", created_at=2)}))
+    table.update(Delta({A: Target("1@10.0.0.1", created_at=1)}))
+    assert table.values() == {B: "1@10.0.0.1"}
+
+
+def test_when_the_newer_route_moves_on_the_older_one_is_touched_too() -> None:
+    table = Table()
+    table.update(Delta({A: Target("1@10.0.0.1", created_at=1), B: Target("1@10.0.0.1", created_at=2)}))
+    assert table.update(Delta(gone=frozenset({B}))) == {A, B}
+    assert table.values() == {A: "1@10.0.0.1"}
+
+
+tables = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("123456789"), max_size=8).map(
+    # One user per target, as ``Table.values`` promises.
+    lambda routes: {user: target for target, user in {target: user for user, target in routes.items()}.items()}
+)
+
+
+@given(tables, tables)
+def test_the_steps_lead_from_one_table_to_the_other(have: dict[str, str], want: dict[str, str]) -> None:
+    now = dict(have)
+    for change in diff(have, want):
+        assert now.get(change.user) == change.old
+        if change.new is None:
+            del now[change.user]
+        else:
+            now[change.user] = change.new
+        assert len(set(now.values())) == len(now), "a target belongs to two users"
+    assert now == want
+
+
+def test_equal_tables_need_no_step() -> None:
+    assert diff({A: "1@10.0.0.1"}, {A: "1@10.0.0.1"}) == []
