@@ -36,7 +36,9 @@ say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
 if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
     compose ps --all >&2
-    compose logs --no-color --tail 15 frontend admin culler agent sync haproxy >&2
+    # Without our own questions, and without the escape that some versions of Compose put before lines.
+    compose logs --no-color --tail 15 frontend admin culler agent sync haproxy |
+        grep -v '"view": "/api/stats"' | sed 's/\x1b\[2K//' >&2 || true
     die "No server became ready. The whole logs: make logs. Everything away: make down."
 fi
 "$deploy_dir/status.sh" urls

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 
-POLL_S = 0.5
+POLL_S = 1.0
 CRASH_CHECK_S = 5.0
 # Docker doubles its pause after every crash, from 0.1 s: some 15 s of crashes.
 CRASHES_MAX = 8
