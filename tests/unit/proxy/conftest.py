@@ -30,13 +30,11 @@ def stop(store: MemoryStore) -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def run(stop: threading.Event) -> Iterator[Callable[[str, Callable[[], None]], object]]:
-    """Starts threads; they have ended when the test has."""
-    threads = []
+def run() -> Callable[[str, Callable[[], None]], object]:
+    """Starts threads, which end with the ``stop`` fixture."""
 
     def run(name: str, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, name=name, daemon=True)
-        threads.append(thread)
         thread.start()
         return thread
 

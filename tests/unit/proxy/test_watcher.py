@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -44,6 +45,10 @@ def watcher(
 def write(store: MemoryStore, number: int, target: int | None = None) -> None:
     who = user(number)
     store.put(KEYS.route(who), value(who, target_of(number if target is None else target)))
+
+
+def is_gone(seen: Seen, number: int) -> bool:
+    return user(number) not in seen.table.users()
 
 
 def test_an_empty_cluster_is_complete_too(watcher: RouteWatcher, seen: Seen) -> None:
@@ -119,7 +124,7 @@ def test_many_routes_are_watched_in_shards_and_few_in_one(
     for number in range(15, 42):
         store.delete(KEYS.route(user(number)))
         # One after the other, as agents do.
-        wait_until(lambda left=number: user(left) not in seen.table.users(), "a route withdrawn in its shard")
+        wait_until(partial(is_gone, seen, number), "a route withdrawn in its shard")
     wait_until(lambda: watcher.prefixes == [KEYS.routes], "one watch again")
     write(store, 50)
     wait_until(lambda: user(50) in seen.table.users(), "a route after the change")

@@ -1,0 +1,241 @@
+"""A proxy tier for tests: real HAProxy in a container on a network of its own, the sync and light servers as processes.
+
+Servers listen on the network's gateway address, which is this machine as HAProxy sees it.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+
+from common.ids import new_user
+from common.keys import Keys
+from common.records import Route
+from common.store_consul import ConsulStore
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+HAPROXY_IMAGE = os.environ.get("HAPROXY_IMAGE", "tmpnb-local/haproxy:3.0")
+CONFIG = ROOT / "proxy" / "haproxy"
+ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
+# Who HAProxy is in its container; tests that do not run as root share their own identity with it.
+IDENTITY = 10001 if os.getuid() == 0 else os.getuid()
+
+
+def free_port(address: str) -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Process:
+    """A child process, ended by its id."""
+
+    def __init__(self, arguments: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})},
+            )
+        self.pid = self._process.pid
+
+    def terminate(self) -> int:
+        """Ask it to stop; its exit status."""
+        self._process.terminate()
+        return self._process.wait(15)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(15)
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        if self.is_running():
+            self.kill()
+
+
+class Rig:
+    """One HAProxy, its sync, their Consul prefix, and any number of servers. Close it in the end."""
+
+    def __init__(self, consul_url: str, folder: Path, env: dict[str, str] | None = None) -> None:
+        """``folder``: empty, for the run directory and logs; ``env``: more of HAProxy's environment."""
+        self.cluster = f"t{secrets.token_hex(4)}"
+        self.keys = Keys(self.cluster)
+        self.consul_url = consul_url
+        self.store = ConsulStore([consul_url])
+        self.folder = folder
+        self.run_dir = folder / "run"
+        self.run_dir.mkdir()
+        self.env = env or {}
+        self._docker = docker.from_env()
+        self._network = self._docker.networks.create(f"tmpnb-{self.cluster}", driver="bridge")
+        self._network.reload()
+        self.gateway: str = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
+        self._container: Any = None
+        self._processes: list[Process] = []
+        self.sync: Process | None = None
+        self.port = free_port("127.0.0.1")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.frontend_port = free_port(self.gateway)
+        self.frontend = self.echo("frontend", "/", self.frontend_port)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.end()
+        if self._container is not None:
+            self._container.remove(force=True, v=True)
+        self._network.remove()
+        self._docker.close()
+
+    # --- servers
+
+    def echo(self, name: str, base_path: str, port: int) -> Process:
+        """A light server on this machine, running once it accepts connections."""
+        arguments = [str(ECHO), "--ip", self.gateway, "--port", str(port), "--base-path", base_path, "--name", name]
+        server = Process(arguments, self.folder / "echo.log")
+        self._processes.append(server)
+        wait_until(lambda: accepts(self.gateway, port), f"the light server {name}")
+        return server
+
+    def server(self, user: str | None = None, port: int | None = None) -> "Server":
+        """A user's server, running but not routed yet."""
+        user, port = user or new_user(), port or free_port(self.gateway)
+        return Server(self, user, port, self.echo(user, f"/user/{user}/", port))
+
+    def write_route(self, user: str, target: str) -> None:
+        record = Route(
+            user=user,
+            host="host-1",
+            target=target,
+            container="0" * 12,
+            pool="default",
+            generation="g",
+            created_at=datetime.now(UTC),
+        )
+        self.store.put(self.keys.route(user), record.encode())
+
+    # --- the sync
+
+    def start_sync(self, **env: str) -> Process:
+        """The sync process; keyword arguments are more ``TMPNB_*`` settings in lower case."""
+        settings = {
+            "TMPNB_CLUSTER": self.cluster,
+            "TMPNB_CONSUL_URLS": self.consul_url,
+            "TMPNB_RUN_DIR": str(self.run_dir),
+            "TMPNB_PROXY_NAME": "proxy-1",
+            "TMPNB_ACTIVITY_PERIOD": "1",
+            "TMPNB_VANISH_GRACE_S": "3",
+            **{f"TMPNB_{name.upper()}": value for name, value in env.items()},
+        }
+        self.sync = Process(["-m", "proxy"], self.folder / "sync.log", settings)
+        self._processes.append(self.sync)
+        return self.sync
+
+    def sync_log(self) -> str:
+        path = self.folder / "sync.log"
+        return path.read_text() if path.exists() else ""
+
+    # --- HAProxy
+
+    def start_haproxy(self) -> None:
+        """Create and start the container; it listens once it has its table."""
+        if os.getuid() == 0:
+            os.chown(self.run_dir, IDENTITY, IDENTITY)
+        self.folder.chmod(0o755)
+        for parent in self.folder.parents:
+            if parent.owner() == self.folder.owner() and parent.stat().st_mode & 0o5 != 0o5:
+                parent.chmod(parent.stat().st_mode | 0o055)
+        self._container = self._docker.containers.run(
+            HAPROXY_IMAGE,
+            ["sh", "/usr/local/etc/haproxy/start.sh"],
+            name=f"tmpnb-{self.cluster}-haproxy",
+            detach=True,
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            user=f"{IDENTITY}:{IDENTITY}",
+            network=self._network.name,
+            ports={"8000/tcp": ("127.0.0.1", self.port)},
+            volumes={
+                str(CONFIG): {"bind": "/usr/local/etc/haproxy", "mode": "ro"},
+                str(self.run_dir): {"bind": "/run/tmpnb", "mode": "rw"},
+            },
+            environment={"TMPNB_FRONTEND": f"{self.gateway}:{self.frontend_port}", **self.env},
+        )
+
+    def restart_haproxy(self) -> None:
+        self._container.restart(timeout=5)
+
+    def kill_haproxy(self) -> None:
+        self._container.kill()
+
+    def revive_haproxy(self) -> None:
+        self._container.start()
+
+    def haproxy_log(self) -> str:
+        return str(self._container.logs().decode())
+
+    def haproxy_address(self) -> str:
+        """Its address on the rig's network, for requests that do not pass Docker's port proxy."""
+        self._container.reload()
+        return str(self._container.attrs["NetworkSettings"]["Networks"][self._network.name]["IPAddress"])
+
+    # --- requests
+
+    def get(self, path: str, timeout_s: float = 10, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=timeout_s)
+
+    def answerer(self, path: str) -> str | None:
+        """The name of the server that answers the path; None: nobody does."""
+        try:
+            answer = self.get(path)
+            return str(answer.json().get("name"))
+        except (requests.RequestException, ValueError, AttributeError):
+            return None
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.answerer("/") == "frontend", "HAProxy and the frontend behind it")
+
+
+class Server:
+    """A user's server and its route."""
+
+    def __init__(self, rig: Rig, user: str, port: int, process: Process) -> None:
+        self.rig, self.user, self.port, self.process = rig, user, port, process
+        self.path = f"/user/{user}/"
+
+    def publish(self) -> "Server":
+        self.rig.write_route(self.user, f"{self.rig.gateway}:{self.port}")
+        return self
+
+    def withdraw(self) -> None:
+        self.rig.store.delete(self.rig.keys.route(self.user))
+
+    def is_routed(self) -> bool:
+        return self.rig.answerer(self.path) == self.user
+
+    def wait_routed(self) -> "Server":
+        wait_until(self.is_routed, f"the route of {self.user}")
+        return self
