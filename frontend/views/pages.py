@@ -35,7 +35,7 @@ def landing(**_: str) -> Response:
 
 views.add_url_rule("/", "landing", landing)
 for _name in _DEEP:
-    views.add_url_rule(f"/{_name}", "deep", landing)
+    views.add_url_rule(f"/{_name}", "deep", landing, strict_slashes=False)
     views.add_url_rule(f"/{_name}/<path:rest>", "deep", landing, strict_slashes=False)
 
 
