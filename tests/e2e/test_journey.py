@@ -27,8 +27,12 @@ def enter(page: Page, cluster: Cluster) -> str:
 def test_a_learner_opens_the_url_and_runs_a_cell(cluster: Cluster, page: Page, photograph: Photograph) -> None:
     enter(page, cluster)
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
-    page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+    # JupyterLab moves the focus until the kernel is there.
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible()
+    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
+    cell.click()
     page.keyboard.type("print(6 * 7, 'is the answer')")
+    expect(cell).to_contain_text("is the answer")
     page.keyboard.press("Shift+Enter")
     expect(page.locator(".jp-OutputArea-output").first).to_contain_text("42 is the answer", timeout=60_000)
     photograph(page, "jupyterlab")
@@ -54,7 +58,7 @@ def test_starting_fresh_gives_another_server(cluster: Cluster, page: Page) -> No
     user = enter(page, cluster)
     wait_until(lambda: cluster.available() > 0, "another ready server", 120)
     page.goto(cluster.url + "/")
-    page.get_by_role("link", name="Start fresh").or_(page.get_by_role("button", name="Start fresh")).click()
+    page.get_by_role("link", name="Start a fresh one").click()
     page.wait_for_url("**/user/*/lab**")
     assert user_of(page.url) != user
 
@@ -92,7 +96,7 @@ def test_the_page_of_a_server_that_is_gone_offers_a_new_one(
     assert answer is not None
     assert answer.status == 404
     photograph(page, "gone")
-    page.get_by_role("link").filter(has_text="new server").first.click()
+    page.get_by_role("link", name="Open the same in a new one").click()
     page.wait_for_url("**/user/*/lab/**", wait_until="commit")
 
 
