@@ -1,0 +1,122 @@
+"""What every HAProxy promises to the sync: run against the fake and against the real one with our configuration."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Traffic
+from proxy.runtime_memory import MemoryHaproxy
+from proxy.runtime_socket import SocketRouteMap, SocketTraffic
+from proxy.table import Change
+from tests.proxy_rig import Rig
+from tests.waiting import wait_until
+
+A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
+
+
+class Subject:
+    """The two ports of one HAProxy, and how to stop it."""
+
+    def __init__(self, routes: RouteMap, traffic: Traffic, stop: Callable[[], None]) -> None:
+        self.routes, self.traffic, self.stop = routes, traffic, stop
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    rig = Rig("http://127.0.0.1:1", tmp_path_factory.mktemp("rig"), {"TMPNB_TABLE_WAIT_S": "0"})
+    try:
+        rig.start_haproxy()
+        rig.wait_ready()
+        yield rig
+    finally:
+        rig.close()
+
+
+@pytest.fixture(params=["memory", "real"])
+def haproxy(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A HAProxy with an empty table, connected."""
+    if request.param == "memory":
+        fake = MemoryHaproxy()
+        fake.connect()
+        yield Subject(fake, fake, fake.stop)
+        return
+    rig: Rig = request.getfixturevalue("real")
+    wait_until(lambda: rig.answerer("/") == "frontend", "HAProxy")
+    path = rig.run_dir / "haproxy.sock"
+    routes = SocketRouteMap(path, "routes.map")
+    routes.connect()
+    routes.replace({})
+    subject = Subject(routes, SocketTraffic(path), rig.kill_haproxy)
+    yield subject
+    routes.close()
+    if rig.answerer("/") is None:
+        rig.revive_haproxy()
+
+
+def test_changes_are_made_in_their_order(haproxy: Subject) -> None:
+    haproxy.routes.apply([Change(A, None, "1@10.0.0.1"), Change(B, None, "2@10.0.0.2"), Change(C, None, "3@fd00::3")])
+    assert sorted(haproxy.routes.show()) == [(A, "1@10.0.0.1"), (B, "2@10.0.0.2"), (C, "3@fd00::3")]
+    haproxy.routes.apply(
+        [
+            Change(A, "1@10.0.0.1", None),
+            Change(B, "2@10.0.0.2", "4@10.0.0.4"),
+            Change(A, None, "2@10.0.0.2"),
+            Change(C, "3@fd00::3", None),
+        ]
+    )
+    assert sorted(haproxy.routes.show()) == [(A, "2@10.0.0.2"), (B, "4@10.0.0.4")]
+
+
+def test_no_change_is_no_trouble(haproxy: Subject) -> None:
+    haproxy.routes.apply([])
+    haproxy.routes.replace({})
+    assert haproxy.routes.show() == []
+
+
+def test_the_whole_table_is_replaced(haproxy: Subject) -> None:
+    haproxy.routes.apply([Change(A, None, "1@10.0.0.1"), Change(A, None, "1@10.0.0.1")])
+    assert len(haproxy.routes.show()) == 2, "HAProxy itself does not look for doubles"
+    many = {f"{n:012d}": f"{n % 65535 + 1}@10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(10_000)}
+    haproxy.routes.replace(many)
+    assert dict(haproxy.routes.show()) == many
+
+
+def test_many_new_routes_are_added_at_once(haproxy: Subject) -> None:
+    many = {f"{n:032d}": f"65535@fd00:1111:2222:3333:4444:5555:6666:{n:x}" for n in range(1000)}
+    haproxy.routes.apply([Change(user, None, value) for user, value in many.items()])
+    assert dict(haproxy.routes.show()) == many
+
+
+@pytest.mark.parametrize("new", [None, "1@10.0.0.2"])
+def test_a_change_of_what_is_not_there_is_refused(haproxy: Subject, new: str | None) -> None:
+    with pytest.raises(MapDiffers, match="not found"):
+        haproxy.routes.apply([Change(A, "1@10.0.0.1", new)])
+    assert haproxy.routes.show() == []
+
+
+def test_without_traffic_there_are_no_counters(haproxy: Subject) -> None:
+    assert haproxy.traffic.counters() == {}
+    assert haproxy.traffic.uptime_s() >= 0
+
+
+def test_the_end_of_haproxy_is_seen_without_asking(haproxy: Subject) -> None:
+    assert haproxy.routes.is_connected()
+    haproxy.stop()
+    wait_until(lambda: not haproxy.routes.is_connected(), "the connection's end")
+    with pytest.raises(HaproxyUnavailable):
+        haproxy.routes.show()
+    with pytest.raises(HaproxyUnavailable):
+        haproxy.routes.connect()
+    with pytest.raises(HaproxyUnavailable):
+        haproxy.traffic.counters()
+
+
+def test_a_missing_socket_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(HaproxyUnavailable, match=r"no\.sock"):
+        SocketRouteMap(tmp_path / "no.sock", "routes.map").connect()
+
+
+def test_nothing_is_asked_before_a_connect(tmp_path: Path) -> None:
+    with pytest.raises(HaproxyUnavailable, match="not connected"):
+        SocketRouteMap(tmp_path / "no.sock", "routes.map").show()
