@@ -1,5 +1,6 @@
 """The whole cluster, brought up by the README's first command beside whatever else runs on the machine."""
 
+import base64
 import json
 import os
 import socket
@@ -7,8 +8,9 @@ import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"
@@ -24,6 +26,8 @@ _OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({
 
 @dataclass(frozen=True)
 class Answer:
+    """``headers``: by lower-case name."""
+
     status: int
     headers: dict[str, str]
     body: bytes
@@ -43,10 +47,14 @@ def ask(
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
         with _OPENER.open(request, timeout=timeout_s) as response:
-            return Answer(response.status, dict(response.headers), response.read())
+            return _answer(response.status, response.headers, response)
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return _answer(error.code, error.headers, error)
+
+
+def _answer(status: int, headers: Message, body: IO[bytes]) -> Answer:
+    return Answer(status, {name.lower(): value for name, value in headers.items()}, body.read())
 
 
 def free_ports(count: int) -> list[int]:
@@ -131,10 +139,10 @@ class Cluster:
 
     def records(self, kind: str) -> dict[str, Any]:
         """The records below ``tmpnb/<cluster>/<kind>/`` by the last part of their key."""
-        answer = ask(f"{self.consul_url}/v1/kv/tmpnb/{self.name}/{kind}/?keys")
+        answer = ask(f"{self.consul_url}/v1/kv/tmpnb/{self.name}/{kind}/?recurse")
         if answer.status == 404:
             return {}
-        return {key.rpartition("/")[2]: ask(f"{self.consul_url}/v1/kv/{key}?raw").json() for key in answer.json()}
+        return {item["Key"].rpartition("/")[2]: json.loads(base64.b64decode(item["Value"])) for item in answer.json()}
 
     def available(self) -> int:
         """Ready servers, as the public statistics say; 0 while they cannot be had."""

@@ -41,7 +41,7 @@ def test_a_full_cluster_says_so_and_lets_the_first_in_line_in_first(
     program = ask(full.url + "/api/spawn", "POST", timeout_s=60)
     assert program.status == 429
     assert program.json() == {"status": "full"}
-    assert int(program.headers["Retry-After"]) > 0
+    assert int(program.headers["retry-after"]) > 0
 
     contexts = [browser.new_context() for _ in range(2)]
     first, second = (context.new_page() for context in contexts)
