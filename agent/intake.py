@@ -22,7 +22,8 @@ class Intake:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._lock = threading.Lock()
+        # Re-entrant: a broker in memory delivers inside ``consume``, and what it delivers may update again.
+        self._lock = threading.RLock()
         self._gates: dict[str, _Gate] = {}
         self._consumed: set[str] = set()
         self._closed = False

@@ -59,9 +59,11 @@ class MemoryBroker:
     def pump(self, name: str) -> None:
         queue = self.declare(name)
         for consumer in list(queue.consumers):
-            if queue.messages and not consumer.holds(name):
+            # A handler called here may cancel consumers, itself included.
+            if queue.messages and consumer in queue.consumers and not consumer.holds(name):
+                queue.consumers.remove(consumer)
+                queue.consumers.append(consumer)
                 consumer.take(queue.messages.popleft())
-                queue.consumers.append(queue.consumers.pop(0))
 
     def publisher(self, on_late_reply: Callable[[bytes], None] | None = None) -> "MemoryPublisher":
         return MemoryPublisher(self, on_late_reply)

@@ -1,0 +1,196 @@
+"""One agent's inner parts on fakes, carried out step by step on the test's own thread."""
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent import names
+from agent.adopter import Adopter
+from agent.announce import Announcer
+from agent.apply import Applier
+from agent.claims import Claimer, Host
+from agent.engine_memory import MemoryEngine
+from agent.failures import FailureBook
+from agent.intake import Intake
+from agent.inventory import Inventory, Phase, Server
+from agent.loop import Loop
+from agent.ports import PortBook
+from agent.registry import HostAddress, Registry
+from agent.remover import Remover
+from agent.starter import Place, Starter
+from agent.tickets import Tickets
+from common import queues
+from common.broker import Delivery, Outgoing
+from common.broker_memory import MemoryBroker
+from common.clock import utc_now
+from common.ids import new_request_id
+from common.keys import Keys
+from common.messages import SpawnReply, SpawnRequest, decode
+from common.records import HostState, PoolSpec
+from common.store_memory import MemoryStore
+
+CLUSTER, HOST, IMAGE = "test", "host-1", "image:1"
+KEYS = Keys(CLUSTER)
+
+
+def pool(name: str = "light", **fields: Any) -> PoolSpec:
+    """A pool whose servers the fakes can start."""
+    settings: dict[str, Any] = {"image": IMAGE, "command": "serve", "pool_size": 3, "start_timeout_s": 0.05}
+    return PoolSpec(name=name, **(settings | fields))
+
+
+class Now(Executor):
+    """Runs what is submitted before ``submit`` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as exc:  # noqa: BLE001 as executors do
+            future.set_exception(exc)
+        return future
+
+
+@dataclass
+class FakeProbe:
+    """Servers answer while their container runs, unless ``mute``; ``busy`` holds users with a computing kernel."""
+
+    engine: MemoryEngine
+    mute: bool = False
+    busy: set[str] = field(default_factory=set)
+
+    def answers(self, port: int, user: str) -> bool:
+        running = (c for c in self.engine.list({}) if c.state == "running")
+        return not self.mute and any(c.labels["tmpnb.port"] == str(port) for c in running)
+
+    def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
+        return user in self.busy
+
+
+class Clock:
+    """Monotonic seconds that the test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """``engine``, ``store`` and ``broker`` outlive the agent: ``restart`` makes a new one from what they hold."""
+
+    def __init__(self, *specs: PoolSpec) -> None:
+        self.engine = MemoryEngine(images={IMAGE})
+        self.probe = FakeProbe(self.engine)
+        self.store = MemoryStore()
+        self.broker = MemoryBroker()
+        self.requester = self.broker.publisher(on_late_reply=lambda body: self.late.append(body))
+        self.late: list[bytes] = []
+        self.specs = {spec.name: spec for spec in specs or (pool(),)}
+        self.state = HostState.ACTIVE
+        self.may_claim = True
+        self.suspicions = 0
+        self.clock = Clock()
+        self.next_port = itertools.count(20000, 256)
+        self.restart()
+
+    def restart(self) -> None:
+        """Kill the agent, if there is one, and start another. It has not looked at anything yet."""
+        for queue in self.broker.queues.values():
+            for consumer in list(queue.consumers):
+                queue.consumers.remove(consumer)
+                for delivery in list(consumer._held.values()):  # what RabbitMQ does with a lost connection
+                    consumer.requeue(delivery)
+        self.stop = threading.Event()
+        self.inventory = Inventory(self.clock)
+        self.failures = FailureBook(self.clock)
+        self.ports = PortBook(20000, 29999, 120.0, lambda _cursor: None, self.clock)
+        self.ports.resume(next(self.next_port))
+        self.registry = Registry(self.store, KEYS, HostAddress(HOST, "10.0.0.1"), self.inventory)
+        self.consumer = self.broker.consumer()
+        self.publisher = self.broker.publisher()
+        self.intake = Intake(self.consumer)
+        self.gone: list[Server] = []
+        dock = threading.BoundedSemaphore(2)
+        starter = Starter(
+            self.engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
+            Place(CLUSTER, HOST, "10.0.0.1", 0.0), dock, self.stop, lambda _server, _stages: None,
+        )  # fmt: skip
+        remover = Remover(self.engine, self.inventory, self.ports, self.registry, dock, self.gone.append)
+        adopter = Adopter(self.engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
+        self.applier = Applier(
+            self.engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, Now(), Now(),
+            lambda: None,
+        )  # fmt: skip
+        self.loop = Loop(
+            self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, lambda: self.specs,
+            lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update,
+        )  # fmt: skip
+        self.claimer = Claimer(
+            Host(CLUSTER, HOST, self.specs.get, self._suspect, lambda: self.may_claim),
+            self.engine, self.inventory, self.registry, Tickets(self.store, KEYS, 45.0), self.consumer, self.publisher,
+            self.intake, Announcer(self.publisher, HOST), Now(), self.stop, lambda: None,
+        )  # fmt: skip
+        for name in self.specs:
+            self.intake.open(queues.spawn(name), self.claimer.handle, self._ready(name))
+
+    def _ready(self, name: str) -> Callable[[], bool]:
+        return lambda: self.may_claim and self.inventory.ready_count(name) > 0
+
+    def _suspect(self) -> None:
+        self.suspicions += 1
+        self.may_claim = False
+
+    def turn(self, passes: int = 1) -> None:
+        """Passes of the loop, each with a look at the engine."""
+        for _ in range(passes):
+            self.loop.wake_to_look()
+            self.loop.turn(self.applier)
+
+    def settle(self) -> None:
+        """As many passes as bring everything to rest."""
+        self.turn(6)
+
+    def request(self, **fields: Any) -> SpawnRequest:
+        """A request made just now."""
+        settings: dict[str, Any] = {
+            "sent_at": utc_now(), "request_id": new_request_id(), "pool": "light", "window_s": 2.0,
+        }  # fmt: skip
+        return SpawnRequest(**(settings | fields))
+
+    def send(self, request: SpawnRequest) -> SpawnReply | None:
+        """Publish it as a frontend does, and take the reply if there is one at once."""
+        message = Outgoing(request.encode(), request.request_id, correlation_id=request.request_id)
+        body = self.requester.request(queues.spawn(request.pool), message, 0.0)
+        if body is None:
+            return None
+        reply = decode(body)
+        assert isinstance(reply, SpawnReply)
+        return reply
+
+    def waiting(self, pool_name: str = "light") -> int:
+        """Requests in the queue."""
+        return len(self.broker.declare(queues.spawn(pool_name)).messages)
+
+    def users(self, phase: Phase) -> set[str]:
+        return {s.user for s in self.inventory.snapshot() if s.phase is phase}
+
+    def stored(self, prefix: str) -> set[str]:
+        return {entry.key.removeprefix(prefix) for entry in self.store.list(prefix).entries}
+
+    def container_names(self) -> set[str]:
+        return {container.name for container in self.engine.list({})}
+
+
+def delivery(body: bytes, queue: str = "spawn.light", **fields: Any) -> Delivery:
+    """A delivery that no broker knows of."""
+    return Delivery(body, queue, tag=1, epoch=0, **fields)
+
+
+def ago(seconds: float) -> datetime:
+    return utc_now() - timedelta(seconds=seconds)
