@@ -70,6 +70,8 @@ def harden(app: Flask) -> None:
     app.after_request(_headers)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
+    # Or a doubled slash is answered with a redirect to whatever host the client claims that we are.
+    app.url_map.merge_slashes = False
     versions = static_versions()
     app.jinja_env.globals["static"] = lambda name: f"/static/{name}?v={versions[name]}"
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

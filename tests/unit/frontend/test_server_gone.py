@@ -1,0 +1,90 @@
+"""``/user/<user>/…`` without a route: gone or out of reach, in the form that the client reads."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_route, user_id
+
+USER = user_id(5)
+
+
+def test_a_person_gets_a_page_with_a_way_to_a_new_server_at_the_same_place(browser: FlaskClient) -> None:
+    page = browser.get(f"/user/{USER}/lab/tree/a%20b.ipynb?x=1&token=t", headers=BROWSER)
+    assert page.status_code == 404
+    assert "This server is gone" in page.text
+    assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;fresh=1"' in page.text
+    assert "token" not in page.text
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_the_servers_root_is_gone_too(browser: FlaskClient, path: str) -> None:
+    page = browser.get(f"/user/{USER}{path}", headers=BROWSER)
+    assert page.status_code == 404
+    assert 'href="/spawn?fresh=1"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/api/kernels", BROWSER),
+        ("/lab", {}),
+        ("/lab", {"Accept": "application/json"}),
+        ("/lab", BROWSER | {"X-Requested-With": "XMLHttpRequest"}),
+        ("/lab", {"Accept": "text/html", "Sec-Fetch-Mode": "cors"}),
+    ],
+)
+def test_a_program_gets_json(browser: FlaskClient, path: str, headers: dict[str, str]) -> None:
+    answer = browser.get(f"/user/{USER}{path}", headers=headers)
+    assert answer.status_code == 404
+    assert answer.json == {"status": "gone"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_every_method_is_told(browser: FlaskClient, method: str) -> None:
+    answer = browser.open(f"/user/{USER}/api/contents/x", method=method, json={})
+    assert answer.status_code == 404
+    assert answer.json == {"status": "gone"}
+
+
+def test_an_upload_to_a_server_that_is_gone_is_told_so_whatever_its_size(browser: FlaskClient) -> None:
+    assert browser.put(f"/user/{USER}/api/contents/x", data=b"x" * 200_000).status_code == 404
+
+
+def test_a_server_with_a_route_is_only_out_of_reach(cluster: FakeCluster) -> None:
+    put_route(cluster.store, USER)
+    page = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER)
+    assert page.status_code == 503
+    assert int(page.headers["Retry-After"]) > 0
+    assert "/static/retry.js" in page.text
+    assert cluster.client.get(f"/user/{USER}/api/status").json == {"status": "unreachable"}
+
+
+def test_while_consul_is_away_nobody_is_told_that_a_server_is_gone(cluster: FakeCluster) -> None:
+    cluster.store.outage(True)
+    assert cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).status_code == 503
+
+
+def test_a_tab_that_keeps_asking_costs_one_read_a_second(cluster: FakeCluster) -> None:
+    reads: list[str] = []
+    real = cluster.store.get
+    cluster.store.get = lambda key: reads.append(key) or real(key)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(20):
+        cluster.client.get(f"/user/{USER}/api/kernels")
+    assert len(reads) == 1
+    cluster.clock.advance(1.0)
+    cluster.client.get(f"/user/{USER}/api/kernels")
+    assert len(reads) == 2
+
+
+def test_a_websocket_is_refused_without_a_body(browser: FlaskClient) -> None:
+    answer = browser.get(f"/user/{USER}/api/kernels/x/channels", headers={"Upgrade": "websocket"})
+    assert answer.status_code == 404
+    assert answer.data == b""
+
+
+@pytest.mark.parametrize("user", ["x", "ADMIN0000000", "0" * 12, "a" * 33, "a" * 12 + "%2f", "..%2f..%2fclaims"])
+def test_a_user_that_this_cluster_never_issued_is_a_plain_404(cluster: FakeCluster, user: str) -> None:
+    cluster.store.outage(True)  # and costs no read
+    page = cluster.client.get(f"/user/{user}/lab", headers=BROWSER)
+    assert page.status_code == 404
+    assert "gone" not in page.text
