@@ -15,7 +15,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._entries: dict[str, Entry] = {}
-        self._indexes = itertools.count(1)
+        # An empty store is listed at index 1, so that the first write is a change to whoever watches from there.
+        self._indexes = itertools.count(2)
         self._index = 0
         self._deleted: list[tuple[str, int]] = []
         self._sessions: dict[str, tuple[int, float]] = {}
