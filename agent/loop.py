@@ -38,6 +38,7 @@ class Loop:
         period_s: float,
         stop: threading.Event,
         after_pass: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``after_pass`` is called after every pass: consumption and the host record follow from what it changed."""
         self._engine = engine
@@ -51,6 +52,7 @@ class Loop:
         self._period_s = period_s
         self._stop = stop
         self._after_pass = after_pass
+        self._clock = clock
         self._woken = threading.Condition()
         self._due = True
         self._look_due = True
@@ -98,7 +100,7 @@ class Loop:
     def turn(self, applier: Applier) -> None:
         """One pass."""
         look = self._observe()
-        now = time.monotonic()
+        now = self._clock()
         if self.engine_ok:
             specs = self._specs()
             not_before = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
@@ -123,12 +125,12 @@ class Loop:
     def _observe(self) -> Look | None:
         """A listing, if one is due; None: none was, or the engine did not answer."""
         with self._woken:
-            due = self._look_due or time.monotonic() - self._looked_at >= self._period_s
+            due = self._look_due or self._clock() - self._looked_at >= self._period_s
             self._look_due = self._due = False
         if not due:
             return None
         known = self._inventory.snapshot()
-        self._looked_at = time.monotonic()
+        self._looked_at = self._clock()
         try:
             look = Look(self._engine.list(self._selector), known)
         except EngineUnavailable as exc:

@@ -31,7 +31,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def servers(spec: PoolSpec = SPEC, *, generation: str | None = None, first: int = 0, **counts: int) -> list[Server]:
     """Servers by phase, the first the oldest: ``servers(ready=2, claimed=1)``."""
-    made = []
+    made: list[Server] = []
     for phase, count in counts.items():
         for _ in range(count):
             i = first + len(made)

@@ -129,7 +129,7 @@ class World:
         )  # fmt: skip
         self.loop = Loop(
             self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, lambda: self.specs,
-            lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update,
+            lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update, self.clock,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(CLUSTER, HOST, self.specs.get, self._suspect, lambda: self.may_claim),
@@ -147,14 +147,17 @@ class World:
         self.may_claim = False
 
     def turn(self, passes: int = 1) -> None:
-        """Passes of the loop, each with a look at the engine."""
+        """Passes of the loop, each with a look at the engine, a tenth of a second apart."""
         for _ in range(passes):
+            self.clock.now += 0.1
             self.loop.wake_to_look()
             self.loop.turn(self.applier)
 
     def settle(self) -> None:
-        """As many passes as bring everything to rest."""
-        self.turn(6)
+        """As many passes as bring everything to rest, twice, as far apart as absence needs to be believed."""
+        self.turn(4)
+        self.clock.now += 1.0
+        self.turn(4)
 
     def request(self, **fields: Any) -> SpawnRequest:
         """A request made just now."""
