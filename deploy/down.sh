@@ -14,7 +14,7 @@ label=label=tmpnb.cluster=${TMPNB_CLUSTER:-main}
 
 say "Removing the cluster's services"
 # The agent goes with them; only then is it certain that no server is started any more.
-compose down --volumes --remove-orphans --timeout 10 2>&1 | grep -v -e ing$ || [ "${PIPESTATUS[0]}" = 0 ]
+compose down --volumes --remove-orphans --timeout 10 2>&1 | grep -v -E '(ing|Stopped)$' || [ "${PIPESTATUS[0]}" = 0 ]
 
 # A start that was under way at Docker when its agent went can still bring one to light.
 for _ in 1 2; do

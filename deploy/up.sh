@@ -17,7 +17,8 @@ load_env
 chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
 
 say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler, agent"
-compose up --detach --remove-orphans --quiet-pull 2>&1 | grep -v ' Running$' || [ "${PIPESTATUS[0]}" = 0 ]
+compose up --detach --remove-orphans --quiet-pull 2>&1 |
+    grep -v -E ' (Creating|Created|Starting|Waiting|Healthy|Running|Recreate|Recreated)$' || [ "${PIPESTATUS[0]}" = 0 ]
 
 # Compose does not see that a mounted file has changed since its container started.
 restart_if_older() {
