@@ -47,7 +47,7 @@ def test_a_full_cluster_says_so_and_lets_the_first_in_line_in_first(
     first, second = (context.new_page() for context in contexts)
     for page, position in ((first, 1), (second, 2)):
         page.goto(full.url + "/spawn")
-        expect(page.locator("[data-position]")).to_have_text(str(position), timeout=30_000)
+        expect(page.locator("#position")).to_have_text(str(position), timeout=30_000)
     photograph(second, "waiting-room")
     free(full, 1)
     first.wait_for_url("**/user/*/**", timeout=90_000)
