@@ -3,6 +3,7 @@
 import logging
 
 from flask import Flask, Response, current_app, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from frontend import lines, remembering
@@ -36,6 +37,13 @@ _TEXTS = {
 }
 
 
+class _Json(DefaultJSONProvider):
+    """Keys in the order that the views give, texts as they are."""
+
+    sort_keys = False
+    ensure_ascii = False
+
+
 def create_app(parts: Parts) -> Flask:
     """The WSGI application. Starts nothing: ``gunicorn_conf`` starts and stops the parts."""
     app = Flask(__name__)
@@ -47,7 +55,6 @@ def create_app(parts: Parts) -> Flask:
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     lines.install(app)
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
@@ -70,6 +77,7 @@ def harden(app: Flask) -> None:
     app.after_request(_headers)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
+    app.json = _Json(app)
     # Or a doubled slash is answered with a redirect to whatever host the client claims that we are.
     app.url_map.merge_slashes = False
     versions = static_versions()

@@ -20,7 +20,6 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     lines.install(app)
     token = parts.settings.admin_auth_token
 

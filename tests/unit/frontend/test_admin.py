@@ -1,0 +1,242 @@
+"""The admin application and the first pools."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from common.broker_memory import MemoryBroker
+from common.errors import InvalidPool
+from common.messages import CullRequest, RecyclePool, SetHostState, decode
+from common.records import HostState, PoolSpec, PoolStatus
+from common.store_memory import MemoryStore
+from frontend.admin.app import create_admin_app
+from frontend.admin.parts import AdminParts
+from frontend.seeding import Seeder
+from frontend.settings import AdminSettings
+from tests.unit.frontend.fakes import BROWSER, KEYS, put_claim, put_host, put_pool, put_route, user_id
+from tests.waiting import wait_until
+
+TOKEN = {"Authorization": "token secret"}
+
+
+class Admin:
+    def __init__(self) -> None:
+        self.store, self.broker = MemoryStore(), MemoryBroker()
+        settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"})
+        self.app = create_admin_app(AdminParts.assemble(settings, self.store, self.broker.publisher(), {}))
+        self.client: FlaskClient = self.app.test_client()
+
+    def ask(self, method: str, path: str, status: int = 200, **arguments: Any) -> Any:
+        answer = self.client.open(path, method=method, headers=TOKEN, **arguments)
+        assert answer.status_code == status, answer.text
+        return answer.json
+
+    def messages(self, host: str) -> list[object]:
+        return [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]
+
+
+@pytest.fixture
+def admin() -> Admin:
+    return Admin()
+
+
+def test_every_endpoint_but_the_probe_asks_for_the_token(admin: Admin) -> None:
+    asked = 0
+    for rule in admin.app.url_map.iter_rules():
+        path = str(rule).replace("<user>", user_id(1)).replace("<host>", "h").replace("<path:filename>", "style.css")
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            missing = admin.client.open(path, method=method)
+            wrong = admin.client.open(path, method=method, headers={"Authorization": "token wrong"})
+            expected = (200, 200) if path == "/healthz" else (401, 403)
+            assert (missing.status_code, wrong.status_code) == expected, path
+            asked += 1
+    assert asked > 10
+    assert admin.client.get("/nope").status_code == 401
+
+
+def test_the_index_lists_every_endpoint(admin: Admin) -> None:
+    listed = {row["path"] for row in admin.ask("GET", "/")["endpoints"]}
+    there = {str(rule) for rule in admin.app.url_map.iter_rules() if rule.endpoint.startswith("admin.")} - {"/"}
+    assert listed == there
+    assert "<table>" in admin.client.get("/", headers=TOKEN | BROWSER).text
+
+
+def test_hosts_pools_and_figures_are_shown(admin: Admin) -> None:
+    put_host(admin.store, "a", default=PoolStatus(capacity=10, ready=4, claimed=1))
+    put_pool(admin.store, "default")
+    put_claim(admin.store, user_id(1), host="a")
+    assert admin.ask("GET", "/api/hosts")["hosts"]["a"]["pools"]["default"]["ready"] == 4
+    pools = admin.ask("GET", "/api/pools")["pools"]
+    assert pools["default"]["image"] == "img:1"
+    assert len(pools["default"]["generation"]) == 12
+    figures = admin.ask("GET", "/api/stats")
+    assert (figures["available"], figures["capacity"], figures["users"], figures["waiting"]) == (4, 10, 1, 0)
+
+
+def test_users_are_shown_with_their_state(admin: Admin) -> None:
+    put_route(admin.store, user_id(1))
+    put_claim(admin.store, user_id(1))
+    put_route(admin.store, user_id(2))
+    put_claim(admin.store, user_id(3))
+    rows = {row["user"]: row for row in admin.ask("GET", "/api/users")["users"]}
+    assert {user: row["state"] for user, row in rows.items()} == {
+        user_id(1): "claimed",
+        user_id(2): "ready",
+        user_id(3): "claimed",
+    }
+    assert rows[user_id(3)]["target"] is None
+
+
+def test_pools_are_applied_from_json(admin: Admin) -> None:
+    body = {"pools": {"a": {"image": "x:1"}, "b": {"image": "y:1"}}}
+    assert admin.ask("PUT", "/api/pools", json=body)["changed"] == ["a", "b"]
+    body["pools"]["a"]["image"] = "x:2"
+    assert admin.ask("PUT", "/api/pools", json=body) == {"applied": ["a", "b"], "changed": ["a"], "warnings": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "JSON is accepted"),
+        (b"{", "JSON is accepted"),
+        (b"[]", "a table with"),
+        (b'{"pools": {"a": {}}}', "image"),
+        (b'{"pools": {"a": {"image": "x", "nope": 1}}}', "unknown field 'nope'"),
+        (b'{"pools": {"a": {"image": "${PATH}"}}}', "${PATH} is not set"),
+        (b'{"pools": {"ok": {"image": "x"}, "big": {"image": "x", "mem_limit": "900g"}}}', "big: mem_limit"),
+    ],
+)
+def test_wrong_pools_are_refused_and_nothing_is_written(admin: Admin, body: bytes, says: str) -> None:
+    put_host(admin.store, "a", memory_bytes=2**34)
+    answer = admin.ask("PUT", "/api/pools", 400, data=body)
+    assert answer["status"] == "invalid pool"
+    assert says in answer["message"]
+    assert admin.store.list(KEYS.pools).entries == ()
+
+
+def test_recycling_tells_every_host_and_counts_ready_servers(admin: Admin) -> None:
+    put_host(admin.store, "a", default=PoolStatus(ready=4, claimed=2), r=PoolStatus(ready=1))
+    put_host(admin.store, "b", default=PoolStatus(ready=3))
+    assert admin.ask("DELETE", "/api/pool") == {"drained": 8}
+    assert admin.ask("DELETE", "/api/pool?pool=r") == {"drained": 1}
+    everything, one = admin.messages("a")
+    assert isinstance(everything, RecyclePool)
+    assert everything.pool is None
+    assert isinstance(one, RecyclePool)
+    assert one.pool == "r"
+    assert len(admin.messages("b")) == 2
+
+
+@pytest.mark.parametrize("record", [put_claim, put_route])
+def test_culling_a_user_tells_their_host(admin: Admin, record: Any) -> None:
+    record(admin.store, user_id(1), host="b")
+    assert admin.ask("DELETE", f"/api/users/{user_id(1)}", 202)["host"] == "b"
+    (message,) = admin.messages("b")
+    assert isinstance(message, CullRequest)
+    assert (message.user, message.reason, message.force) == (user_id(1), "operator", True)
+
+
+def test_an_unknown_user_or_host_is_404(admin: Admin) -> None:
+    admin.ask("DELETE", f"/api/users/{user_id(1)}", 404)
+    admin.ask("PUT", "/api/hosts/nope/state", 404, json={"state": "cordoned"})
+    admin.store.put(KEYS.claim(user_id(2)), b"{")
+    admin.ask("DELETE", f"/api/users/{user_id(2)}", 404)
+
+
+def test_a_hosts_state_is_asked_for(admin: Admin) -> None:
+    put_host(admin.store, "a")
+    admin.ask("PUT", "/api/hosts/a/state", 202, json={"state": "draining"})
+    (message,) = admin.messages("a")
+    assert isinstance(message, SetHostState)
+    assert message.state is HostState.DRAINING
+    refused = admin.ask("PUT", "/api/hosts/a/state", 400, json={"state": "x"})
+    assert "'active', 'cordoned' or 'draining'" in refused["message"]
+    admin.ask("PUT", "/api/hosts/a/state", 400, data=b"")
+
+
+def test_stores_that_are_away_are_503(admin: Admin) -> None:
+    put_host(admin.store, "a")
+    admin.broker.down = True
+    admin.ask("DELETE", "/api/pool", 503)
+    admin.store.outage(True)
+    admin.ask("GET", "/api/hosts", 503)
+
+
+FILE = '[pools.default]\nimage = "${IMAGE}"\n'
+
+
+def seeder(store: MemoryStore, tmp_path: Path, text: str = FILE, **environment: str) -> Seeder:
+    file = tmp_path / "pools.toml"
+    file.write_text(text)
+    return Seeder(store, KEYS, str(file), environment)
+
+
+def spec(store: MemoryStore, name: str = "default") -> PoolSpec | None:
+    entry = store.get(KEYS.pool(name))
+    return None if entry is None else PoolSpec.decode(entry.key, entry.value)
+
+
+def test_the_first_start_creates_the_pools_of_the_file(tmp_path: Path) -> None:
+    store = MemoryStore()
+    seeder(store, tmp_path, IMAGE="x:1").look()
+    found = spec(store)
+    assert found is not None
+    assert found.image == "x:1"
+
+
+def test_pools_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    store = MemoryStore()
+    put_pool(store, "other")
+    seeder(store, tmp_path, IMAGE="x:1").look()
+    assert spec(store) is None
+
+
+def test_a_malformed_pool_is_not_overwritten(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.put(KEYS.pool("default"), b"{")
+    seeder(store, tmp_path, IMAGE="x:1").look()
+    entry = store.get(KEYS.pool("default"))
+    assert entry is not None
+    assert entry.value == b"{"
+
+
+def test_when_consul_loses_its_records_the_pools_of_before_come_back_not_the_files(tmp_path: Path) -> None:
+    store = MemoryStore()
+    seeding = seeder(store, tmp_path, IMAGE="x:1")
+    seeding.look()
+    put_pool(store, "default", image="changed:2")
+    seeding.look()
+    store.wipe()
+    seeding.look()
+    found = spec(store)
+    assert found is not None
+    assert found.image == "changed:2"
+
+
+def test_seeding_waits_for_consul_and_then_works(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.outage(True)
+    seeding = seeder(store, tmp_path, IMAGE="x:1")
+    seeding.start()
+    store.outage(False)
+    wait_until(lambda: spec(store), "the first pool to be created")
+    seeding.stop()
+
+
+def test_a_wrong_file_is_reported_once_and_not_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    seeding = seeder(store, tmp_path)
+    with pytest.raises(InvalidPool, match="IMAGE"):
+        seeding.look()
+    seeding.start()
+    wait_until(lambda: "pools file refused" in caplog.text, "the complaint in the log")
+    seeding.stop()
+    assert store.list(KEYS.pools).entries == ()
+
+
+def test_without_a_file_nothing_is_created() -> None:
+    store = MemoryStore()
+    Seeder(store, KEYS, None, {}).look()
+    assert store.list(KEYS.pools).entries == ()

@@ -1,0 +1,302 @@
+"""The culler's rounds and loop on fakes: asking the agents, lost hosts, sweeping, leading."""
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from common.broker_memory import MemoryBroker
+from common.messages import CullRequest, Event, decode
+from common.records import Ticket, TicketState
+from common.store_memory import MemoryStore
+from frontend.culler.leadership import Leadership
+from frontend.culler.loop import Loop
+from frontend.culler.lost import Absences
+from frontend.culler.rounds import Rounds, tcp_probe
+from tests.unit.frontend.fakes import (
+    KEYS,
+    START,
+    Clock,
+    put_activity,
+    put_claim,
+    put_host,
+    put_route,
+    user_id,
+)
+from tests.waiting import wait_until
+
+GRACE_S = 120.0
+
+
+class Culler:
+    """One culler on fakes. ``reachable``: addresses at which something answers."""
+
+    def __init__(self, clock: Clock, store: MemoryStore, broker: MemoryBroker, heartbeat: Path, name: str) -> None:
+        self.clock, self.store, self.broker = clock, store, broker
+        self.reachable: set[str] = set()
+        self.probed: list[str] = []
+        absences = Absences(GRACE_S)
+        self.rounds = Rounds(
+            store, KEYS, broker.publisher(), absences, period_s=600.0, probe=self._probe, now=clock.now
+        )
+        self.leadership = Leadership(store, KEYS, name)
+        self.loop = Loop(
+            store,
+            KEYS,
+            self.leadership,
+            self.rounds,
+            absences,
+            period_s=600.0,
+            ticket_max_s=3600.0,
+            now=clock.now,
+            heartbeat=heartbeat,
+        )
+
+    def _probe(self, address: str, port: int) -> bool:
+        self.probed.append(address)
+        return address in self.reachable
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.clock.advance(seconds)
+        self.loop.tick(self.clock.monotonic())
+
+    def ticks(self, seconds: float, every_s: float = 15.0) -> None:
+        for _ in range(int(seconds / every_s)):
+            self.tick(every_s)
+
+    def asked(self, host: str = "host-1") -> list[CullRequest]:
+        messages = [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]
+        return [message for message in messages if isinstance(message, CullRequest)]
+
+    def events(self) -> list[Event]:
+        messages = [decode(body) for _, body in self.broker.events]
+        return [message for message in messages if isinstance(message, Event)]
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def culler(clock: Clock, store: MemoryStore, tmp_path: Path) -> Culler:
+    return Culler(clock, store, MemoryBroker(), tmp_path / "alive", "culler-1")
+
+
+def test_an_idle_server_is_asked_for_once_a_period_with_an_event(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), idle_limit_s=60.0)
+    put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=100))
+    culler.tick(100)
+    (request,) = culler.asked()
+    assert (request.user, request.reason, request.force) == (user_id(1), "idle", False)
+    culler.ticks(500)
+    assert len(culler.asked()) == 1
+    (event,) = culler.events()
+    assert (event.name, event.user, event.host) == ("server.cull_requested", user_id(1), "host-1")
+    assert event.detail == {"reason": "idle", "seconds": 100}
+
+
+def test_the_next_period_asks_again(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), expires_at=START + timedelta(seconds=1))
+    culler.tick(10)
+    culler.tick(600)
+    assert [request.reason for request in culler.asked()] == ["age", "age"]
+
+
+def test_while_rabbitmq_is_away_nothing_breaks_and_the_next_period_asks(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), expires_at=START)
+    culler.broker.down = True
+    culler.tick(10)
+    culler.broker.down = False
+    culler.tick(600)
+    assert len(culler.asked()) == 1
+
+
+def test_malformed_records_are_skipped(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), expires_at=START)
+    culler.store.put(KEYS.claim(user_id(2)), b"{")
+    culler.store.put(KEYS.host("bad"), b"null")
+    culler.store.put(KEYS.activity_of("bad", 0), b"[]")
+    culler.store.put(KEYS.ticket("bad"), b"\xff")
+    culler.tick(10)
+    assert len(culler.asked()) == 1
+    assert culler.store.get(KEYS.ticket("bad")) is None
+
+
+@pytest.fixture
+def lost(culler: Culler) -> Culler:
+    """host-1 had a claimed and a ready server, and is gone since the last look; host-2 is fine."""
+    put_host(culler.store, "host-1")
+    put_host(culler.store, "host-2")
+    put_route(culler.store, user_id(1), target="192.0.2.1:40001")
+    put_claim(culler.store, user_id(1))
+    put_route(culler.store, user_id(2), target="192.0.2.1:40002")
+    put_route(culler.store, user_id(3), host="host-2")
+    put_claim(culler.store, user_id(3), host="host-2")
+    culler.tick(15)
+    culler.store.delete(KEYS.host("host-1"))
+    return culler
+
+
+def users_left(culler: Culler) -> tuple[list[str], list[str]]:
+    routes = [e.key.removeprefix(KEYS.routes) for e in culler.store.list(KEYS.routes).entries]
+    claims = [e.key.removeprefix(KEYS.claims) for e in culler.store.list(KEYS.claims).entries]
+    return routes, claims
+
+
+def test_a_lost_hosts_routes_and_claims_are_withdrawn_after_the_grace_period(lost: Culler) -> None:
+    lost.ticks(GRACE_S - 15)
+    assert len(users_left(lost)[0]) == 3
+    lost.ticks(45)
+    assert users_left(lost) == ([user_id(3)], [user_id(3)])
+    names = [(event.name, event.user) for event in lost.events()]
+    assert names == [("server.culled", user_id(1)), ("host.lost", None)]
+    assert lost.events()[0].detail == {"reason": "host lost"}
+    assert lost.asked() == []
+
+
+def test_a_host_that_comes_back_in_time_loses_nothing(lost: Culler) -> None:
+    lost.ticks(GRACE_S - 15)
+    put_host(lost.store, "host-1")
+    lost.tick(15)
+    lost.store.delete(KEYS.host("host-1"))
+    lost.ticks(GRACE_S - 15)
+    assert len(users_left(lost)[0]) == 3
+
+
+def test_a_host_whose_servers_answer_only_lost_its_agent(lost: Culler) -> None:
+    lost.reachable = {"192.0.2.1"}
+    lost.ticks(GRACE_S * 3)
+    assert len(users_left(lost)[0]) == 3
+    assert lost.probed
+    lost.reachable = set()
+    lost.tick(15)
+    assert users_left(lost) == ([user_id(3)], [user_id(3)])
+
+
+def test_an_outage_of_consul_starts_the_grace_period_again(lost: Culler) -> None:
+    lost.ticks(GRACE_S - 15)
+    lost.store.outage(True)
+    lost.tick(15)
+    lost.store.outage(False)
+    lost.ticks(GRACE_S - 15)
+    assert len(users_left(lost)[0]) == 3
+
+
+def test_a_wiped_consul_costs_nobody_a_server(lost: Culler) -> None:
+    lost.store.wipe()
+    lost.ticks(GRACE_S - 30)
+    for host, user in (("host-1", user_id(1)), ("host-2", user_id(3))):
+        put_route(lost.store, user, host=host)
+        put_claim(lost.store, user, host=host)
+        put_host(lost.store, host)
+    lost.ticks(GRACE_S * 3)
+    assert len(users_left(lost)[1]) == 2
+    assert lost.events() == []
+
+
+def test_a_host_that_was_lost_before_the_culler_started_is_found_by_its_claims(culler: Culler) -> None:
+    put_route(culler.store, user_id(1))
+    put_claim(culler.store, user_id(1))
+    culler.tick(1)
+    culler.ticks(GRACE_S - 30)
+    assert len(users_left(culler)[0]) == 1
+    culler.ticks(75)
+    assert users_left(culler) == ([], [])
+
+
+def test_a_standby_acts_on_nothing_and_takes_over_when_the_leader_stops(
+    culler: Culler, clock: Clock, store: MemoryStore, tmp_path: Path
+) -> None:
+    put_host(store, "host-1")
+    put_claim(store, user_id(1), expires_at=START)
+    culler.leadership.keep()
+    standby = Culler(clock, store, MemoryBroker(), tmp_path / "alive-2", "culler-2")
+    standby.tick(10)
+    assert standby.asked() == []
+    culler.leadership.release()
+    standby.tick(10)
+    assert len(standby.asked()) == 1
+
+
+def test_a_leader_that_is_not_sure_any_more_stops_acting(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), expires_at=START)
+    assert culler.rounds.cull(lambda: False) == 0
+    assert culler.asked() == []
+
+
+def test_a_session_that_consul_forgot_is_opened_again(culler: Culler) -> None:
+    culler.tick(1)
+    culler.store.wipe()
+    culler.tick(5)
+    assert culler.leadership.is_sure()
+    entry = culler.store.get(KEYS.culler_lock)
+    assert entry is not None
+    assert entry.value == b"culler-1"
+
+
+def ticket(number: int, state: TicketState, seen_s: float, created_s: float) -> Ticket:
+    return Ticket(
+        request_id=f"{number:032x}",
+        pool="default",
+        state=state,
+        created_at=START + timedelta(seconds=created_s),
+        seen_at=START + timedelta(seconds=seen_s),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "seen_s", "created_s", "swept"),
+    [
+        (TicketState.WAITING, 0, -600, False),
+        (TicketState.WAITING, -299, -600, False),
+        (TicketState.WAITING, -301, -600, True),
+        (TicketState.WAITING, 0, -3700, False),
+        (TicketState.WAITING, 0, -3901, True),
+        (TicketState.ASSIGNED, -60, -600, False),
+        (TicketState.ASSIGNED, -181, -600, True),
+        (TicketState.REFUSED, -181, -600, True),
+    ],
+)
+def test_old_tickets_are_swept(
+    culler: Culler, state: TicketState, seen_s: float, created_s: float, swept: bool
+) -> None:
+    record = ticket(1, state, seen_s, created_s)
+    culler.store.put(KEYS.ticket(record.request_id), record.encode())
+    culler.tick()
+    assert (culler.store.get(KEYS.ticket(record.request_id)) is None) is swept
+
+
+def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> None:
+    put_activity(culler.store, "old", START, START - timedelta(minutes=61))
+    put_activity(culler.store, "young", START, START - timedelta(minutes=59))
+    culler.tick()
+    left = [entry.key for entry in culler.store.list(KEYS.activity).entries]
+    assert left == [KEYS.activity_of("young", 0)]
+
+
+def test_the_loop_beats_and_lets_the_lock_go_when_stopped(culler: Culler, tmp_path: Path) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=culler.loop.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: culler.store.get(KEYS.culler_lock), "the culler to lead")
+    wait_until((tmp_path / "alive").exists, "the heartbeat")
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert culler.store.get(KEYS.culler_lock) is None
+
+
+def test_the_probe_tells_an_open_port_from_a_closed_one() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert tcp_probe("127.0.0.1", port)
+    assert not tcp_probe("127.0.0.1", port)
