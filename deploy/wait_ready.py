@@ -59,7 +59,11 @@ def main() -> int:
     while time.monotonic() < deadline:
         if time.monotonic() >= next_check:
             next_check = time.monotonic() + CRASH_CHECK_S
-            for service, count in crashes(project).items():
+            now = crashes(project)
+            if before and not now:
+                print("    somebody has removed the services", flush=True)
+                return 1
+            for service, count in now.items():
                 if count - before.get(service, 0) >= CRASHES_MAX:
                     print(f"    {service} keeps crashing", flush=True)
                     return 1
