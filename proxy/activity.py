@@ -10,12 +10,17 @@ nobody uses still carries pings, so bytes count only beyond an allowance:
   it, per open WebSocket in 30 s are use; that is also a dozen keystrokes in a terminal, or their output.
 - Opening a WebSocket is no use by itself: tabs reconnect on their own. Its handshake has up to 2 KB of headers (mostly
   cookies), and JupyterLab asks each kernel for its info, answered with some 3 KB.
+- HAProxy brings the bytes of an open connection into the counters every 5 s ("option contstats"), but an opening at
+  once: so a period may show the bytes of 5 s more, and those of an opening that the period before showed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.runtime import Counters
+
+# How late the bytes of an open connection may be counted.
+LAG_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +33,41 @@ class Limits:
     opening_out_bytes: int = 8192
 
 
-def was_active(before: Counters | None, after: Counters, elapsed_s: float, limits: Limits) -> bool:
-    """Whether the user did something between two readings, ``elapsed_s`` apart; ``before`` None: had no entry.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All counters at one time (monotonic, in seconds)."""
 
-    Counters that went down began again at 0 (HAProxy was restarted, or the entry had expired): what they show now has
-    happened since.
+    at_s: float
+    counters: Mapping[str, Counters]
+
+
+def was_active(
+    before: Counters | None, after: Counters, elapsed_s: float, limits: Limits, earlier: Counters | None = None
+) -> bool:
+    """Whether the user did something between two readings, ``elapsed_s`` apart; None: had no entry.
+
+    ``earlier``: at least ``LAG_S`` before ``before``; openings since then may be in the bytes. Counters that went down
+    began again at 0 (HAProxy was restarted, or the entry had expired): what they show now has happened since.
     """
-    start = before if before is not None and _continues(before, after) else Counters()
+    start = _start(before, after)
     if after.requests > start.requests:
         return True
-    opened = after.opened - start.opened
+    opened = after.opened - _start(earlier, after).opened
     # A WebSocket that was closed in between is in neither ``open``, but was opened.
-    sockets = max(1, after.open, start.open) + opened
-    allowed_in = sockets * limits.in_bytes_per_s * elapsed_s + opened * limits.opening_in_bytes
-    allowed_out = sockets * limits.out_bytes_per_s * elapsed_s + opened * limits.opening_out_bytes
+    socket_s = (max(1, after.open, start.open) + opened) * (elapsed_s + LAG_S)
+    allowed_in = socket_s * limits.in_bytes_per_s + opened * limits.opening_in_bytes
+    allowed_out = socket_s * limits.out_bytes_per_s + opened * limits.opening_out_bytes
     return after.bytes_in - start.bytes_in > allowed_in or after.bytes_out - start.bytes_out > allowed_out
 
 
-def active_users(
-    before: Mapping[str, Counters], after: Mapping[str, Counters], elapsed_s: float, limits: Limits
-) -> set[str]:
-    """Everybody who did something between two readings."""
-    return {user for user, now in after.items() if was_active(before.get(user), now, elapsed_s, limits)}
+def active_users(earlier: Reading, before: Reading, after: Reading, limits: Limits) -> set[str]:
+    """Everybody who did something between ``before`` and ``after``."""
+    elapsed_s = after.at_s - before.at_s
+    return {
+        user
+        for user, now in after.counters.items()
+        if was_active(before.counters.get(user), now, elapsed_s, limits, earlier.counters.get(user))
+    }
 
 
 def maybe_active_users(after: Mapping[str, Counters], gap_s: float) -> set[str]:
@@ -60,10 +78,13 @@ def maybe_active_users(after: Mapping[str, Counters], gap_s: float) -> set[str]:
     return {user for user, now in after.items() if now.open > 0 or now.idle_s <= gap_s}
 
 
-def _continues(before: Counters, after: Counters) -> bool:
-    return (
-        after.requests >= before.requests
+def _start(before: Counters | None, after: Counters) -> Counters:
+    """Where counting to ``after`` began."""
+    continues = (
+        before is not None
+        and after.requests >= before.requests
         and after.opened >= before.opened
         and after.bytes_in >= before.bytes_in
         and after.bytes_out >= before.bytes_out
     )
+    return before if before is not None and continues else Counters()

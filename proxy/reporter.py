@@ -5,7 +5,8 @@ import math
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,8 +16,8 @@ from common.keys import Keys
 from common.records import Activity
 from common.retry import steady
 from common.store import Store
-from proxy.activity import Limits, active_users, maybe_active_users
-from proxy.runtime import Counters, HaproxyUnavailable, Traffic
+from proxy.activity import LAG_S, Limits, Reading, active_users, maybe_active_users
+from proxy.runtime import HaproxyUnavailable, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,7 @@ class Reporter:
         self._last: dict[str, int] = {}
         self._since: datetime | None = None
         self._gap_from: datetime | None = None
-        self._before: Mapping[str, Counters] | None = None
-        self._read_at_s = 0.0
+        self._readings: deque[Reading] = deque()
         self._written: dict[int, Written] = {}
         self._turn = 0
         self._consul_said = self._haproxy_said = False
@@ -92,33 +92,38 @@ class Reporter:
     def turn(self) -> None:
         """One period: read, judge, write."""
         try:
-            after = self._traffic.counters()
+            after = Reading(time.monotonic(), self._traffic.counters())
             now = utc_now()
-            now_s = time.monotonic()
-            active = self._first_look(after, now) if self._before is None else self._look(after, now_s)
+            active = self._look(after) if self._readings else self._first_look(after, now)
         except HaproxyUnavailable as exc:
             if not self._haproxy_said:
                 log.warning("traffic not read", extra={"error": str(exc)})
             self._haproxy_said = True
             return
         self._haproxy_said = False
-        self._before, self._read_at_s = after, now_s
+        self._remember(after)
         self._last.update(dict.fromkeys(active, int(now.timestamp())))
         routed = self._users()
         if routed is not None:
             self._last = {user: at for user, at in self._last.items() if user in routed}
         self._write(now)
 
-    def _look(self, after: Mapping[str, Counters], now_s: float) -> set[str]:
-        return active_users(self._before or {}, after, now_s - self._read_at_s, Limits())
+    def _look(self, after: Reading) -> set[str]:
+        return active_users(self._readings[0], self._readings[-1], after, Limits())
 
-    def _first_look(self, after: Mapping[str, Counters], now: datetime) -> set[str]:
+    def _remember(self, reading: Reading) -> None:
+        """Keep the reading, and of the earlier ones the newest that is ``LAG_S`` older, and what is between."""
+        self._readings.append(reading)
+        while len(self._readings) > 2 and self._readings[1].at_s <= reading.at_s - LAG_S:
+            self._readings.popleft()
+
+    def _first_look(self, after: Reading, now: datetime) -> set[str]:
         """After a restart: bridge the gap since the last report if HAProxy's table reaches back over it."""
         if self._since is not None and self._gap_from is not None:
             gap_s = max(0.0, (now - self._gap_from).total_seconds())
             if gap_s <= min(BRIDGE_MAX_S, self._traffic.uptime_s() + self._period_s):
                 # The record may be older than the reading it stands for: unchanged parts are not written each time.
-                return maybe_active_users(after, gap_s)
+                return maybe_active_users(after.counters, gap_s)
         self._since = now
         return set()
 

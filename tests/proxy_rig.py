@@ -92,6 +92,7 @@ class Rig:
         self._docker = docker.from_env()
         self._network = self._docker.networks.create(f"tmpnb-{self.cluster}", driver="bridge")
         self._network.reload()
+        self.network: str = self._network.name
         self.gateway: str = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
         self._container: Any = None
         self._processes: list[Process] = []
@@ -176,7 +177,7 @@ class Rig:
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             user=f"{IDENTITY}:{IDENTITY}",
-            network=self._network.name,
+            network=self.network,
             ports={"8000/tcp": ("127.0.0.1", self.port)},
             volumes={
                 str(CONFIG): {"bind": "/usr/local/etc/haproxy", "mode": "ro"},
@@ -200,7 +201,7 @@ class Rig:
     def haproxy_address(self) -> str:
         """Its address on the rig's network, for requests that do not pass Docker's port proxy."""
         self._container.reload()
-        return str(self._container.attrs["NetworkSettings"]["Networks"][self._network.name]["IPAddress"])
+        return str(self._container.attrs["NetworkSettings"]["Networks"][self.network]["IPAddress"])
 
     # --- requests
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.activity import Limits, active_users, maybe_active_users, was_active
+from proxy.activity import Limits, Reading, active_users, maybe_active_users, was_active
 from proxy.runtime import Counters
 
 LIMITS = Limits()
@@ -17,7 +17,7 @@ def plus(before: Counters, **more: int) -> Counters:
 
 
 def test_nothing_happened() -> None:
-    assert not was_active(HANDSHAKE, HANDSHAKE, 30, LIMITS)
+    assert not was_active(HANDSHAKE, HANDSHAKE, 30, LIMITS, HANDSHAKE)
 
 
 def test_a_counted_request_is_activity() -> None:
@@ -34,56 +34,69 @@ def test_pings_of_open_websockets_are_no_activity(sockets: int, elapsed_s: int) 
     before = Counters(opened=sockets, open=sockets, bytes_in=10_000, bytes_out=90_000)
     beats = elapsed_s // 30 + 1
     after = plus(before, bytes_in=sockets * beats * PONG_BYTES, bytes_out=sockets * beats * PING_BYTES)
-    assert not was_active(before, after, elapsed_s, LIMITS)
+    assert not was_active(before, after, elapsed_s, LIMITS, before)
 
 
 def test_keep_alives_of_vs_code_are_no_activity() -> None:
     before = Counters(opened=2, open=2, bytes_in=10_000, bytes_out=90_000)
-    assert not was_active(before, plus(before, bytes_in=2 * 114, bytes_out=2 * 114), 30, LIMITS)
+    assert not was_active(before, plus(before, bytes_in=2 * 114, bytes_out=2 * 114), 30, LIMITS, before)
 
 
 def test_running_a_cell_is_activity() -> None:
     before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
-    assert was_active(before, plus(before, bytes_in=600), 30, LIMITS)
+    assert was_active(before, plus(before, bytes_in=600), 30, LIMITS, before)
 
 
 def test_output_that_flows_is_activity() -> None:
     before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
-    assert was_active(before, plus(before, bytes_out=1000), 30, LIMITS)
+    assert was_active(before, plus(before, bytes_out=1000), 30, LIMITS, before)
 
 
 def test_typing_in_a_terminal_is_activity() -> None:
     before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
-    assert was_active(before, plus(before, bytes_in=15 * 21, bytes_out=15 * 18), 30, LIMITS)
+    assert was_active(before, plus(before, bytes_in=15 * 21, bytes_out=15 * 18), 30, LIMITS, before)
 
 
 def test_a_tab_that_reconnects_is_no_activity() -> None:
     before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
     # The handshake, and the kernel's info that JupyterLab asks for.
     after = plus(before, opened=1, bytes_in=1500 + 600, bytes_out=300 + 3000)
-    assert not was_active(before, after, 30, LIMITS)
+    assert not was_active(before, after, 30, LIMITS, before)
 
 
 def test_after_haproxys_restart_reconnecting_tabs_are_no_activity() -> None:
     before = Counters(requests=40, opened=7, open=2, bytes_in=50_000, bytes_out=900_000)
     after = Counters(requests=0, opened=2, open=2, bytes_in=3000, bytes_out=600)
-    assert not was_active(before, after, 30, LIMITS)
+    assert not was_active(before, after, 30, LIMITS, before)
 
 
 def test_after_haproxys_restart_a_request_is_activity_although_the_counter_is_lower() -> None:
     before = Counters(requests=40, bytes_in=50_000, bytes_out=900_000)
-    assert was_active(before, Counters(requests=1, bytes_in=500, bytes_out=500), 30, LIMITS)
+    assert was_active(before, Counters(requests=1, bytes_in=500, bytes_out=500), 30, LIMITS, before)
 
 
 def test_a_long_upload_is_activity_in_every_period() -> None:
     before = Counters(requests=1, open=1, bytes_in=10_000_000)
-    assert was_active(before, plus(before, bytes_in=10_000_000), 30, LIMITS)
+    assert was_active(before, plus(before, bytes_in=10_000_000), 30, LIMITS, before)
 
 
 def test_active_users_are_judged_one_by_one() -> None:
     before = {"a": NONE, "b": NONE, "gone": Counters(requests=9)}
     after = {"a": NONE, "b": Counters(requests=1), "new": Counters(requests=1)}
-    assert active_users(before, after, 30, LIMITS) == {"b", "new"}
+    assert active_users(Reading(0, {}), Reading(10, before), Reading(40, after), LIMITS) == {"b", "new"}
+
+
+def test_the_bytes_of_an_opening_may_be_counted_in_the_next_period() -> None:
+    earlier = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
+    before = plus(earlier, opened=1, open=1)
+    after = plus(before, bytes_in=1500, bytes_out=300)
+    assert not was_active(before, after, 30, LIMITS, earlier)
+    assert was_active(before, after, 30, LIMITS, before)
+
+
+def test_in_short_periods_bytes_come_in_lumps() -> None:
+    before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
+    assert not was_active(before, plus(before, bytes_in=5 * PONG_BYTES, bytes_out=5 * PING_BYTES), 1, LIMITS, before)
 
 
 def test_in_doubt_open_connections_and_recent_use_count() -> None:

@@ -1,0 +1,153 @@
+"""Who the proxy reports as active: people, not the polling of their tabs."""
+
+import contextlib
+import time
+
+import pytest
+import requests
+import websocket
+
+from common.records import Activity
+from tests.proxy_rig import Rig, Server
+from tests.waiting import wait_until
+
+
+def reports(rig: Rig) -> Activity:
+    """The proxy's record; an empty one while there is none."""
+    entry = rig.store.get(rig.keys.activity_of("proxy-1", 0))
+    assert entry is not None
+    return Activity.decode(entry.key, entry.value)
+
+
+def last_active(server: Server) -> int:
+    return reports(server.rig).users.get(server.user, 0)
+
+
+def wait_watching(rig: Rig) -> None:
+    wait_until(lambda: rig.store.get(rig.keys.activity_of("proxy-1", 0)), "the first report")
+
+
+def wait_periods(rig: Rig, count: int) -> None:
+    """Until the proxy has certainly read its counters again: an unchanged report is refreshed every other period."""
+    for _ in range(count):
+        before = reports(rig).updated_at
+        wait_until(lambda seen=before: reports(rig).updated_at > seen, "another report")  # type: ignore[misc]
+
+
+@pytest.fixture
+def server(shared_rig: Rig) -> Server:
+    wait_watching(shared_rig)
+    return shared_rig.server().publish().wait_routed()
+
+
+@pytest.fixture
+def idle(server: Server) -> Server:
+    """A server whose user, active a moment ago, is idle now."""
+    wait_until(lambda: last_active(server), "the user's first activity")
+    wait_periods(server.rig, 1)
+    return server
+
+
+def test_opening_a_page_is_activity(server: Server) -> None:
+    server.rig.get(server.path + "lab").raise_for_status()
+    at = wait_until(lambda: last_active(server), "the activity")
+    assert abs(at - time.time()) < 60
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "api/kernels?1700000000",
+        "api/kernels/0",
+        "api/sessions",
+        "api/terminals?token=x",
+        "api/kernelspecs",
+        "api/contents/a/b.ipynb?content=0",
+        "api/status",
+        "api/metrics/v1",
+        "api/me",
+    ],
+)
+def test_polling_is_no_activity(idle: Server, path: str) -> None:
+    before = last_active(idle)
+    for _ in range(10):
+        idle.rig.get(idle.path + path)
+    wait_periods(idle.rig, 2)
+    assert last_active(idle) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "api/kernels"),
+        ("PUT", "api/contents/a.ipynb"),
+        ("PATCH", "api/sessions/1"),
+        ("DELETE", "api/terminals/1"),
+        ("GET", "lab"),
+        ("GET", "files/api/kernels"),
+        ("GET", "api"),
+        ("GET", "api/nbconvert/html/a.ipynb"),
+    ],
+)
+def test_what_people_do_is_activity(idle: Server, method: str, path: str) -> None:
+    before = last_active(idle)
+    wait_until(lambda: time.time() > before + 1, "another second")
+    requests.request(method, idle.rig.url + idle.path + path, timeout=10).raise_for_status()
+    wait_until(lambda: last_active(idle) > before, "the activity")
+
+
+def test_an_open_websocket_is_activity_only_while_it_is_used(idle: Server) -> None:
+    url = f"ws://127.0.0.1:{idle.rig.port}{idle.path}ws"
+    with contextlib.closing(websocket.create_connection(url, timeout=10)) as connection:
+        connection.send("kernel_info_request" * 20)
+        assert connection.recv()
+        wait_periods(idle.rig, 3)
+        before = last_active(idle)
+        for _ in range(4):
+            connection.ping()
+            wait_periods(idle.rig, 1)
+        assert last_active(idle) == before, "opening and pings are no use"
+
+        def runs_a_cell() -> bool:
+            connection.send("execute_request" * 1000)
+            assert connection.recv()
+            return last_active(idle) > before
+
+        wait_until(runs_a_cell, "the cell seen as activity", every_s=0.5)
+
+
+def test_a_server_that_is_gone_is_dropped_from_the_report(idle: Server) -> None:
+    idle.withdraw()
+    wait_until(lambda: idle.user not in reports(idle.rig).users, "the user dropped")
+
+
+def test_since_survives_the_syncs_restart_and_nobody_is_forgotten(rig: Rig) -> None:
+    wait_watching(rig)
+    server = rig.server().publish().wait_routed()
+    at = wait_until(lambda: last_active(server), "the activity")
+    since = reports(rig).since
+    assert rig.sync is not None
+    rig.sync.kill()
+    server.rig.get(server.path + "lab").raise_for_status()
+    stopped = reports(rig).updated_at
+    rig.start_sync()
+    wait_until(lambda: reports(rig).updated_at > stopped, "the new sync's report")
+    assert reports(rig).since == since
+    assert last_active(server) >= at
+
+
+def test_haproxys_restart_ends_no_report(rig: Rig) -> None:
+    wait_watching(rig)
+    server = rig.server().publish().wait_routed()
+    wait_until(lambda: last_active(server), "the activity")
+    since = reports(rig).since
+    rig.restart_haproxy()
+    server.wait_routed()
+    before = last_active(server)
+
+    def visits() -> bool:
+        rig.get(server.path + "lab")
+        return last_active(server) > before
+
+    wait_until(visits, "activity after the restart", every_s=0.5)
+    assert reports(rig).since == since
