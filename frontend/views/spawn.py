@@ -83,9 +83,10 @@ def api_spawn() -> Response:
 
 
 def _body() -> SpawnBody:
-    """The JSON body, if there is one; tmpnb's clients send none, or an empty form. Raises ``ValueError``."""
-    raw = request.get_data()
-    if not raw.strip() or not request.is_json:
+    """The JSON body, if there is one; tmpnb's clients send none, or a form. Raises ``ValueError``."""
+    raw = request.get_data(parse_form_data=False).strip()
+    # Also JSON that says it is a form: curl does so unless told otherwise, and nobody's wish may be ignored silently.
+    if not raw or not (request.is_json or raw.startswith(b"{")):
         return SpawnBody()
     try:
         return SpawnBody.model_validate_json(raw)

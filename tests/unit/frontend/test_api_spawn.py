@@ -31,6 +31,11 @@ def test_an_old_clients_form_body_is_no_error(browser: FlaskClient) -> None:
     assert browser.post("/api/spawn/", data={"image": "x"}).status_code == 200
 
 
+def test_json_that_says_it_is_a_form_is_not_ignored(cluster: FakeCluster) -> None:
+    cluster.client.post("/api/spawn", data='{"path": "tree"}', content_type="application/x-www-form-urlencoded")
+    assert cluster.agent.requests[0].path == "tree"
+
+
 def test_full_is_429_as_it_always_was(cluster: FakeCluster) -> None:
     cluster.agent.leave()
     answer = cluster.client.post("/api/spawn/")
