@@ -90,7 +90,7 @@ def claims(cluster: Cluster) -> None:
     show("  p50", [percentile(elapsed, 50)], "ms", "<= 20")
     show("  p99", [percentile(elapsed, 99)], "ms", "<= 100")
     stages: dict[str, list[float]] = defaultdict(list)
-    for line in cluster.compose("logs", "--no-color", "--no-log-prefix", "frontend").splitlines():
+    for line in cluster.docker("logs", cluster.container("frontend")).splitlines():
         entry = json.loads(line) if line.startswith("{") else {}
         if entry.get("view") == "/api/spawn" and entry.get("status") == 200:
             for stage, ms in entry["stages_ms"].items():

@@ -72,7 +72,7 @@ def test_a_replacement_is_planned_as_soon_as_a_server_is_claimed() -> None:
     world.settle()
     assert world.send(world.request()) is not None
     world.loop.turn(world.applier)  # no listing of the engine is needed for it
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(Phase.STARTING)) == 1
 
 
 def test_each_server_is_claimed_by_at_most_one_request(world: World) -> None:

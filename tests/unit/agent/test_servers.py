@@ -51,15 +51,6 @@ def test_two_servers_never_share_a_port() -> None:
     assert len({server.port for server in world.inventory.snapshot()}) == 20
 
 
-def test_without_the_store_nothing_becomes_ready_and_nothing_is_lost() -> None:
-    world = World(pool(pool_size=1))
-    world.store.outage(True)
-    world.stop.set()  # the retry ends with the agent; a thread of the real agent goes on until the store is back
-    world.turn()
-    assert world.users(Phase.READY) == set()
-    assert len(world.container_names()) <= 1
-
-
 def test_placeholders_are_replaced_literally_and_other_braces_stay() -> None:
     command = "serve {port} {ip} {base_path} {token} ${HOME} {x} {{port}}"
     world = World(pool(pool_size=1, command=command, container_port=9000))

@@ -55,6 +55,21 @@ class Now(Executor):
         return future
 
 
+class Later(Executor):
+    """Keeps what is submitted until ``drain``: threads that are still waiting for something."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs.append(lambda: fn(*args, **kwargs))
+        return Future()
+
+    def drain(self) -> None:
+        while self.jobs:
+            self.jobs.pop(0)()
+
+
 @dataclass
 class FakeProbe:
     """Servers answer while their container runs, unless ``mute``; ``busy`` holds users with a computing kernel."""
@@ -116,6 +131,7 @@ class World:
         self.publisher = self.broker.publisher()
         self.intake = Intake(self.consumer)
         self.gone: list[Server] = []
+        self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
         starter = Starter(
             self.engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
@@ -124,8 +140,8 @@ class World:
         remover = Remover(self.engine, self.inventory, self.ports, self.registry, dock, self.gone.append)
         adopter = Adopter(self.engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
         self.applier = Applier(
-            self.engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, Now(), Now(),
-            lambda: None,
+            self.engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
+            Now(), lambda: None,
         )  # fmt: skip
         self.loop = Loop(
             self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, lambda: self.specs,
@@ -152,6 +168,9 @@ class World:
             self.clock.now += 0.1
             self.loop.wake_to_look()
             self.loop.turn(self.applier)
+            if not self.store._down:  # else starts and adoptions wait for it
+                self.starts.drain()
+                self.intake.update()
 
     def settle(self) -> None:
         """As many passes as bring everything to rest, twice, as far apart as absence needs to be believed."""
