@@ -4,6 +4,7 @@ The low-level client is used because its answers are the API's own: a listing is
 where the high-level ``containers.list()`` inspects every container it finds.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,12 @@ log = logging.getLogger(__name__)
 LOG_OPTIONS = {"max-size": "1m", "max-file": "2"}
 # What the engine says when a port is taken: by a container, by a process, by another start just now.
 _TAKEN = ("port is already allocated", "address already in use", "bind for")
+
+
+def _bridge(network: str) -> str:
+    """The network's interface on the host. It begins with ``tmpnb``, which a firewall rule can name before the network
+    exists (deploy/firewall.sh); an interface's name has at most 15 characters."""
+    return f"tmpnb{hashlib.sha256(network.encode()).hexdigest()[:10]}"
 
 
 class DockerEngine:
@@ -54,7 +61,10 @@ class DockerEngine:
             self._api().create_network(
                 name,
                 driver="bridge",
-                options={"com.docker.network.bridge.enable_icc": "false"},
+                options={
+                    "com.docker.network.bridge.enable_icc": "false",
+                    "com.docker.network.bridge.name": _bridge(name),
+                },
                 labels=dict(labels),
                 check_duplicate=True,
             )

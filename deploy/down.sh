@@ -25,3 +25,4 @@ for _ in 1 2; do
 done
 docker network ls --quiet --filter "$label" | xargs --no-run-if-empty docker network rm >/dev/null
 docker volume ls --quiet --filter "$label" | xargs --no-run-if-empty docker volume rm >/dev/null
+"$deploy_dir/firewall.sh" off

@@ -16,6 +16,8 @@ load_env
 # Containers read these as users of their own; a strict umask at checkout must not matter.
 chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
 
+"$deploy_dir/firewall.sh" on
+
 say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler, agent"
 compose up --detach --remove-orphans --quiet-pull 2>&1 |
     grep -v -E ' (Creating|Created|Starting|Waiting|Healthy|Running|Recreate|Recreated)$' || [ "${PIPESTATUS[0]}" = 0 ]
