@@ -131,7 +131,7 @@ class Inventory:
             if not ready:
                 return None
             best = min(ready, key=lambda s: (s.generation != generation, s.stale, s.created_at, s.user))
-            self._servers[best.user] = claimed = replace(best, phase=Phase.READY, was_claimed=True)
+            self._servers[best.user] = claimed = replace(best, phase=Phase.CLAIMED, was_claimed=True)
             return claimed
 
     def make_claimed(self, user: str) -> bool:
