@@ -4,7 +4,7 @@ from typing import Any
 
 from common.logs import setup_logging
 from common.settings import load
-from frontend.serving import gunicorn_settings
+from frontend.serving import gunicorn_settings, stop_worker
 from frontend.settings import AdminSettings
 from frontend.wsgi import start_admin, stop_admin
 
@@ -18,5 +18,4 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature
-    if getattr(worker, "wsgi", None) is not None:  # None: it never came up
-        stop_admin(worker.wsgi)
+    stop_worker(worker, stop_admin)

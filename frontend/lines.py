@@ -12,8 +12,8 @@ from common.ids import new_request_id
 
 log = logging.getLogger("frontend.request")
 
-# Probes come every few seconds and say nothing.
-_QUIET = frozenset({"healthz", "readyz", "static"})
+# Probes come every few seconds and say nothing; polls of the waiting room neither, until they end in a server.
+_QUIET = frozenset({"healthz", "readyz", "static", "ticket_state"})
 
 
 def install(app: Flask) -> None:
@@ -34,7 +34,7 @@ def _end(response: Response) -> Response:
         _begin()
     response.headers["X-Request-Id"] = g.request_id
     name = (request.endpoint or "").rpartition(".")[2]
-    if name in _QUIET and response.status_code < 500:
+    if name in _QUIET and response.status_code < 500 and not g.ids:
         return response
     total_ms = (time.monotonic() - g.started) * 1000
     frontend_ms = total_ms - sum(g.stages_ms.values())

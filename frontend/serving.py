@@ -1,7 +1,10 @@
-"""What both gunicorn configurations share."""
+"""gunicorn around both applications: its settings, its log, and serving without its command line."""
 
+from collections.abc import Callable
 from typing import Any
 
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
@@ -39,3 +42,35 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     def setup(self, cfg: Config) -> None:  # noqa: ARG002 gunicorn's signature
         self.error_log.propagate = True
         self.error_log.setLevel("INFO")
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn without its own command line, so that our flags can be ours."""
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        create: Callable[[], Flask],
+        start: Callable[[Flask], None],
+        stop: Callable[[Flask], None],
+    ) -> None:
+        """``create`` runs in every worker; ``start`` and ``stop`` around the time in which it serves."""
+        self._options = options | {
+            "post_worker_init": lambda worker: start(worker.wsgi),
+            "worker_exit": lambda _server, worker: stop_worker(worker, stop),
+        }
+        self._create = create
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._create()
+
+
+def stop_worker(worker: Any, stop: Callable[[Flask], None]) -> None:
+    """Stop a worker's application, if it came up at all."""
+    if getattr(worker, "wsgi", None) is not None:
+        stop(worker.wsgi)

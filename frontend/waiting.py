@@ -3,6 +3,7 @@
 Called on request threads and by ``late.py``'s thread.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from common.clock import utc_now
 from common.errors import MalformedRecord
-from common.keys import Keys
+from common.keys import Keys, last_segment
 from common.messages import SpawnReply, SpawnRequest
 from common.records import Ticket, TicketState
 from common.store import Entry, Store
@@ -21,13 +22,16 @@ from frontend.ondemand import OnDemand
 
 # One listing a second serves every waiting browser of this process.
 LISTING_MAX_AGE_S = 1.0
-# Writing down every look would cost one Consul write per poll; agents give a ticket 45 s.
-TOUCH_S = 10.0
+# Writing down every look would cost one Consul write per poll. With the slowest poll (17 s) a ticket in use is at most
+# 32 s old; agents drop it after 45 s.
+TOUCH_S = 15.0
+TOUCHED_MAX_COUNT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     tickets: dict[str, Ticket]
+    modify_indexes: dict[str, int]
     places: dict[str, tuple[int, int]]
 
 
@@ -81,7 +85,8 @@ class WaitingRoom:
             return ticket, None
         if self._has_lapsed(ticket):
             return None
-        self._touch(request_id)
+        if request_id in line.modify_indexes:
+            self._touch(ticket, line.modify_indexes[request_id])
         position, waiting_count = line.places.get(request_id, (len(line.places) + 1, len(line.places) + 1))
         return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
 
@@ -102,32 +107,31 @@ class WaitingRoom:
         return False
 
     def _list(self) -> _Look:
-        tickets = self._decoded.read(self._store.list(self._keys.tickets))
+        listing = self._store.list(self._keys.tickets)
+        tickets = self._decoded.read(listing)
         self._pace.look(tickets, self._monotonic())
-        return _Look(tickets, places(tickets, self._now(), self._abandon_s))
+        modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
+        return _Look(tickets, modify_indexes, places(tickets, self._now(), self._abandon_s))
 
     def _has_lapsed(self, ticket: Ticket) -> bool:
         """The broker has dropped its message by now."""
         return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
 
-    def _touch(self, request_id: str) -> None:
-        """Renew ``seen_at``, at most once in a while per ticket and process."""
-        at_s = self._monotonic()
-        with self._lock:
-            if at_s - self._touched.get(request_id, -TOUCH_S) < TOUCH_S:
-                return
-            self._touched[request_id] = at_s
-            if len(self._touched) > 1000:
-                self._touched = {name: t for name, t in self._touched.items() if at_s - t < self._abandon_s}
-        entry = self._store.get(self._keys.ticket(request_id))
-        ticket = _decode(entry) if entry is not None else None
-        if entry is None or ticket is None or ticket.state is not TicketState.WAITING:
+    def _touch(self, ticket: Ticket, modify_index: int) -> None:
+        """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote."""
+        now, at_s = self._now(), self._monotonic()
+        if (now - ticket.seen_at).total_seconds() < TOUCH_S:
             return
-        now = self._now()
-        if (now - ticket.seen_at).total_seconds() >= TOUCH_S / 2:
-            # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
-            seen = ticket.model_copy(update={"seen_at": now})
-            self._store.replace(entry.key, seen.encode(), entry.modify_index)
+        with self._lock:
+            # The listing may be a second old, and not show yet that we have just written.
+            if at_s - self._touched.get(ticket.request_id, -math.inf) < 2 * LISTING_MAX_AGE_S:
+                return
+            self._touched[ticket.request_id] = at_s
+            if len(self._touched) > TOUCHED_MAX_COUNT:
+                self._touched = {name: t for name, t in self._touched.items() if at_s - t < TOUCH_S}
+        # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
+        seen = ticket.model_copy(update={"seen_at": now})
+        self._store.replace(self._keys.ticket(ticket.request_id), seen.encode(), modify_index)
 
 
 def _decode(entry: Entry) -> Ticket | None:

@@ -67,8 +67,7 @@ def unavailable(retry_after_s: int = 5) -> Response:
 
 def pages_are_off() -> bool:
     """With an API token there are no pages for people (as tmpnb had it)."""
-    token = current_app.config.get("AUTH_TOKEN")
-    return bool(token) or bool(current_app.config.get("NO_PAGES"))
+    return bool(current_app.config.get("AUTH_TOKEN"))
 
 
 def add_stage(name: str, elapsed_ms: float) -> None:

@@ -21,9 +21,9 @@ from frontend.wiring import consul_store, presence, rabbit_address
 START_S = 5.0
 
 
-def create_app() -> Flask:
-    """The public application with its real parts, not started yet."""
-    settings = load(PublicSettings)
+def create_app(settings: PublicSettings | None = None) -> Flask:
+    """The public application with its real parts, not started yet. ``settings`` None: from the environment."""
+    settings = settings or load(PublicSettings)
     setup_logging("frontend", settings.log_level)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     parts = assemble(
@@ -53,9 +53,9 @@ def stop_app(app: Flask) -> None:
     stop_broker(parts.broker)
 
 
-def create_admin() -> Flask:
-    """The admin application with its real parts, not started yet."""
-    settings = load(AdminSettings)
+def create_admin(settings: AdminSettings | None = None) -> Flask:
+    """The admin application with its real parts, not started yet. ``settings`` None: from the environment."""
+    settings = settings or load(AdminSettings)
     setup_logging("admin", settings.log_level)
     store = consul_store(settings)
     publisher = RabbitPublisher(rabbit_address(settings, f"admin {socket.gethostname()}"), "publisher")

@@ -15,10 +15,10 @@ from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("waiting", __name__)
 
-# How often a page asks: the first in line soon, those far behind rarely. Never slower than the browser's own
-# limit for hidden pages needs, and agents drop tickets after 45 s of silence.
+# How often a page asks: the first in line soon, those far behind rarely, yet so often that a lost poll does not cost
+# the place (agents drop a ticket after 45 s of silence).
 POLL_MIN_S = 1.0
-POLL_MAX_S = 10.0
+POLL_MAX_S = 14.0
 POLL_PER_PLACE_S = 0.1
 # Without JavaScript the whole page comes again.
 PAGE_RETRY_S = 5

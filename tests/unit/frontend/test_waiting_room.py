@@ -220,7 +220,7 @@ def test_asking_keeps_the_ticket_alive_with_few_writes(full: FakeCluster) -> Non
         writes.add(entry.modify_index)
         age_s = (full.clock.now() - full.tickets()[ticket].seen_at).total_seconds()
         assert age_s < full.settings.abandon_s / 2
-    assert 4 <= len(writes) <= 8
+    assert 3 <= len(writes) <= 6
 
 
 def test_an_abandoned_ticket_holds_nobody_up(full: FakeCluster) -> None:
@@ -309,5 +309,5 @@ def test_polls_come_with_jitter_and_rarely_from_far_behind() -> None:
     last = {poll_s(Place(500, 500, None)) for _ in range(50)}
     assert len(first) > 40
     assert max(first) < 2
-    assert min(last) > 7
-    assert max(last) < 15
+    assert min(last) > 11
+    assert max(last) < 17
