@@ -87,6 +87,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     presence.stop()
     consumer.stop()
     publisher.stop()
+    engine.close()
 
 
 if __name__ == "__main__":

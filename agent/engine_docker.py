@@ -146,6 +146,11 @@ class DockerEngine:
                 on_end()
         raise EngineUnavailable("Docker: the stream of events ended")
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        if self._client is not None:
+            self._client.close()
+
     def _api(self) -> docker.APIClient:
         if self._client is None:  # asks for the API's version, so it fails while the engine is away
             self._client = docker.APIClient(**self._settings)

@@ -1,0 +1,276 @@
+"""One suite for the engine port: the fake must behave as Docker does, or the unit tests prove nothing."""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTaken
+from agent.engine_docker import DockerEngine
+from agent.engine_memory import MemoryEngine
+from common.errors import EngineUnavailable, StartFailed
+from tests.waiting import wait_until
+
+IMAGES = Path(__file__).parents[1] / "images"
+PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
+ECHO = "tmpnb-test/echo:dev"
+
+
+@dataclass
+class Bench:
+    """An engine, with labels of our own, and a way to end a container from outside."""
+
+    engine: Engine
+    labels: dict[str, str]
+    network: str
+    kill: Callable[[str], None]
+    real: bool
+
+    def spec(self, **fields: object) -> ContainerSpec:
+        """A light server that serves."""
+        base = ContainerSpec(
+            name=f"tmpnb-test-{secrets.token_hex(6)}",
+            image=ECHO,
+            command=("/bin/sh", "-c", "exec echo-server"),
+            labels=self.labels,
+            network=self.network,
+            container_port=8888,
+            bind_ip="127.0.0.1",
+            bind_port=free_port(),
+            mem_limit_bytes=64 << 20,
+            pids_limit=32,
+        )
+        return replace(base, **fields)  # type: ignore[arg-type]
+
+    def listed(self) -> dict[str, Container]:
+        return {container.id: container for container in self.engine.list(self.labels)}
+
+
+def free_port() -> int:
+    """One below the range of outgoing connections, so that no other test's connection takes it meanwhile."""
+    while True:
+        port = 15000 + secrets.randbelow(5000)
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@pytest.fixture(scope="module")
+def real_network() -> Iterator[tuple[str, dict[str, str]]]:
+    """A network and labels of this run's own; whatever carries them is removed at the end."""
+    subprocess.run(
+        ["docker", "build", "-q", "--build-arg", f"BASE_IMAGE={PYTHON_IMAGE}", "-t", ECHO, str(IMAGES / "echo")],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    cluster = f"contract-{secrets.token_hex(4)}"
+    labels = {"tmpnb.cluster": cluster}
+    with contextlib.closing(DockerEngine()) as engine:
+        engine.ensure_network(f"tmpnb-{cluster}", labels)
+    yield f"tmpnb-{cluster}", labels
+    with contextlib.closing(docker.from_env()) as client:
+        for container in client.containers.list(all=True, filters={"label": f"tmpnb.cluster={cluster}"}):
+            container.remove(force=True, v=True)
+        client.networks.get(f"tmpnb-{cluster}").remove()
+
+
+@pytest.fixture(params=["memory", "docker"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "memory":
+        engine = MemoryEngine(images={ECHO})
+        yield Bench(engine, {"tmpnb.cluster": "contract"}, "net", engine.kill, real=False)
+        return
+    network, labels = request.getfixturevalue("real_network")
+    mine = labels | {"test": secrets.token_hex(6)}
+    with contextlib.closing(DockerEngine()) as real, contextlib.closing(docker.from_env()) as client:
+        yield Bench(real, mine, network, lambda container: client.containers.get(container).kill(), real=True)
+        for container in real.list(mine):
+            real.remove(container.id)
+
+
+def test_a_container_is_listed_with_its_name_labels_and_state(bench: Bench) -> None:
+    spec = bench.spec(labels=bench.labels | {"extra": "1"})
+    container = bench.engine.run(spec)
+    found = bench.listed()[container]
+    assert (found.name, found.state, found.over) == (spec.name, "running", False)
+    assert spec.labels.items() <= found.labels.items(), "an image may have labels of its own"
+
+
+def test_only_containers_with_all_labels_are_listed(bench: Bench) -> None:
+    container = bench.engine.run(bench.spec(labels=bench.labels | {"a": "1"}))
+    assert [c.id for c in bench.engine.list(bench.labels | {"a": "1"})] == [container]
+    assert bench.engine.list(bench.labels | {"a": "2"}) == ()
+
+
+def test_running_the_same_name_again_adopts_the_container(bench: Bench) -> None:
+    spec = bench.spec()
+    assert bench.engine.run(spec) == bench.engine.run(spec)
+    assert len(bench.listed()) == 1
+
+
+def test_a_taken_port_is_said_and_leaves_nothing_behind(bench: Bench) -> None:
+    first = bench.spec()
+    bench.engine.run(first)
+    with pytest.raises(PortTaken, match=str(first.bind_port)):
+        bench.engine.run(bench.spec(bind_port=first.bind_port))
+    assert len(bench.listed()) == 1
+
+
+def test_a_missing_image_is_said_and_leaves_nothing_behind(bench: Bench) -> None:
+    with pytest.raises(ImageMissing, match="tmpnb-test/nowhere:1"):
+        bench.engine.run(bench.spec(image="tmpnb-test/nowhere:1"))
+    assert bench.listed() == {}
+
+
+def test_an_image_that_cannot_be_pulled_is_a_failed_start(bench: Bench) -> None:
+    with pytest.raises(StartFailed, match="cannot be pulled"):
+        bench.engine.pull("127.0.0.1:9/nowhere:1")
+
+
+def test_a_container_keeps_everything_but_its_name_when_renamed(bench: Bench) -> None:
+    spec = bench.spec()
+    container = bench.engine.run(spec)
+    before = bench.listed()[container]
+    assert bench.engine.rename(container, spec.name + ".claimed")
+    assert bench.listed()[container] == replace(before, name=spec.name + ".claimed")
+    assert bench.engine.rename(container, spec.name + ".claimed"), "having the name already is success"
+
+
+def test_a_renamed_container_is_another_name_s_no_more(bench: Bench) -> None:
+    spec = bench.spec()
+    first = bench.engine.run(spec)
+    bench.engine.rename(first, spec.name + ".claimed")
+    assert bench.engine.run(bench.spec(name=spec.name)) != first
+
+
+def test_a_removed_container_is_gone_and_removing_it_again_is_success(bench: Bench) -> None:
+    container = bench.engine.run(bench.spec())
+    bench.engine.remove(container)
+    assert bench.listed() == {}
+    bench.engine.remove(container)
+    assert not bench.engine.rename(container, "tmpnb-test-gone")
+    assert bench.engine.log_tail(container, 5) == ""
+    assert bench.engine.cpu_cores(container) == 0.0
+
+
+def test_a_container_that_ended_is_over_and_still_has_its_log(bench: Bench) -> None:
+    spec = bench.spec()
+    container = bench.engine.run(spec)
+    wait_until(lambda: bench.engine.log_tail(container, 5), "the server's first line of log")
+    bench.kill(container)
+    assert wait_until(lambda: bench.listed()[container].over, "the container to be over")
+    assert bench.engine.log_tail(container, 5)
+
+
+def test_the_end_of_a_container_is_announced(bench: Bench) -> None:
+    ended = threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(EngineUnavailable):
+            bench.engine.watch(bench.labels, ended.set)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+    def end_one() -> bool:
+        bench.engine.remove(bench.engine.run(bench.spec()))
+        return ended.wait(1.0)
+
+    wait_until(end_one, "an end to be announced, once the watch has begun")
+
+
+def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
+    info = bench.engine.info()
+    assert info.id
+    assert info.memory_bytes > 1 << 20
+    assert info.cpus >= 1
+
+
+def test_an_existing_network_is_left_as_it_is(bench: Bench) -> None:
+    bench.engine.ensure_network(bench.network, bench.labels)
+    bench.engine.ensure_network(bench.network, {"other": "1"})
+
+
+# What only the real engine can show
+
+
+@pytest.fixture
+def real(bench: Bench) -> Bench:
+    if not bench.real:
+        pytest.skip("the fake runs nothing")
+    return bench
+
+
+def inspect(container: str) -> dict[str, object]:
+    with contextlib.closing(docker.APIClient()) as api:
+        found: dict[str, object] = api.inspect_container(container)
+        return found
+
+
+def test_a_container_has_limits_and_no_rights(real: Bench) -> None:
+    container = real.engine.run(real.spec(cpu_quota=50_000, cpu_shares=128))
+    config = inspect(container)["HostConfig"]
+    assert isinstance(config, dict)
+    assert config["CapDrop"] == ["ALL"]
+    assert config["SecurityOpt"] == ["no-new-privileges"]
+    assert (config["Memory"], config["MemorySwap"], config["PidsLimit"]) == (64 << 20, 64 << 20, 32)
+    assert (config["CpuQuota"], config["CpuPeriod"], config["CpuShares"]) == (50_000, 100_000, 128)
+    assert config["RestartPolicy"]["Name"] in ("", "no")
+    assert not config["Privileged"]
+    assert config["NetworkMode"] == real.network
+
+
+def test_containers_of_the_network_cannot_reach_each_other(real: Bench) -> None:
+    first, second = real.engine.run(real.spec()), real.engine.run(real.spec())
+    with contextlib.closing(docker.from_env()) as client:
+        networks = client.containers.get(first).attrs["NetworkSettings"]["Networks"]
+        address = networks[real.network]["IPAddress"]
+        connect = f"import socket; socket.create_connection(('{address}', 8888), 2)"
+        itself = client.containers.get(first)
+        wait_until(lambda: itself.exec_run(["python3", "-c", connect]).exit_code == 0, "the server to listen")
+        assert client.containers.get(second).exec_run(["python3", "-c", connect]).exit_code != 0
+
+
+def test_what_cannot_be_started_is_a_failed_start_with_the_reason(real: Bench) -> None:
+    with pytest.raises(StartFailed, match="nobody-here"):
+        real.engine.run(real.spec(user="nobody-here"))
+    assert real.listed() == {}
+
+
+def test_a_command_that_is_not_there_ends_with_the_reason_in_its_log(real: Bench) -> None:
+    container = real.engine.run(real.spec(command=("/bin/sh", "-c", "no-such-program")))
+    wait_until(lambda: real.listed()[container].over, "the container to end")
+    assert "no-such-program" in real.engine.log_tail(container, 5)
+
+
+def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {ECHO}\nVOLUME /data\n")
+    image = "tmpnb-test/echo-volume:dev"
+    subprocess.run(["docker", "build", "-q", "-t", image, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    container = real.engine.run(real.spec(image=image))
+    mounts = inspect(container)["Mounts"]
+    assert isinstance(mounts, list)
+    (volume,) = (mount["Name"] for mount in mounts)
+    real.engine.remove(container)
+    with contextlib.closing(docker.from_env()) as client, pytest.raises(docker.errors.NotFound):
+        client.volumes.get(volume)
+
+
+def test_a_computing_container_shows_and_an_idle_one_does_not(real: Bench) -> None:
+    idle = real.engine.run(real.spec())
+    busy = real.engine.run(real.spec(command=("python3", "-c", "while True: pass"), cpu_quota=50_000))
+    assert real.engine.cpu_cores(busy) > 0.1
+    assert wait_until(lambda: real.engine.cpu_cores(idle) < 0.05, "the idle server to have started and be idle")
+
+
+def test_an_engine_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    with pytest.raises(EngineUnavailable):
+        DockerEngine().list({})
