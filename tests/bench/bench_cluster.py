@@ -68,9 +68,7 @@ def claim(cluster: Cluster) -> tuple[float, Answer]:
 
 def refilled(cluster: Cluster) -> None:
     """Give all servers back and wait until the pool is full and nothing starts or stops any more."""
-    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"}
-    for user in cluster.records("claims"):
-        ask(f"{cluster.admin_url}/api/users/{user}", "DELETE", token)
+    cluster.cull(cluster.records("claims"))
     wait_until(lambda: not cluster.records("claims"), "all claims to be gone", 300)
     wait_until(lambda: cluster.available() >= READY, "a full pool", 300)
 

@@ -7,10 +7,13 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"
@@ -151,6 +154,20 @@ class Cluster:
             return int(answer.json()["available"]) if answer.status == 200 else 0
         except (OSError, ValueError):
             return 0
+
+    def cull(self, users: Iterable[str]) -> None:
+        """Ask the admin API to cull these users' servers."""
+        token = {"Authorization": f"token {self.secret('ADMIN_AUTH_TOKEN')}"}
+        for user in users:
+            answer = ask(f"{self.admin_url}/api/users/{user}", "DELETE", token)
+            assert answer.status in (200, 202, 204, 404), (answer.status, answer.body[:300])
+
+    def make_room(self, keep: set[str] | None = None) -> None:
+        """Cull every claimed server but those of ``keep``, and wait for a ready one."""
+        keep = keep or set()
+        self.cull(set(self.records("claims")) - keep)
+        wait_until(lambda: set(self.records("claims")) <= keep, "the culled servers to be gone", 60)
+        wait_until(lambda: self.available() > 0, "a ready server", 120)
 
     def spawn(self) -> str:
         """Claim a server as a program; its absolute URL. Raises AssertionError when there is none."""

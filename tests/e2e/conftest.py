@@ -25,6 +25,12 @@ def cluster() -> Iterator[Cluster]:
         cluster.make("down", timeout_s=300)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _room(cluster: Cluster) -> None:
+    """Every module begins with nothing claimed: one host has only so many servers."""
+    cluster.make_room()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:

@@ -15,7 +15,6 @@ COUNT = "import time\nfor i in range(10**6):\n    print(i, flush=True)\n    time
 
 @pytest.fixture(scope="module")
 def kernel(cluster: Cluster) -> Iterator[Kernel]:
-    wait_until(lambda: cluster.available() > 0, "a ready server", 120)
     kernel = Kernel(cluster.spawn())
     kernel.run(COUNT)
     kernel.wait_for_line()
@@ -30,18 +29,9 @@ def spawns(cluster: Cluster) -> bool:
         return False
 
 
-def make_room(cluster: Cluster, keep: set[str]) -> None:
-    """Give back what earlier tests claimed, so that the pool has room for the spawns to come."""
-    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"}
-    for user in set(cluster.records("claims")) - keep:
-        assert ask(f"{cluster.admin_url}/api/users/{user}", "DELETE", token).status < 300
-    wait_until(lambda: set(cluster.records("claims")) <= keep, "the culled servers to be gone", 60)
-    wait_until(lambda: cluster.available() > 0, "a ready server", 120)
-
-
 @pytest.mark.parametrize("service", ["agent", "frontend", "culler", "sync", "rabbitmq", "consul", "haproxy"])
 def test_a_computing_kernel_outlives_the_restart_of(cluster: Cluster, kernel: Kernel, service: str) -> None:
-    make_room(cluster, {kernel.user})
+    cluster.make_room({kernel.user})
     containers = cluster.servers()
     before = int(kernel.wait_for_line())
     cluster.restart(service)

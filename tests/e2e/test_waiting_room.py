@@ -26,13 +26,11 @@ def full(cluster: Cluster) -> Iterator[Cluster]:
 
     wait_until(fill, "the pool to be full", 180)
     yield cluster
-    free(cluster, len(cluster.records("claims")))
+    cluster.make_room()
 
 
 def free(cluster: Cluster, count: int) -> None:
-    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"}
-    for user in list(cluster.records("claims"))[:count]:
-        assert ask(f"{cluster.admin_url}/api/users/{user}", "DELETE", token).status < 300
+    cluster.cull(list(cluster.records("claims"))[:count])
 
 
 def test_a_full_cluster_says_so_and_lets_the_first_in_line_in_first(
