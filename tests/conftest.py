@@ -3,12 +3,20 @@
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from common.broker_rabbitmq import RabbitAddress
 
-# The images that `make images` pulled or built; see deploy/images.sh.
+_ENV_FILE = Path(__file__).parents[1] / ".env"
+if _ENV_FILE.exists():
+    # Which images there are was decided by deploy/env.sh.
+    _decided = (line.partition("=") for line in _ENV_FILE.read_text().splitlines())
+    for _name, _, _value in _decided:
+        if _name.endswith("_IMAGE"):
+            os.environ.setdefault(_name, _value)
+
 CONSUL_IMAGE = os.environ.get("CONSUL_IMAGE", "tmpnb-local/consul:1.8")
 RABBITMQ_IMAGE = os.environ.get("RABBITMQ_IMAGE", "tmpnb-local/rabbitmq:4.0")
 

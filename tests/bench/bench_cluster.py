@@ -19,7 +19,7 @@ from tests.bench.processes import tree
 from tests.e2e.cluster import ROOT, Answer, Cluster, ask
 from tests.waiting import wait_until
 
-IMAGE = "tmpnb-test/echo"
+IMAGE = "tmpnb-test/echo:dev"
 CLAIMS = 200
 READY = 20
 # Long enough that the clock's ticks of 10 ms resolve a tenth of a percent.
