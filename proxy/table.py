@@ -4,7 +4,7 @@ A value of the table is ``<port>@<address>``: the address may hold colons (IPv6)
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.errors import MalformedRecord
@@ -78,6 +78,7 @@ class Table:
 
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
+        # By value: the user it belongs to, followed by those who have to yield (there is hardly ever one).
         self._users_at: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
@@ -90,41 +91,47 @@ class Table:
     def value(self, user: str) -> str | None:
         """What HAProxy shall have for the user; None: no entry."""
         target = self._targets.get(user)
-        if target is None:
-            return None
-        rivals = self._users_at[target.value]
-        newest = max(rivals, key=lambda rival: (self._targets[rival].created_at, rival))
-        return target.value if newest == user else None
+        return target.value if target is not None and self._users_at[target.value][0] == user else None
 
     def values(self) -> dict[str, str]:
         """The whole table."""
-        return {user: value for user in self._targets if (value := self.value(user)) is not None}
+        return {users[0]: value for value, users in self._users_at.items()}
+
+    def yields(self, user: str) -> bool:
+        """Whether the user has a record, but its target belongs to a newer one."""
+        return user in self._targets and self.value(user) is None
 
     def update(self, delta: Delta) -> set[str]:
         """Take over a delta; the users whose entry may be another one now, their rivals included."""
         touched: set[str] = set()
         for user in delta.gone:
-            touched.update(self._forget(user))
+            touched |= self._forget(user)
         for user, target in delta.puts.items():
-            touched.update(self._forget(user))
-            self._targets[user] = target
-            self._users_at[target.value] = (*self._users_at.get(target.value, ()), user)
-            touched.update(self._users_at[target.value])
+            touched |= self._forget(user) | self._put(user, target)
         return touched
 
-    def yielded(self, users: Iterable[str]) -> list[str]:
-        """Those of ``users`` whose target now belongs to a newer route."""
-        return [user for user in users if user in self._targets and self.value(user) is None]
+    def _put(self, user: str, target: Target) -> set[str]:
+        self._targets[user] = target
+        users = self._users_at.get(target.value, ())
+        if not users or self._age(user) > self._age(users[0]):
+            self._users_at[target.value] = (user, *users)
+            return {user, *users[:1]}
+        self._users_at[target.value] = (*users, user)
+        return {user}
 
-    def _forget(self, user: str) -> tuple[str, ...]:
+    def _forget(self, user: str) -> set[str]:
         target = self._targets.pop(user, None)
         if target is None:
-            return ()
-        rivals = self._users_at.pop(target.value)
-        left = tuple(rival for rival in rivals if rival != user)
-        if left:
-            self._users_at[target.value] = left
-        return rivals
+            return set()
+        left = [other for other in self._users_at.pop(target.value) if other != user]
+        if not left:
+            return {user}
+        newest = max(left, key=self._age)
+        self._users_at[target.value] = (newest, *(other for other in left if other != newest))
+        return {user, newest}
+
+    def _age(self, user: str) -> tuple[float, str]:
+        return self._targets[user].created_at, user
 
 
 def diff(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:

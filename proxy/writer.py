@@ -79,8 +79,6 @@ class Writer:
             self._complete |= delta.complete
         if touched:
             self._unsaved = True
-            for user in self._table.yielded(touched):
-                log.warning("route yields: its address belongs to a newer one", extra={"user": user})
         self._update_haproxy(touched, now_s)
         self._save(now_s)
         if now_s >= self._next_beat_s:
@@ -122,6 +120,9 @@ class Writer:
             return
         self._haproxy.apply(changes)
         _follow(applied, changes)
+        for change in changes:
+            if change.new is None and self._table.yields(change.user):
+                log.warning("route yields: its address belongs to a newer one", extra={"user": change.user})
         log.debug("routes changed", extra={"changes": len(changes), "routes": len(applied)})
 
     def _compare(self, now_s: float) -> None:

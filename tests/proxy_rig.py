@@ -3,7 +3,9 @@
 Servers listen on the network's gateway address, which is this machine as HAProxy sees it.
 """
 
+import base64
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -26,8 +28,23 @@ ROOT = Path(__file__).parents[1]
 HAPROXY_IMAGE = os.environ.get("HAPROXY_IMAGE", "tmpnb-local/haproxy:3.0")
 CONFIG = ROOT / "proxy" / "haproxy"
 ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
+# What Consul 1.8 takes in one transaction.
+OPERATIONS = 64
 # Who HAProxy is in its container; tests that do not run as root share their own identity with it.
 IDENTITY = 10001 if os.getuid() == 0 else os.getuid()
+
+
+def route_record(user: str, target: str) -> bytes:
+    """A record as long as an agent's."""
+    return Route(
+        user=user,
+        host="host-1",
+        target=target,
+        container="0" * 64,
+        pool="default",
+        generation="0" * 12,
+        created_at=datetime.now(UTC),
+    ).encode()
 
 
 def free_port(address: str) -> int:
@@ -79,8 +96,9 @@ class Process:
 class Rig:
     """One HAProxy, its sync, their Consul prefix, and any number of servers. Close it in the end."""
 
-    def __init__(self, consul_url: str, folder: Path, env: dict[str, str] | None = None) -> None:
-        """``folder``: empty, for the run directory and logs; ``env``: more of HAProxy's environment."""
+    def __init__(self, consul_url: str, folder: Path, env: dict[str, str] | None = None, config: Path = CONFIG) -> None:
+        """``folder``: empty, for the run directory and logs; ``env``: more of HAProxy's environment; ``config``: the
+        directory with its configuration."""
         self.cluster = f"t{secrets.token_hex(4)}"
         self.keys = Keys(self.cluster)
         self.consul_url = consul_url
@@ -89,6 +107,7 @@ class Rig:
         self.run_dir = folder / "run"
         self.run_dir.mkdir()
         self.env = env or {}
+        self.config = config
         self._docker = docker.from_env()
         self._network = self._docker.networks.create(f"tmpnb-{self.cluster}", driver="bridge")
         self._network.reload()
@@ -126,16 +145,18 @@ class Rig:
         return Server(self, user, port, self.echo(user, f"/user/{user}/", port))
 
     def write_route(self, user: str, target: str) -> None:
-        record = Route(
-            user=user,
-            host="host-1",
-            target=target,
-            container="0" * 12,
-            pool="default",
-            generation="g",
-            created_at=datetime.now(UTC),
-        )
-        self.store.put(self.keys.route(user), record.encode())
+        self.store.put(self.keys.route(user), route_record(user, target))
+
+    def write_routes(self, targets: dict[str, str]) -> None:
+        """Write many routes, in transactions."""
+        operations = [
+            {"KV": {"Verb": "set", "Key": self.keys.route(user), "Value": base64.b64encode(record).decode()}}
+            for user, target in targets.items()
+            for record in [route_record(user, target)]
+        ]
+        for start in range(0, len(operations), OPERATIONS):
+            body = json.dumps(operations[start : start + OPERATIONS])
+            requests.put(f"{self.consul_url}/v1/txn", data=body, timeout=30).raise_for_status()
 
     # --- the sync
 
@@ -180,7 +201,7 @@ class Rig:
             network=self.network,
             ports={"8000/tcp": ("127.0.0.1", self.port)},
             volumes={
-                str(CONFIG): {"bind": "/usr/local/etc/haproxy", "mode": "ro"},
+                str(self.config): {"bind": "/usr/local/etc/haproxy", "mode": "ro"},
                 str(self.run_dir): {"bind": "/run/tmpnb", "mode": "rw"},
             },
             environment={"TMPNB_FRONTEND": f"{self.gateway}:{self.frontend_port}", **self.env},

@@ -1,42 +1,15 @@
 """Ten thousand routes, several frontends, and addresses of both kinds."""
 
-import base64
-import json
 import socket
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import requests
 
 from common.ids import new_user
-from common.records import Route
 from tests.integration.conftest import DockerImages
 from tests.proxy_rig import Rig, free_port
 from tests.waiting import wait_until
-
-# What Consul 1.8 takes in one transaction.
-OPERATIONS = 64
-
-
-def write_many(rig: Rig, targets: dict[str, str]) -> None:
-    """Write routes in transactions."""
-    operations = []
-    for user, target in targets.items():
-        route = Route(
-            user=user,
-            host="host-1",
-            target=target,
-            container="0" * 64,
-            pool="default",
-            generation="0" * 12,
-            created_at=datetime.now(UTC),
-        )
-        value = base64.b64encode(route.encode()).decode()
-        operations.append({"KV": {"Verb": "set", "Key": rig.keys.route(user), "Value": value}})
-    for start in range(0, len(operations), OPERATIONS):
-        body = json.dumps(operations[start : start + OPERATIONS])
-        requests.put(f"{rig.consul_url}/v1/txn", data=body, timeout=30).raise_for_status()
 
 
 def table(rig: Rig) -> dict[str, str]:
@@ -52,7 +25,7 @@ def test_ten_thousand_routes_come_change_and_outlive_haproxy(rig: Rig) -> None:
     users = [new_user() for _ in range(10_000)]
     targets = {user: f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}:8888" for n, user in enumerate(users)}
     expected = {user: f"8888@{target.partition(':')[0]}" for user, target in targets.items()}
-    write_many(rig, targets)
+    rig.write_routes(targets)
     wait_until(lambda: table(rig) == expected, "the whole table", timeout_s=60, every_s=0.5)
 
     server = rig.server().publish().wait_routed()
@@ -60,7 +33,7 @@ def test_ten_thousand_routes_come_change_and_outlive_haproxy(rig: Rig) -> None:
         rig.store.delete(rig.keys.route(user))
         del expected[user]
     moved = {user: f"10.200.0.{n}:9999" for n, user in enumerate(users[20:40])}
-    write_many(rig, moved)
+    rig.write_routes(moved)
     expected |= {user: f"9999@{target.partition(':')[0]}" for user, target in moved.items()}
     expected[server.user] = f"{server.port}@{rig.gateway}"
     wait_until(lambda: table(rig) == expected, "the changes")

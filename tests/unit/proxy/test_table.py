@@ -69,7 +69,9 @@ def test_a_target_that_is_used_again_belongs_to_the_newer_route_only() -> None:
     table.update(Delta({A: Target("1@10.0.0.1", created_at=1)}))
     assert table.update(Delta({B: Target("1@10.0.0.1", created_at=2)})) == {A, B}
     assert table.values() == {B: "1@10.0.0.1"}
-    assert table.yielded({A, B}) == [A]
+    assert table.yields(A)
+    assert not table.yields(B)
+    assert not table.yields(C)
 
 
 def test_it_does_not_matter_which_of_the_two_is_seen_first() -> None:
@@ -84,6 +86,43 @@ def test_when_the_newer_route_moves_on_the_older_one_is_touched_too() -> None:
     table.update(Delta({A: Target("1@10.0.0.1", created_at=1), B: Target("1@10.0.0.1", created_at=2)}))
     assert table.update(Delta(gone=frozenset({B}))) == {A, B}
     assert table.values() == {A: "1@10.0.0.1"}
+
+
+def test_of_three_at_one_target_the_newest_that_is_left_has_it() -> None:
+    table = Table()
+    for age, who in enumerate((B, C, A)):
+        table.update(Delta({who: Target("1@10.0.0.1", created_at=age)}))
+    assert table.values() == {A: "1@10.0.0.1"}
+    assert table.update(Delta(gone=frozenset({A}))) == {A, C}
+    assert table.update(Delta(gone=frozenset({B}))) == {B, C}
+    assert table.values() == {C: "1@10.0.0.1"}
+
+
+deltas = st.builds(
+    Delta,
+    puts=st.dictionaries(
+        st.sampled_from("abcd"), st.builds(Target, st.sampled_from("123"), st.sampled_from([1, 2, 3]))
+    ),
+    gone=st.frozensets(st.sampled_from("abcd")),
+)
+
+
+@given(st.lists(deltas))
+def test_after_any_history_each_target_belongs_to_its_newest_user(history: list[Delta]) -> None:
+    table, records, told = Table(), dict[str, Target](), dict[str, str]()
+    for delta in history:
+        touched = table.update(delta)
+        records = {who: each for who, each in records.items() if who not in delta.gone} | dict(delta.puts)
+        newest: dict[str, str] = {}
+        for who in sorted(records, key=lambda who: (records[who].created_at, who)):
+            newest[records[who].value] = who
+        assert table.values() == {who: target for target, who in newest.items()}
+        assert {who: target for who in records if (target := table.value(who))} == table.values()
+        for who in touched:
+            told.pop(who, None)
+            if (target := table.value(who)) is not None:
+                told[who] = target
+        assert told == table.values(), "somebody's entry changed without being touched"
 
 
 tables = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("123456789"), max_size=8).map(
