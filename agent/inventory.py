@@ -161,10 +161,11 @@ class Inventory:
             return server
 
     def make_stale(self, pool: str | None) -> int:
-        """Have the ready servers of a pool (None: of all) replaced; returns how many."""
+        """Have the unclaimed servers of a pool (None: of all) replaced; returns how many."""
+        unclaimed = {Phase.STARTING, Phase.READY}
         with self._lock:
             chosen = [
-                s for s in self._servers.values() if s.phase is Phase.READY and not s.stale and pool in (None, s.pool)
+                s for s in self._servers.values() if s.phase in unclaimed and not s.stale and pool in (None, s.pool)
             ]
             for server in chosen:
                 self._servers[server.user] = replace(server, stale=True)

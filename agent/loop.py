@@ -21,6 +21,11 @@ from common.retry import Backoff
 
 log = logging.getLogger(__name__)
 
+# The engine announces an end before it has cleaned up (0.1 to 1 s), and lists the container as running until then:
+# look again for a while.
+LINGER_S = 2.0
+LINGER_EVERY_S = 0.5
+
 
 class Loop:
     """``run`` and ``turn`` belong to one thread; all other methods may be called from any."""
@@ -57,6 +62,7 @@ class Loop:
         self._due = True
         self._look_due = True
         self._looked_at = float("-inf")
+        self._linger_until = float("-inf")
         self._looks = 0
         self._missing_since: dict[str, float] = {}
         self._next_try_s = float("inf")
@@ -69,9 +75,10 @@ class Loop:
             self._woken.notify_all()
 
     def wake_to_look(self) -> None:
-        """Something may have changed in the engine."""
+        """Something has ended in the engine."""
         with self._woken:
             self._look_due = True
+            self._linger_until = self._clock() + LINGER_S
         self.wake()
 
     def look(self, timeout_s: float = 60.0) -> bool:
@@ -150,9 +157,10 @@ class Loop:
 
     def _wait(self) -> None:
         pause_s = min(self._period_s, self._next_try_s)
-        again = bool(self._missing_since) or not self.engine_ok
+        lingers = self._clock() < self._linger_until
+        again = lingers or bool(self._missing_since) or not self.engine_ok
         if again:
-            pause_s = min(pause_s, ABSENT_S)
+            pause_s = min(pause_s, LINGER_EVERY_S if lingers else ABSENT_S)
         with self._woken:
             if not self._due and not self._stop.is_set():
                 self._woken.wait(max(0.01, pause_s))

@@ -1,0 +1,309 @@
+"""The agent as a process, on real Docker, Consul and RabbitMQ."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from common import queues
+from common.broker import Outgoing
+from common.broker_rabbitmq import RabbitAddress
+from common.clock import utc_now
+from common.messages import CullRequest, RecyclePool, SetHostState
+from common.records import HostState
+from tests.agent_rig import KILL, ROOT, TERM, AgentRig
+from tests.conftest import CONSUL_IMAGE
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def rig(consul_url: str, rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path) -> Iterator[AgentRig]:
+    rig = AgentRig(consul_url, rabbitmq, docker_images.echo, tmp_path)
+    yield rig
+    rig.close()
+
+
+def cull(user: str, reason: str, **fields: Any) -> CullRequest:
+    return CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason} | fields)
+
+
+def test_servers_become_ready_and_their_routes_lead_to_them(rig: AgentRig, consul_url: str) -> None:
+    rig.apply(rig.spec())
+    rig.start()
+    record = rig.ready(3)
+    routes = rig.routes()
+    assert len(routes) == 3
+    assert len({route.port for route in routes.values()}) == 3
+    assert {rig.visit(f"/user/{user}/hello") for user in routes} == {200}
+    assert record.state is HostState.ACTIVE
+    assert record.memory_bytes > 0
+    services = requests.get(f"{consul_url}/v1/health/service/tmpnb-agent?passing", timeout=5).json()
+    assert rig.host in {tag for found in services for tag in found["Service"]["Tags"]}
+
+
+def test_a_request_gets_a_server_that_opens_and_the_pool_is_refilled(rig: AgentRig) -> None:
+    rig.apply(rig.spec(pool_size=4, ready=2))
+    rig.start()
+    rig.ready(2)
+    reply = rig.claim()
+    assert rig.visit(reply.url) == 200
+    assert rig.visit(reply.url.replace("token=", "token=x")) == 403
+    assert reply.user in rig.claims()
+    assert f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed" in rig.containers()
+    wait_until(lambda: rig.counts() == (2, 1), "two ready servers again beside the claimed one")
+
+
+def test_requests_beyond_the_capacity_wait_in_line_until_a_server_is_free(rig: AgentRig) -> None:
+    """I1, I2, I7."""
+    rig.apply(rig.spec(pool_size=2))
+    rig.start()
+    rig.ready(2)
+    first, second = rig.claim(), rig.claim()
+    assert first.user != second.user
+    assert rig.request(wait_s=1.0, window_s=60.0) is None
+    rig.command(cull(first.user, "operator"))
+    wait_until(lambda: len(rig.claims() - {first.user, second.user}) == 1, "the one in line to get the free server")
+    wait_until(lambda: first.user not in rig.routes() and len(rig.containers()) == 2, "the culled server to be gone")
+
+
+def test_a_killed_agent_s_successor_adopts_everything_and_serves_at_once(rig: AgentRig) -> None:
+    """I4."""
+    rig.apply(rig.spec())
+    agent = rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    before = set(rig.containers())
+    agent.signal(KILL)
+    assert rig.visit(reply.url) == 200
+    successor = rig.start()
+    again = rig.claim()
+    assert again.user != reply.user
+    assert rig.visit(reply.url) == rig.visit(again.url) == 200
+    assert {name.removesuffix(".claimed") for name in rig.containers()} == {
+        name.removesuffix(".claimed") for name in before
+    }
+    assert "session of a dead predecessor closed" in successor.events()
+
+
+def test_a_stopped_agent_leaves_servers_and_routes_and_takes_its_record_with_it(rig: AgentRig) -> None:
+    """I4."""
+    rig.apply(rig.spec())
+    agent = rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    assert agent.signal(TERM) == 0
+    assert rig.record() is None
+    assert len(rig.routes()) == len(rig.containers()) == 3
+    assert rig.visit(reply.url) == 200
+
+
+def test_an_idle_server_is_culled_unless_it_computes(rig: AgentRig) -> None:
+    rig.apply(rig.spec(cull_timeout=0.001))
+    agent = rig.start()
+    rig.ready(3)
+    busy, idle = rig.claim(), rig.claim()
+    assert rig.visit(busy.url.replace("/hello", "/busy"), "PUT") == 200
+    rig.command(cull(busy.user, "idle"))
+    rig.command(cull(idle.user, "idle"))
+    wait_until(lambda: idle.user not in rig.routes(), "the idle server to be culled")
+    wait_until(lambda: "cull refused" in agent.events(), "the busy server's cull to be refused")
+    assert rig.visit(busy.url) == 200
+    wait_until(lambda: idle.user not in rig.claims(), "the culled server's claim to be closed")
+
+
+def test_an_image_that_does_not_start_is_reported_and_other_pools_serve(rig: AgentRig) -> None:
+    broken = rig.spec(f"{rig.pool}-broken", command="echo secret {token}; echo no such notebook >&2; exit 3")
+    rig.apply(broken, rig.spec())
+    rig.start()
+    rig.ready(3)
+
+    def failure() -> Any:
+        record = rig.record()
+        return record and record.pools[broken.name].last_failure
+
+    found = wait_until(failure, "the failure in the host record")
+    assert found.reason == "the container exited"
+    assert "no such notebook" in found.log
+    assert "secret <token>" in found.log
+    assert rig.visit(rig.claim().url) == 200
+
+
+def test_an_image_that_is_nowhere_and_a_pool_too_big_are_reported(rig: AgentRig) -> None:
+    missing = rig.spec(f"{rig.pool}-missing", image="127.0.0.1:9/nowhere:1")
+    big = rig.spec(f"{rig.pool}-big", mem_limit="4000g")
+    rig.apply(missing, big, rig.spec(pool_size=1))
+    rig.start()
+    rig.ready(1)
+
+    def both() -> Any:
+        record = rig.record()
+        return record and record.pools[missing.name].last_failure and record
+
+    record = wait_until(both, "the missing image in the host record")
+    assert "127.0.0.1:9/nowhere:1" in record.pools[missing.name].last_failure.reason
+    assert "4000g" in record.pools[big.name].last_failure.reason
+    assert record.pools[big.name].capacity == 0
+
+
+def test_when_consul_loses_everything_all_records_are_written_again_and_nobody_is_culled(rig: AgentRig) -> None:
+    """I8."""
+    rig.apply(rig.spec())
+    rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    containers, routes = set(rig.containers()), rig.routes()
+    rig.lose_records()
+    wait_until(lambda: rig.routes() == routes, "the routes to be written again")
+    wait_until(lambda: rig.claims() == {reply.user}, "the claim to be written again")
+    wait_until(lambda: rig.counts() == (2, 1), "the host record to be written again")
+    assert set(rig.containers()) == containers
+    assert rig.visit(rig.claim().url) == 200
+
+
+def test_a_crashed_server_is_withdrawn_and_replaced(rig: AgentRig) -> None:
+    rig.apply(rig.spec())
+    rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    rig.kill_container(f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed")
+    wait_until(lambda: reply.user not in rig.routes(), "its route to be withdrawn")
+    wait_until(lambda: reply.user not in rig.claims(), "its claim to be closed")
+    rig.ready(3)
+
+
+def test_two_agents_of_one_name_do_not_share_it(rig: AgentRig) -> None:
+    rig.apply(rig.spec())
+    rig.start()
+    rig.ready(3)
+    second = rig.start()
+    phrase = "another agent holds this host's name; this one claims nothing until it is gone"
+    wait_until(lambda: phrase in second.events(), "the second agent to complain")
+    for _ in range(3):
+        rig.claim()
+    assert "server claimed" not in second.events()
+
+
+def test_a_cordon_outlives_the_agent_and_a_drain_ends_empty(rig: AgentRig) -> None:
+    rig.apply(rig.spec())
+    agent = rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    rig.command(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+    wait_until(lambda: (r := rig.record()) and r.state is HostState.CORDONED, "the cordon")
+    agent.signal(TERM)
+    rig.start()
+    rig.ready(2)
+    assert rig.request(wait_s=1.0, window_s=60.0) is None, "a cordoned host takes no requests"
+    rig.command(SetHostState(sent_at=utc_now(), state=HostState.DRAINING))
+    wait_until(lambda: set(rig.routes()) == {reply.user}, "all but the claimed server to be retired")
+    rig.command(cull(reply.user, "operator"))
+    wait_until(lambda: not rig.containers(), "the host to be empty")
+    rig.command(SetHostState(sent_at=utc_now(), state=HostState.ACTIVE))
+    wait_until(lambda: len(rig.claims()) == 1, "the one in line to be served after all")
+
+
+def test_a_new_image_or_a_recycle_replaces_ready_servers_only(rig: AgentRig) -> None:
+    rig.apply(rig.spec())
+    rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    old = set(rig.routes())
+    new = rig.spec(environment={"NEW": "1"})
+    rig.apply(new)
+    wait_until(
+        lambda: [r.generation for r in rig.routes().values()].count(new.generation) == 2, "the new generation", 60
+    )
+    assert set(rig.routes()) & old == {reply.user}
+    renewed = set(rig.routes())
+    rig.command(RecyclePool(sent_at=utc_now()))
+    wait_until(
+        lambda: set(rig.routes()) & renewed == {reply.user} and len(rig.routes()) == 3, "ready servers recycled", 60
+    )
+    assert rig.visit(reply.url) == 200
+
+
+def test_messages_that_cannot_be_read_are_buried_and_the_next_request_is_served(rig: AgentRig) -> None:
+    rig.apply(rig.spec())
+    agent = rig.start()
+    rig.ready(3)
+    for queue in (queues.spawn(rig.pool), queues.host(rig.host)):
+        rig.requester.publish(queue, Outgoing(b"\xff not json", "m"))
+    wait_until(lambda: "request cannot be read" in agent.events(), "the bad request to be reported")
+    wait_until(lambda: "command cannot be read" in agent.events(), "the bad command to be reported")
+    assert rig.visit(rig.claim().url) == 200
+
+
+def test_a_malformed_pool_is_reported_and_others_work(rig: AgentRig) -> None:
+    rig.store.put(rig.keys.pool("bad"), b'{"v": 1, "name": "bad"}')
+    rig.apply(rig.spec())
+    agent = rig.start()
+    rig.ready(3)
+    assert "pool cannot be read" in agent.events()
+
+
+def test_while_consul_hangs_nothing_is_claimed_and_afterwards_work_goes_on(
+    rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path
+) -> None:
+    """I2, I4: running servers are unaffected."""
+    with (
+        own_consul() as (container, url),
+        contextlib.closing(AgentRig(url, rabbitmq, docker_images.echo, tmp_path)) as rig,
+    ):
+        rig.apply(rig.spec())
+        agent = rig.start()
+        rig.ready(3)
+        reply = rig.claim()
+        route = rig.routes()[reply.user]
+        subprocess.run(["docker", "pause", container], check=True, stdout=subprocess.DEVNULL)
+        wait_until(lambda: "consul away, claiming stopped" in agent.events(), "the agent to notice")
+        assert requests.get(f"http://{route.target}{reply.url}", timeout=5).status_code == 200
+        assert rig.request(wait_s=1.0, window_s=60.0) is None
+        subprocess.run(["docker", "unpause", container], check=True, stdout=subprocess.DEVNULL)
+        wait_until(lambda: len(rig.claims()) == 2, "the one in line to be served")
+        assert len(rig.containers()) == 3
+
+
+@contextlib.contextmanager
+def own_consul() -> Iterator[tuple[str, str]]:
+    """A Consul server that a test may stop."""
+    run = ["docker", "run", "--rm", "-d", "-p", "127.0.0.1::8500", CONSUL_IMAGE, "agent", "-dev", "-client=0.0.0.0"]
+    container = subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        port = subprocess.run(["docker", "port", container, "8500"], check=True, capture_output=True, text=True)
+        url = f"http://{port.stdout.split()[0]}"
+
+        def leads() -> bool:
+            with contextlib.suppress(requests.RequestException):
+                return requests.get(f"{url}/v1/status/leader", timeout=1).text not in ('""', "")
+            return False
+
+        wait_until(leads, "Consul to have a leader")
+        yield container, url
+    finally:
+        subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"TMPNB_ADDRESS": "not-an-ip"}, "--address (TMPNB_ADDRESS)"),
+        ({"TMPNB_HOST": "Not A Name"}, "--host (TMPNB_HOST)"),
+        ({"TMPNB_SESSION_TICK_S": "9"}, "session_ttl_s"),
+        ({"TMPNB_PORT_MIN": "30000", "TMPNB_PORT_MAX": "20000"}, "port_min"),
+        ({"TMPNB_MAX_DOCK_WORKERS": "0"}, "--max-dock-workers"),
+    ],
+)
+def test_wrong_settings_are_refused_with_their_name(env: dict[str, str], said: str) -> None:
+    command = [sys.executable, "-m", "agent"]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
