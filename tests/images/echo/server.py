@@ -8,7 +8,10 @@
     GET  …/api/status         Jupyter's status, with the time of the last other request
     GET  …/exit               ends the process
 
-Elsewhere 404. A pool's command that fits: ``exec echo-server --ip {ip} --port {port} --base-path {base_path} --token {token}``.
+Elsewhere 404. A pool's command that fits:
+
+    exec echo-server --ip {ip} --port {port} --base-path {base_path} --token {token}
+
 The token is taken (as ``?token=`` or ``Authorization: token``) only to answer 403 when it is wrong.
 """
 
