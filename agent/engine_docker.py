@@ -5,20 +5,24 @@ where the high-level ``containers.list()`` inspects every container it finds.
 """
 
 import hashlib
+import http.client
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import docker
 import docker.errors
 import requests
 import urllib3.exceptions
+from docker.constants import DEFAULT_UNIX_SOCKET
 from docker.types import LogConfig
 from docker.utils import kwargs_from_env
 
 from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,9 @@ class DockerEngine:
             **kwargs_from_env(),
         }
         self._client: docker.APIClient | None = None
+        where = self._settings.get("base_url", DEFAULT_UNIX_SOCKET)
+        socket = urlsplit(where.replace("http+unix:", "unix:")).path if "unix:" in where else ""
+        self._unix = UnixHttp(socket, timeout_s) if socket else None
         self._init = True
 
     def info(self) -> EngineInfo:
@@ -101,16 +108,24 @@ class DockerEngine:
 
     def rename(self, container: str, name: str) -> bool:
         with self._translated():
-            try:
-                self._api().rename(container, name)
-            except docker.errors.NotFound:
-                return False
-            except docker.errors.APIError as exc:
-                # "Renaming a container with the same name as its current name" is a 400 or a 409 by version.
-                if exc.status_code in {400, 409} and self._name(container) == name:
-                    return True
-                raise
+            api = self._api()
+            if self._unix is None:
+                try:
+                    api.rename(container, name)
+                except docker.errors.APIError as exc:
+                    return self._renamed(container, name, exc.status_code or 0, str(exc))
+                return True
+            target = f"/v{api.api_version}/containers/{quote(container)}/rename?name={quote(name)}"
+            return self._renamed(container, name, *self._unix.post(target))
+
+    def _renamed(self, container: str, name: str, status: int, text: str) -> bool:
+        """What the answer to a rename means."""
+        if status == 404:
+            return False
+        # "Renaming a container with the same name as its current name" is a 400 or a 409 by version.
+        if status < 300 or (status in {400, 409} and self._name(container) == name):
             return True
+        raise EngineUnavailable(f"Docker: rename: {status} {text}")
 
     def remove(self, container: str) -> None:
         with self._translated():
@@ -150,6 +165,8 @@ class DockerEngine:
         """Close the connections that are not in use."""
         if self._client is not None:
             self._client.close()
+        if self._unix is not None:
+            self._unix.close()
 
     def _api(self) -> docker.APIClient:
         if self._client is None:  # asks for the API's version, so it fails while the engine is away
@@ -213,7 +230,7 @@ class DockerEngine:
             yield
         except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
             raise EngineUnavailable(f"Docker: {exc}") from exc
-        except (OSError, json.JSONDecodeError) as exc:
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
             raise EngineUnavailable(f"Docker: {exc!r}") from exc
 
 
