@@ -4,6 +4,7 @@ Level driven: it compares what should be with what is, and says the difference. 
 applying an action twice does no harm.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -107,16 +108,23 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
     ending = {action.user for action in actions if isinstance(action, Remove)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
     servers = [s for s in observed.servers if s.user not in ending]
-    slots = observed.max_starting - sum(1 for s in servers if s.phase is Phase.STARTING)
+    wishes: dict[str, int] = {}
     for pool in sorted({*specs, *(s.pool for s in servers)}):
         mine = [s for s in servers if s.pool == pool]
         leaving = sum(1 for s in observed.servers if s.pool == pool and s.user in ending)
-        wishes = _refill(specs.get(pool), mine, leaving, observed, now)
-        starts = [action for action in wishes if isinstance(action, Start)][: max(0, slots)]
-        slots -= len(starts)
-        actions += [action for action in wishes if not isinstance(action, Start)]
-        actions += starts
-    return actions
+        retirements, wishes[pool] = _refill(specs.get(pool), mine, leaving, observed, now)
+        actions += retirements
+    starting = Counter(s.pool for s in servers if s.phase is Phase.STARTING)
+    return [*actions, *_share(wishes, starting, observed.max_starting)]
+
+
+def _share(wishes: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:
+    """The starts that the host has slots for, in turns over the pools. With several pools none may take the last
+    slot, so that one whose servers never answer does not keep the others waiting for its timeout."""
+    most = slots if len(wishes) < 2 else max(1, slots - 1)
+    free = slots - sum(starting.values())
+    turns = sorted((starting.get(pool, 0) + i, pool) for pool, count in wishes.items() for i in range(count))
+    return [Start(pool) for place, pool in turns if place < most][: max(0, free)]
 
 
 def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
@@ -147,15 +155,15 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
 
 def _refill(
     spec: PoolSpec | None, servers: Sequence[Server], leaving: int, observed: Observed, now: float
-) -> list[Action]:
-    """Starts and retirements of one pool. ``leaving``: servers of it that are being removed."""
+) -> tuple[list[Remove], int]:
+    """Retirements of one pool, and how many starts it wishes. ``leaving``: servers of it that are being removed."""
     ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
         why = "pool removed" if spec is None else "host is draining"
-        return [_retire(s, why) for s in (*ready, *starting)]
+        return [_retire(s, why) for s in (*ready, *starting)], 0
     if observed.state is HostState.CORDONED:
-        return []  # nobody claims here, and uncordoning should find the pool as it was
+        return [], 0  # nobody claims here, and uncordoning should find the pool as it was
     limit = capacity(spec, observed.memory_bytes)
     claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
     wanted = max(0, min(spec.ready_target, limit - claimed))
@@ -174,7 +182,7 @@ def _refill(
     if failing:
         # One at a time while it fails, and not before the pause is over.
         starts = min(starts, 1 if not starting and now >= observed.not_before[spec.name] else 0)
-    return [*retirements, *[Start(spec.name)] * max(0, starts)]
+    return retirements, max(0, starts)
 
 
 def pool_failing(observed: Observed, pool: str) -> bool:

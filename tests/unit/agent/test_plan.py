@@ -101,6 +101,16 @@ def test_no_more_servers_start_at_once_than_the_host_allows_over_all_pools() -> 
     assert shape(actions) == {"Start": 3}
 
 
+def test_pools_take_turns_and_none_takes_the_last_slot() -> None:
+    """A pool whose servers never answer must not keep the others waiting."""
+    specs = {name: pool(name, pool_size=20) for name in ("a", "b")}
+    assert [a.pool for a in plan(specs, Observed([]), 0.0) if isinstance(a, Start)] == ["a", "b"] * 4
+    greedy = Observed(servers(specs["a"], starting=7))
+    assert plan(specs, greedy, 0.0) == [Start("b")]
+    alone = plan({"a": specs["a"]}, Observed(servers(specs["a"], starting=7)), 0.0)
+    assert alone == [Start("a")]
+
+
 def test_surplus_servers_are_retired_when_a_pool_shrinks() -> None:
     actions = plan({"light": pool(pool_size=2)}, Observed(servers(ready=4, starting=1)), 0.0)
     assert list(removed(actions).values()) == ["surplus"] * 3

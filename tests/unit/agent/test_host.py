@@ -1,0 +1,296 @@
+"""The host's own records: session and host record, note, pools as read, settings, succession. On fakes."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent import names
+from agent.host_note import Notebook
+from agent.host_record import HostKeeper
+from agent.inventory import Phase
+from agent.settings import AgentSettings, resolve_address
+from agent.specs import Specs
+from agent.status import pool_statuses
+from agent.succession import Instance, is_dead
+from common.clock import utc_now
+from common.errors import StoreUnavailable
+from common.records import HostNote, HostRecord, HostState
+from common.store import Entry
+from common.store_memory import MemoryStore
+from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
+
+ME = Instance.current("engine-1")
+
+
+class Keeping:
+    """A keeper whose turns the test takes."""
+
+    def __init__(self, store: MemoryStore, me: Instance = ME) -> None:
+        self.store, self.me = store, me
+        self.restored = 0
+        self.address = "10.0.0.1"
+        self.keeper = HostKeeper(
+            store, KEYS, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
+        )  # fmt: skip
+
+    def record(self) -> HostRecord:
+        now = utc_now()
+        return HostRecord(
+            host=HOST, address=self.address, agent_version="0", instance=str(self.me),
+            started_at=datetime(2026, 1, 1, tzinfo=UTC), updated_at=now,
+        )  # fmt: skip
+
+    def _on_restored(self) -> None:
+        self.restored += 1
+
+    def turn(self) -> None:
+        self.keeper._turn()
+
+    def stored(self) -> Entry | None:
+        return self.store.get(KEYS.host(HOST))
+
+
+def test_the_record_is_held_by_a_session_and_goes_with_it() -> None:
+    keeping = Keeping(MemoryStore())
+    assert not keeping.keeper.holds()
+    keeping.turn()
+    entry = keeping.stored()
+    assert entry is not None
+    assert entry.session is not None
+    assert keeping.keeper.holds()
+    keeping.keeper._thread.start()
+    keeping.keeper.stop()
+    assert keeping.stored() is None
+
+
+def test_the_record_is_written_when_it_changes_and_not_otherwise() -> None:
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    first = keeping.stored()
+    keeping.turn()
+    assert keeping.stored() == first
+    keeping.address = "10.0.0.2"
+    keeping.turn()
+    second = keeping.stored()
+    assert second is not None
+    assert HostRecord.decode(second.key, second.value).address == "10.0.0.2"
+
+
+def test_a_lost_session_is_opened_again_and_said() -> None:
+    """I8."""
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    keeping.store.wipe()
+    assert keeping.keeper.lost()
+    keeping.turn()
+    assert keeping.keeper.holds()
+    assert keeping.restored == 1
+    assert keeping.keeper.lost(), "for a while, so that whoever asks later learns it too"
+
+
+def test_nothing_is_held_for_sure_while_the_store_is_away_or_doubted() -> None:
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    keeping.keeper.suspect()
+    assert not keeping.keeper.holds()
+    keeping.turn()
+    assert keeping.keeper.holds()
+    keeping.store.outage(True)
+    with pytest.raises(StoreUnavailable):
+        keeping.turn()
+
+
+def test_an_agent_stopped_for_longer_than_its_session_lives_knows_it_by_its_own_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    monkeypatch.setattr("agent.host_record.time.monotonic", lambda: keeping.keeper._valid_until + 0.1)
+    assert not keeping.keeper.holds()
+
+
+def test_a_name_that_another_agent_holds_is_not_taken_and_complained_about_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    first = Keeping(store)
+    first.turn()
+    other = Keeping(store, Instance.current("another-engine"))
+    other.turn()
+    other.turn()
+    assert not other.keeper.holds()
+    assert first.keeper.holds()
+    assert [r.levelname for r in caplog.records if "another agent" in r.message] == ["ERROR"]
+
+
+def test_the_session_of_a_dead_predecessor_is_ended() -> None:
+    store = MemoryStore()
+    dead = Keeping(store, Instance(ME.engine, ME.hostname, ME.namespace, ME.pid, ME.started - 1))
+    dead.turn()
+    successor = Keeping(store)
+    successor.turn()
+    successor.turn()
+    assert successor.keeper.holds()
+
+
+@pytest.mark.parametrize(
+    ("change", "dead"),
+    [
+        ({}, False),
+        ({"started": 1}, True),
+        ({"pid": 2**22 + 1}, True),
+        ({"engine": "another"}, False),
+        ({"hostname": "another"}, False),
+        ({"namespace": "another"}, False),
+    ],
+)
+def test_only_what_is_certain_counts_as_dead(change: dict[str, str | int], dead: bool) -> None:
+    fields = {"engine": ME.engine, "hostname": ME.hostname, "namespace": ME.namespace, "pid": ME.pid}
+    other = Instance(**(fields | {"started": ME.started} | change))  # type: ignore[arg-type]
+    assert is_dead(other, ME) is dead
+
+
+def test_in_a_container_another_namespace_under_the_same_id_was_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.succession._in_container", lambda: True)
+    me = Instance("e", "0123456789ab", "pid:[2]", 1, 20)
+    assert is_dead(Instance("e", "0123456789ab", "pid:[1]", 1, 10), me)
+    named = Instance("e", "agent", "pid:[2]", 1, 20)
+    assert not is_dead(Instance("e", "agent", "pid:[1]", 1, 10), named), "two containers may be given one name"
+
+
+def test_an_instance_is_read_as_it_was_written() -> None:
+    assert Instance.parse(str(ME)) == ME
+    assert Instance.parse("") is None
+    assert Instance.parse("a|b|c|x|1") is None
+    assert ME.pid == os.getpid()
+
+
+# Note
+
+
+def test_a_cordon_and_the_ports_are_remembered_for_the_next_agent() -> None:
+    store = MemoryStore()
+    first = Notebook(store, KEYS, HOST)
+    assert first.read() is None
+    first.set_state(HostState.CORDONED)
+    first.set_next_port(20256)
+    second = Notebook(store, KEYS, HOST)
+    assert second.read() == HostNote(host=HOST, state=HostState.CORDONED, next_port=20256)
+    assert second.state is HostState.CORDONED
+
+
+def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
+    store = MemoryStore()
+    note = Notebook(store, KEYS, HOST)
+    store.outage(True)
+    with pytest.raises(StoreUnavailable):
+        note.set_state(HostState.DRAINING)
+    assert note.state is HostState.ACTIVE
+
+
+# Pools
+
+
+def specs_of(store: MemoryStore, lost: Callable[[], bool] = lambda: False) -> Specs:
+    return Specs(store, KEYS, lost, lambda: None)
+
+
+def read(specs: Specs, store: MemoryStore) -> None:
+    specs.take(store.list(KEYS.pools).entries)
+
+
+def test_a_pool_that_cannot_be_read_stays_as_it_was_and_others_follow() -> None:
+    store = MemoryStore()
+    store.put(KEYS.pool("light"), pool().encode())
+    specs = specs_of(store)
+    read(specs, store)
+    store.put(KEYS.pool("light"), b"{")
+    store.put(KEYS.pool("other"), pool("other").encode())
+    store.put(KEYS.pool("wrong"), pool("other").encode())
+    read(specs, store)
+    assert specs.all() == {"light": pool(), "other": pool("other")}
+
+
+def test_pools_lost_with_the_store_are_written_back() -> None:
+    """I8."""
+    store = MemoryStore()
+    store.put(KEYS.pool("light"), pool().encode())
+    specs = specs_of(store, lambda: True)
+    read(specs, store)
+    store.wipe()
+    read(specs, store)
+    assert specs.all() == {"light": pool()}
+    assert store.get(KEYS.pool("light")) is not None
+
+
+def test_pools_deleted_by_an_operator_are_gone() -> None:
+    store = MemoryStore()
+    store.put(KEYS.pool("light"), pool().encode())
+    specs = specs_of(store)
+    read(specs, store)
+    store.delete(KEYS.pool("light"))
+    read(specs, store)
+    assert specs.all() == {}
+
+
+# Status, names, settings
+
+
+def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
+    world = World(pool(pool_size=3))
+    world.settle()
+    world.send(world.request())
+    specs = world.specs | {"big": pool("big", mem_limit="900g")}
+    since = utc_now()
+    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, 8 << 30, since)
+    light, big = statuses["light"], statuses["big"]
+    assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
+    assert light.generation == specs["light"].generation
+    assert big.capacity == 0
+    assert big.last_failure is not None
+    assert "900g" in big.last_failure.reason
+    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, 8 << 30, since)
+    assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
+
+
+def test_what_is_written_on_a_container_is_read_again() -> None:
+    world = World(pool(pool_size=1))
+    world.settle()
+    (server,) = world.inventory.snapshot()
+    (container,) = world.engine.list(names.selector(CLUSTER, HOST))
+    found = names.identity(container.labels)
+    assert found is not None
+    assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
+    assert server.phase is Phase.READY
+    assert not names.is_claimed(container.name)
+    assert names.is_claimed(names.claimed_name(CLUSTER, "light", server.user))
+
+
+@pytest.mark.parametrize("change", [{"tmpnb.user": "Robert'); DROP"}, {"tmpnb.port": "x"}, {"tmpnb.created": "now"}])
+def test_labels_that_are_not_ours_say_nothing(change: dict[str, str]) -> None:
+    identity = names.Identity("light", "a" * 12, "g", 20000, "t", utc_now())
+    labels = names.labels(CLUSTER, HOST, identity)
+    assert names.identity(labels) == identity
+    assert names.identity(labels | change) is None
+    assert names.identity({}) is None
+
+
+def test_the_gateway_is_found_in_the_kernel_s_table(tmp_path: Path) -> None:
+    table = tmp_path / "route"
+    head = "Iface\tDestination\tGateway\tFlags\n"
+    table.write_text(head + "eth0\t000012AC\t00000000\t0001\neth0\t00000000\t010012AC\t0003\n")
+    assert resolve_address("gateway", table) == "172.18.0.1"
+    assert resolve_address("10.1.2.3", table) == "10.1.2.3"
+    table.write_text(head)
+    with pytest.raises(ValueError, match="no default route"):
+        resolve_address("gateway", table)
+
+
+def test_the_session_must_survive_a_late_tick_and_two_slow_calls() -> None:
+    assert AgentSettings(host="h").session_ttl_s == 10
+    with pytest.raises(ValueError, match="session_tick_s"):
+        AgentSettings(host="h", session_tick_s=5)
+    assert AgentSettings(host="h", session_tick_s=5, session_ttl_s=20).session_tick_s == 5
