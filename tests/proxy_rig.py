@@ -185,10 +185,6 @@ class Rig:
         """Create and start the container; it listens once it has its table."""
         if os.getuid() == 0:
             os.chown(self.run_dir, IDENTITY, IDENTITY)
-        self.folder.chmod(0o755)
-        for parent in self.folder.parents:
-            if parent.owner() == self.folder.owner() and parent.stat().st_mode & 0o5 != 0o5:
-                parent.chmod(parent.stat().st_mode | 0o055)
         self._container = self._docker.containers.run(
             HAPROXY_IMAGE,
             ["sh", "/usr/local/etc/haproxy/start.sh"],
