@@ -82,18 +82,25 @@ def real_network() -> Iterator[tuple[str, dict[str, str]]]:
         client.networks.get(f"tmpnb-{cluster}").remove()
 
 
+@pytest.fixture
+def real(real_network: tuple[str, dict[str, str]]) -> Iterator[Bench]:
+    """Docker."""
+    network, labels = real_network
+    mine = labels | {"test": secrets.token_hex(6)}
+    with contextlib.closing(DockerEngine()) as engine, contextlib.closing(docker.from_env()) as client:
+        yield Bench(engine, mine, network, lambda container: client.containers.get(container).kill(), real=True)
+        for container in engine.list(mine):
+            engine.remove(container.id)
+
+
 @pytest.fixture(params=["memory", "docker"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """The fake, then Docker."""
     if request.param == "memory":
         engine = MemoryEngine(images={ECHO})
-        yield Bench(engine, {"tmpnb.cluster": "contract"}, "net", engine.kill, real=False)
-        return
-    network, labels = request.getfixturevalue("real_network")
-    mine = labels | {"test": secrets.token_hex(6)}
-    with contextlib.closing(DockerEngine()) as real, contextlib.closing(docker.from_env()) as client:
-        yield Bench(real, mine, network, lambda container: client.containers.get(container).kill(), real=True)
-        for container in real.list(mine):
-            real.remove(container.id)
+        return Bench(engine, {"tmpnb.cluster": "contract"}, "net", engine.kill, real=False)
+    found: Bench = request.getfixturevalue("real")
+    return found
 
 
 def test_a_container_is_listed_with_its_name_labels_and_state(bench: Bench) -> None:
@@ -199,13 +206,6 @@ def test_an_existing_network_is_left_as_it_is(bench: Bench) -> None:
 
 
 # What only the real engine can show
-
-
-@pytest.fixture
-def real(bench: Bench) -> Bench:
-    if not bench.real:
-        pytest.skip("the fake runs nothing")
-    return bench
 
 
 def inspect(container: str) -> dict[str, object]:

@@ -1,0 +1,106 @@
+"""Every page that a person may meet, with what it is about and a photograph; some also on a phone and in the dark."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.cluster import Cluster, ask
+from tests.waiting import wait_until
+
+Photograph = Callable[[Page, str], Path]
+
+
+@pytest.fixture
+def stopped(cluster: Cluster) -> Iterator[Callable[[str], None]]:
+    """Stops services for the length of a test."""
+    services: list[str] = []
+
+    def stop(service: str) -> None:
+        services.append(service)
+        cluster.compose("stop", "--timeout", "5", service)
+
+    yield stop
+    for service in services:
+        cluster.compose("start", service)
+    wait_until(lambda: cluster.available() > 0, "a ready server", 120)
+
+
+@pytest.fixture(params=["desktop", "phone-dark"])
+def any_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple[Page, str]]:
+    """A page on both kinds of screen, and the kind's name."""
+    if request.param == "desktop":
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+    else:
+        context = browser.new_context(viewport={"width": 375, "height": 720}, color_scheme="dark", is_mobile=True)
+    yield context.new_page(), request.param
+    context.close()
+
+
+def test_the_landing_page(cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph) -> None:
+    page, kind = any_page
+    page.route("**/spawn**", lambda route: None)  # as on a slow network: the next page does not come
+    page.goto(cluster.url + "/")
+    expect(page.get_by_role("heading", name="Starting your server")).to_be_visible()
+    photograph(page, f"landing-{kind}")
+
+
+def test_the_pages_without_a_server(cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph) -> None:
+    page, kind = any_page
+    for path, status, name in (
+        ("/info", 200, "info"),
+        ("/user/23456789abcd/lab", 404, "gone"),
+        ("/waiting/" + "0" * 32, 404, "lapsed"),
+        ("/nothing", 404, "not-found"),
+    ):
+        answer = page.goto(cluster.url + path)
+        assert answer is not None
+        assert answer.status == status, path
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{path} is too wide"
+        photograph(page, f"{name}-{kind}")
+
+
+def test_the_admin_page(cluster: Cluster, page: Page, photograph: Photograph) -> None:
+    page.set_extra_http_headers({"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"})
+    answer = page.goto(cluster.admin_url + "/")
+    assert answer is not None
+    assert answer.status == 200
+    photograph(page, "admin")
+    assert ask(cluster.admin_url + "/api/hosts").status == 401
+    assert ask(cluster.admin_url + "/api/hosts", headers={"Authorization": "token wrong"}).status in (401, 403)
+
+
+def test_a_server_whose_host_does_not_answer(
+    cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]
+) -> None:
+    user = cluster.spawn().split("/")[4]
+    stopped("agent")  # nobody withdraws the route
+    cluster.docker("kill", cluster.records("routes")[user]["container"])
+    answer = page.goto(f"{cluster.url}/user/{user}/lab")
+    assert answer is not None
+    assert answer.status == 503
+    expect(page.get_by_role("heading", name="Your server cannot be reached")).to_be_visible()
+    photograph(page, "unreachable")
+    assert ask(f"{cluster.url}/user/{user}/api/status").json() == {"status": "unreachable"}
+
+
+def test_no_new_servers_while_rabbitmq_is_away_and_the_page_goes_on_by_itself(
+    cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]
+) -> None:
+    stopped("rabbitmq")
+    page.goto(cluster.url + "/spawn")
+    expect(page.get_by_role("heading", name="New servers cannot be started right now")).to_be_visible()
+    photograph(page, "unavailable")
+    assert ask(cluster.url + "/api/spawn", "POST").status == 503
+    cluster.compose("start", "rabbitmq")
+    page.wait_for_url("**/user/*/lab**", timeout=120_000)
+
+
+def test_no_frontend(cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]) -> None:
+    url = cluster.spawn()
+    stopped("frontend")
+    page.goto(cluster.url + "/")
+    expect(page.get_by_role("heading", name="The cluster is not reachable right now")).to_be_visible()
+    photograph(page, "cluster-not-reachable")
+    assert ask(url).status < 400, "a running server needs no frontend"
