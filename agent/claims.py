@@ -1,4 +1,4 @@
-"""The claim: giving a ready server to a request, exactly once (DESIGN.md, "Walk of a spawn", steps 2, 4 and 5).
+"""The claim: giving a ready server to a request, exactly once (docs/design.md, "Walk of a spawn", steps 2, 4 and 5).
 
 Called by the workers (``workers.py``), one thread per pool.
 """

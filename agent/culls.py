@@ -1,4 +1,4 @@
-"""The agent's second look before a cull (DESIGN.md, "Walk of a cull"): is the server in use again, or computing?
+"""The agent's second look before a cull (docs/design.md, "Walk of a cull"): is the server in use again, or computing?
 
 The culler decides from what the proxies reported some seconds ago; only the agent sees inside the container.
 """

@@ -1,6 +1,6 @@
 """Which queues this host consumes now: those of pools with a ready server, and its own, while it may.
 
-Consuming is the scheduler (DESIGN.md, "Queues"): a request is only ever delivered to a host that can serve it now.
+Consuming is the scheduler (docs/design.md, "Queues"): a request is only ever delivered to a host that can serve it now.
 """
 
 import threading

@@ -9,7 +9,7 @@ import secrets
 USER_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"
 
 # Twelve symbols of 32 are 60 bits: with 20,000 live servers a guess hits with 2e4/2**60, and the token is
-# still in front of it. DESIGN.md asks for at least 12.
+# still in front of it. docs/design.md asks for at least 12.
 USER_LENGTH_MIN = 12
 USER_LENGTH_MAX = 32
 

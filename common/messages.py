@@ -1,4 +1,4 @@
-"""The messages on RabbitMQ's queues (DESIGN.md, "Queues"): typed, versioned JSON with ids and times.
+"""The messages on RabbitMQ's queues (docs/design.md, "Queues"): typed, versioned JSON with ids and times.
 
 ``decode`` gives one of the classes below or raises ``MalformedMessage``; the consumer then dead-letters the raw bytes.
 """

@@ -1,4 +1,4 @@
-"""The records kept in Consul (DESIGN.md, "Records"): typed, versioned, readable JSON.
+"""The records kept in Consul (docs/design.md, "Records"): typed, versioned, readable JSON.
 
 Fields are added with defaults and never renamed. A record of a newer version, or bytes that do not parse, raise
 ``MalformedRecord``: readers report and skip it, they do not crash.

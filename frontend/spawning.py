@@ -1,4 +1,4 @@
-"""One wish for a server, from the request's publication to its outcome (DESIGN.md, "Walk of a spawn").
+"""One wish for a server, from the request's publication to its outcome (docs/design.md, "Walk of a spawn").
 
 Runs on request threads. The order of steps keeps I2: the ledger knows the request before it is published, and learns
 that it has a ticket only after the ticket is written; a reply in between is kept for whoever settles the request.

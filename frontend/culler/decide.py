@@ -1,4 +1,4 @@
-"""Who is to be culled: pure computation on records, with the time passed in (DESIGN.md, "Walk of a cull").
+"""Who is to be culled: pure computation on records, with the time passed in (docs/design.md, "Walk of a cull").
 
 Idleness is judged conservatively: what nobody watched counts as activity.
 """

@@ -1,4 +1,4 @@
-"""The claim (DESIGN.md, "Walk of a spawn"), on fakes."""
+"""The claim (docs/design.md, "Walk of a spawn"), on fakes."""
 
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -190,7 +190,7 @@ def test_a_reply_nobody_takes_goes_to_the_ticket(world: World) -> None:
 
 
 def test_a_reply_nobody_takes_and_no_ticket_release_the_server_and_it_is_never_ready_again(world: World) -> None:
-    """I3, and nothing leaks (DESIGN.md, "Walk of a spawn", step 5)."""
+    """I3, and nothing leaks (docs/design.md, "Walk of a spawn", step 5)."""
     request = world.request(sent_at=ago(4.5), window_s=2.0)  # late, but its ticket might still be on its way
     ready = world.users(Phase.READY)
     world.requester.disconnect()
