@@ -96,12 +96,23 @@ class HostKeeper:
         self._wake.set()
 
     def lost(self) -> bool:
-        """Whether the session we had is unknown to Consul, or was a moment ago: it has lost its data. Raises
+        """Whether Consul has lost its data just now or a moment ago: our session, or the record that it holds. Raises
         ``StoreUnavailable``."""
         if time.monotonic() - self._restored_at < LOST_S:
             return True
         session = self._session
-        return session is not None and not self._store.renew_session(session)
+        if session is None:
+            return False
+        if not self._store.renew_session(session):
+            return True
+        if self._owned and self._store.get(self._key) is None:
+            log.warning("host record lost")
+            self._restored_at = time.monotonic()
+            self._written = ("", float("-inf"))
+            self._on_restored()
+            self._wake.set()
+            return True
+        return False
 
     def _run(self) -> None:
         while not self._stop.is_set():

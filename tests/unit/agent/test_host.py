@@ -91,6 +91,18 @@ def test_a_lost_session_is_opened_again_and_said() -> None:
     assert keeping.keeper.lost(), "for a while, so that whoever asks later learns it too"
 
 
+def test_a_record_deleted_under_a_living_session_is_written_again() -> None:
+    """I8: somebody deleted all keys, and no session with them."""
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    assert not keeping.keeper.lost()
+    keeping.store.delete(KEYS.host(HOST))
+    assert keeping.keeper.lost()
+    keeping.turn()
+    assert keeping.stored() is not None
+    assert keeping.restored == 1
+
+
 def test_nothing_is_held_for_sure_while_the_store_is_away_or_doubted() -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
