@@ -6,11 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+# Not a terminal (a pipe, make status): wide enough that no cell is folded, so that lines can be searched.
+PIPE_WIDTH = 400
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
@@ -19,8 +28,9 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """A table; ``empty`` says what it means that there are no rows."""
-    console = Console()
-    table = Table(title=title, title_justify="left", header_style="bold")
+    console = _console()
+    # Without lines between cells: eleven columns must fit a terminal.
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -33,7 +43,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False)
+    _console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:

@@ -41,7 +41,7 @@ def any_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple
 def test_the_landing_page(cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph) -> None:
     page, kind = any_page
     page.route("**/spawn**", lambda route: None)  # as on a slow network: the next page does not come
-    page.goto(cluster.url + "/")
+    page.goto(cluster.url + "/", wait_until="commit")
     expect(page.get_by_role("heading", name="Starting your server")).to_be_visible()
     photograph(page, f"landing-{kind}")
 
