@@ -30,7 +30,7 @@ from common.clock import utc_now
 from common.ids import new_request_id
 from common.keys import Keys
 from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import HostState, PoolSpec
+from common.records import HostState, PoolSpec, Route
 from common.store_memory import MemoryStore
 
 CLUSTER, HOST, IMAGE = "test", "host-1", "image:1"
@@ -207,6 +207,12 @@ class World:
 
     def container_names(self) -> set[str]:
         return {container.name for container in self.engine.list({})}
+
+
+def route(world: World, user: str) -> Route:
+    entry = world.store.get(KEYS.route(user))
+    assert entry is not None
+    return Route.decode(entry.key, entry.value)
 
 
 def delivery(body: bytes, queue: str = "spawn.light", **fields: Any) -> Delivery:
