@@ -217,7 +217,7 @@ def test_a_server_that_cannot_be_reached_is_told_at_once_to_people(shared_rig: R
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
     assert "cannot be reached" in answer.text
-    assert 'href="/"' in answer.text
+    assert 'href="/spawn?fresh=1"' in answer.text
     assert "http://" not in answer.text
     assert "https://" not in answer.text
 
