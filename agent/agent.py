@@ -21,6 +21,7 @@ from agent.audit import Auditor
 from agent.claims import Claimer, Host
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
+from agent.docking import Docking
 from agent.engine import Engine, EngineInfo
 from agent.failures import FailureBook
 from agent.host_note import Notebook
@@ -40,7 +41,7 @@ from agent.succession import Instance
 from agent.tickets import Tickets
 from agent.workers import Workers
 from common import queues
-from common.broker import Consumer, Publisher
+from common.broker import Consumer, Delivery, Publisher
 from common.clock import utc_now
 from common.errors import TransientError
 from common.keys import Keys
@@ -82,7 +83,7 @@ class Agent:
         self._info = EngineInfo("", 0, 0)
         self._joined = False
         keys = Keys(settings.cluster)
-        dock = threading.BoundedSemaphore(settings.max_dock_workers)
+        self._dock = Docking(settings.max_dock_workers, self._stop)
         self.inventory = Inventory()
         self._failures = FailureBook()
         self._notebook = Notebook(parts.store, keys, settings.host)
@@ -99,9 +100,9 @@ class Agent:
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
-            dock, self._stop, self._on_ready,
+            self._dock, self._stop, self._on_ready,
         )  # fmt: skip
-        self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, dock, self._on_gone)
+        self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone)
         self._auditor = Auditor(
             self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._stop
         )
@@ -115,7 +116,10 @@ class Agent:
             self._wake,
         )
         self._claimer = Claimer(
-            Host(settings.cluster, settings.host, self._specs.get, self._suspect_store, self._may_claim),
+            Host(
+                settings.cluster, settings.host, self._specs.get, self._suspect_store,
+                lambda: self.loop.suspect_engine(), self._may_claim,
+            ),
             parts.engine, self.inventory, self._registry, Tickets(parts.store, keys, settings.abandon_s),
             parts.consumer, parts.publisher, self._intake, self._announcer, self._renames, self._stop, self._wake,
         )  # fmt: skip
@@ -157,6 +161,10 @@ class Agent:
     def drop_records(self, user: str) -> None:
         """``HostControl``."""
         self._auditor.drop(user)
+
+    def _claim(self, delivery: Delivery) -> None:
+        with self._dock.claiming():
+            self._claimer.handle(delivery)
 
     def _prepare(self) -> bool:
         """What must be known before anything is adopted or started. False: stopped before it was."""
@@ -231,7 +239,7 @@ class Agent:
             queue = queues.spawn(pool)
             self._intake.open(
                 queue,
-                self._workers.handler(queue, self._claimer.handle),
+                self._workers.handler(queue, self._claim),
                 partial(self._has_ready, pool),
             )
         self._intake.update()

@@ -45,6 +45,8 @@ TICKET_GRACE_S = 5.0
 RELEASE_GRACE_S = 2.0
 # How long to find out what became of a claim's write before the server is given up and the request handed back.
 CLAIM_TRY_S = 5.0
+# How long to try to mark the container: longer than any hiccup, and the pool's line waits.
+MARK_TRY_S = 2.0
 # How long a claimed server is kept while neither its reply nor its ticket can be written.
 ANSWER_TRY_S = 30.0
 
@@ -61,6 +63,7 @@ class Host:
     name: str
     spec_of: Callable[[str], PoolSpec | None]
     suspect_store: Callable[[], None]
+    suspect_engine: Callable[[], None]
     may_claim: Callable[[], bool]
 
 
@@ -205,16 +208,18 @@ class Claimer:
         return True
 
     def _rename(self, server: Server) -> bool:
-        return self._engine.rename(server.container, names.claimed_name(self._host.cluster, server.pool, server.user))
+        name = names.claimed_name(self._host.cluster, server.pool, server.user)
+        return brief(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:
-        """Whether the container is there. An engine that does not answer now is no reason to refuse: the claim is in
-        Consul, and the plan asks for the name again."""
+        """Whether the container is there, and marked. Raises ``_Retry`` when it could not be marked: a server that
+        anybody was told of must be known as claimed even if Consul loses the claim (I3)."""
         try:
             exists = renaming.result()
         except EngineUnavailable as exc:
-            log.warning("claimed container not renamed", extra={"user": server.user, "error": str(exc)})
-            return True
+            self._inventory.stop(server.user, "claim cannot be marked")
+            self._host.suspect_engine()
+            raise _Retry(str(exc)) from exc
         if not exists:
             self._inventory.stop(server.user, "container is gone")
         return exists

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # A container's own log is for a failed start's last lines, not an archive; two files are the least that rotate.
 LOG_OPTIONS = {"max-size": "1m", "max-file": "2"}
+# A rename takes milliseconds, and a claim waits for it: an engine that hangs is noticed sooner than by other calls.
+RENAME_TIMEOUT_S = 10.0
 # What the engine says when a port is taken: by a container, by a process, by another start just now.
 _TAKEN = ("port is already allocated", "address already in use", "bind for")
 
@@ -53,7 +55,7 @@ class DockerEngine:
         self._client: docker.APIClient | None = None
         where = self._settings.get("base_url", DEFAULT_UNIX_SOCKET)
         socket = urlsplit(where.replace("http+unix:", "unix:")).path if "unix:" in where else ""
-        self._unix = UnixHttp(socket, timeout_s) if socket else None
+        self._unix = UnixHttp(socket, min(timeout_s, RENAME_TIMEOUT_S)) if socket else None
         self._init = True
 
     def info(self) -> EngineInfo:

@@ -81,6 +81,13 @@ class Loop:
             self._linger_until = self._clock() + LINGER_S
         self.wake()
 
+    def suspect_engine(self) -> None:
+        """A call to the engine has failed: nothing is sure until it is listed again."""
+        if self.engine_ok:
+            log.warning("docker engine doubted, claiming stopped")
+        self.engine_ok = False
+        self.wake_to_look()
+
     def look(self, timeout_s: float = 60.0) -> bool:
         """Have the engine listed, by a listing that begins after this call, and wait for it. False: it failed."""
         deadline = time.monotonic() + timeout_s

@@ -6,6 +6,7 @@ Every step may be repeated, so a removal that is interrupted anywhere is simply 
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from agent.engine import Engine
 from agent.inventory import Inventory, Server
@@ -24,7 +25,7 @@ class Remover:
         inventory: Inventory,
         ports: PortBook,
         registry: Registry,
-        dock: threading.Semaphore,
+        dock: AbstractContextManager[None],
         on_gone: Callable[[Server], None],
     ) -> None:
         self._engine = engine

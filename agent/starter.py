@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from agent import names
@@ -53,7 +54,7 @@ class Starter:
         registry: Registry,
         failures: FailureBook,
         place: Place,
-        dock: threading.Semaphore,
+        dock: AbstractContextManager[None],
         stop: threading.Event,
         on_ready: Callable[[Server, dict[str, float]], None],
     ) -> None:

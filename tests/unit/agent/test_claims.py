@@ -281,13 +281,21 @@ def test_a_container_found_gone_at_the_claim_costs_the_request_nothing(world: Wo
     assert oldest.user not in world.stored(KEYS.claims) | world.stored(KEYS.routes)
 
 
-def test_an_engine_that_does_not_answer_costs_no_claim_and_the_name_is_made_up_for(world: World) -> None:
+def test_a_server_that_cannot_be_marked_as_claimed_is_given_to_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I3: its name must say it before anybody is told, for Consul may lose the claim."""
+    monkeypatch.setattr("agent.claims.MARK_TRY_S", 0.0)
     world.engine.down = True
-    reply = world.send(world.request())
-    assert reply is not None
+    assert world.send(world.request()) is None
+    (doubtful,) = world.users(Phase.STOPPING)
+    assert world.waiting() == 1
+    assert world.intake.consumed == frozenset()
     world.engine.down = False
     world.settle()
-    assert f"tmpnb-test-light-{reply.user}.claimed" in world.container_names()
+    (served,) = world.users(Phase.CLAIMED)
+    assert served != doubtful
+    assert doubtful not in world.stored(KEYS.claims)
 
 
 def test_a_claim_tells_the_dashboards(world: World) -> None:

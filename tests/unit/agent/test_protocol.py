@@ -25,7 +25,8 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.claim_try_s, claims.CLAIM_TRY_S = claims.CLAIM_TRY_S, 0.0
+        self.patience = claims.CLAIM_TRY_S, claims.MARK_TRY_S
+        claims.CLAIM_TRY_S = claims.MARK_TRY_S = 0.0
         self.world = World(pool(pool_size=SIZE, start_timeout_s=0.01))
         self.world.settle()
         self.owner: dict[str, str] = {}
@@ -159,7 +160,7 @@ class Protocol(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """I6: when everything works again, every container is accounted for within a few passes."""
-        claims.CLAIM_TRY_S = self.claim_try_s
+        claims.CLAIM_TRY_S, claims.MARK_TRY_S = self.patience
         world = self.world
         self._heal()
         for _ in range(3):

@@ -148,7 +148,10 @@ class World:
             lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update, self.clock,
         )  # fmt: skip
         self.claimer = Claimer(
-            Host(CLUSTER, HOST, self.specs.get, self._suspect, lambda: self.may_claim),
+            Host(
+                CLUSTER, HOST, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
+                lambda: self.may_claim and self.loop.engine_ok,
+            ),
             self.engine, self.inventory, self.registry, Tickets(self.store, KEYS, 45.0), self.consumer, self.publisher,
             self.intake, Announcer(self.publisher, HOST), Now(), self.stop, lambda: None,
         )  # fmt: skip
@@ -156,7 +159,7 @@ class World:
             self.intake.open(queues.spawn(name), self.claimer.handle, self._ready(name))
 
     def _ready(self, name: str) -> Callable[[], bool]:
-        return lambda: self.may_claim and self.inventory.ready_count(name) > 0
+        return lambda: self.may_claim and self.loop.engine_ok and self.inventory.ready_count(name) > 0
 
     def _suspect(self) -> None:
         self.suspicions += 1

@@ -1,0 +1,158 @@
+"""From a wish for a server to a ready one: ports, containers, probes, failures. On fakes."""
+
+import pytest
+
+from agent.failures import pause_s
+from agent.inventory import Phase
+from agent.ports import NoPortError, PortBook
+from common.errors import StoreUnavailable
+from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
+
+
+def test_a_server_is_ready_only_with_a_route_that_leads_to_it() -> None:
+    world = World()
+    world.settle()
+    for server in world.inventory.snapshot():
+        found = route(world, server.user)
+        assert (found.target, found.container) == (f"10.0.0.1:{server.port}", server.container)
+        assert world.engine.spec_of(server.container).bind_port == server.port
+
+
+def test_two_servers_never_share_a_port() -> None:
+    world = World(pool(pool_size=20))
+    world.settle()
+    assert len({server.port for server in world.inventory.snapshot()}) == 20
+
+
+def test_placeholders_are_replaced_literally_and_other_braces_stay() -> None:
+    command = "serve {port} {ip} {base_path} {token} ${HOME} {x} {{port}}"
+    world = World(pool(pool_size=1, command=command, container_port=9000))
+    world.settle()
+    (server,) = world.inventory.snapshot()
+    spec = world.engine.spec_of(server.container)
+    assert spec.command[:2] == ("/bin/sh", "-c")
+    assert spec.command[2] == (f"serve 9000 0.0.0.0 /user/{server.user}/ {server.token} ${{HOME}} {{x}} {{9000}}")
+
+
+def test_a_server_of_a_pool_without_tokens_has_none() -> None:
+    world = World(pool(use_tokens=False))
+    world.settle()
+    assert {server.token for server in world.inventory.snapshot()} == {""}
+
+
+def test_a_port_taken_by_another_program_is_passed_over() -> None:
+    world = World(pool(pool_size=2))
+    world.engine.foreign_ports = {20000, 20002}
+    world.settle()
+    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+
+
+def test_a_start_whose_answer_is_lost_is_found_by_its_name() -> None:
+    world = World(pool(pool_size=1))
+    world.engine.lose_answers = 1
+    world.settle()
+    assert len(world.users(Phase.READY)) == 1
+    assert len(world.container_names()) == 1
+
+
+def test_a_start_given_up_for_lost_answers_leaves_nothing_behind() -> None:
+    """I6, I7."""
+    world = World(pool(pool_size=1))
+    world.engine.lose_answers = 2
+    world.settle()
+    assert len(world.users(Phase.READY)) == 1
+    assert len(world.container_names()) == 1
+
+
+def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() -> None:
+    world = World(pool(pool_size=2, command="serve --token={token}"), pool("other", image="image:2"))
+    world.engine.images.add("image:2")
+    world.engine.crashing = {IMAGE}
+    world.turn(2)
+    failure = world.failures.last("light")
+    assert failure is not None
+    assert "last line" in failure.log
+    assert "<token>" in failure.log, "a token is never reported"
+    assert len(world.users(Phase.READY)) == 3, "the other pool is unaffected"
+    assert not any("light" in name for name in world.container_names())
+
+    def tries_in(seconds: int) -> int:
+        before = len(world.engine.history)
+        for _ in range(seconds):
+            world.clock.now += 1.0
+            world.turn(2)
+        return sum(1 for what, _name in world.engine.history[before:] if what == "run")
+
+    first, then = tries_in(10), tries_in(100)
+    assert 2 <= first <= 4
+    assert 3 <= then <= 6
+    assert world.stored(KEYS.routes) == world.users(Phase.READY)
+
+
+def test_a_repaired_image_comes_up_and_clears_the_failure() -> None:
+    world = World(pool(pool_size=2))
+    world.probe.mute = True
+    world.turn(2)
+    assert world.failures.last("light") is not None
+    world.probe.mute = False
+    world.specs["light"] = pool(pool_size=2, environment={"FIXED": "1"})  # a new generation need not wait
+    world.settle()
+    assert len(world.users(Phase.READY)) == 2
+    assert world.failures.last("light") is None
+
+
+def test_an_image_that_is_not_there_is_a_failure_with_its_name() -> None:
+    world = World(pool(image="nowhere:1"))
+    world.turn()
+    failure = world.failures.last("light")
+    assert failure is not None
+    assert "nowhere:1" in failure.reason
+
+
+def test_pauses_after_failures_double_up_to_a_cap() -> None:
+    assert [pause_s(n) for n in (1, 2, 3, 8, 9, 10, 10_000)] == [1, 2, 4, 128, 256, 300, 300]
+
+
+# Ports
+
+
+def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
+    """I5: a port used again must not be reached by the route of before."""
+    clock = Clock()
+    book = PortBook(20000, 20003, 120.0, lambda _cursor: None, clock)
+    ports = [book.take() for _ in range(4)]
+    assert sorted(ports) == [20000, 20001, 20002, 20003]
+    book.release(20001)
+    with pytest.raises(NoPortError, match="20000-20003"):
+        book.take()
+    clock.now += 119.0
+    with pytest.raises(NoPortError):
+        book.take()
+    clock.now += 1.0
+    assert book.take() == 20001
+
+
+def test_a_new_agent_goes_on_behind_every_port_its_predecessor_used() -> None:
+    """I5 over a restart: the quarantine is forgotten, the cursor is not."""
+    noted: list[int] = []
+    first = PortBook(20000, 29999, 120.0, noted.append)
+    first.resume(20000)
+    used = {first.take() for _ in range(700)}
+    second = PortBook(20000, 29999, 120.0, noted.append)
+    second.resume(noted[-1])
+    assert not used & {second.take() for _ in range(700)}
+
+
+def test_no_port_is_given_that_could_not_be_noted_before() -> None:
+    def away(_cursor: int) -> None:
+        raise StoreUnavailable("away")
+
+    book = PortBook(20000, 29999, 120.0, away)
+    with pytest.raises(StoreUnavailable):
+        book.take()
+
+
+def test_ports_of_adopted_containers_are_taken() -> None:
+    book = PortBook(20000, 20003, 0.0, lambda _cursor: None)
+    book.adopt([20000, 20002])
+    assert {book.take(), book.take()} == {20001, 20003}
