@@ -4,7 +4,6 @@ Every step may be repeated, so a removal that is interrupted anywhere is simply 
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
