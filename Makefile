@@ -43,7 +43,7 @@ test-unit: venv ## Run the unit tests (seconds, no Docker)
 	$(PYTHON) -m pytest tests/unit
 
 test-stack: venv ## Make present what the other tests need: Engine, images, browser
-	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/browser.sh
+	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/have.sh chromium chromium fonts-dejavu-core
 
 test: lint test-stack ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)
@@ -52,4 +52,5 @@ docs: venv ## Write docs/configuration.md from the settings
 	$(PYTHON) docs/configuration.py
 
 bench: test-stack ## Measure and print the table of medians
+	@deploy/have.sh wrk wrk
 	$(PYTHON) -m tests.bench
