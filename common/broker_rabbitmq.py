@@ -1,158 +1,33 @@
-"""The RabbitMQ adapters of the broker ports, over pika.
+"""The RabbitMQ adapters of the broker ports, over pika; each is a connection with its thread (``rabbitmq_link.py``)."""
 
-Each adapter owns one thread, and that thread owns its ``BlockingConnection`` from creation to close. Other threads
-hand over jobs; the only call they make into pika is ``add_callback_threadsafe``, to wake the loop.
-"""
-
-import itertools
-import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import pika
 import pika.exceptions
-from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel
 
 from common import queues
 from common.broker import Delivery, Handler, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
-from common.retry import Backoff, brief
+from common.rabbitmq_link import Job, Link, RabbitAddress, declare_topology
+from common.retry import brief
 
-log = logging.getLogger(__name__)
+__all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher"]
 
-# Heartbeats find a dead peer after two misses. RabbitMQ's guide calls values under 5 s prone to false alarms.
-HEARTBEAT_S = 20
-# A publisher blocked by a memory or disk alarm must give up and say so; pika's default is to hang for ever.
-BLOCKED_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
 # How long a call waits for a connection that is just being made again, and for a confirm.
 CONFIRM_TIMEOUT_S = 5.0
-# The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
-IDLE_S = 30.0
 # Direct replies (docs: direct-reply-to).
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
-
-Job = Callable[[BlockingChannel], None]
 
 
 class _RefusedError(BrokerUnavailable):
     """The broker answered a publish with a nack."""
 
 
-@dataclass(frozen=True, slots=True)
-class RabbitAddress:
-    """Where RabbitMQ is and who we are. ``urls``: ``amqp(s)://user@host:port/vhost``, without the password."""
-
-    urls: Sequence[str]
-    password: str
-    name: str
-
-    def parameters(self) -> list[pika.URLParameters]:
-        found = []
-        for url in self.urls:
-            user, at, place = url.rpartition("@")
-            parameters = pika.URLParameters(f"{user}:{quote(self.password, safe='')}{at}{place}")
-            parameters.heartbeat = HEARTBEAT_S
-            parameters.blocked_connection_timeout = BLOCKED_TIMEOUT_S
-            parameters.socket_timeout = CONNECT_TIMEOUT_S
-            parameters.stack_timeout = 2 * CONNECT_TIMEOUT_S
-            # The name shown in RabbitMQ's UI.
-            parameters.client_properties = {"connection_name": self.name}
-            found.append(parameters)
-        return found
-
-
-class _Link:
-    """One thread, one connection, one channel; reconnects with backoff until stopped."""
-
-    def __init__(self, address: RabbitAddress, role: str) -> None:
-        self._parameters = itertools.cycle(address.parameters())
-        self._stop = threading.Event()
-        self._jobs: deque[Job] = deque()
-        self._connection: BlockingConnection | None = None
-        self._connected = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
-        self._role = role
-        self._warned = False
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """Finish the jobs in hand, close the connection, end the thread."""
-        self._stop.set()
-        self._wake()
-        self._thread.join(timeout_s)
-
-    @property
-    def connected(self) -> bool:
-        return self._connected.is_set()
-
-    def _submit(self, job: Job) -> None:
-        self._jobs.append(job)
-        self._wake()
-
-    def _wake(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            try:
-                connection.add_callback_threadsafe(lambda: None)
-            except pika.exceptions.AMQPError:
-                return  # it is closing; the loop notices by itself
-
-    def _run(self) -> None:
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            try:
-                self._serve(backoff)
-            except (pika.exceptions.AMQPError, OSError) as exc:
-                if not self._warned:  # once per outage, not once per attempt
-                    log.warning("rabbitmq connection lost", extra={"role": self._role, "error": repr(exc)})
-                self._warned = True
-            finally:
-                self._connected.clear()
-                self._close()
-            if not self._stop.is_set():
-                backoff.wait()
-
-    def _serve(self, backoff: Backoff) -> None:
-        self._connection = BlockingConnection(next(self._parameters))
-        channel = self._connection.channel()
-        # The broker cancels a consumer when its queue moves or goes; pika then just stops delivering.
-        channel.add_on_cancel_callback(lambda _frame: channel.close())
-        self._setup(channel)
-        self._connected.set()
-        self._warned = False
-        backoff.reset()
-        log.info("rabbitmq connected", extra={"role": self._role})
-        while True:
-            while self._jobs:
-                self._jobs.popleft()(channel)
-            if self._stop.is_set():
-                return
-            self._connection.process_data_events(time_limit=IDLE_S)
-            if not channel.is_open:
-                raise pika.exceptions.ChannelWrongStateError("channel closed by the broker")
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.is_open:
-            try:
-                connection.close()
-            except (pika.exceptions.AMQPError, OSError):
-                log.debug("rabbitmq connection did not close cleanly", extra={"role": self._role})
-
-    def _setup(self, channel: BlockingChannel) -> None:
-        """Declare and subscribe, on every new connection."""
-
-
-class RabbitPublisher(_Link):
+class RabbitPublisher(Link):
     """``Publisher`` and ``Requester``: confirmed, mandatory publishes; replies come back on the same channel."""
 
     def __init__(
@@ -179,7 +54,7 @@ class RabbitPublisher(_Link):
     def emit(self, topic: str, body: bytes) -> None:
         if not self.connected:
             return
-        self._submit(
+        self.submit(
             lambda channel: channel.basic_publish(
                 queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
             )
@@ -234,7 +109,7 @@ class RabbitPublisher(_Link):
             else:
                 done.set_result(None)
 
-        self._submit(run)
+        self.submit(run)
         try:
             done.result(CONFIRM_TIMEOUT_S)
         except FutureTimeoutError as exc:
@@ -299,7 +174,7 @@ def _properties(message: Outgoing, reply_to: str | None) -> pika.BasicProperties
     )
 
 
-class RabbitConsumer(_Link):
+class RabbitConsumer(Link):
     """``Consumer``: subscriptions survive reconnects; settlements of an earlier connection are dropped."""
 
     def __init__(self, address: RabbitAddress, role: str = "consumer") -> None:
@@ -313,7 +188,7 @@ class RabbitConsumer(_Link):
             self._handlers[queue] = handler
             self._subscribe(channel, queue)
 
-        self._submit(subscribe)
+        self.submit(subscribe)
 
     def cancel(self, queue: str) -> None:
         def unsubscribe(channel: BlockingChannel) -> None:
@@ -322,7 +197,7 @@ class RabbitConsumer(_Link):
             if tag is not None:
                 channel.basic_cancel(tag)
 
-        self._submit(unsubscribe)
+        self.submit(unsubscribe)
 
     def ack(self, delivery: Delivery) -> None:
         self._settle(delivery, lambda channel: channel.basic_ack(delivery.tag))
@@ -346,7 +221,7 @@ class RabbitConsumer(_Link):
             if delivery.epoch == self._epoch:
                 job(channel)
 
-        self._submit(settle)
+        self.submit(settle)
 
     def _setup(self, channel: BlockingChannel) -> None:
         self._epoch += 1
@@ -381,14 +256,3 @@ class RabbitConsumer(_Link):
 
         channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
         self._tags[queue] = channel.basic_consume(queue, deliver)
-
-
-def declare_topology(channel: BlockingChannel) -> None:
-    """What every cluster has, whatever its pools and hosts. Declaring again changes nothing."""
-    channel.exchange_declare(queues.EVENTS_EXCHANGE, "topic", durable=True)
-    channel.exchange_declare(queues.DEAD_LETTER_EXCHANGE, "headers", durable=True)
-    channel.queue_declare(queues.DEAD, durable=True, arguments=queues.dead_queue_arguments())
-    for reason in queues.DEAD_REASONS:
-        # all-with-x: headers that begin with "x-" are compared only by this kind of match (docs: exchanges, headers).
-        match = {"x-match": "all-with-x", "x-first-death-reason": reason}
-        channel.queue_bind(queues.DEAD, queues.DEAD_LETTER_EXCHANGE, arguments=match)

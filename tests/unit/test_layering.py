@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("agent", "common", "frontend", "proxy")
 # Third-party clients and the only files that may know them.
 CLIENTS = {
-    "pika": {"common/broker_rabbitmq.py"},
+    "pika": {"common/broker_rabbitmq.py", "common/rabbitmq_link.py"},
     "consul": {"common/store_consul.py"},
     "requests": {"common/store_consul.py", "agent/engine_docker.py", "frontend/cli/servers.py"},
     "docker": {"agent/engine_docker.py"},

@@ -1,0 +1,150 @@
+"""One connection to RabbitMQ and the thread that owns it, from creation to close (pika is not thread-safe).
+
+Other threads hand over jobs; the only call they make into pika is ``add_callback_threadsafe``, to wake the loop. Only
+``broker_rabbitmq.py`` uses this module.
+"""
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pika
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+
+from common import queues
+from common.retry import Backoff
+
+log = logging.getLogger(__name__)
+
+# Heartbeats find a dead peer after two misses. RabbitMQ's guide calls values under 5 s prone to false alarms.
+HEARTBEAT_S = 20
+# A publisher blocked by a memory or disk alarm must give up and say so; pika's default is to hang for ever.
+BLOCKED_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+# The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
+IDLE_S = 30.0
+
+Job = Callable[[BlockingChannel], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitAddress:
+    """Where RabbitMQ is and who we are. ``urls``: ``amqp(s)://user@host:port/vhost``, without the password."""
+
+    urls: Sequence[str]
+    password: str
+    name: str
+
+    def parameters(self) -> list[pika.URLParameters]:
+        found = []
+        for url in self.urls:
+            user, at, place = url.rpartition("@")
+            parameters = pika.URLParameters(f"{user}:{quote(self.password, safe='')}{at}{place}")
+            parameters.heartbeat = HEARTBEAT_S
+            parameters.blocked_connection_timeout = BLOCKED_TIMEOUT_S
+            parameters.socket_timeout = CONNECT_TIMEOUT_S
+            parameters.stack_timeout = 2 * CONNECT_TIMEOUT_S
+            # The name shown in RabbitMQ's UI.
+            parameters.client_properties = {"connection_name": self.name}
+            found.append(parameters)
+        return found
+
+
+class Link:
+    """One thread, one connection, one channel; reconnects with backoff until stopped."""
+
+    def __init__(self, address: RabbitAddress, role: str) -> None:
+        self._parameters = itertools.cycle(address.parameters())
+        self._stop = threading.Event()
+        self._jobs: deque[Job] = deque()
+        self._connection: BlockingConnection | None = None
+        self._connected = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
+        self._role = role
+        self._warned = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Finish the jobs in hand, close the connection, end the thread."""
+        self._stop.set()
+        self._wake()
+        self._thread.join(timeout_s)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.add_callback_threadsafe(lambda: None)
+            except pika.exceptions.AMQPError:
+                return  # it is closing; the loop notices by itself
+
+    def _run(self) -> None:
+        backoff = Backoff(self._stop)
+        while not self._stop.is_set():
+            try:
+                self._serve(backoff)
+            except (pika.exceptions.AMQPError, OSError) as exc:
+                if not self._warned:  # once per outage, not once per attempt
+                    log.warning("rabbitmq connection lost", extra={"role": self._role, "error": repr(exc)})
+                self._warned = True
+            finally:
+                self._connected.clear()
+                self._close()
+            if not self._stop.is_set():
+                backoff.wait()
+
+    def _serve(self, backoff: Backoff) -> None:
+        self._connection = BlockingConnection(next(self._parameters))
+        channel = self._connection.channel()
+        # The broker cancels a consumer when its queue moves or goes; pika then just stops delivering.
+        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        self._setup(channel)
+        self._connected.set()
+        self._warned = False
+        backoff.reset()
+        log.info("rabbitmq connected", extra={"role": self._role})
+        while True:
+            while self._jobs:
+                self._jobs.popleft()(channel)
+            if self._stop.is_set():
+                return
+            self._connection.process_data_events(time_limit=IDLE_S)
+            if not channel.is_open:
+                raise pika.exceptions.ChannelWrongStateError("channel closed by the broker")
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            try:
+                connection.close()
+            except (pika.exceptions.AMQPError, OSError):
+                log.debug("rabbitmq connection did not close cleanly", extra={"role": self._role})
+
+    def _setup(self, channel: BlockingChannel) -> None:
+        """Declare and subscribe, on every new connection."""
+
+
+def declare_topology(channel: BlockingChannel) -> None:
+    """What every cluster has, whatever its pools and hosts. Declaring again changes nothing."""
+    channel.exchange_declare(queues.EVENTS_EXCHANGE, "topic", durable=True)
+    channel.exchange_declare(queues.DEAD_LETTER_EXCHANGE, "headers", durable=True)
+    channel.queue_declare(queues.DEAD, durable=True, arguments=queues.dead_queue_arguments())
+    for reason in queues.DEAD_REASONS:
+        # all-with-x: headers that begin with "x-" are compared only by this kind of match (docs: exchanges, headers).
+        match = {"x-match": "all-with-x", "x-first-death-reason": reason}
+        channel.queue_bind(queues.DEAD, queues.DEAD_LETTER_EXCHANGE, arguments=match)
