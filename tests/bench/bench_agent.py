@@ -33,7 +33,7 @@ from tests.proxy_rig import accepts, free_port
 from tests.waiting import wait_until
 
 IMAGE = "tmpnb-test/echo:dev"
-SERVERS = 24
+SERVERS = 40
 # As many Docker calls in parallel as the agent makes by default.
 WORKERS = 2
 CLAIMS = 100
@@ -100,15 +100,19 @@ def refill(one: AgentRig, rounds: int) -> None:
 
 
 def agent_starts_per_s(one: AgentRig) -> float:
+    before = ready_lines(one)
     began = time.perf_counter()
     one.apply(one.spec(pool_size=SERVERS))
-    log = one.agents[-1]
-    before = log.events().count("server ready")
-    wait_until(lambda: log.events().count("server ready") - before == SERVERS, "the pool to be full", 120, 0.01)
+    wait_until(lambda: ready_lines(one) - before == SERVERS, "the pool to be full", 120, 0.05)
     rate = SERVERS / (time.perf_counter() - began)
     one.apply(one.spec(pool_size=0))
     wait_until(lambda: not one.containers(), "the pool to be empty", 120)
     return rate
+
+
+def ready_lines(one: AgentRig) -> int:
+    """Servers that have become ready so far; cheap, for this process shares the machine with what it measures."""
+    return one.agents[-1].log.read_bytes().count(b'"server ready"')
 
 
 def plain_starts_per_s(one: AgentRig) -> float:
