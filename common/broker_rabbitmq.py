@@ -43,6 +43,7 @@ class RabbitPublisher(Link):
         self._waiting: dict[str, Future[bytes]] = {}
         self._declared: set[str] = set()
         self._probe: BlockingChannel | None = None
+        self._events: BlockingChannel | None = None
 
     def publish(self, queue: str, message: Outgoing) -> None:
         send = self._reply if queue.startswith(REPLY_QUEUE) else self._send
@@ -52,12 +53,15 @@ class RabbitPublisher(Link):
         self._confirmed(lambda channel: self._declare(channel, queue))
 
     def emit(self, topic: str, body: bytes) -> None:
-        if not self.connected:
+        if self.connected:
+            self.submit(lambda _channel: self._tell(topic, body))
+
+    def _tell(self, topic: str, body: bytes) -> None:
+        """On a channel without confirms: an event is not worth the wait of those that send something that is."""
+        if self._events is None:  # set by every connection before its first job
             return
-        self.submit(
-            lambda channel: channel.basic_publish(
-                queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
-            )
+        self._events.basic_publish(
+            queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
         )
 
     def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
@@ -150,6 +154,7 @@ class RabbitPublisher(Link):
     def _setup(self, channel: BlockingChannel) -> None:
         self._declared.clear()
         self._probe = None
+        self._events = channel.connection.channel()
         declare_topology(channel)
         channel.confirm_delivery()
         if self._on_late_reply is not None:

@@ -219,6 +219,29 @@ def test_the_dead_queue_holds_the_raw_bytes_and_the_reason_but_not_what_expired(
         consumer.stop()
 
 
+def test_an_event_reaches_whoever_listens(rabbitmq: RabbitAddress) -> None:
+    publisher = RabbitPublisher(rabbitmq)
+    publisher.start()
+    try:
+        publisher.declare(queues.host("listener"))  # returns once connected
+        connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(name, queues.EVENTS_EXCHANGE, "server.*")
+        for topic in ("server.ready", "host.joined", "server.culled"):
+            publisher.emit(topic, topic.encode())
+        arrived: list[bytes] = []
+        for _, _, body in channel.consume(name, auto_ack=True, inactivity_timeout=10):
+            assert body is not None, "the events did not arrive"
+            arrived.append(body)
+            if len(arrived) == 2:
+                break
+        connection.close()
+        assert arrived == [b"server.ready", b"server.culled"]
+    finally:
+        publisher.stop()
+
+
 def test_a_broker_that_is_away_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.broker_rabbitmq.CONFIRM_TIMEOUT_S", 0.2)
     publisher = RabbitPublisher(RabbitAddress(("amqp://tmpnb@127.0.0.1:1/tmpnb",), "x", "test"))
