@@ -38,6 +38,10 @@ start_engine() {
     if [ -d /run/systemd/system ]; then
         systemctl start docker
     else
+        # After a crash of the machine the numbers in these files may be other processes' by now,
+        # and the Engine would take those for itself.
+        pgrep -x dockerd >/dev/null 2>&1 || rm -f /var/run/docker.pid
+        pgrep -x containerd >/dev/null 2>&1 || rm -f /var/run/docker/containerd/containerd.pid
         # A session of its own: the Engine must outlive this script and its terminal.
         setsid -f dockerd >>"$engine_log" 2>&1 </dev/null
     fi
