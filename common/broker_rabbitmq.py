@@ -46,8 +46,10 @@ class RabbitPublisher(Link):
         self._events: BlockingChannel | None = None
 
     def publish(self, queue: str, message: Outgoing) -> None:
-        send = self._reply if queue.startswith(REPLY_QUEUE) else self._send
-        self._confirmed(lambda channel: send(channel, queue, message, None))
+        if queue.startswith(REPLY_QUEUE):
+            self._confirmed(lambda channel: self._reply(channel, queue, message))
+        else:
+            self._confirmed(lambda channel: self._send(channel, queue, message, None))
 
     def declare(self, queue: str) -> None:
         self._confirmed(lambda channel: self._declare(channel, queue))
@@ -135,7 +137,7 @@ class RabbitPublisher(Link):
             self._declare(channel, queue)
             channel.basic_publish("", queue, message.body, properties, mandatory=True)
 
-    def _reply(self, channel: BlockingChannel, address: str, message: Outgoing, _reply_to: str | None) -> None:
+    def _reply(self, channel: BlockingChannel, address: str, message: Outgoing) -> None:
         """RabbitMQ 4.0 delivers a mandatory reply and returns it as unroutable as well, so mandatory tells nothing.
         Asking for the address is the documented way; a missing one closes the channel, hence a channel for it."""
         if self._probe is None or not self._probe.is_open:
