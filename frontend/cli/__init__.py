@@ -9,7 +9,7 @@ import sys
 import typer
 
 from common.errors import TmpnbError, TransientError
-from frontend.cli import pools, servers
+from frontend.cli import join, pools, servers
 from frontend.cli.output import complain
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(pools.app, name="pools")
 servers.install(app)
+join.install(app)
 
 
 def main() -> None:
