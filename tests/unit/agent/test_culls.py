@@ -1,5 +1,7 @@
 """Culls and the host's other commands, on fakes."""
 
+from datetime import datetime
+
 import pytest
 
 from agent.announce import Announcer
@@ -9,7 +11,7 @@ from agent.inventory import Phase
 from common import queues
 from common.broker import Outgoing
 from common.clock import utc_now
-from common.messages import CullRequest, RecyclePool, SetHostState
+from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.records import Activity, HostState
 from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
 
@@ -17,13 +19,15 @@ from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
 class Control:
     def __init__(self) -> None:
         self.states: list[HostState] = []
-        self.dropped: list[str] = []
+        self.deadlines: list[datetime | None] = []
+        self.images: list[str] = []
 
-    def set_state(self, state: HostState) -> None:
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
         self.states.append(state)
+        self.deadlines.append(deadline)
 
-    def drop_records(self, user: str) -> None:
-        self.dropped.append(user)
+    def prepare_image(self, image: str) -> None:
+        self.images.append(image)
 
 
 class Culling:
@@ -37,6 +41,7 @@ class Culling:
         self.user = reply.user
         self.control = Control()
         world = self.world
+        self.dropped: list[str] = []
         self.commands = Commands(
             world.inventory,
             Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, utc_now),
@@ -44,10 +49,11 @@ class Culling:
             world.consumer,
             Announcer(world.publisher, HOST),
             world.specs.get,
+            self.dropped.append,
             lambda: None,
         )
         self.commands._threads = Now()  # type: ignore[assignment]
-        world.intake.open(queues.host(HOST), self.commands.handle, lambda: True)
+        world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0)
         world.intake.update()
 
     def claimed_ago(self, seconds: float) -> None:
@@ -161,7 +167,7 @@ def test_a_cull_that_came_twice_is_done_once() -> None:
     assert culling.cull("operator")
     assert culling.cull("operator")
     assert [server.user for server in culling.world.gone] == [culling.user]
-    assert culling.control.dropped == [culling.user], "what its records may still say is cleared"
+    assert culling.dropped == [culling.user], "what its records may still say is cleared"
 
 
 def test_a_ready_server_is_not_culled_for_idleness() -> None:
@@ -182,9 +188,14 @@ def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> N
 
 def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     culling = Culling()
+    until = utc_now()
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+    culling.send(SetHostState(sent_at=utc_now(), state=HostState.DRAINING, deadline=until))
+    culling.send(PrepareImage(sent_at=utc_now(), image="image:2"))
     culling.send(RecyclePool(sent_at=utc_now(), pool="light"))
-    assert culling.control.states == [HostState.CORDONED]
+    assert culling.control.states == [HostState.CORDONED, HostState.DRAINING]
+    assert culling.control.deadlines == [None, until]
+    assert culling.control.images == ["image:2"]
     assert {s.stale for s in culling.world.inventory.snapshot() if s.phase is Phase.READY} == {True}
 
 

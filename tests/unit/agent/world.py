@@ -17,7 +17,7 @@ from agent.engine_memory import MemoryEngine
 from agent.failures import FailureBook
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
-from agent.loop import Loop
+from agent.loop import Loop, Wishes
 from agent.ports import PortBook
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
@@ -108,6 +108,7 @@ class World:
         self.late: list[bytes] = []
         self.specs = {spec.name: spec for spec in specs or (pool(),)}
         self.state = HostState.ACTIVE
+        self.drain_over = False
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
@@ -144,8 +145,8 @@ class World:
             Now(), lambda: None,
         )  # fmt: skip
         self.loop = Loop(
-            self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, lambda: self.specs,
-            lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update, self.clock,
+            self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, self._wishes, 8, 10.0,
+            self.stop, self.intake.update, self.clock,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
@@ -158,8 +159,15 @@ class World:
         for name in self.specs:
             self.intake.open(queues.spawn(name), self.claimer.handle, self._ready(name))
 
-    def _ready(self, name: str) -> Callable[[], bool]:
-        return lambda: self.may_claim and self.loop.engine_ok and self.inventory.ready_count(name) > 0
+    def _ready(self, name: str) -> Callable[[], int | None]:
+        def priority() -> int | None:
+            ready = self.may_claim and self.loop.engine_ok and self.inventory.count(name, Phase.READY) > 0
+            return 0 if ready else None
+
+        return priority
+
+    def _wishes(self) -> Wishes:
+        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over)
 
     def _suspect(self) -> None:
         self.suspicions += 1
