@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -26,11 +27,15 @@ from agent.engine import Engine, EngineInfo
 from agent.failures import FailureBook
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
+from agent.images import Images
 from agent.intake import Intake
-from agent.inventory import Inventory, Server
-from agent.loop import Loop
+from agent.inventory import Inventory, Phase, Server
+from agent.loop import Loop, Wishes
+from agent.placement import priority
+from agent.plan import capacity
 from agent.ports import PortBook
 from agent.probe import Probe
+from agent.problems import problem
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
 from agent.settings import AgentSettings
@@ -42,10 +47,10 @@ from agent.tickets import Tickets
 from agent.workers import Workers
 from common import queues
 from common.broker import Consumer, Delivery, Publisher
-from common.clock import utc_now
+from common.clock import ClusterClock
 from common.errors import TransientError
 from common.keys import Keys
-from common.records import HostRecord, HostState
+from common.records import Drain, HostRecord, HostState, ImageState
 from common.retry import Backoff
 from common.store import Store
 
@@ -78,7 +83,9 @@ class Agent:
         self._settings = settings
         self._parts = parts
         self._beat = beat
-        self._started_at = utc_now()
+        self._now = ClusterClock(parts.store.clock_skew_s)
+        self._started_at = self._now()
+        self._engine_trouble = ""
         self._stop = threading.Event()
         self._info = EngineInfo("", 0, 0)
         self._joined = False
@@ -90,17 +97,20 @@ class Agent:
         self._ports = PortBook(
             settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
         )
-        self._announcer = Announcer(parts.publisher, settings.host)
-        self._registry = Registry(parts.store, keys, HostAddress(settings.host, parts.address), self.inventory)
+        self._announcer = Announcer(parts.publisher, settings.host, self._now)
+        self._registry = Registry(
+            parts.store, keys, HostAddress(settings.host, parts.address), self.inventory, self._now
+        )
         self._intake = Intake(parts.consumer)
         self._workers = Workers()
         self._renames = ThreadPoolExecutor(RENAME_THREADS, thread_name_prefix="rename")
-        self._specs = Specs(parts.store, keys, self._store_lost, self._wake)
+        self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
+        self._images = Images(parts.engine, self._wake)
         self._keys = keys
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
-            self._dock, self._stop, self._on_ready,
+            self._dock, self._stop, self._on_ready, self._now,
         )  # fmt: skip
         self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone)
         self._auditor = Auditor(
@@ -108,7 +118,7 @@ class Agent:
         )
         self._commands = Commands(
             self.inventory,
-            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, utc_now),
+            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, self._now),
             self,
             parts.consumer,
             self._announcer,
@@ -118,7 +128,7 @@ class Agent:
         self._claimer = Claimer(
             Host(
                 settings.cluster, settings.host, self._specs.get, self._suspect_store,
-                lambda: self.loop.suspect_engine(), self._may_claim,
+                lambda: self.loop.suspect_engine(), self._may_claim, self._now,
             ),
             parts.engine, self.inventory, self._registry, Tickets(parts.store, keys, settings.abandon_s),
             parts.consumer, parts.publisher, self._intake, self._announcer, self._renames, self._stop, self._wake,
@@ -126,7 +136,7 @@ class Agent:
         self._keeper: HostKeeper | None = None
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
-            self._specs.all, lambda: self._notebook.state, lambda: self._info.memory_bytes,
+            self._wishes,
             settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
         )  # fmt: skip
 
@@ -136,6 +146,7 @@ class Agent:
         try:
             if self._prepare():
                 self._auditor.start()
+                self._images.start()
                 self.loop.run(applier, self._beat)
         finally:
             applier.stop()
@@ -148,15 +159,26 @@ class Agent:
         self.loop.wake()
         self._commands.stop()
         self._specs.stop()
+        self._images.stop()
         thread.join(timeout_s)
         self._renames.shutdown(wait=False)
         if self._keeper is not None:
             self._keeper.stop()
 
-    def set_state(self, state: HostState) -> None:
-        """``HostControl``: cordon, drain, uncordon; remembered over a restart."""
-        self._notebook.set_state(state)
-        self._announcer.tell("host.state", detail={"state": state.value})
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
+        """``HostControl``: cordon, drain, uncordon; remembered over a restart. Draining again sets another deadline."""
+        drain = None
+        if state is HostState.DRAINING:
+            claimed = sum(1 for server in self.inventory.snapshot() if server.phase is Phase.CLAIMED)
+            begun = self._notebook.drain or Drain(since=self._now(), claimed=claimed)
+            drain = begun.model_copy(update={"deadline": deadline})
+        self._notebook.set_state(state, drain)
+        until = {"deadline": deadline.isoformat()} if deadline else {}
+        self._announcer.tell("host.state", detail={"state": state.value, **until})
+
+    def prepare_image(self, image: str) -> None:
+        """``HostControl``."""
+        self._images.ask(image)
 
     def drop_records(self, user: str) -> None:
         """``HostControl``."""
@@ -171,19 +193,16 @@ class Agent:
         settings, parts = self._settings, self._parts
         labels = {names.CLUSTER: settings.cluster}
         try:
-            self._info = self._persist(parts.engine.info, "docker engine")
+            self._info = self._persist(parts.engine.info, "docker engine", self._keep_record)
             self._persist(lambda: parts.engine.ensure_network(names.network(settings.cluster), labels), "docker engine")
-            self._keeper = HostKeeper(
-                parts.store, self._keys, settings.host, Instance.current(self._info.id), settings.session_ttl_s,
-                settings.session_tick_s, self._record, self._wake, self._on_restored,
-            )  # fmt: skip
+            keeper = self._keep_record("")
             note = self._persist(self._notebook.read, "consul")
         except TransientError:
             return False
         # Without a note (a new host, or Consul has lost it) anywhere: seldom where the last agent just was.
         anywhere = settings.port_min + secrets.randbelow(settings.port_max - settings.port_min + 1)
         self._ports.resume(note.next_port if note else anywhere)
-        self._keeper.start()
+        keeper.identify(Instance.current(self._info.id))
         self._specs.start()
         while not self._specs.known.wait(1.0):
             self._beat()
@@ -192,11 +211,23 @@ class Agent:
         self._intake.open(
             queues.host(settings.host),
             self._workers.handler("commands", self._commands.handle),
-            lambda: self._keeper is not None and self._keeper.holds(),
+            lambda: 0 if self._keeper is not None and self._keeper.holds() else None,
         )
         return True
 
-    def _persist(self, call: Callable[[], T], what: str) -> T:
+    def _keep_record(self, engine_trouble: str) -> HostKeeper:
+        """Hold the host record from now on, if it is not held yet: an operator should see an agent that waits, too."""
+        self._engine_trouble = engine_trouble
+        if self._keeper is None:
+            settings = self._settings
+            self._keeper = HostKeeper(
+                self._parts.store, self._keys, settings.host, Instance.current(self._info.id), settings.session_ttl_s,
+                settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
+            )  # fmt: skip
+            self._keeper.start()
+        return self._keeper
+
+    def _persist(self, call: Callable[[], T], what: str, on_trouble: Callable[[str], object] | None = None) -> T:
         """The result of a call that must work before we go on; raises only when the agent stops."""
         backoff, warned = Backoff(self._stop), False
         while True:
@@ -206,6 +237,8 @@ class Agent:
             except TransientError as exc:
                 if not warned:
                     log.warning("waiting", extra={"for": what, "error": str(exc)})
+                    if on_trouble is not None:
+                        on_trouble(str(exc))
                 warned = True
                 if backoff.wait():
                     raise
@@ -230,8 +263,28 @@ class Agent:
             and not self._stop.is_set()
         )
 
-    def _has_ready(self, pool: str) -> bool:
-        return self._may_claim() and self.inventory.ready_count(pool) > 0
+    def _priority(self, pool: str) -> int | None:
+        """How much this host wants the pool's requests; None: it cannot serve them."""
+        spec = self._specs.get(pool)
+        if spec is None or self.inventory.count(pool, Phase.READY) == 0 or not self._may_claim():
+            return None
+        limit = capacity(spec, self._info.memory_bytes)
+        return priority(spec.placement, self.inventory.count(pool, Phase.CLAIMED), limit)
+
+    def _wishes(self) -> Wishes:
+        specs = self._specs.all()
+        drain = self._notebook.drain
+        return Wishes(
+            specs=specs,
+            state=self._notebook.state,
+            memory_bytes=self._info.memory_bytes,
+            prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
+            drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
+        )
+
+    def _on_specs(self) -> None:
+        self._images.use(spec.image for spec in self._specs.all().values())
+        self._wake()
 
     def _after_pass(self) -> None:
         """Consumption and the host record follow from what a pass has changed."""
@@ -240,7 +293,7 @@ class Agent:
             self._intake.open(
                 queue,
                 self._workers.handler(queue, self._claim),
-                partial(self._has_ready, pool),
+                partial(self._priority, pool),
             )
         self._intake.update()
         if self._keeper is not None:
@@ -250,7 +303,9 @@ class Agent:
                 self._announcer.tell("host.joined", detail={"address": self._parts.address})
 
     def _record(self) -> HostRecord:
-        now = utc_now()
+        specs = self._specs.all()
+        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+        engine_trouble = self.loop.engine_trouble or ("" if self.loop.engine_ok else self._engine_trouble)
         return HostRecord(
             host=self._settings.host,
             address=self._parts.address,
@@ -258,11 +313,15 @@ class Agent:
             instance=str(Instance.current(self._info.id)),
             state=self._notebook.state,
             started_at=self._started_at,
-            updated_at=now,
+            updated_at=self._now(),
+            labels=self._settings.labels,
+            problem=problem(engine_trouble, self._parts.publisher.trouble, self._now.wrong_by_s()),
+            drain=self._notebook.drain,
+            images=self._images.statuses(),
             memory_bytes=self._info.memory_bytes,
             cpus=self._info.cpus,
             pools=pool_statuses(
-                self._specs.all(), self.inventory.snapshot(), self._failures.last, self._info.memory_bytes,
+                specs, self.inventory.snapshot(), self._failures.last, failing, self._info.memory_bytes,
                 self._started_at,
             ),
         )  # fmt: skip

@@ -1,5 +1,7 @@
 """Telling the ``events`` exchange what happened here. Best effort: never waits, never raises."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from common.broker import Publisher
@@ -10,7 +12,8 @@ from common.messages import Event
 class Announcer:
     """Safe to use from any thread."""
 
-    def __init__(self, publisher: Publisher, host: str) -> None:
+    def __init__(self, publisher: Publisher, host: str, now: Callable[[], datetime] = utc_now) -> None:
+        self._now = now
         self._publisher = publisher
         self._host = host
 
@@ -24,7 +27,7 @@ class Announcer:
         detail: dict[str, Any] | None = None,
     ) -> None:
         event = Event(
-            sent_at=utc_now(),
+            sent_at=self._now(),
             name=name,
             host=self._host,
             pool=pool,

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from agent import names
 from agent.announce import Announcer
 from agent.engine import Engine
 from agent.intake import Intake
 from agent.inventory import Inventory, Server
-from agent.registry import Registry, new_claim
+from agent.registry import Registry
 from agent.tickets import Tickets, Wanted
 from common import queues
 from common.broker import Consumer, Delivery, Outgoing, Publisher
@@ -65,6 +66,7 @@ class Host:
     suspect_store: Callable[[], None]
     suspect_engine: Callable[[], None]
     may_claim: Callable[[], bool]
+    now: Callable[[], datetime] = utc_now
 
 
 @dataclass(slots=True)
@@ -139,7 +141,7 @@ class Claimer:
 
     def _serve(self, delivery: Delivery, request: SpawnRequest) -> None:
         stages = _Stages()
-        age_s = (utc_now() - request.sent_at).total_seconds()
+        age_s = (self._host.now() - request.sent_at).total_seconds()
         stages.ms["queue"] = round(1000 * age_s, 2)
         before = self._inventory.served(request.request_id)
         if before is not None:  # its ack was lost: the same answer again (I1, I2)
@@ -164,7 +166,7 @@ class Claimer:
 
     def _unwanted(self, request: SpawnRequest, age_s: float) -> str:
         """Why nobody wants the server any more; empty: somebody does."""
-        now = utc_now()
+        now = self._host.now()
         if request.deadline is not None and now >= request.deadline:
             return "past its deadline"
         if age_s + WINDOW_MARGIN_S <= request.window_s:
@@ -191,7 +193,7 @@ class Claimer:
                 return self._inventory.get(server.user) or server
 
     def _write_claim(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
-        claim = new_claim(server, self._host.name, spec, request.request_id)
+        claim = self._registry.new_claim(server, spec, request.request_id)
         try:
             # The same write again is the way to look: it succeeds, or shows the claim that is there.
             found = brief(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
@@ -245,7 +247,7 @@ class Claimer:
         while True:
             replied, gone = self._reply(delivery, request, server, url, stages.ms)
             stages.done("reply")
-            age_s = (utc_now() - request.sent_at).total_seconds()
+            age_s = (self._host.now() - request.sent_at).total_seconds()
             assigned = False
             if not replied or age_s + WINDOW_MARGIN_S > request.window_s:
                 try:
@@ -270,7 +272,7 @@ class Claimer:
         if delivery.reply_to is None:
             return False, True
         reply = SpawnReply(
-            sent_at=utc_now(),
+            sent_at=self._host.now(),
             request_id=request.request_id,
             user=server.user,
             host=self._host.name,

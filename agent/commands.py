@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Protocol
 
 from agent.announce import Announcer
@@ -10,7 +11,7 @@ from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, TransientError
-from common.messages import CullRequest, RecyclePool, SetHostState, decode
+from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
 from common.records import HostState, PoolSpec
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,12 @@ REPEATED = DOUBTABLE | {"age", "host lost"}
 class HostControl(Protocol):
     """What commands change besides servers."""
 
-    def set_state(self, state: HostState) -> None:
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
         """Raises ``StoreUnavailable`` when it cannot be remembered."""
+        ...
+
+    def prepare_image(self, image: str) -> None:
+        """Have the image here soon."""
         ...
 
     def drop_records(self, user: str) -> None:
@@ -65,8 +70,10 @@ class Commands:
             if isinstance(message, CullRequest):
                 self._cull(message)
             elif isinstance(message, SetHostState):
-                self._control.set_state(message.state)
+                self._control.set_state(message.state, message.deadline)
                 log.info("host state set", extra={"state": message.state.value})
+            elif isinstance(message, PrepareImage):
+                self._control.prepare_image(message.image)
             elif isinstance(message, RecyclePool):
                 count = self._inventory.make_stale(message.pool)
                 log.info("ready servers to be replaced", extra={"pool": message.pool, "count": count})

@@ -75,6 +75,10 @@ class Engine(Protocol):
         """A bridge network whose containers cannot reach each other. One that exists is left as it is."""
         ...
 
+    def has_image(self, image: str) -> bool:
+        """Whether the image is on this host."""
+        ...
+
     def pull(self, image: str) -> None:
         """Fetch an image, without credentials. May take minutes. Raises ``StartFailed``."""
         ...

@@ -78,6 +78,14 @@ class DockerEngine:
                 check_duplicate=True,
             )
 
+    def has_image(self, image: str) -> bool:
+        with self._translated():
+            try:
+                self._api().inspect_image(image)  # type: ignore[no-untyped-call]
+            except docker.errors.ImageNotFound:
+                return False
+            return True
+
     def pull(self, image: str) -> None:
         with self._translated():
             try:
@@ -215,6 +223,8 @@ class DockerEngine:
                 self._init = False  # the engine names its init, and the program is not there
                 log.warning("engine has no init for containers", extra={"error": text})
                 return self._start(self._create(spec), spec)
+            if "cannot assign requested address" in text.lower():
+                text = f"{spec.bind_ip} is no address of this host (TMPNB_ADDRESS, TMPNB_CONTAINER_IP): {text}"
             raise StartFailed(f"container cannot be started: {text}") from exc
         return container
 

@@ -11,11 +11,12 @@ from common.errors import EngineUnavailable, StartFailed
 
 @dataclass(slots=True)
 class MemoryEngine:
-    """``Engine`` without Docker. ``down``: every call raises ``EngineUnavailable``; ``lose_answers``: the next so many
-    calls of ``run`` do their work and raise it all the same; ``crashing``: containers of these images exit at once.
-    ``history`` is what was done, for assertions."""
+    """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
+    ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
+    ``crashing``: containers of these images exit at once. ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
+    registry: set[str] = field(default_factory=set)
     crashing: set[str] = field(default_factory=set)
     foreign_ports: set[int] = field(default_factory=set)
     down: bool = False
@@ -37,8 +38,15 @@ class MemoryEngine:
         self._check()
         self.networks.setdefault(name, dict(labels))
 
+    def has_image(self, image: str) -> bool:
+        self._check()
+        return image in self.images
+
     def pull(self, image: str) -> None:
         self._check()
+        if image in self.registry:
+            self.images.add(image)
+            return
         raise StartFailed(f"image {image} is not on this host and cannot be pulled: no registry")
 
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:

@@ -8,7 +8,7 @@ import threading
 
 from common.errors import MalformedRecord
 from common.keys import Keys
-from common.records import HostNote, HostState
+from common.records import Drain, HostNote, HostState
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,12 @@ class Notebook:
     def state(self) -> HostState:
         return self._note.state
 
-    def set_state(self, state: HostState) -> None:
-        self._write({"state": state})
+    @property
+    def drain(self) -> Drain | None:
+        return self._note.drain
+
+    def set_state(self, state: HostState, drain: Drain | None = None) -> None:
+        self._write({"state": state, "drain": drain})
 
     def set_next_port(self, port: int) -> None:
         self._write({"next_port": port})

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from agent.succession import Instance, is_dead
 from common.clock import utc_now
@@ -45,7 +46,9 @@ class HostKeeper:
         build: Callable[[], HostRecord],
         on_change: Callable[[], None],
         on_restored: Callable[[], None],
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._now = now
         self._store = store
         self._key = keys.host(host)
         self._host = host
@@ -69,6 +72,11 @@ class HostKeeper:
 
     def start(self) -> None:
         self._thread.start()
+
+    def identify(self, me: Instance) -> None:
+        """Who we are, once the engine has told its id. Safe from any thread."""
+        self._me = me
+        self._wake.set()
 
     def stop(self) -> None:
         """Close the session: the record vanishes at once, so that nobody counts on this host."""
@@ -159,7 +167,7 @@ class HostKeeper:
         shape = json.dumps(record.model_dump(mode="json", exclude={"updated_at"}), sort_keys=True)
         if self._owned and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
             return
-        fresh = record.model_copy(update={"updated_at": utc_now()})
+        fresh = record.model_copy(update={"updated_at": self._now()})
         self._own(self._store.acquire(self._key, fresh.encode(), self._session))
         if self._owned:
             self._written = (shape, asked)

@@ -1,6 +1,7 @@
 """Which queues this host consumes now: those of pools with a ready server, and its own, while it may.
 
-Consuming is the scheduler (docs/design.md, "Queues"): a request is only ever delivered to a host that can serve it now.
+Consuming is the scheduler (docs/design.md, "Queues"): a request is only ever delivered to a host that can serve it now,
+and among those to the one of the highest priority (``placement.py``).
 """
 
 import threading
@@ -13,7 +14,7 @@ from common.broker import Consumer, Handler
 @dataclass(frozen=True, slots=True)
 class _Gate:
     handler: Handler
-    wanted: Callable[[], bool]
+    wanted: Callable[[], int | None]
 
 
 class Intake:
@@ -25,11 +26,11 @@ class Intake:
         # Re-entrant: a broker in memory delivers inside ``consume``, and what it delivers may update again.
         self._lock = threading.RLock()
         self._gates: dict[str, _Gate] = {}
-        self._consumed: set[str] = set()
+        self._consumed: dict[str, int] = {}
         self._closed = False
 
-    def open(self, queue: str, handler: Handler, wanted: Callable[[], bool]) -> None:
-        """From now on ``handler`` is given the queue's messages, whenever ``wanted()``."""
+    def open(self, queue: str, handler: Handler, wanted: Callable[[], int | None]) -> None:
+        """From now on ``handler`` is given the queue's messages, whenever ``wanted()`` is a priority and not None."""
         with self._lock:
             self._gates.setdefault(queue, _Gate(handler, wanted))
 
@@ -38,13 +39,15 @@ class Intake:
         that may have used the last ready server: then nothing further is delivered."""
         with self._lock:
             for queue, gate in self._gates.items():
-                wanted = not self._closed and gate.wanted()
-                if wanted and queue not in self._consumed:
-                    self._consumed.add(queue)
-                    self._consumer.consume(queue, gate.handler)
-                elif not wanted and queue in self._consumed:
-                    self._consumed.discard(queue)
+                priority = None if self._closed else gate.wanted()
+                if priority == self._consumed.get(queue):
+                    continue
+                if priority is None:
+                    del self._consumed[queue]
                     self._consumer.cancel(queue)
+                else:
+                    self._consumed[queue] = priority
+                    self._consumer.consume(queue, gate.handler, priority)
 
     def close(self) -> None:
         """Consume nothing any more."""

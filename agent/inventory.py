@@ -6,7 +6,7 @@ I3, and because ``take`` is atomic, no two requests get one server (I1).
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -63,6 +63,9 @@ class Inventory:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._servers: dict[str, Server] = {}
+        # Kept up with every change: they are asked for at every claim.
+        self._counts: Counter[tuple[str, Phase]] = Counter()
+        self._by_request: dict[str, str] = {}
         self._gone: deque[Gone] = deque()
         self._clock = clock
 
@@ -71,7 +74,7 @@ class Inventory:
         with self._lock:
             if server.user in self._servers:
                 return False
-            self._servers[server.user] = replace(server, was_claimed=server.phase is Phase.CLAIMED)
+            self._set(replace(server, was_claimed=server.phase is Phase.CLAIMED))
             return True
 
     def get(self, user: str) -> Server | None:
@@ -88,9 +91,9 @@ class Inventory:
             self._forget_old()
             return tuple(self._gone)
 
-    def ready_count(self, pool: str) -> int:
+    def count(self, pool: str, phase: Phase) -> int:
         with self._lock:
-            return sum(1 for s in self._servers.values() if s.pool == pool and s.phase is Phase.READY)
+            return self._counts[pool, phase]
 
     def pools(self) -> set[str]:
         with self._lock:
@@ -99,21 +102,19 @@ class Inventory:
     def served(self, request_id: str) -> Server | None:
         """The server that was claimed by this request and still lives here."""
         with self._lock:
-            for server in self._servers.values():
-                if server.phase is Phase.CLAIMED and server.claim and server.claim.request_id == request_id:
-                    return server
-            return None
+            server = self._servers.get(self._by_request.get(request_id, ""))
+            return server if server is not None and server.phase is Phase.CLAIMED else None
 
     def set_container(self, user: str, container: str) -> None:
         with self._lock:
             if user in self._servers:
-                self._servers[user] = replace(self._servers[user], container=container)
+                self._set(replace(self._servers[user], container=container))
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""
         with self._lock:
             if user in self._servers:
-                self._servers[user] = replace(self._servers[user], port=port)
+                self._set(replace(self._servers[user], port=port))
 
     def make_ready(self, user: str) -> bool:
         """starting -> ready. False: it was claimed or stopped meanwhile."""
@@ -121,7 +122,7 @@ class Inventory:
             server = self._servers.get(user)
             if server is None or server.phase is not Phase.STARTING:
                 return False
-            self._servers[user] = replace(server, phase=Phase.READY)
+            self._set(replace(server, phase=Phase.READY))
             return True
 
     def take(self, pool: str, generation: str) -> Server | None:
@@ -131,8 +132,7 @@ class Inventory:
             if not ready:
                 return None
             best = min(ready, key=lambda s: (s.generation != generation, s.stale, s.created_at, s.user))
-            self._servers[best.user] = claimed = replace(best, phase=Phase.CLAIMED, was_claimed=True)
-            return claimed
+            return self._set(replace(best, phase=Phase.CLAIMED, was_claimed=True))
 
     def make_claimed(self, user: str) -> bool:
         """starting -> claimed, for an adopted server that turns out to be somebody's."""
@@ -140,7 +140,7 @@ class Inventory:
             server = self._servers.get(user)
             if server is None or server.phase is not Phase.STARTING:
                 return False
-            self._servers[user] = replace(server, phase=Phase.CLAIMED, was_claimed=True)
+            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True))
             return True
 
     def set_claim(self, user: str, claim: Claim) -> None:
@@ -148,7 +148,8 @@ class Inventory:
         with self._lock:
             server = self._servers.get(user)
             if server is not None and server.phase is Phase.CLAIMED:
-                self._servers[user] = replace(server, claim=claim)
+                self._set(replace(server, claim=claim))
+                self._by_request[claim.request_id] = user
 
     def stop(self, user: str, reason: str, phases: Collection[Phase] = tuple(Phase)) -> Server | None:
         """To stopping, if it is in one of ``phases``; returns the server as it is then. None: it is not."""
@@ -157,7 +158,7 @@ class Inventory:
             if server is None or server.phase not in phases:
                 return None
             if server.phase is not Phase.STOPPING:
-                server = self._servers[user] = replace(server, phase=Phase.STOPPING, reason=reason)
+                server = self._set(replace(server, phase=Phase.STOPPING, reason=reason))
             return server
 
     def make_stale(self, pool: str | None) -> int:
@@ -168,7 +169,7 @@ class Inventory:
                 s for s in self._servers.values() if s.phase in unclaimed and not s.stale and pool in (None, s.pool)
             ]
             for server in chosen:
-                self._servers[server.user] = replace(server, stale=True)
+                self._set(replace(server, stale=True))
             return len(chosen)
 
     def forget(self, user: str) -> None:
@@ -177,8 +178,20 @@ class Inventory:
             server = self._servers.get(user)
             if server is not None and server.phase is Phase.STOPPING:
                 del self._servers[user]
+                self._counts[server.pool, server.phase] -= 1
+                if server.claim is not None and self._by_request.get(server.claim.request_id) == user:
+                    del self._by_request[server.claim.request_id]
                 self._gone.append(Gone(user, server.container, self._clock()))
                 self._forget_old()
+
+    def _set(self, server: Server) -> Server:
+        """The only place that stores a server."""
+        before = self._servers.get(server.user)
+        if before is not None:
+            self._counts[before.pool, before.phase] -= 1
+        self._counts[server.pool, server.phase] += 1
+        self._servers[server.user] = server
+        return server
 
     def _forget_old(self) -> None:
         while self._gone and self._gone[0].at < self._clock() - FORGOTTEN_S:

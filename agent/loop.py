@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from agent.apply import Applier
 from agent.engine import Engine
@@ -27,6 +28,17 @@ LINGER_S = 2.0
 LINGER_EVERY_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the operator wants of this host, and what it has for it; the fields are those of ``Observed``."""
+
+    specs: Mapping[str, PoolSpec]
+    state: HostState
+    memory_bytes: int
+    prepared: frozenset[str] = frozenset()
+    drain_over: bool = False
+
+
 class Loop:
     """``run`` and ``turn`` belong to one thread; all other methods may be called from any."""
 
@@ -36,9 +48,7 @@ class Loop:
         selector: Mapping[str, str],
         inventory: Inventory,
         failures: FailureBook,
-        specs: Callable[[], Mapping[str, PoolSpec]],
-        state: Callable[[], HostState],
-        memory_bytes: Callable[[], int],
+        wishes: Callable[[], Wishes],
         max_starting: int,
         period_s: float,
         stop: threading.Event,
@@ -50,9 +60,7 @@ class Loop:
         self._selector = dict(selector)
         self._inventory = inventory
         self._failures = failures
-        self._specs = specs
-        self._state = state
-        self._memory_bytes = memory_bytes
+        self._wishes = wishes
         self._max_starting = max_starting
         self._period_s = period_s
         self._stop = stop
@@ -67,6 +75,7 @@ class Loop:
         self._missing_since: dict[str, float] = {}
         self._next_try_s = float("inf")
         self.engine_ok = False
+        self.engine_trouble = ""
 
     def wake(self) -> None:
         """Something changed here."""
@@ -116,19 +125,21 @@ class Loop:
         look = self._observe()
         now = self._clock()
         if self.engine_ok:
-            specs = self._specs()
-            not_before = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+            wishes = self._wishes()
+            not_before = self._failures.not_before({pool: spec.generation for pool, spec in wishes.specs.items()})
             observed = Observed(
                 servers=self._inventory.snapshot(),
                 look=look,
                 removed=frozenset(gone.container for gone in self._inventory.gone()),
                 missing_since=self._missing_since,
                 not_before=not_before,
-                state=self._state(),
-                memory_bytes=self._memory_bytes(),
+                prepared=wishes.prepared,
+                state=wishes.state,
+                drain_over=wishes.drain_over,
+                memory_bytes=wishes.memory_bytes,
                 max_starting=self._max_starting,
             )
-            actions = plan(specs, observed, now)
+            actions = plan(wishes.specs, observed, now)
             done = [action for action in actions if applier.apply(action)]
             if done:
                 counts = Counter(type(action).__name__.lower() for action in done)
@@ -150,11 +161,11 @@ class Loop:
         except EngineUnavailable as exc:
             if self.engine_ok:
                 log.warning("docker engine away, claiming stopped", extra={"error": str(exc)})
-            self.engine_ok = False
+            self.engine_ok, self.engine_trouble = False, str(exc)
             return None
         if not self.engine_ok:
             log.info("docker engine answers", extra={"containers": len(look.containers)})
-        self.engine_ok = True
+        self.engine_ok, self.engine_trouble = True, ""
         absent = missing(look)
         self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
         with self._woken:

@@ -15,6 +15,8 @@ from common.records import HostState, PoolSpec
 
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0
+# Why a server is culled whose host is being emptied, past the time that its learner was given.
+DRAINED = "culled: host drained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Observed:
 
     ``look``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
     ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
-    be tried after failures. ``memory_bytes``: of the host.
+    be tried after failures. ``prepared``: pools whose image is here. ``drain_over``: the drain's deadline has passed.
+    ``memory_bytes``: of the host.
     """
 
     servers: Sequence[Server]
@@ -40,7 +43,9 @@ class Observed:
     removed: frozenset[str] = frozenset()
     missing_since: Mapping[str, float] = field(default_factory=dict)
     not_before: Mapping[str, float] = field(default_factory=dict)
+    prepared: frozenset[str] = frozenset()
     state: HostState = HostState.ACTIVE
+    drain_over: bool = False
     memory_bytes: int = 0
     max_starting: int = 8
 
@@ -161,7 +166,8 @@ def _refill(
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
         why = "pool removed" if spec is None else "host is draining"
-        return [_retire(s, why) for s in (*ready, *starting)], 0
+        over = [Remove(s.user, DRAINED) for s in servers if s.phase is Phase.CLAIMED and observed.drain_over]
+        return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
         return [], 0  # nobody claims here, and uncordoning should find the pool as it was
     limit = capacity(spec, observed.memory_bytes)
@@ -172,11 +178,12 @@ def _refill(
     fresh = len(ready) - len(old) + len(starting)
     room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
     retirements = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]
-    if not retirements and old and room == 0 and fresh < wanted and not failing:
+    if not retirements and old and room == 0 and fresh < wanted and not failing and spec.name in observed.prepared:
         # A new generation needs room: a few at a time, never below half of what is wanted, save that one must go
-        # when one is all there may be.
+        # when one is all there may be. The first alone, so that one that does not come up costs no more.
         floor = min((wanted + 1) // 2, wanted - 1)
-        count = min(wanted - fresh - leaving, len(ready) - floor)
+        most = wanted - fresh if len(ready) > len(old) else 1 - len(starting)
+        count = min(most - leaving, len(ready) - floor)
         retirements = [_retire(s, "replaced") for s in old[: max(0, count)]]
     starts = min(wanted - fresh, room)
     if failing:

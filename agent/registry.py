@@ -5,15 +5,16 @@ server that is being removed (I5).
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from agent.inventory import LIVE, Inventory, Phase, Server
 from common.clock import utc_now
 from common.errors import MalformedRecord
 from common.ids import digest
 from common.keys import Keys, last_segment
-from common.records import Claim, PoolSpec, Route
+from common.records import Claim, Gone, PoolSpec, Route
 from common.store import Store
 
 # Enough that two users seldom share a lock, few enough to make in advance.
@@ -34,7 +35,10 @@ class HostAddress:
 class Registry:
     """Safe to use from any thread. Every method raises ``StoreUnavailable``."""
 
-    def __init__(self, store: Store, keys: Keys, me: HostAddress, inventory: Inventory) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, me: HostAddress, inventory: Inventory, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._now = now
         self._store = store
         self._keys = keys
         self._me = me
@@ -55,10 +59,31 @@ class Registry:
         with self._lock(user):
             self._store.delete(self._keys.route(user))
 
+    def say_gone(self, server: Server) -> None:
+        """Leave word of why the server of a learner is no more, for the page at its address."""
+        gone = Gone(user=server.user, host=self._me.host, pool=server.pool, reason=server.reason, at=self._now())
+        self._store.put(self._keys.gone_of(server.user), gone.encode())
+
     def close(self, user: str) -> None:
         """Delete the claim, the last thing of a server."""
         with self._lock(user):
             self._store.delete(self._keys.claim(user))
+
+    def new_claim(self, server: Server, spec: PoolSpec | None, request_id: str) -> Claim:
+        """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
+        limits = spec or PoolSpec(name=server.pool, image="unknown")
+        now = self._now()
+        return Claim(
+            user=server.user,
+            host=self._me.host,
+            pool=server.pool,
+            request_id=request_id,
+            claimed_at=now,
+            token_digest=digest(server.token) if server.token else "",
+            idle_limit_s=limits.cull_timeout,
+            unvisited_limit_s=limits.unvisited_timeout_s,
+            expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
+        )
 
     def create_claim(self, claim: Claim) -> Claim | None:
         """Write the claim if there is none. Returns the claim that is there now; None: one that cannot be read."""
@@ -89,7 +114,7 @@ class Registry:
                 self._store.put(self._keys.route(user), route.encode())
                 repaired = True
             if server.phase is Phase.CLAIMED and self._store.get(self._keys.claim(user)) is None:
-                claim = server.claim or new_claim(server, self._me.host, spec, request_id="")
+                claim = server.claim or self.new_claim(server, spec, request_id="")
                 self._inventory.set_claim(user, claim)
                 repaired |= self._store.create(self._keys.claim(user), claim.encode())
         return repaired
@@ -137,20 +162,3 @@ class Registry:
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]
-
-
-def new_claim(server: Server, host: str, spec: PoolSpec | None, request_id: str) -> Claim:
-    """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
-    limits = spec or PoolSpec(name=server.pool, image="unknown")
-    now = utc_now()
-    return Claim(
-        user=server.user,
-        host=host,
-        pool=server.pool,
-        request_id=request_id,
-        claimed_at=now,
-        token_digest=digest(server.token) if server.token else "",
-        idle_limit_s=limits.cull_timeout,
-        unvisited_limit_s=limits.unvisited_timeout_s,
-        expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
-    )

@@ -36,7 +36,11 @@ class Remover:
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
-        self._registry.withdraw(server.user)  # first, so that no path leads to a container that is going (I5)
+        if server.was_claimed:
+            self._registry.say_gone(server)
+        self._registry.withdraw(
+            server.user
+        )  # before anything ends, so that no path leads to a container that is going (I5)
         if server.container:
             with self._dock:
                 self._engine.remove(server.container)

@@ -4,14 +4,27 @@ import ipaddress
 import socket
 import struct
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from common.records import Name
+from common.records import Labels, Name
 from common.settings import CommonSettings
 
 GATEWAY = "gateway"
+
+
+def _parse_labels(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if bad := ["".join(pair) for pair in pairs if not pair[1]]:
+        raise ValueError(f"name=value, comma-separated, is accepted, not {bad[0].strip()!r}")
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+LabelList = Annotated[Labels, NoDecode, BeforeValidator(_parse_labels)]
 
 
 class AgentSettings(CommonSettings):
@@ -22,6 +35,9 @@ class AgentSettings(CommonSettings):
         default=GATEWAY,
         description="IP address of this host as the proxies see it; 'gateway': the default gateway of the agent's "
         "own network, which is the Docker host when the agent runs in a container on it",
+    )
+    labels: LabelList = Field(
+        default_factory=dict, description="what pools may ask of hosts, comma-separated: gpu=yes,room=a"
     )
     container_ip: str | None = Field(
         default=None, description="IP address of this host that published ports bind to; default: address"

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys, last_segment
@@ -19,12 +19,23 @@ WATCH_S = 60.0
 class Specs:
     """``on_change`` is called on the watching thread. ``known``: whether Consul was ever read."""
 
-    def __init__(self, store: Store, keys: Keys, lost: Callable[[], bool], on_change: Callable[[], None]) -> None:
-        """``lost``: whether Consul has lost its data just now, as the state of our session tells."""
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        lost: Callable[[], bool],
+        on_change: Callable[[], None],
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """``lost``: whether Consul has lost its data just now, as the state of our session tells; ``labels``: this
+        host's."""
         self._store = store
         self._keys = keys
         self._lost = lost
         self._on_change = on_change
+        self._labels = labels or {}
+        # All that Consul holds, and those that this host serves.
+        self._all: dict[str, PoolSpec] = {}
         self._specs: dict[str, PoolSpec] = {}
         self._bad: dict[str, str] = {}
         self._stop = threading.Event()
@@ -39,7 +50,7 @@ class Specs:
         self._stop.set()
 
     def all(self) -> dict[str, PoolSpec]:
-        """Pool -> spec. Not to be changed by the caller."""
+        """Pool -> spec, of the pools that this host serves. Not to be changed by the caller."""
         return self._specs
 
     def get(self, pool: str) -> PoolSpec | None:
@@ -62,9 +73,9 @@ class Specs:
 
     def take(self, entries: tuple[Entry, ...]) -> None:
         """Make these entries the specs. Raises ``StoreUnavailable``."""
-        if not entries and self._specs and self._lost():
-            log.warning("pools written back to an empty store", extra={"pools": sorted(self._specs)})
-            for pool, spec in self._specs.items():
+        if not entries and self._all and self._lost():
+            log.warning("pools written back to an empty store", extra={"pools": sorted(self._all)})
+            for pool, spec in self._all.items():
                 self._store.create(self._keys.pool(pool), spec.encode())
             return
         found: dict[str, PoolSpec] = {}
@@ -78,13 +89,15 @@ class Specs:
                 found[pool] = spec
             except MalformedRecord as exc:
                 bad[pool] = str(exc)
-                if pool in self._specs:
-                    found[pool] = self._specs[pool]  # what worked goes on working
+                if pool in self._all:
+                    found[pool] = self._all[pool]  # what worked goes on working
         for pool, error in bad.items():
             if self._bad.get(pool) != error:
                 log.error("pool cannot be read", extra={"pool": pool, "error": error})
         self._bad = bad
-        changed = found != self._specs or not self.known.is_set()
+        changed = found != self._all or not self.known.is_set()
+        self._all = found
+        found = {name: spec for name, spec in found.items() if spec.served_by(self._labels)}
         self._specs = found
         self.known.set()
         if changed:

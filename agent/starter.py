@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent import names
 from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
@@ -57,7 +58,9 @@ class Starter:
         dock: AbstractContextManager[None],
         stop: threading.Event,
         on_ready: Callable[[Server, dict[str, float]], None],
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._now = now
         self._engine = engine
         self._probe = probe
         self._inventory = inventory
@@ -78,7 +81,7 @@ class Starter:
             generation=spec.generation,
             port=port,
             token=new_token() if spec.use_tokens else "",
-            created_at=utc_now(),
+            created_at=self._now(),
         )
 
     def start(self, server: Server, spec: PoolSpec) -> None:
@@ -180,7 +183,7 @@ class Starter:
             return
         if server.token:
             tail = tail.replace(server.token, "<token>")
-        pause = self._failures.failed(server.pool, server.generation, utc_now(), reason, tail)
+        pause = self._failures.failed(server.pool, server.generation, self._now(), reason, tail)
         log.warning(
             "server did not start",
             extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": reason,

@@ -1,7 +1,7 @@
 """What the host record says: counts of servers per pool, made from the inventory. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 
 from agent.inventory import Phase, Server
@@ -13,11 +13,14 @@ def pool_statuses(
     specs: Mapping[str, PoolSpec],
     servers: Sequence[Server],
     failure_of: Callable[[str], Failure | None],
+    failing: Container[str],
     memory_bytes: int,
     since: datetime,
 ) -> dict[str, PoolStatus]:
-    """Pool -> status, of all pools that have a spec or still a server here. ``since``: when the agent started."""
+    """Pool -> status, of all pools that have a spec or still a server here. ``failing``: pools whose present generation
+    does not start; ``since``: when the agent started."""
     counts = Counter((server.pool, server.phase) for server in servers)
+    old = Counter((s.pool, s.phase) for s in servers if s.pool in specs and s.generation != specs[s.pool].generation)
     statuses = {}
     for pool in sorted({*specs, *(server.pool for server in servers)}):
         spec = specs.get(pool)
@@ -26,7 +29,10 @@ def pool_statuses(
             starting=counts[pool, Phase.STARTING],
             ready=counts[pool, Phase.READY],
             claimed=counts[pool, Phase.CLAIMED],
+            ready_old=old[pool, Phase.READY],
+            claimed_old=old[pool, Phase.CLAIMED],
             generation=spec.generation if spec else "",
+            failing=pool in failing,
             last_failure=too_big(spec, memory_bytes, since) if spec else None,
         )
         if statuses[pool].last_failure is None:

@@ -42,7 +42,10 @@ Handler = Callable[[Delivery], None]
 
 
 class Publisher(Protocol):
-    """Safe to call from any thread."""
+    """Safe to call from any thread. ``trouble``: why there is no connection; empty: there is one, or is none yet."""
+
+    @property
+    def trouble(self) -> str: ...
 
     def publish(self, queue: str, message: Outgoing) -> None:
         """Send to a queue (or a ``reply_to``) and return once the broker has it.
@@ -58,6 +61,10 @@ class Publisher(Protocol):
 
     def declare(self, queue: str) -> None:
         """Make sure that a work queue exists. Raises ``BrokerUnavailable``."""
+        ...
+
+    def delete(self, queue: str) -> None:
+        """Delete a work queue with all that is in it; a missing one is success. Raises ``BrokerUnavailable``."""
         ...
 
 
@@ -78,8 +85,9 @@ class Consumer(Protocol):
     After a reconnect all queues are consumed again. Messages are delivered one at a time per queue (prefetch 1).
     """
 
-    def consume(self, queue: str, handler: Handler) -> None:
-        """Declare the queue and start to take its messages; a second call for the same queue changes nothing."""
+    def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
+        """Declare the queue and start to take its messages. While consumers of a higher ``priority`` have their hands
+        free, they get them all. A second call for the same queue changes the priority, and nothing else."""
         ...
 
     def cancel(self, queue: str) -> None:

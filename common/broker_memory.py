@@ -58,7 +58,7 @@ class MemoryBroker:
 
     def pump(self, name: str) -> None:
         queue = self.declare(name)
-        for consumer in list(queue.consumers):
+        for consumer in sorted(queue.consumers, key=lambda consumer: -consumer.priority(name)):
             # A handler called here may cancel consumers, itself included.
             if queue.messages and consumer in queue.consumers and not consumer.holds(name):
                 queue.consumers.remove(consumer)
@@ -86,12 +86,22 @@ class MemoryPublisher:
     def connected(self) -> bool:
         return not self._broker.down
 
+    @property
+    def trouble(self) -> str:
+        return "RabbitMQ: taken down by the test" if self._broker.down else ""
+
     def publish(self, queue: str, message: Outgoing) -> None:
         self._broker.push(queue, message, None)
 
     def declare(self, queue: str) -> None:
         with self._broker.lock:
             self._broker.declare(queue)
+
+    def delete(self, queue: str) -> None:
+        with self._broker.lock:
+            for consumer in self._broker.declare(queue).consumers:
+                consumer.cancelled(queue)
+            del self._broker.queues[queue]
 
     def emit(self, topic: str, body: bytes) -> None:
         self._broker.events.append((topic, body))
@@ -125,6 +135,7 @@ class MemoryConsumer:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._handlers: dict[str, Handler] = {}
+        self._priorities: dict[str, int] = {}
         self._held: dict[int, Delivery] = {}
 
     @property
@@ -142,8 +153,16 @@ class MemoryConsumer:
         self._held[delivery.tag] = delivery
         self._handlers[delivery.queue](delivery)
 
-    def consume(self, queue: str, handler: Handler) -> None:
+    def priority(self, queue: str) -> int:
+        return self._priorities[queue]
+
+    def cancelled(self, queue: str) -> None:
+        """The queue was deleted; a real consumer declares it again with its next connection."""
+        self._handlers.pop(queue, None)
+
+    def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
         with self._broker.lock:
+            self._priorities[queue] = priority
             if queue not in self._handlers:
                 self._handlers[queue] = handler
                 self._broker.declare(queue).consumers.append(self)

@@ -54,6 +54,13 @@ class RabbitPublisher(Link):
     def declare(self, queue: str) -> None:
         self._confirmed(lambda channel: self._declare(channel, queue))
 
+    def delete(self, queue: str) -> None:
+        def drop(channel: BlockingChannel) -> None:
+            channel.queue_delete(queue)
+            self._declared.discard(queue)
+
+        self._confirmed(drop)
+
     def emit(self, topic: str, body: bytes) -> None:
         if self.connected:
             self.submit(lambda _channel: self._tell(topic, body))
@@ -187,24 +194,32 @@ class RabbitConsumer(Link):
     def __init__(self, address: RabbitAddress, role: str = "consumer") -> None:
         super().__init__(address, role)
         self._handlers: dict[str, Handler] = {}
+        self._priorities: dict[str, int] = {}
         self._tags: dict[str, str] = {}
         self._epoch = 0
 
-    def consume(self, queue: str, handler: Handler) -> None:
+    def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
         def subscribe(channel: BlockingChannel) -> None:
             self._handlers[queue] = handler
+            if self._priorities.get(queue) != priority:
+                # A consumer's priority is fixed; what it has in hand stays in its hand.
+                self._unsubscribe(channel, queue)
+                self._priorities[queue] = priority
             self._subscribe(channel, queue)
 
         self.submit(subscribe)
 
     def cancel(self, queue: str) -> None:
-        def unsubscribe(channel: BlockingChannel) -> None:
+        def cancel(channel: BlockingChannel) -> None:
             self._handlers.pop(queue, None)
-            tag = self._tags.pop(queue, None)
-            if tag is not None:
-                channel.basic_cancel(tag)
+            self._unsubscribe(channel, queue)
 
-        self.submit(unsubscribe)
+        self.submit(cancel)
+
+    def _unsubscribe(self, channel: BlockingChannel, queue: str) -> None:
+        tag = self._tags.pop(queue, None)
+        if tag is not None:
+            channel.basic_cancel(tag)
 
     def ack(self, delivery: Delivery) -> None:
         self._settle(delivery, lambda channel: channel.basic_ack(delivery.tag))
@@ -262,4 +277,5 @@ class RabbitConsumer(Link):
                 handler(delivery)
 
         channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
-        self._tags[queue] = channel.basic_consume(queue, deliver)
+        arguments = {"x-priority": self._priorities[queue]}
+        self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)

@@ -1,8 +1,43 @@
-"""Wall-clock time for what is stored, in one form. Waiting uses ``time.monotonic`` at the place that waits."""
+"""Wall-clock time for what is stored, in one form. Waiting uses ``time.monotonic`` at the place that waits.
 
-from datetime import UTC, datetime
+The cluster has one time: its members compare times that others wrote (how old a request is, how long a server was
+idle). A machine whose clock is wrong would drop requests or cull everybody, so that its processes go by Consul's clock.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+log = logging.getLogger(__name__)
+
+# What everything here tolerates, and NTP keeps well below. Consul tells its time in whole seconds.
+TOLERATED_S = 2.0
 
 
 def utc_now() -> datetime:
-    """The current time, timezone-aware, UTC."""
+    """The current time, timezone-aware, UTC, by this machine's clock."""
     return datetime.now(UTC)
+
+
+class ClusterClock:
+    """Calls give the cluster's time. From any thread."""
+
+    def __init__(self, skew_s: Callable[[], float]) -> None:
+        """``skew_s``: how far this machine's clock is ahead of Consul's, as ``Store.clock_skew_s`` tells."""
+        self._skew_s = skew_s
+        self._said = False
+
+    def __call__(self) -> datetime:
+        return utc_now() - timedelta(seconds=self.wrong_by_s())
+
+    def wrong_by_s(self) -> float:
+        """How far this machine's clock is ahead, where that is more than tolerated; else 0."""
+        skew_s = self._skew_s()
+        wrong = abs(skew_s) > TOLERATED_S
+        if wrong != self._said:
+            self._said = wrong
+            if wrong:
+                log.error("this machine's clock is wrong, consul's is used", extra={"ahead_s": round(skew_s)})
+            else:
+                log.info("this machine's clock is right again")
+        return skew_s if wrong else 0.0

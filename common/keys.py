@@ -22,6 +22,14 @@ class Keys:
         return self.root + "hosts/"
 
     @property
+    def history(self) -> str:
+        return self.root + "history/"
+
+    @property
+    def gone(self) -> str:
+        return self.root + "gone/"
+
+    @property
     def notes(self) -> str:
         return self.root + "notes/"
 
@@ -47,6 +55,14 @@ class Keys:
 
     def pool(self, pool: str) -> str:
         return self.pools + pool
+
+    def history_of(self, pool: str) -> str:
+        """The specs that a pool had before."""
+        return self.history + pool
+
+    def gone_of(self, user: str) -> str:
+        """Why a user's server is no more."""
+        return self.gone + user
 
     def host(self, host: str) -> str:
         return self.hosts + host

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import MalformedMessage
-from common.records import HostState, Name, explain
+from common.records import IMAGE, HostState, Name, explain
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
 
@@ -63,10 +63,18 @@ class CullRequest(Message):
 
 
 class SetHostState(Message):
-    """Cordon, uncordon or drain the host."""
+    """Cordon, uncordon or drain the host. ``deadline``: when servers still claimed are culled; None: never."""
 
     type: Literal["set-host-state"] = "set-host-state"
     state: HostState
+    deadline: datetime | None = None
+
+
+class PrepareImage(Message):
+    """Have the image on the host, before a pool needs it; the host record shows the outcome."""
+
+    type: Literal["prepare-image"] = "prepare-image"
+    image: str = Field(pattern=IMAGE)
 
 
 class RecyclePool(Message):
@@ -89,7 +97,8 @@ class Event(Message):
 
 
 AnyMessage = Annotated[
-    SpawnRequest | SpawnReply | CullRequest | SetHostState | RecyclePool | Event, Field(discriminator="type")
+    SpawnRequest | SpawnReply | CullRequest | SetHostState | PrepareImage | RecyclePool | Event,
+    Field(discriminator="type"),
 ]
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
 

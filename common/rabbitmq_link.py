@@ -29,6 +29,9 @@ CONNECT_TIMEOUT_S = 5.0
 # The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
 IDLE_S = 30.0
 
+# Trying again cannot help: an operator must act.
+_REFUSALS = (pika.exceptions.ProbableAuthenticationError, pika.exceptions.ProbableAccessDeniedError)
+
 Job = Callable[[BlockingChannel], None]
 
 
@@ -67,6 +70,7 @@ class Link:
         self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
         self._role = role
         self._warned = False
+        self._trouble = ""
 
     def start(self) -> None:
         self._thread.start()
@@ -80,6 +84,11 @@ class Link:
     @property
     def connected(self) -> bool:
         return self._connected.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty: there is one, or none was tried yet."""
+        return "" if self.connected else self._trouble
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
@@ -99,8 +108,10 @@ class Link:
             try:
                 self._serve(backoff)
             except (pika.exceptions.AMQPError, OSError) as exc:
+                self._trouble = _explain(exc)
                 if not self._warned:  # once per outage, not once per attempt
-                    log.warning("rabbitmq connection lost", extra={"role": self._role, "error": repr(exc)})
+                    level = logging.ERROR if isinstance(exc, _REFUSALS) else logging.WARNING
+                    log.log(level, "rabbitmq connection lost", extra={"role": self._role, "error": self._trouble})
                 self._warned = True
             finally:
                 self._connected.clear()
@@ -137,6 +148,12 @@ class Link:
 
     def _setup(self, channel: BlockingChannel) -> None:
         """Declare and subscribe, on every new connection."""
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, _REFUSALS):
+        return f"RabbitMQ refuses user, password (TMPNB_RABBITMQ_PASSWORD) or vhost (TMPNB_RABBITMQ_URLS): {error!r}"
+    return f"RabbitMQ: {error!r}"
 
 
 def declare_topology(channel: BlockingChannel) -> None:

@@ -6,6 +6,7 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +19,11 @@ from common.sizes import parse_bytes
 
 # Names end up in keys, queue names, container names and labels.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
 Count = Annotated[int, Field(ge=0)]
+# Of hosts, matched by pools: ``gpu=yes``.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+Labels = dict[Label, Label]
 
 
 def explain(error: ValidationError) -> str:
@@ -54,7 +59,7 @@ class PoolSpec(Record):
     """A named kind of server. Names and defaults follow tmpnb's options where it had them."""
 
     name: Name = Field(description="lower-case letters, digits, '-' and '.'; the table's name in a file")
-    image: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$", description="image reference")
+    image: str = Field(pattern=IMAGE, description="image reference")
     command: str = Field(
         default=(
             "exec jupyter lab --no-browser --ip=0.0.0.0 --port={port} --ServerApp.base_url={base_path} "
@@ -81,6 +86,13 @@ class PoolSpec(Record):
     redirect_uri: str = Field(default="/tree", description="where a new user lands below the server's path")
     pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
     ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
+    placement: Literal["spread", "pack"] = Field(
+        default="spread",
+        description="which host serves next: the emptiest, or the fullest that has room, so that others can be removed",
+    )
+    host_labels: Labels = Field(
+        default_factory=dict, description="only hosts that carry all of these labels serve the pool; none: all hosts"
+    )
     start_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds until a server must answer")
     cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
     cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
@@ -115,6 +127,10 @@ class PoolSpec(Record):
     def ready_target(self) -> int:
         """How many servers a host keeps ready while it has room."""
         return self.pool_size if self.ready is None else self.ready
+
+    def served_by(self, labels: Mapping[str, str]) -> bool:
+        """Whether a host with these labels serves the pool."""
+        return self.host_labels.items() <= labels.items()
 
     @property
     def mem_limit_bytes(self) -> int:
@@ -158,8 +174,35 @@ class Failure(BaseModel):
     log: str = ""
 
 
+class ImageState(StrEnum):
+    PULLING = "pulling"
+    PRESENT = "present"
+    FAILED = "failed"
+
+
+class ImageStatus(BaseModel):
+    """Whether a host has an image; ``reason`` says why not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: ImageState
+    reason: str = ""
+
+
+class Drain(BaseModel):
+    """A drain under way. ``claimed``: servers in use when it began; ``deadline``: when those left are culled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    since: datetime
+    claimed: Count = 0
+    deadline: datetime | None = None
+
+
 class PoolStatus(BaseModel):
-    """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7)."""
+    """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7); ``ready_old``
+    and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
+    start of ``generation`` failed, nothing is replaced until one succeeds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -167,12 +210,16 @@ class PoolStatus(BaseModel):
     starting: Count = 0
     ready: Count = 0
     claimed: Count = 0
+    ready_old: Count = 0
+    claimed_old: Count = 0
     generation: str = ""
+    failing: bool = False
     last_failure: Failure | None = None
 
 
 class HostRecord(Record):
-    """What an agent says of its host; held by the agent's session."""
+    """What an agent says of its host; held by the agent's session. ``problem``: what an operator must mend there;
+    ``images``: those of its pools, and those it was asked to fetch."""
 
     host: Name
     address: str
@@ -183,6 +230,10 @@ class HostRecord(Record):
     updated_at: datetime
     memory_bytes: Count = 0
     cpus: Count = 0
+    labels: Labels = Field(default_factory=dict)
+    problem: str = ""
+    drain: Drain | None = None
+    images: dict[str, ImageStatus] = Field(default_factory=dict)
     pools: dict[str, PoolStatus] = Field(default_factory=dict)
 
 
@@ -194,6 +245,7 @@ class HostNote(Record):
 
     host: Name
     state: HostState = HostState.ACTIVE
+    drain: Drain | None = None
     next_port: Count = 0
 
 
@@ -229,6 +281,23 @@ class Claim(Record):
     idle_limit_s: float = Field(ge=0, description="0: none")
     unvisited_limit_s: float = Field(default=0, ge=0, description="0: none")
     expires_at: datetime | None = None
+
+
+class Gone(Record):
+    """Why the server of a user is no more; kept for a while, for the page at its old address."""
+
+    user: str
+    host: Name
+    pool: Name
+    reason: str
+    at: datetime
+
+
+class PoolHistory(Record):
+    """The specs that a pool had before, newest first, one per generation: what a rollback goes back to."""
+
+    pool: Name
+    specs: tuple[PoolSpec, ...] = ()
 
 
 class TicketState(StrEnum):

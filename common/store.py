@@ -89,6 +89,11 @@ class Store(Protocol):
         """Write the key and hold it by ``session``. False: another session holds it, or this one is gone."""
         ...
 
+    def clock_skew_s(self) -> float:
+        """How many seconds this process's clock is ahead of Consul's, to about a second, as the last answer showed; 0.0
+        before the first. Never raises, asks nobody."""
+        ...
+
     def register(self, service: Service) -> None: ...
 
     def pass_check(self, service_id: str, note: str) -> bool:

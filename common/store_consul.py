@@ -6,7 +6,9 @@ moves on when it stops answering.
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -37,6 +39,7 @@ class ConsulStore:
         self._token = token
         self._timeout_s = timeout_s
         self._local = threading.local()
+        self._answered: tuple[str, float] | None = None
 
     def get(self, key: str) -> Entry | None:
         _, found = self._call(lambda c: c.kv.get(key))
@@ -92,6 +95,16 @@ class ConsulStore:
             if "invalid session" in str(exc):  # Consul answers 500 for a session that is gone
                 return False
             raise
+
+    def clock_skew_s(self) -> float:
+        if self._answered is None:
+            return 0.0
+        said, at = self._answered
+        try:
+            # Whole seconds, cut off: on average it was half a second later.
+            return at - parsedate_to_datetime(said).timestamp() - 0.5
+        except ValueError:
+            return 0.0
 
     def register(self, service: Service) -> None:
         check = consul.Check.ttl(f"{service.ttl_s}s") | {
@@ -150,8 +163,14 @@ class ConsulStore:
             )
             # Proxies from the environment are for the internet, and reading them costs more than the request.
             client.http.session.trust_env = False
+            client.http.session.hooks["response"].append(self._note_time)
             self._local.client = client
         return client
+
+    def _note_time(self, response: requests.Response, **_: object) -> None:
+        """Called with the head of every answer."""
+        if said := response.headers.get("Date"):
+            self._answered = (said, time.time())
 
     def _drop_client(self) -> None:
         client = getattr(self._local, "client", None)

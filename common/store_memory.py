@@ -22,6 +22,7 @@ class MemoryStore:
         self._sessions: dict[str, tuple[int, float]] = {}
         self._down = False
         self.services: dict[str, Service] = {}
+        self.skew_s = 0.0
 
     def outage(self, down: bool) -> None:
         with self._changed:
@@ -120,6 +121,9 @@ class MemoryStore:
                 return False
             self._write(key, value, session)
             return True
+
+    def clock_skew_s(self) -> float:
+        return self.skew_s
 
     def register(self, service: Service) -> None:
         with self._changed:

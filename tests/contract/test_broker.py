@@ -14,6 +14,7 @@ from common.broker import Consumer, Delivery, Outgoing, Publisher, Requester
 from common.broker_memory import MemoryBroker, MemoryPublisher
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.errors import BrokerUnavailable, Unroutable
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -290,3 +291,53 @@ def test_a_consumer_subscribes_again_after_its_connection_was_lost(
         assert arrived.get(timeout=10).body == b"after"
     finally:
         publisher.stop()
+
+
+def test_the_consumer_of_the_higher_priority_is_served_first_and_priorities_may_change(parts: Parts, name: str) -> None:
+    arrived: queue.Queue[tuple[str, Delivery]] = queue.Queue()
+    parts.consumer.consume(name, lambda d: arrived.put(("one", d)), priority=1)
+    parts.other.consume(name, lambda d: arrived.put(("other", d)), priority=2)
+
+    def serve() -> str:
+        parts.requester.publish(name, message("x"))
+        who, delivery = arrived.get(timeout=10)
+        (parts.consumer if who == "one" else parts.other).ack(delivery)
+        return who
+
+    def settled(wanted: str) -> bool:
+        """Subscribing takes its time, and so does an ack: three in a row are no chance."""
+        return [serve() for _ in range(3)] == [wanted] * 3
+
+    wait_until(lambda: settled("other"), "the second consumer to be preferred", 10)
+    parts.consumer.consume(name, lambda d: arrived.put(("one", d)), priority=3)
+    wait_until(lambda: settled("one"), "the first consumer to be preferred", 10)
+
+
+def test_a_change_of_priority_keeps_what_is_in_hand(parts: Parts, name: str) -> None:
+    parts.requester.publish(name, message("1"))
+    arrived = collect(parts.consumer, name)
+    first = arrived.get(timeout=10)
+    parts.consumer.consume(name, arrived.put, priority=5)
+    parts.consumer.ack(first)
+    parts.requester.publish(name, message("2"))
+    assert arrived.get(timeout=10).body == b"2"
+
+
+def test_a_deleted_queue_is_gone_with_its_messages_and_may_be_deleted_again(parts: Parts, name: str) -> None:
+    parts.requester.publish(name, message("old"))
+    parts.requester.delete(name)
+    parts.requester.delete(name)
+    parts.requester.publish(name, message("new"))
+    assert collect(parts.consumer, name).get(timeout=10).body == b"new"
+
+
+def test_there_is_no_trouble_while_connected(parts: Parts, name: str) -> None:
+    parts.requester.publish(name, message("1"))
+    assert parts.requester.trouble == ""
+
+
+def test_a_wrong_password_is_said_in_words(rabbitmq: RabbitAddress) -> None:
+    link = RabbitPublisher(RabbitAddress(rabbitmq.urls, "wrong", "test"), "wrong")
+    link.start()
+    wait_until(lambda: "TMPNB_RABBITMQ_PASSWORD" in link.trouble, "the refusal to be explained", 15)
+    link.stop()

@@ -195,3 +195,8 @@ def test_the_next_address_is_tried_when_one_does_not_answer(consul_url: str, pre
         store.put(prefix + "k", b"1")
     store.put(prefix + "k", b"1")
     assert store.get(prefix + "k") is not None
+
+
+def test_the_clocks_are_compared_by_the_last_answer(store: Store, prefix: str) -> None:
+    store.get(prefix + "x")
+    assert abs(store.clock_skew_s()) < 2.0, "both run on this machine"

@@ -2,6 +2,7 @@
 two calls to the outside world."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from agent import audit
@@ -64,7 +65,7 @@ class SimulatedAgent(World):
             self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
             consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, lambda: None,
         )  # fmt: skip
-        self.intake.open(queues.host(self.host), self.obey, lambda: self.may_claim)
+        self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
     @property
     def working(self) -> bool:
@@ -122,9 +123,12 @@ class SimulatedAgent(World):
     def obey(self, delivery: Delivery) -> None:
         self._handle(self.commands.handle, delivery)
 
-    def set_state(self, state: HostState) -> None:
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
         """``HostControl``."""
         self.state = state
+
+    def prepare_image(self, image: str) -> None:
+        """``HostControl``."""
 
     def drop_records(self, user: str) -> None:
         """``HostControl``."""

@@ -1,5 +1,7 @@
 """Culls and the host's other commands, on fakes."""
 
+from datetime import datetime
+
 import pytest
 
 from agent.announce import Announcer
@@ -9,7 +11,7 @@ from agent.inventory import Phase
 from common import queues
 from common.broker import Outgoing
 from common.clock import utc_now
-from common.messages import CullRequest, RecyclePool, SetHostState
+from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.records import Activity, HostState
 from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
 
@@ -17,10 +19,16 @@ from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
 class Control:
     def __init__(self) -> None:
         self.states: list[HostState] = []
+        self.deadlines: list[datetime | None] = []
+        self.images: list[str] = []
         self.dropped: list[str] = []
 
-    def set_state(self, state: HostState) -> None:
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
         self.states.append(state)
+        self.deadlines.append(deadline)
+
+    def prepare_image(self, image: str) -> None:
+        self.images.append(image)
 
     def drop_records(self, user: str) -> None:
         self.dropped.append(user)
@@ -182,9 +190,14 @@ def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> N
 
 def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     culling = Culling()
+    until = utc_now()
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+    culling.send(SetHostState(sent_at=utc_now(), state=HostState.DRAINING, deadline=until))
+    culling.send(PrepareImage(sent_at=utc_now(), image="image:2"))
     culling.send(RecyclePool(sent_at=utc_now(), pool="light"))
-    assert culling.control.states == [HostState.CORDONED]
+    assert culling.control.states == [HostState.CORDONED, HostState.DRAINING]
+    assert culling.control.deadlines == [None, until]
+    assert culling.control.images == ["image:2"]
     assert {s.stale for s in culling.world.inventory.snapshot() if s.phase is Phase.READY} == {True}
 
 

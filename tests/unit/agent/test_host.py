@@ -11,11 +11,12 @@ from agent import names
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
 from agent.inventory import Phase
+from agent.problems import problem
 from agent.settings import AgentSettings, resolve_address
 from agent.specs import Specs
 from agent.status import pool_statuses
 from agent.succession import Instance, is_dead
-from common.clock import utc_now
+from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
 from common.records import HostNote, HostRecord, HostState
 from common.store import Entry
@@ -248,7 +249,50 @@ def test_pools_deleted_by_an_operator_are_gone() -> None:
     assert specs.all() == {}
 
 
+def test_a_host_serves_the_pools_whose_labels_it_carries_and_writes_back_all_of_them() -> None:
+    store = MemoryStore()
+    gpu = pool("gpu", host_labels={"gpu": "yes"})
+    for spec in (pool(), gpu):
+        store.put(KEYS.pool(spec.name), spec.encode())
+    with_gpu = Specs(store, KEYS, lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
+    without = Specs(store, KEYS, lambda: True, lambda: None, {"gpu": "no"})
+    for specs in (with_gpu, without):
+        read(specs, store)
+    assert set(with_gpu.all()) == {"light", "gpu"}
+    assert set(without.all()) == {"light"}
+    store.wipe()
+    read(without, store)
+    assert store.get(KEYS.pool("gpu")) is not None, "I8: nobody else may be left to write it"
+
+
+def test_labels_are_given_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPNB_LABELS", "gpu=yes, room=a")
+    assert AgentSettings(host="h").labels == {"gpu": "yes", "room": "a"}
+    for wrong in ("gpu", "gpu=yes,=a", "gpu=a b"):
+        monkeypatch.setenv("TMPNB_LABELS", wrong)
+        with pytest.raises(ValueError, match="labels"):
+            AgentSettings(host="h")
+
+
 # Status, names, settings
+
+
+def test_problems_are_told_in_one_text() -> None:
+    assert problem("", "", 0.0) == ""
+    text = problem("Docker: no answer", "RabbitMQ refuses", -3600.4)
+    assert text.startswith("Docker: no answer; RabbitMQ refuses; ")
+    assert "3600 s behind" in text
+
+
+def test_a_wrong_clock_is_replaced_by_consul_s_and_a_good_one_is_not() -> None:
+    store = MemoryStore()
+    clock = ClusterClock(store.clock_skew_s)
+    store.skew_s = 1.2
+    assert abs((clock() - utc_now()).total_seconds()) < 0.5
+    assert clock.wrong_by_s() == 0.0
+    store.skew_s = 3600.0
+    assert abs((utc_now() - clock()).total_seconds() - 3600) < 0.5
+    assert clock.wrong_by_s() == 3600.0
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
@@ -257,14 +301,18 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     world.send(world.request())
     specs = world.specs | {"big": pool("big", mem_limit="900g")}
     since = utc_now()
-    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, 8 << 30, since)
+    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, {"light"}, 8 << 30, since)
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
+    assert (light.failing, big.failing) == (True, False)
+    newer = {"light": pool(pool_size=3, environment={"V": "2"})}
+    old = pool_statuses(newer, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since)["light"]
+    assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.reason
-    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, 8 << 30, since)
+    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since)
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 

@@ -10,6 +10,7 @@ from agent import names
 from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.plan import (
+    DRAINED,
     Action,
     Adopt,
     Look,
@@ -136,6 +137,12 @@ def test_a_draining_host_retires_what_nobody_has() -> None:
     assert list(removed(actions).values()) == ["host is draining"] * 2
 
 
+def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
+    known = servers(ready=1, claimed=2)
+    observed = Observed(known, state=HostState.DRAINING, drain_over=True)
+    assert list(removed(plan({"light": SPEC}, observed, 0.0)).values()) == ["host is draining", DRAINED, DRAINED]
+
+
 def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected() -> None:
     specs = {"big": pool("big", mem_limit="4g"), "light": pool(mem_limit="64m")}
     actions = plan(specs, Observed([], memory_bytes=1 << 30), 0.0)
@@ -151,16 +158,58 @@ def test_with_room_a_new_generation_starts_before_old_servers_go() -> None:
     assert removed(actions) == {old[0].user: "surplus", old[1].user: "surplus"}
 
 
-@pytest.mark.parametrize(("size", "goes"), [(1, 1), (2, 1), (4, 2), (5, 2), (8, 4)])
-def test_without_room_a_new_generation_replaces_no_more_than_half_at_once(size: int, goes: int) -> None:
+PREPARED = frozenset({"light"})
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_without_room_the_first_of_a_new_generation_costs_one_old_server(size: int) -> None:
     full = pool(pool_size=size)
-    actions = plan({"light": full}, Observed(servers(full, generation="old", ready=size)), 0.0)
-    assert list(removed(actions).values()) == ["replaced"] * goes
+    old = servers(full, generation="old", ready=size)
+    actions = plan({"light": full}, Observed(old, prepared=PREPARED), 0.0)
+    assert list(removed(actions).values()) == ["replaced"]
+    leaving = [replace(old[0], phase=Phase.STOPPING), *old[1:]]
+    assert set(removed(plan({"light": full}, Observed(leaving, prepared=PREPARED), 0.0))) == {old[0].user}
+    trying = [*old[1:], *servers(full, first=size, starting=1)]
+    assert plan({"light": full}, Observed(trying, prepared=PREPARED), 0.0) == []
+
+
+@pytest.mark.parametrize(("size", "goes"), [(2, 1), (4, 2), (5, 2), (8, 4)])
+def test_once_one_has_come_up_it_replaces_no_more_than_half_at_once(size: int, goes: int) -> None:
+    full = pool(pool_size=size)
+    known = [*servers(full, generation="old", ready=size - 1), *servers(full, first=size, ready=1)]
+    actions = plan({"light": full}, Observed(known, prepared=PREPARED), 0.0)
+    assert list(removed(actions).values()) == ["replaced"] * min(goes, size - 1)
+
+
+def test_nothing_is_replaced_before_the_image_is_here() -> None:
+    full = pool(pool_size=4)
+    assert plan({"light": full}, Observed(servers(full, generation="old", ready=4)), 0.0) == []
+
+
+def test_a_rolling_change_never_takes_the_ready_ones_below_half_of_their_target() -> None:
+    """Step by step, with starts that take a while: at every step as the plan says."""
+    full = pool(pool_size=8, ready=6)
+    known = servers(full, generation="old", ready=6, claimed=2)
+    fresh = 0
+    for _ in range(60):
+        actions = plan({"light": full}, Observed(known, prepared=PREPARED), 0.0)
+        going = set(removed(actions))
+        known = [s for s in known if s.user not in going]
+        assert sum(1 for s in known if s.phase is Phase.READY) >= 3
+        assert len(known) <= 8, "I7"
+        come_up = [replace(s, phase=Phase.READY) if s.phase is Phase.STARTING else s for s in known]
+        count = sum(1 for action in actions if isinstance(action, Start))
+        known = come_up + servers(full, first=8 + fresh, starting=count)
+        fresh += count
+    assert Counter(s.generation for s in known if s.phase is Phase.READY) == {full.generation: 6}
+    assert Counter(s.generation for s in known if s.phase is Phase.CLAIMED) == {"old": 2}
 
 
 def test_a_generation_that_does_not_come_up_costs_no_further_old_servers() -> None:
     full = pool(pool_size=4)
-    observed = Observed(servers(full, generation="old", ready=3, claimed=1), not_before={"light": 5.0})
+    observed = Observed(
+        servers(full, generation="old", ready=3, claimed=1), not_before={"light": 5.0}, prepared=PREPARED
+    )
     assert plan({"light": full}, observed, 0.0) == []
 
 

@@ -17,7 +17,7 @@ from agent.engine_memory import MemoryEngine
 from agent.failures import FailureBook
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
-from agent.loop import Loop
+from agent.loop import Loop, Wishes
 from agent.ports import PortBook
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
@@ -121,6 +121,7 @@ class World:
         self.late: list[bytes] = []
         self.specs = {spec.name: spec for spec in specs or (pool(),)}
         self.state = HostState.ACTIVE
+        self.drain_over = False
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
@@ -155,8 +156,8 @@ class World:
             Now(), lambda: None,
         )  # fmt: skip
         self.loop = Loop(
-            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, lambda: self.specs,
-            lambda: self.state, lambda: self.engine.memory_bytes, 8, 10.0, self.stop, self.intake.update, self.clock,
+            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._wishes, 8, 10.0,
+            self.stop, self.intake.update, self.clock,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
@@ -188,8 +189,15 @@ class World:
         """What the agent sees of a part of the outside world: a subclass may stand in between."""
         return part
 
-    def _ready(self, name: str) -> Callable[[], bool]:
-        return lambda: self.may_claim and self.loop.engine_ok and self.inventory.ready_count(name) > 0
+    def _ready(self, name: str) -> Callable[[], int | None]:
+        def priority() -> int | None:
+            ready = self.may_claim and self.loop.engine_ok and self.inventory.count(name, Phase.READY) > 0
+            return 0 if ready else None
+
+        return priority
+
+    def _wishes(self) -> Wishes:
+        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over)
 
     def _suspect(self) -> None:
         self.suspicions += 1

@@ -1,0 +1,12 @@
+"""What an operator must mend on this host, in one text for its host record. Pure."""
+
+
+def problem(engine_trouble: str, broker_trouble: str, clock_wrong_by_s: float) -> str:
+    """Empty: nothing. ``clock_wrong_by_s``: how far the clock is ahead of the cluster's time (``ClusterClock``)."""
+    found = [text for text in (engine_trouble, broker_trouble) if text]
+    if clock_wrong_by_s:
+        way = "ahead of" if clock_wrong_by_s > 0 else "behind"
+        found.append(
+            f"the clock is {abs(clock_wrong_by_s):.0f} s {way} Consul's, whose time is used until it is set right"
+        )
+    return "; ".join(found)
