@@ -36,10 +36,8 @@ def i1_claimed_by_one_request(history: History) -> Iterator[str]:
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for given in history.given:
         owners[given.user].add(given.request_id)
-    for look in history.looks:
-        for user, request_id in (look.claims or {}).items():
-            if request_id:
-                owners[user].add(request_id)
+    for user, requests in _claims_in_consul(history).items():
+        owners[user] |= requests - {""}
     for user, requests in sorted(owners.items()):
         if len(requests) > 1:
             yield f"server {user} was claimed by requests {', '.join(sorted(requests))}"
@@ -61,15 +59,11 @@ def i2_every_request_ends(history: History) -> Iterator[str]:
 
 def i3_claimed_is_never_ready_again(history: History) -> Iterator[str]:
     """Neither in an agent's view, nor by its container's name, nor by the records once everything is calm."""
-    ever: set[str] = set()
     marked: set[str] = set()
-    given = list(history.given)
     for look in history.looks:
-        while given and given[0].at_s <= look.at_s:
-            ever.add(given.pop(0).user)
-        ever |= set(look.claims or ())
         marked |= {box.user for _, box in _boxes(look) if box.claimed}
-        ever |= marked
+        ever = marked | {given.user for given in history.given if given.at_s <= look.at_s}
+        ever |= _claims_in_consul(history, look.at_s).keys()
         for host, seen in sorted(look.hosts.items()):
             for user in sorted(seen.ready & ever):
                 yield f"server {user} was claimed, and {host} holds it ready at {look.at_s:.1f}"
@@ -166,6 +160,24 @@ def _vanished(history: History, *, after_loss: bool) -> Iterator[str]:
                 if any(fault.loses_records for fault in begun) == after_loss:
                     reported.add(user)
                     yield f"server {user} on {host} is gone at {look.at_s:.1f}, after {_names(begun)}"
+
+
+def _claims_in_consul(history: History, until_s: float = float("inf")) -> dict[str, set[str]]:
+    """User -> the requests that its claims named. A claim that Consul lost while nobody had been told of it, nor its
+    container been marked, was none: nothing in the world knows of it any more."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    proved = {given.user for given in history.given}
+    losses = [fault.at_s for fault in history.faults if fault.loses_records]
+    for look in history.looks:
+        if look.at_s > until_s:
+            break
+        while losses and losses[0] <= look.at_s:
+            losses.pop(0)
+            found = defaultdict(set, {user: requests for user, requests in found.items() if user in proved})
+        proved |= {box.user for _, box in _boxes(look) if box.claimed}
+        for user, request_id in (look.claims or {}).items():
+            found[user].add(request_id)
+    return found
 
 
 def _boxes(look: Look) -> Iterator[tuple[str, Box]]:

@@ -67,7 +67,7 @@ class Box:
 class HostLook:
     """One host at one time. ``boxes``: None when its engine did not answer.
 
-    ``capacity``: servers per pool. ``ready``: the users whose servers the agent holds ready, where that can be seen
+    ``capacity``: servers per pool. ``ready``: the users whose servers the agent would give away, where that can be seen
     (simulated agents); ``ready_count``: how many, as its record in Consul says; None: there is no record.
     """
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from agent import audit
+from agent import audit, claims
 from agent.announce import Announcer
 from agent.audit import Auditor
 from agent.commands import Commands
@@ -63,7 +63,7 @@ class SimulatedAgent(World):
         self.auditor = Auditor(self.registry, KEYS, self.inventory, self.specs.get, self._look, self.stop)
         self.commands = Commands(
             self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
-            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, lambda: None,
+            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, lambda: None, self._doubt_store,
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
@@ -158,6 +158,10 @@ class SimulatedAgent(World):
         if not left:
             act()
 
+    def _doubt_store(self) -> None:
+        self._suspect()
+        self.intake.update()
+
     def _look(self) -> bool:
         self.loop.wake_to_look()
         self.loop.turn(self.applier)
@@ -165,8 +169,7 @@ class SimulatedAgent(World):
 
 
 def hurry(patch: Any) -> None:
-    """Nothing in a simulation waits for real time to pass."""
-    from agent import claims
-
-    for module, name in ((claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (claims, "ANSWER_TRY_S"), (audit, "ABSENT_S")):
-        patch.setattr(module, name, 0.0)
+    """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
+    for name in ("CLAIM_TRY_S", "MARK_TRY_S", "ANSWER_TRY_S"):
+        patch.setattr(claims, name, 0.0)
+    patch.setattr(audit, "ABSENT_S", 0.0)

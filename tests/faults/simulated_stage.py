@@ -15,7 +15,7 @@ from common import queues
 from common.broker import Outgoing
 from common.broker_memory import MemoryBroker
 from common.clock import utc_now
-from common.errors import StoreUnavailable, TransientError
+from common.errors import StoreUnavailable
 from common.ids import new_request_id
 from common.keys import last_segment
 from common.messages import CullRequest
@@ -100,7 +100,12 @@ class Stage:
         self.table: dict[str, str] = {}
         self.absences = Absences(GRACE_S)
         self.rounds = Rounds(
-            self.store, KEYS, self.broker.publisher(), self.absences, period_s=60.0, probe=lambda ip, _: self._answers(ip)
+            self.store,
+            KEYS,
+            self.broker.publisher(),
+            self.absences,
+            period_s=60.0,
+            probe=lambda ip, _: self._answers(ip),
         )
         self._culler_s = 0.0
         self.settle()
@@ -198,13 +203,13 @@ class Stage:
         """An agent is stopped in the middle of a claim until its successor has taken over, and then goes on."""
         host = self._host(pick)
         old = host.agent
-        if not old.working or not old.inventory.ready_count(POOL):
+        if not old.working or not old.users(Phase.READY):
             return
 
         def successor() -> None:
             old.disconnect()
             old.zombie = True
-            host.agent = self._agent(old.host, old.ip, engine=old.engine)
+            host.agent = self._agent(old.host, old.ip, engine=old.engine, next_port=old.next_port)
             host.agent.step(4)
             for _ in range(SIZE):
                 self.ask(Kind.BROWSER)
@@ -354,7 +359,9 @@ class Stage:
             Box(c.id, c.labels["tmpnb.user"], c.labels["tmpnb.pool"], c.state, names.is_claimed(c.name))
             for c in self._containers(host)
         )
-        ready = frozenset() if host.agent.dead else frozenset(host.agent.users(Phase.READY))
+        agent = host.agent
+        gives = agent.working and agent.may_claim and agent.loop.engine_ok
+        ready = frozenset(agent.users(Phase.READY)) if gives else frozenset()
         return HostLook(boxes, {POOL: SIZE}, ready)
 
     def _routes(self) -> dict[str, str]:

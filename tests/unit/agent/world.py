@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -110,7 +110,9 @@ class World:
         engine: MemoryEngine | None = None,
         store: MemoryStore | None = None,
         broker: MemoryBroker | None = None,
+        next_port: Iterator[int] | None = None,
     ) -> None:
+        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says."""
         self.host, self.ip = host, ip
         self.engine = engine or MemoryEngine(images={IMAGE})
         self.probe = FakeProbe(self.engine)
@@ -125,7 +127,7 @@ class World:
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
-        self.next_port = itertools.count(20000, 256)
+        self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
 
     def restart(self) -> None:
