@@ -121,6 +121,7 @@ class Agent:
             self._specs.get,
             self._auditor.drop,
             self._wake,
+            self._doubt_store,
         )
         self._claimer = Claimer(
             Host(
@@ -275,6 +276,10 @@ class Agent:
     def _suspect_store(self) -> None:
         if self._keeper is not None:
             self._keeper.suspect()
+
+    def _doubt_store(self) -> None:
+        self._suspect_store()
+        self._intake.update()
 
     def _store_lost(self) -> bool:
         return self._keeper is not None and self._keeper.lost()

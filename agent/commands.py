@@ -10,7 +10,7 @@ from agent.announce import Announcer
 from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
 from common.broker import Consumer, Delivery
-from common.errors import MalformedMessage, TransientError
+from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
 from common.records import HostState, PoolSpec
 
@@ -47,10 +47,13 @@ class Commands:
         spec_of: Callable[[str], PoolSpec | None],
         drop_records: Callable[[str], None],
         wake: Callable[[], None],
+        doubt_store: Callable[[], None],
     ) -> None:
-        """``drop_records``: deletes what this host's records still say of a user it does not have; may raise
-        ``StoreUnavailable``."""
+        """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
+        ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
+        answers."""
         self._drop_records = drop_records
+        self._doubt_store = doubt_store
         self._inventory = inventory
         self._culls = culls
         self._control = control
@@ -85,6 +88,9 @@ class Commands:
             return
         except TransientError as exc:
             log.info("command handed back", extra={"reason": str(exc)})
+            if isinstance(exc, StoreUnavailable):
+                # Else it would come back at once, over and over, until RabbitMQ buries it (the delivery limit).
+                self._doubt_store()
             self._consumer.requeue(delivery)
             return
         except Exception as exc:
