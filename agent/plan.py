@@ -187,7 +187,8 @@ def _refill(
     claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
     wanted = max(0, min(spec.ready_target, limit - claimed))
     failing = pool_failing(observed, spec.name)
-    old = [s for s in ready if s.stale or s.generation != spec.generation]
+    generation = spec.generation  # a hash of half the spec: once per pass, not once per server
+    old = [s for s in ready if s.stale or s.generation != generation]
     fresh = len(ready) - len(old) + len(starting)
     room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
     retirements = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]

@@ -16,6 +16,7 @@ import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
 
+from common.consul_http import connect
 from common.errors import StoreUnavailable
 from common.store import Entry, Listing, Service
 
@@ -154,29 +155,20 @@ class ConsulStore:
             if not hasattr(self._local, "urls"):
                 self._local.urls = itertools.cycle(self._urls)
             url = next(self._local.urls)
-            client = consul.Consul(
-                host=url.hostname,
-                port=url.port or 8500,
-                scheme=url.scheme,
-                token=self._token,
-                connections_timeout=self._timeout_s,
-            )
-            # Proxies from the environment are for the internet, and reading them costs more than the request.
-            client.http.session.trust_env = False
-            client.http.session.hooks["response"].append(self._note_time)
+            client = connect(url, self._token, self._timeout_s, self._note_time)
             self._local.client = client
         return client
 
-    def _note_time(self, response: requests.Response, **_: object) -> None:
+    def _note_time(self, answer: Any) -> None:
         """Called with the head of every answer."""
-        if said := response.headers.get("Date"):
+        if said := answer.headers.get("Date"):
             self._answered = (said, time.time())
 
     def _drop_client(self) -> None:
         client = getattr(self._local, "client", None)
         self._local.client = None
         if client is not None:
-            client.http.session.close()
+            client.http.close()
 
     @staticmethod
     def _listing(answer: tuple[str, Any]) -> Listing:
