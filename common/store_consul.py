@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from common.errors import StoreUnavailable
 from common.store import Entry, Listing, Service
@@ -24,11 +25,18 @@ T = TypeVar("T")
 
 # How long one plain call may take. Consul answers in milliseconds; an election takes 1 to 5 s and is retried above us.
 CALL_TIMEOUT_S = 5.0
+# A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
+# that the next server can still answer it.
+CONNECT_TIMEOUT_S = 1.0
 # A watch must notice a vanished server; Consul itself allows up to 10 minutes.
 WATCH_MAX_S = 300.0
 # With other servers to go to, one that hangs must be noticed sooner. Its connections stay open, so that only the end of
 # a wait tells. Rereading 10,000 routes so often costs 2 % of a core.
 WATCH_FAILOVER_S = 15.0
+# What Consul says, with status 500, about things that are not there; it does not mean that the server is of no use.
+_NO_SESSION = "invalid session"
+_NO_CHECK = "does not have associated TTL"
+_ANSWERS = (_NO_SESSION, _NO_CHECK)
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -98,7 +106,7 @@ class ConsulStore:
         try:
             return bool(self._call(lambda c: c.kv.put(key, value, acquire=session)))
         except StoreUnavailable as exc:
-            if "invalid session" in str(exc):  # Consul answers 500 for a session that is gone
+            if _NO_SESSION in str(exc):
                 return False
             raise
 
@@ -124,7 +132,7 @@ class ConsulStore:
             return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note)))
         except StoreUnavailable as exc:
             # An unknown check is a 404 in current versions and a 500 with this text in older ones.
-            if isinstance(exc, _NotFoundError) or "does not have associated TTL" in str(exc):
+            if isinstance(exc, _NotFoundError) or _NO_CHECK in str(exc):
                 return False
             raise
 
@@ -143,7 +151,8 @@ class ConsulStore:
             except (NotFound, ClientError) as exc:
                 raise _NotFoundError(str(exc)) from exc
             except (ConsulException, requests.RequestException, ValueError) as exc:
-                self._drop_client()
+                if not any(answer in str(exc) for answer in _ANSWERS):
+                    self._drop_client()
                 if not (tries_left and _was_not_reached(exc) and time.monotonic() < give_up):
                     raise StoreUnavailable(f"Consul: {exc}") from exc
         raise StoreUnavailable("Consul: no server")
@@ -163,6 +172,7 @@ class ConsulStore:
             )
             # Proxies from the environment are for the internet, and reading them costs more than the request.
             client.http.session.trust_env = False
+            client.http.session.mount(f"{url.scheme}://", _QuickConnect())
             self._local.client = client
         return client
 
@@ -178,6 +188,13 @@ class ConsulStore:
         return Listing(int(index), tuple(_entry(item) for item in found or ()))
 
 
+class _QuickConnect(HTTPAdapter):
+    """py-consul knows one timeout, for connecting and answering alike."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(*args, **kwargs | {"timeout": (CONNECT_TIMEOUT_S, kwargs["timeout"])})
+
+
 class _NotFoundError(StoreUnavailable):
     """404 and other 4xx answers; stays a StoreUnavailable for callers that do not expect it."""
 
@@ -185,7 +202,7 @@ class _NotFoundError(StoreUnavailable):
 def _was_not_reached(error: Exception) -> bool:
     """Whether nothing was sent, so that asking another server cannot do anything twice."""
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
-    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _entry(item: dict[str, Any]) -> Entry:
