@@ -10,7 +10,7 @@ from agent.announce import Announcer
 from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
 from common.broker import Consumer, Delivery
-from common.errors import MalformedMessage, TransientError
+from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
 from common.records import HostState, PoolSpec
 
@@ -33,10 +33,6 @@ class HostControl(Protocol):
         """Have the image here soon."""
         ...
 
-    def drop_records(self, user: str) -> None:
-        """Delete what this host's records still say of a user it does not have. Raises ``StoreUnavailable``."""
-        ...
-
 
 class Commands:
     """``handle`` runs on the host queue's worker thread."""
@@ -49,8 +45,15 @@ class Commands:
         consumer: Consumer,
         announcer: Announcer,
         spec_of: Callable[[str], PoolSpec | None],
+        drop_records: Callable[[str], None],
         wake: Callable[[], None],
+        doubt_store: Callable[[], None],
     ) -> None:
+        """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
+        ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
+        answers."""
+        self._drop_records = drop_records
+        self._doubt_store = doubt_store
         self._inventory = inventory
         self._culls = culls
         self._control = control
@@ -85,6 +88,9 @@ class Commands:
             return
         except TransientError as exc:
             log.info("command handed back", extra={"reason": str(exc)})
+            if isinstance(exc, StoreUnavailable):
+                # Else it would come back at once, over and over, until RabbitMQ buries it (the delivery limit).
+                self._doubt_store()
             self._consumer.requeue(delivery)
             return
         except Exception as exc:
@@ -112,7 +118,7 @@ class Commands:
         """Look again, then stop the server or say why not. Raises ``TransientError`` when it could not look."""
         server = self._inventory.get(request.user)
         if server is None:
-            self._control.drop_records(request.user)  # done already, or its container was lost with its records left
+            self._drop_records(request.user)  # done already, or its container was lost with its records left
             return
         refusal = self._culls.refusal(request, server, self._spec_of(server.pool))
         fields = {"user": server.user, "pool": server.pool, "reason": request.reason}

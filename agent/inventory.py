@@ -135,10 +135,10 @@ class Inventory:
             return self._set(replace(best, phase=Phase.CLAIMED, was_claimed=True))
 
     def make_claimed(self, user: str) -> bool:
-        """starting -> claimed, for an adopted server that turns out to be somebody's."""
+        """starting or ready -> claimed, for a server that turns out to be somebody's."""
         with self._lock:
             server = self._servers.get(user)
-            if server is None or server.phase is not Phase.STARTING:
+            if server is None or server.phase not in {Phase.STARTING, Phase.READY}:
                 return False
             self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True))
             return True

@@ -6,7 +6,7 @@ applying an action twice does no harm.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.engine import Container
 from agent.inventory import Phase, Server
@@ -88,7 +88,15 @@ class MarkClaimed:
     user: str
 
 
-Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed
+@dataclass(frozen=True, slots=True)
+class NoteClaimed:
+    """Count a server as claimed: its container's name says so, and we did not do it (another agent did, one that was
+    stopped in the middle of a claim until we had taken its place)."""
+
+    user: str
+
+
+Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed
 
 
 def capacity(spec: PoolSpec, memory_bytes: int) -> int:
@@ -111,8 +119,11 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
     if any(isinstance(action, Adopt) for action in actions):
         return actions  # first count what is there (I7); the next pass follows at once
     ending = {action.user for action in actions if isinstance(action, Remove)}
+    noted = {action.user for action in actions if isinstance(action, NoteClaimed)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
-    servers = [s for s in observed.servers if s.user not in ending]
+    servers = [
+        replace(s, phase=Phase.CLAIMED) if s.user in noted else s for s in observed.servers if s.user not in ending
+    ]
     wishes: dict[str, int] = {}
     for pool in sorted({*specs, *(s.pool for s in servers)}):
         mine = [s for s in servers if s.pool == pool]
@@ -144,6 +155,8 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
                 actions.append(Remove(server.user, "container exited"))
             elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
                 actions.append(MarkClaimed(server.user))
+            elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
+                actions.append(NoteClaimed(server.user))
             continue
         found = identity(container.labels)
         if container.id in observed.removed or (found is not None and found.user in users):

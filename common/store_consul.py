@@ -1,10 +1,11 @@
 """The Consul adapter of the store port, over py-consul.
 
-One client per thread (py-consul's is not thread-safe). With several URLs a thread stays with the one that answers and
-moves on when it stops answering.
+One client per thread (py-consul's is not thread-safe). With several URLs a thread stays with the server that answers
+and moves on when it stops answering: within the same call if it was not even reached, with the next call otherwise.
 """
 
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from urllib.parse import urlsplit
 import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from common.consul_http import connect
+from common.consul_http import NotReachedError, connect
 from common.errors import StoreUnavailable
 from common.store import Entry, Listing, Service
 
@@ -26,6 +28,9 @@ T = TypeVar("T")
 CALL_TIMEOUT_S = 5.0
 # A watch must notice a vanished server; Consul itself allows up to 10 minutes.
 WATCH_MAX_S = 300.0
+# With other servers to go to, one that hangs must be noticed sooner. Its connections stay open, so that only the end of
+# a wait tells. Rereading 10,000 routes so often costs 2 % of a core.
+WATCH_FAILOVER_S = 15.0
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -37,6 +42,9 @@ class ConsulStore:
     def __init__(self, urls: Sequence[str], token: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """``urls``: ``http(s)://host:port``, tried in turn; ``token``: an ACL token."""
         self._urls = [urlsplit(url) for url in urls]
+        # Every process in an order of its own, so that they spread over the servers.
+        random.shuffle(self._urls)
+        self._watch_max_s = WATCH_MAX_S if len(urls) == 1 else WATCH_FAILOVER_S
         self._token = token
         self._timeout_s = timeout_s
         self._local = threading.local()
@@ -52,7 +60,7 @@ class ConsulStore:
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         if index <= 0:
             return self.list(prefix)
-        wait = f"{min(wait_s, WATCH_MAX_S) * 1000:.0f}ms"
+        wait = f"{min(wait_s, self._watch_max_s) * 1000:.0f}ms"
         listing = self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait)))
         # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
         return self.list(prefix) if listing.index < index else listing
@@ -141,13 +149,17 @@ class ConsulStore:
 
     def _call(self, request: Callable[[consul.Consul], T]) -> T:
         """Run one request on this thread's client; translate every failure of Consul and the network."""
-        try:
-            return request(self._client())
-        except (NotFound, ClientError) as exc:
-            raise _NotFoundError(str(exc)) from exc
-        except (ConsulException, requests.RequestException, ValueError) as exc:
-            self._drop_client()
-            raise StoreUnavailable(f"Consul: {exc}") from exc
+        give_up = time.monotonic() + self._timeout_s
+        for tries_left in reversed(range(len(self._urls))):
+            try:
+                return request(self._client())
+            except (NotFound, ClientError) as exc:
+                raise _NotFoundError(str(exc)) from exc
+            except (ConsulException, requests.RequestException, ValueError) as exc:
+                self._drop_client()
+                if not (tries_left and _was_not_reached(exc) and time.monotonic() < give_up):
+                    raise StoreUnavailable(f"Consul: {exc}") from exc
+        raise StoreUnavailable("Consul: no server")
 
     def _client(self) -> consul.Consul:
         client: consul.Consul | None = getattr(self._local, "client", None)
@@ -178,6 +190,14 @@ class ConsulStore:
 
 class _NotFoundError(StoreUnavailable):
     """404 and other 4xx answers; stays a StoreUnavailable for callers that do not expect it."""
+
+
+def _was_not_reached(error: Exception) -> bool:
+    """Whether nothing was sent, so that asking another server cannot do anything twice."""
+    if isinstance(error, NotReachedError):
+        return True
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
 
 
 def _entry(item: dict[str, Any]) -> Entry:

@@ -1,5 +1,6 @@
 """What every store promises: run against the fake and against Consul."""
 
+import socket
 import threading
 import uuid
 
@@ -189,14 +190,29 @@ def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
             call()
 
 
-def test_the_next_address_is_tried_when_one_does_not_answer(consul_url: str, prefix: str) -> None:
+@pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are tried as given."""
+    monkeypatch.setattr("common.store_consul.random.shuffle", lambda urls: None)
+
+
+@pytest.mark.usefixtures("in_order")
+def test_a_server_that_cannot_be_reached_costs_no_call(consul_url: str, prefix: str) -> None:
     store = ConsulStore(["http://127.0.0.1:1", consul_url], timeout_s=2)
-    with pytest.raises(StoreUnavailable):
-        store.put(prefix + "k", b"1")
-    store.put(prefix + "k", b"1")
+    assert store.create(prefix + "k", b"1")
     assert store.get(prefix + "k") is not None
 
 
 def test_the_clocks_are_compared_by_the_last_answer(store: Store, prefix: str) -> None:
     store.get(prefix + "x")
     assert abs(store.clock_skew_s()) < 2.0, "both run on this machine"
+
+
+@pytest.mark.usefixtures("in_order")
+def test_a_server_that_does_not_answer_costs_one_call(consul_url: str, prefix: str) -> None:
+    # What was sent may have been done: only the caller knows whether it may be sent again.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = ConsulStore([f"http://127.0.0.1:{silent.getsockname()[1]}", consul_url], timeout_s=0.2)
+        with pytest.raises(StoreUnavailable):
+            store.create(prefix + "k", b"1")
+        assert store.create(prefix + "k", b"1")

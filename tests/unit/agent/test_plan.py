@@ -15,6 +15,7 @@ from agent.plan import (
     Adopt,
     Look,
     MarkClaimed,
+    NoteClaimed,
     Observed,
     Remove,
     RemoveContainer,
@@ -293,3 +294,11 @@ def test_the_plan_says_the_same_twice() -> None:
     known = servers(ready=2, claimed=3, stopping=1)
     observed = Observed(known, look(known))
     assert plan({"light": SPEC}, observed, 1.0) == plan({"light": SPEC}, observed, 1.0)
+
+
+def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_not_retired() -> None:
+    """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
+    ready = servers(ready=1)[0]
+    marked = replace(container_of(ready), name=names.claimed_name(CLUSTER, ready.pool, ready.user))
+    observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
+    assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
