@@ -19,7 +19,7 @@ from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
-from common.store import Entry, Listing, Service
+from common.store import Entry, KeyListing, Listing, Service
 
 T = TypeVar("T")
 
@@ -63,10 +63,15 @@ class ConsulStore:
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         if index <= 0:
             return self.list(prefix)
-        wait = f"{min(wait_s, self._watch_max_s) * 1000:.0f}ms"
+        wait = self._wait(wait_s)
         listing = self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait)))
         # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
         return self.list(prefix) if listing.index < index else listing
+
+    def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
+        wait = {"index": index, "wait": self._wait(wait_s)} if index > 0 else {}
+        now, keys = self._call(lambda c: c.kv.get(prefix, keys=True, **wait))
+        return self.watch_keys(prefix, 0, 0) if int(now) < index else KeyListing(int(now), frozenset(keys or ()))
 
     def put(self, key: str, value: bytes) -> None:
         self._call(lambda c: c.kv.put(key, value))
@@ -185,6 +190,9 @@ class ConsulStore:
         self._local.client = None
         if client is not None:
             client.http.close()
+
+    def _wait(self, wait_s: float) -> str:
+        return f"{min(wait_s, self._watch_max_s) * 1000:.0f}ms"
 
     @staticmethod
     def _listing(answer: tuple[str, Any]) -> Listing:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store import Service, Store
+from common.store import KeyListing, Service, Store
 from common.store_consul import ConsulStore
 from common.store_memory import MemoryStore
 from tests.waiting import wait_until
@@ -117,6 +117,32 @@ def test_a_watch_returns_when_something_below_changes(store: Store, prefix: str,
         store.delete(prefix + "old")
     watcher.join(20)
     assert result == [{prefix + "old", prefix + "new"} if change == "put" else set()]
+
+
+@pytest.mark.parametrize("change", ["put", "overwrite", "delete"])
+def test_a_watch_of_names_returns_when_something_below_changes(store: Store, prefix: str, change: str) -> None:
+    old, new = prefix + "old", prefix + "new"
+    store.put(old, b"1")
+    before = store.watch_keys(prefix, 0, 30)
+    assert before.keys == {old}
+    assert before.index == store.list(prefix).index
+    result: list[KeyListing] = []
+    watcher = threading.Thread(target=lambda: result.append(store.watch_keys(prefix, before.index, 30)))
+    watcher.start()
+    if change == "delete":
+        store.delete(old)
+    else:
+        store.put(old if change == "overwrite" else new, b"2")
+    watcher.join(20)
+    assert [found.keys for found in result] == [{"put": {old, new}, "overwrite": {old}, "delete": set()}[change]]
+    assert result[0].index > before.index
+
+
+def test_a_watch_of_names_returns_after_its_time_and_starts_over_from_the_future(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    index = store.list(prefix).index
+    assert store.watch_keys(prefix, index, 0.2).index == index
+    assert store.watch_keys(prefix, index + 1_000_000, 0.2) == KeyListing(index, frozenset({prefix + "k"}))
 
 
 def test_a_watch_returns_after_its_time_without_a_change(store: Store, prefix: str) -> None:

@@ -1,7 +1,8 @@
 """``python -m tests.sim --hosts 50 --capacity 4,8,16``: many hosts in one process, until SIGTERM.
 
 Takes every setting of the agent besides; ``--host`` is the beginning of their names. With ``--capacity`` hosts take
-these sizes in turn; without it each has the pools' own.
+these sizes in turn; without it each has the pools' own. SIGUSR1 lets claimed servers live on, and the next
+one lets them end again.
 """
 
 import argparse
@@ -48,14 +49,15 @@ def main() -> None:
     settings = load(AgentSettings, rest)
     setup_logging("sim", settings.log_level)
     threading.stack_size(STACK_BYTES)
-    stop = threading.Event()
+    stop, keep = threading.Event(), threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: keep.clear() if keep.is_set() else keep.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     hosts = make_hosts(options, settings)
     for each in hosts:
         each.start()
     while not stop.wait(REAP_S if options.lifetime_s else 1.0):
-        if options.lifetime_s:
+        if options.lifetime_s and not keep.is_set():
             for each in hosts:
                 each.host.end_claimed(options.lifetime_s)
     with ThreadPoolExecutor(len(hosts)) as pool:
