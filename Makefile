@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
 
-.PHONY: help up down status logs images lock venv lint format test test-unit test-stack bench docs
+.PHONY: help up down demo demo-add demo-status demo-down status logs images lock venv lint format test test-unit test-stack bench docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +13,18 @@ up: ## Bring the whole cluster up on this machine and wait for a ready server
 
 down: ## Remove every container, network and volume of the cluster
 	@deploy/down.sh
+
+demo: ## A cluster of several hosts on this machine: make demo HOSTS=3
+	@deploy/demo/up.sh
+
+demo-add: ## Add one host to the running demo
+	@deploy/demo/add.sh
+
+demo-status: ## Show where the demo answers, and its hosts
+	@deploy/demo/status.sh
+
+demo-down: ## Remove the demo: its hosts and its control plane
+	@deploy/demo/down.sh
 
 status: ## Show what runs and where it answers
 	@deploy/status.sh

@@ -7,11 +7,11 @@ import sys
 import threading
 from types import FrameType
 
-from agent.agent import VERSION, Agent, Parts
+from agent.agent import Agent, Parts
 from agent.engine_docker import DockerEngine
 from agent.probe import HttpProbe
 from agent.settings import AgentSettings, resolve_address
-from common import alive
+from common import __version__, alive
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.logs import setup_logging
 from common.presence import TTL_S, Presence
@@ -69,7 +69,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
         port=0,
         ttl_s=TTL_S,
         tags=(settings.cluster, settings.host),
-        meta={"version": VERSION},
+        meta={"version": __version__},
     )
     presence = Presence(store, service)
     agent = Agent(settings, parts, alive.beat)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -23,25 +22,22 @@ from agent.claims import Claimer, Host
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
 from agent.docking import Docking
-from agent.engine import Engine, EngineInfo
+from agent.engine import Engine
 from agent.failures import FailureBook
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
 from agent.images import Images
 from agent.intake import Intake
-from agent.inventory import Inventory, Phase, Server
-from agent.loop import Loop, Wishes
-from agent.placement import priority
-from agent.plan import capacity
+from agent.inventory import Inventory, Server
+from agent.local_host import LocalHost
+from agent.loop import Loop
 from agent.ports import PortBook
 from agent.probe import Probe
-from agent.problems import problem
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
 from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
-from agent.status import pool_statuses
 from agent.succession import Instance
 from agent.tickets import Tickets
 from agent.workers import Workers
@@ -50,7 +46,7 @@ from common.broker import Consumer, Delivery, Publisher
 from common.clock import ClusterClock
 from common.errors import TransientError
 from common.keys import Keys
-from common.records import Drain, HostRecord, HostState, ImageState
+from common.records import HostRecord, HostState
 from common.retry import Backoff
 from common.store import Store
 
@@ -58,7 +54,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-VERSION = "0.1.0"
 # Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
 RENAME_THREADS = 4
 
@@ -84,10 +79,7 @@ class Agent:
         self._parts = parts
         self._beat = beat
         self._now = ClusterClock(parts.store.clock_skew_s)
-        self._started_at = self._now()
-        self._engine_trouble = ""
         self._stop = threading.Event()
-        self._info = EngineInfo("", 0, 0)
         self._joined = False
         keys = Keys(settings.cluster)
         self._dock = Docking(settings.max_dock_workers, self._stop)
@@ -107,6 +99,10 @@ class Agent:
         self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
         self._images = Images(parts.engine, self._wake)
         self._keys = keys
+        self._here = LocalHost(
+            settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
+            self._announcer, parts.publisher, self._now,
+        )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
@@ -119,10 +115,11 @@ class Agent:
         self._commands = Commands(
             self.inventory,
             Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, self._now),
-            self,
+            self._here,
             parts.consumer,
             self._announcer,
             self._specs.get,
+            self._auditor.drop,
             self._wake,
             self._doubt_store,
         )
@@ -137,8 +134,7 @@ class Agent:
         self._keeper: HostKeeper | None = None
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
-            self._wishes,
-            settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
+            self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -166,25 +162,6 @@ class Agent:
         if self._keeper is not None:
             self._keeper.stop()
 
-    def set_state(self, state: HostState, deadline: datetime | None) -> None:
-        """``HostControl``: cordon, drain, uncordon; remembered over a restart. Draining again sets another deadline."""
-        drain = None
-        if state is HostState.DRAINING:
-            claimed = sum(1 for server in self.inventory.snapshot() if server.phase is Phase.CLAIMED)
-            begun = self._notebook.drain or Drain(since=self._now(), claimed=claimed)
-            drain = begun.model_copy(update={"deadline": deadline})
-        self._notebook.set_state(state, drain)
-        until = {"deadline": deadline.isoformat()} if deadline else {}
-        self._announcer.tell("host.state", detail={"state": state.value, **until})
-
-    def prepare_image(self, image: str) -> None:
-        """``HostControl``."""
-        self._images.ask(image)
-
-    def drop_records(self, user: str) -> None:
-        """``HostControl``."""
-        self._auditor.drop(user)
-
     def _claim(self, delivery: Delivery) -> None:
         with self._dock.claiming():
             self._claimer.handle(delivery)
@@ -194,7 +171,7 @@ class Agent:
         settings, parts = self._settings, self._parts
         labels = {names.CLUSTER: settings.cluster}
         try:
-            self._info = self._persist(parts.engine.info, "docker engine", self._keep_record)
+            self._here.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
             self._persist(lambda: parts.engine.ensure_network(names.network(settings.cluster), labels), "docker engine")
             keeper = self._keep_record("")
             note = self._persist(self._notebook.read, "consul")
@@ -203,7 +180,7 @@ class Agent:
         # Without a note (a new host, or Consul has lost it) anywhere: seldom where the last agent just was.
         anywhere = settings.port_min + secrets.randbelow(settings.port_max - settings.port_min + 1)
         self._ports.resume(note.next_port if note else anywhere)
-        keeper.identify(Instance.current(self._info.id))
+        keeper.identify(Instance.current(self._here.engine.id))
         self._specs.start()
         while not self._specs.known.wait(1.0):
             self._beat()
@@ -218,12 +195,12 @@ class Agent:
 
     def _keep_record(self, engine_trouble: str) -> HostKeeper:
         """Hold the host record from now on, if it is not held yet: an operator should see an agent that waits, too."""
-        self._engine_trouble = engine_trouble
+        self._here.engine_trouble = engine_trouble
         if self._keeper is None:
             settings = self._settings
             self._keeper = HostKeeper(
-                self._parts.store, self._keys, settings.host, Instance.current(self._info.id), settings.session_ttl_s,
-                settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
+                self._parts.store, self._keys, settings.host, Instance.current(self._here.engine.id),
+                settings.session_ttl_s, settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
             )  # fmt: skip
             self._keeper.start()
         return self._keeper
@@ -265,23 +242,13 @@ class Agent:
         )
 
     def _priority(self, pool: str) -> int | None:
-        """How much this host wants the pool's requests; None: it cannot serve them."""
-        spec = self._specs.get(pool)
-        if spec is None or self.inventory.count(pool, Phase.READY) == 0 or not self._may_claim():
-            return None
-        limit = capacity(spec, self._info.memory_bytes)
-        return priority(spec.placement, self.inventory.count(pool, Phase.CLAIMED), limit)
+        return self._here.priority(pool) if self._may_claim() else None
 
-    def _wishes(self) -> Wishes:
-        specs = self._specs.all()
-        drain = self._notebook.drain
-        return Wishes(
-            specs=specs,
-            state=self._notebook.state,
-            memory_bytes=self._info.memory_bytes,
-            prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
-            drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
-        )
+    def _record(self) -> HostRecord:
+        # Before the loop's first look the trouble is what ``_prepare`` has with the engine.
+        if self.loop.engine_ok or self.loop.engine_trouble:
+            self._here.engine_trouble = self.loop.engine_trouble
+        return self._here.record()
 
     def _on_specs(self) -> None:
         self._images.use(spec.image for spec in self._specs.all().values())
@@ -302,30 +269,6 @@ class Agent:
             if self._keeper.holds() and not self._joined:
                 self._joined = True
                 self._announcer.tell("host.joined", detail={"address": self._parts.address})
-
-    def _record(self) -> HostRecord:
-        specs = self._specs.all()
-        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
-        engine_trouble = self.loop.engine_trouble or ("" if self.loop.engine_ok else self._engine_trouble)
-        return HostRecord(
-            host=self._settings.host,
-            address=self._parts.address,
-            agent_version=VERSION,
-            instance=str(Instance.current(self._info.id)),
-            state=self._notebook.state,
-            started_at=self._started_at,
-            updated_at=self._now(),
-            labels=self._settings.labels,
-            problem=problem(engine_trouble, self._parts.publisher.trouble, self._now.wrong_by_s()),
-            drain=self._notebook.drain,
-            images=self._images.statuses(),
-            memory_bytes=self._info.memory_bytes,
-            cpus=self._info.cpus,
-            pools=pool_statuses(
-                specs, self.inventory.snapshot(), self._failures.last, failing, self._info.memory_bytes,
-                self._started_at,
-            ),
-        )  # fmt: skip
 
     def _wake(self) -> None:
         self.loop.wake()

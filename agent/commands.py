@@ -33,10 +33,6 @@ class HostControl(Protocol):
         """Have the image here soon."""
         ...
 
-    def drop_records(self, user: str) -> None:
-        """Delete what this host's records still say of a user it does not have. Raises ``StoreUnavailable``."""
-        ...
-
 
 class Commands:
     """``handle`` runs on the host queue's worker thread."""
@@ -49,10 +45,14 @@ class Commands:
         consumer: Consumer,
         announcer: Announcer,
         spec_of: Callable[[str], PoolSpec | None],
+        drop_records: Callable[[str], None],
         wake: Callable[[], None],
         doubt_store: Callable[[], None],
     ) -> None:
-        """``doubt_store`` is called when Consul was away: it stops taking commands until Consul answers."""
+        """``drop_records``: deletes what this host's records still say of a user it does not have; may raise
+        ``StoreUnavailable``. ``doubt_store`` is called when Consul was away: it stops taking commands until it answers.
+        """
+        self._drop_records = drop_records
         self._doubt_store = doubt_store
         self._inventory = inventory
         self._culls = culls
@@ -118,7 +118,7 @@ class Commands:
         """Look again, then stop the server or say why not. Raises ``TransientError`` when it could not look."""
         server = self._inventory.get(request.user)
         if server is None:
-            self._control.drop_records(request.user)  # done already, or its container was lost with its records left
+            self._drop_records(request.user)  # done already, or its container was lost with its records left
             return
         refusal = self._culls.refusal(request, server, self._spec_of(server.pool))
         fields = {"user": server.user, "pool": server.pool, "reason": request.reason}

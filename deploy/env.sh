@@ -96,6 +96,7 @@ done
 ensure TMPNB_FRONTEND_IMAGE echo tmpnb/frontend:dev
 ensure TMPNB_AGENT_IMAGE echo tmpnb/agent:dev
 ensure TMPNB_PROXY_IMAGE echo tmpnb/proxy:dev
+ensure TMPNB_HOST_IMAGE echo tmpnb/host:dev
 
 volume=${COMPOSE_PROJECT_NAME:-tmpnb}_rabbitmq-data
 if ! has TMPNB_RABBITMQ_PASSWORD && [ -z "${TMPNB_RABBITMQ_PASSWORD:-}" ] && docker volume inspect "$volume" >/dev/null 2>&1; then

@@ -2,7 +2,7 @@
 # Make every image present that the compose file names: pull or build the foreign ones as .env
 # says, then build our own three.
 #
-#   images.sh [foreign|own]     (default: both)
+#   images.sh [foreign|own|host]     (default: the first two; "host": the one of deploy/demo/)
 #
 # An image built here carries a digest of what it was built from; one that is up to date is
 # skipped without asking the builder. Logs of the builds are kept in build/logs/.
@@ -96,6 +96,7 @@ foreign_haproxy() { build "$HAPROXY_IMAGE" deploy/images/haproxy/Dockerfile depl
 foreign_jupyter() { build "$TMPNB_NOTEBOOK_IMAGE" deploy/images/jupyter/Dockerfile deploy/images/jupyter deploy/images/jupyter; }
 own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/locks/frontend.txt; }
 own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/locks/agent.txt; }
+own_host() { build "$TMPNB_HOST_IMAGE" deploy/images/host/Dockerfile deploy deploy/images/host deploy/firewall.sh deploy/lib.sh; }
 own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common proxy deploy/locks/proxy.txt; }
 
 pull_missing() {
@@ -121,6 +122,7 @@ own() {
 case ${1:-all} in
     foreign) foreign ;;
     own) own ;;
+    host) own_host ;;
     all) foreign && own ;;
-    *) die "images.sh takes 'foreign', 'own' or nothing, not '$1'." ;;
+    *) die "images.sh takes 'foreign', 'own', 'host' or nothing, not '$1'." ;;
 esac

@@ -68,5 +68,7 @@ load_env() {
 }
 
 compose() {
-    docker compose --project-directory "$root_dir" -f "$root_dir/docker-compose.cluster.yml" "$@"
+    local files=(-f "$root_dir/docker-compose.cluster.yml")
+    [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/control.yml")
+    docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Bring the cluster up on this machine and wait until a server is ready. A second run finds
 # everything in place and changes nothing.
+#
+#   up.sh [control]     (control: without an agent, and without waiting for servers)
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -18,8 +20,10 @@ chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.tom
 
 "$deploy_dir/firewall.sh" on
 
-say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler, agent"
-compose up --detach --remove-orphans --quiet-pull 2>&1 |
+scale=()
+[ "${1:-}" != control ] || scale=(--scale agent=0)
+say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler$([ ${#scale[@]} -gt 0 ] || echo ', agent')"
+compose up "${scale[@]}" --detach --remove-orphans --quiet-pull 2>&1 |
     grep -v -E ' (Creating|Created|Starting|Waiting|Healthy|Running|Recreate|Recreated)$' || [ "${PIPESTATUS[0]}" = 0 ]
 
 # Compose does not see that a mounted file has changed since its container started.
@@ -35,6 +39,7 @@ restart_if_older rabbitmq "$deploy_dir/rabbitmq"
 restart_if_older consul "$deploy_dir/consul"
 restart_if_older haproxy "$root_dir/proxy/haproxy"
 
+[ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
 if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then

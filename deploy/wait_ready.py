@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Wait until the public API reports a ready server, saying what changes meanwhile.
 
-    wait_ready.py BASE_URL SECONDS PROJECT
+    wait_ready.py BASE_URL SECONDS PROJECT [HOSTS]
 
-Gives up early when a service of the Compose project PROJECT keeps crashing: time will not help it. Runs before anything
-of ours is installed, so it uses the standard library only.
+With HOSTS: until so many hosts have a server, ready or claimed. Gives up early when a service of the Compose project
+PROJECT keeps crashing: time will not help it. Runs before anything of ours is installed, so it uses the standard
+library only.
 """
 
 import json
@@ -21,8 +22,8 @@ CRASH_CHECK_S = 5.0
 CRASHES_MAX = 8
 
 
-def stats(base_url: str) -> tuple[int, str]:
-    """Ready servers and a sentence about the state; a cluster that does not answer has none."""
+def stats(base_url: str, hosts_count: int) -> tuple[bool, str]:
+    """Whether it is ready, and a sentence about the state."""
     request = urllib.request.Request(base_url + "/api/stats")
     if token := os.environ.get("API_AUTH_TOKEN"):
         request.add_header("Authorization", f"token {token}")
@@ -31,11 +32,15 @@ def stats(base_url: str) -> tuple[int, str]:
     try:
         with opener.open(request, timeout=5) as answer:
             body = json.load(answer)
-            return int(body["available"]), f"{body['available']} of {body['capacity']} servers ready"
+            serving = sum(1 for row in body["hosts"].values() if row["available"] + row["claimed"])
+            sentence = f"{body['available']} of {body['capacity']} servers ready"
+            if not hosts_count:
+                return int(body["available"]) >= 1, sentence
+            return serving >= hosts_count, f"{sentence}, {serving} of {hosts_count} hosts serve"
     except urllib.error.HTTPError as error:
-        return 0, f"the frontend answers {error.code}"
+        return False, f"the frontend answers {error.code}"
     except (OSError, ValueError, KeyError, TypeError):
-        return 0, "the frontend does not answer yet"
+        return False, "the frontend does not answer yet"
 
 
 def crashes(project: str) -> dict[str, int]:
@@ -52,6 +57,7 @@ def crashes(project: str) -> dict[str, int]:
 
 def main() -> int:
     base_url, limit_s, project = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+    hosts_count = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     deadline = time.monotonic() + limit_s
     before = crashes(project)
     next_check = time.monotonic() + CRASH_CHECK_S
@@ -67,11 +73,11 @@ def main() -> int:
                 if count - before.get(service, 0) >= CRASHES_MAX:
                     print(f"    {service} keeps crashing", flush=True)
                     return 1
-        ready, sentence = stats(base_url)
+        ready, sentence = stats(base_url, hosts_count)
         if sentence != said:
             print(f"    {sentence}", flush=True)
             said = sentence
-        if ready >= 1:
+        if ready:
             return 0
         time.sleep(POLL_S)
     return 1

@@ -3,8 +3,6 @@
 Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailable`` when a store is away.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,24 +12,14 @@ from common.clock import utc_now
 from common.errors import MalformedRecord, TmpnbError, Unroutable
 from common.ids import new_request_id
 from common.keys import Keys
-from common.messages import CullRequest, Message, RecyclePool, SetHostState
-from common.records import Activity, Claim, HostRecord, HostState, PoolSpec, Route
+from common.messages import CullRequest, Message, RecyclePool
+from common.records import Activity, Claim, HostRecord, PoolSpec, Route
 from common.store import Store
 from frontend.decoded import Decoded
-from frontend.pool_files import check_sizes
 
 
 class NotThere(TmpnbError):
     """The user or host that an operator named is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """``changed``: names of pools whose spec is new or different; ``warnings``: what may not work as hoped."""
-
-    pools: tuple[PoolSpec, ...]
-    changed: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
@@ -40,16 +28,6 @@ def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
 
 def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
     return Decoded(PoolSpec, keys.pools).read(store.list(keys.pools))
-
-
-def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
-    """Write the specs; the agents do the rest. Raises ``InvalidPool`` before anything is written."""
-    warnings = check_sizes(specs, read_hosts(store, keys))
-    before = read_pools(store, keys)
-    changed = [spec for spec in specs if before.get(spec.name) != spec]
-    for spec in changed:
-        store.put(keys.pool(spec.name), spec.encode())
-    return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
 
 
 def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
@@ -69,13 +47,6 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
         raise NotThere(f"there is no server of user {user!r}")
     send(publisher, found.host, CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True))
     return found.host
-
-
-def set_host_state(store: Store, keys: Keys, publisher: Publisher, host: str, state: HostState) -> None:
-    """Cordon, drain or activate a host. Raises ``NotThere``."""
-    if store.get(keys.host(host)) is None:
-        raise NotThere(f"there is no host {host!r} (its agent may be away)")
-    send(publisher, host, SetHostState(sent_at=utc_now(), state=state))
 
 
 def send(publisher: Publisher, host: str, message: Message, expires_s: float | None = None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.clock import utc_now
+from common.clock import ClusterClock
 from common.keys import Keys
 from common.records import HostRecord
 from common.store import Store
@@ -44,10 +44,12 @@ def assemble(
     settings: PublicSettings,
     store: Store,
     connect: Callable[[Callable[[bytes], None]], Broker],
-    now: Callable[[], datetime] = utc_now,
+    now: Callable[[], datetime] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Parts:
-    """Wire the parts. ``connect`` makes the broker, given the handler of late replies. Nothing is started yet."""
+    """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
+    time. Nothing is started yet."""
+    now = now or ClusterClock(store.clock_skew_s)
     keys = Keys(settings.cluster)
     room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
     ledger = Ledger()

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from common.records import Name
-from common.settings import CommonSettings
+from common.settings import CommonSettings, UrlList
 
 
 class GunicornSettings(CommonSettings):
@@ -115,3 +115,10 @@ class CliSettings(CommonSettings):
     api_auth_token: SecretStr | None = Field(
         default=None, validation_alias="API_AUTH_TOKEN", description="token of the public API, if it asks for one"
     )
+    agent_consul_urls: UrlList = Field(
+        default=(), description="Consul as agents on other machines reach it (tmpnb join); default: consul_urls"
+    )
+    agent_rabbitmq_urls: UrlList = Field(
+        default=(), description="RabbitMQ as agents on other machines reach it (tmpnb join); default: rabbitmq_urls"
+    )
+    agent_image: str = Field(default="tmpnb/agent:dev", description="the agent's image (tmpnb join)")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from common import __version__
+from common.clock import ClusterClock
 from common.keys import Keys
 from common.logs import setup_logging
 from common.presence import TTL_S, Presence
@@ -84,6 +85,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         lambda: table.users() if writer.complete else None,
         stop,
         settings.activity_period,
+        ClusterClock(store.clock_skew_s),
     )
     service = Service(
         id=f"tmpnb-proxy-{settings.proxy_name}",

@@ -48,7 +48,9 @@ class Reporter:
         users: Callable[[], frozenset[str] | None],
         stop: threading.Event,
         period_s: float,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._now = now
         self._store = store
         self._keys = keys
         self._traffic = traffic
@@ -93,7 +95,7 @@ class Reporter:
         """One period: read, judge, write."""
         try:
             after = Reading(time.monotonic(), self._traffic.counters())
-            now = utc_now()
+            now = self._now()
             active = self._look(after) if self._readings else self._first_look(after, now)
         except HaproxyUnavailable as exc:
             if not self._haproxy_said:

@@ -2,13 +2,15 @@
 
 from flask import Flask, Response, request
 
-from common.errors import InvalidPool, TransientError
+from common.errors import InvalidPool, TmpnbError, TransientError
 from frontend import lines
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
 from frontend.auth import check_token
+from frontend.draining import StillThere
 from frontend.operations import NotThere
+from frontend.rollout import NoHistory
 from frontend.web import answer
 
 # Pool files are small; a cluster has few pools.
@@ -33,6 +35,8 @@ def create_admin_app(parts: AdminParts) -> Flask:
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)
+    app.register_error_handler(StillThere, _conflict)
+    app.register_error_handler(NoHistory, _conflict)
     app.register_error_handler(TransientError, _away)
     return app
 
@@ -43,6 +47,10 @@ def _invalid(error: InvalidPool) -> Response:
 
 def _not_there(error: NotThere) -> Response:
     return answer({"status": "not found", "message": str(error)}, 404)
+
+
+def _conflict(error: TmpnbError) -> Response:
+    return answer({"status": "conflict", "message": str(error)}, 409)
 
 
 def _away(error: TransientError) -> Response:

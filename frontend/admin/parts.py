@@ -1,10 +1,12 @@
 """What the admin application is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
 from common.broker import Publisher
+from common.clock import ClusterClock
 from common.keys import Keys
 from common.settings import environment as process_environment
 from common.store import Store
@@ -21,6 +23,7 @@ class AdminParts:
     keys: Keys
     publisher: Publisher
     seeder: Seeder
+    now: Callable[[], datetime]
 
     @classmethod
     def assemble(
@@ -33,4 +36,11 @@ class AdminParts:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
         keys = Keys(settings.cluster)
         variables = process_environment() if environment is None else environment
-        return cls(settings, store, keys, publisher, Seeder(store, keys, settings.pools_file, variables))
+        return cls(
+            settings,
+            store,
+            keys,
+            publisher,
+            Seeder(store, keys, settings.pools_file, variables),
+            ClusterClock(store.clock_skew_s),
+        )

@@ -1,14 +1,15 @@
 """The operator's JSON API. Errors of ``frontend.operations`` become answers in ``admin.app``."""
 
-from typing import cast
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any, Self, cast
 
 from flask import Blueprint, Response, current_app, request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.clock import utc_now
 from common.errors import InvalidPool
-from common.records import HostState, explain
-from frontend import operations
+from common.records import IMAGE, HostRecord, HostState, PoolSpec, explain
+from frontend import draining, operations, rollout
 from frontend.admin.parts import AdminParts
 from frontend.hosts import stats
 from frontend.pool_files import read_tables
@@ -19,9 +20,17 @@ views = Blueprint("admin", __name__)
 ENDPOINTS = (
     ("GET", "/api/stats", "available and capacity, in all and per host"),
     ("GET", "/api/hosts", "every host's record"),
-    ("PUT", "/api/hosts/<host>/state", 'cordon or drain: {"state": "active" | "cordoned" | "draining"}'),
+    (
+        "PUT",
+        "/api/hosts/<host>/state",
+        'cordon or drain: {"state": "active" | "cordoned" | "draining", "deadline_s": seconds, for a drain}',
+    ),
+    ("DELETE", "/api/hosts/<host>", "forget a host whose agent is gone, and close what it served"),
     ("GET", "/api/pools", "every pool's spec and generation"),
     ("PUT", "/api/pools", 'create or change pools: {"pools": {"NAME": {…}}}, fields as in pools.toml'),
+    ("GET", "/api/pools/status", "how far every host is with the present generation of every pool"),
+    ("POST", "/api/pools/<pool>/rollback", "go back to the generation before"),
+    ("POST", "/api/images", 'have an image on all hosts before a pool needs it: {"image": "…"}'),
     ("DELETE", "/api/pool", "replace all ready servers (?pool=NAME: of one pool); claimed ones stay"),
     ("GET", "/api/users", "every server, ready or claimed"),
     ("DELETE", "/api/users/<user>", "remove a user's server"),
@@ -33,6 +42,19 @@ class StateBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: HostState
+    deadline_s: Annotated[float | None, Field(gt=0, le=7 * 86400)] = None
+
+    @model_validator(mode="after")
+    def _only_a_drain_has_a_deadline(self) -> Self:
+        if self.deadline_s is not None and self.state is not HostState.DRAINING:
+            raise ValueError("deadline_s is accepted with the state 'draining' only")
+        return self
+
+
+class ImageBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(pattern=IMAGE)
 
 
 def parts() -> AdminParts:
@@ -67,20 +89,39 @@ def api_stats() -> Response:
 
 @views.get("/api/hosts")
 def api_hosts() -> Response:
-    """``{"hosts": {name: HostRecord}}``."""
+    """``{"hosts": {name: HostRecord, and "drain_progress": {"left", "of"} while it drains}}``."""
     hosts = operations.read_hosts(parts().store, parts().keys)
-    return answer({"hosts": {name: record.model_dump(mode="json") for name, record in sorted(hosts.items())}})
+    return answer({"hosts": {name: _host(record) for name, record in sorted(hosts.items())}})
+
+
+def _host(record: HostRecord) -> dict[str, Any]:
+    row = record.model_dump(mode="json")
+    progress = draining.drain_progress(record)
+    if progress is not None:
+        row["drain_progress"] = {"left": progress.left, "of": progress.of}
+    return row
 
 
 @views.put("/api/hosts/<host>/state")
 def api_host_state(host: str) -> Response:
     """202: the host was told; its record shows when it has followed."""
     try:
-        state = StateBody.model_validate_json(request.get_data()).state
+        body = StateBody.model_validate_json(request.get_data())
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
-    operations.set_host_state(parts().store, parts().keys, parts().publisher, host, state)
-    return answer({"status": "requested", "host": host, "state": state.value}, 202)
+    p = parts()
+    deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
+    draining.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
+    until = {"deadline": deadline.isoformat()} if deadline else {}
+    return answer({"status": "requested", "host": host, "state": body.state.value, **until}, 202)
+
+
+@views.delete("/api/hosts/<host>")
+def api_forget_host(host: str) -> Response:
+    """``{"closed": N}``: learners' servers that were closed with it. 409 while its agent is running: drain it first."""
+    p = parts()
+    closed = draining.forget_host(p.store, p.keys, p.publisher, host, p.now())
+    return answer({"status": "removed", "host": host, "closed": closed})
 
 
 @views.get("/api/pools")
@@ -105,7 +146,7 @@ def api_apply_pools() -> Response:
         raise InvalidPool("body: JSON is accepted, such as {'pools': {'default': {'image': '…'}}}")
     # No variables here: the process's environment is not the caller's.
     specs = read_tables(fields, "body", {})
-    applied = operations.apply_pools(parts().store, parts().keys, specs)
+    applied = rollout.apply_pools(parts().store, parts().keys, specs)
     return answer(
         {
             "applied": [spec.name for spec in applied.pools],
@@ -113,6 +154,38 @@ def api_apply_pools() -> Response:
             "warnings": list(applied.warnings),
         }
     )
+
+
+@views.get("/api/pools/status")
+def api_pools_status() -> Response:
+    """``{"pools": {name: {"generation", "hosts": [{host, stage, fresh, old, starting, claimed_old, reason}]}}}``."""
+    p = parts()
+    hosts = operations.read_hosts(p.store, p.keys)
+    pools = sorted(operations.read_pools(p.store, p.keys).items())
+    rows = {
+        name: {"generation": spec.generation, "hosts": [asdict(row) for row in rollout.progress(spec, hosts)]}
+        for name, spec in pools
+    }
+    return answer({"pools": rows})
+
+
+@views.post("/api/pools/<pool>/rollback")
+def api_rollback(pool: str) -> Response:
+    """``{"generation", "image"}`` that the pool has now. 409: there is none before the present one."""
+    spec = rollout.rollback(parts().store, parts().keys, pool)
+    return answer({"status": "rolled back", "pool": pool, "generation": spec.generation, "image": spec.image})
+
+
+@views.post("/api/images")
+def api_prepare_image() -> Response:
+    """202 ``{"hosts": N}``: so many were asked; each host's record shows what became of it."""
+    try:
+        image = ImageBody.model_validate_json(request.get_data()).image
+    except ValidationError as exc:
+        return answer({"status": "bad request", "message": explain(exc)}, 400)
+    p = parts()
+    asked = rollout.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=image)])
+    return answer({"status": "requested", "image": image, "hosts": len(asked.get(image, {}))}, 202)
 
 
 @views.delete("/api/pool")
@@ -125,7 +198,7 @@ def api_recycle() -> Response:
 @views.get("/api/users")
 def api_users() -> Response:
     """``{"users": [{user, host, pool, state, claimed_at, …}]}``."""
-    return answer({"users": operations.list_users(parts().store, parts().keys, utc_now())})
+    return answer({"users": operations.list_users(parts().store, parts().keys, parts().now())})
 
 
 @views.delete("/api/users/<user>")

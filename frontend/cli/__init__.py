@@ -9,7 +9,7 @@ import sys
 import typer
 
 from common.errors import TmpnbError, TransientError
-from frontend.cli import pools, servers
+from frontend.cli import hosts, join, pools, servers
 from frontend.cli.output import complain
 
 app = typer.Typer(
@@ -19,7 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(pools.app, name="pools")
+app.command("hosts")(hosts.show_hosts)
+app.add_typer(hosts.app, name="host")
 servers.install(app)
+join.install(app)
 
 
 def main() -> None:

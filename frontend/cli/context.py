@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from common.broker import Publisher
 from common.broker_rabbitmq import RabbitPublisher
+from common.clock import ClusterClock
 from common.keys import Keys
 from common.settings import load
 from common.store import Store
@@ -20,6 +22,12 @@ def settings() -> CliSettings:
 def store_and_keys() -> tuple[Store, Keys]:
     chosen = settings()
     return consul_store(chosen), Keys(chosen.cluster)
+
+
+def cluster_now(store: Store, keys: Keys) -> datetime:
+    """The cluster's time; asks Consul for something, because its answers tell it."""
+    store.get(keys.culler_lock)
+    return ClusterClock(store.clock_skew_s)()
 
 
 @contextmanager

@@ -1,13 +1,16 @@
-"""``tmpnb pools list | show | apply``."""
+"""``tmpnb pools list | show | apply | status | rollback``."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from common.settings import environment
-from frontend import operations
+from frontend import operations, rollout
 from frontend.cli.context import store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
+from frontend.cli.rolling import follow_change, prepare
+from frontend.cli.waiting import parse_span_s
 from frontend.pool_files import read_file
 
 app = typer.Typer(help="Kinds of servers.", no_args_is_help=True)
@@ -32,10 +35,8 @@ def list_pools(as_json: JsonFlag = False) -> None:
 def show_pool(name: str, as_json: JsonFlag = False) -> None:
     """Show everything about one pool."""
     pools = operations.read_pools(*store_and_keys())
-    if name not in pools:
-        complain(f"there is no pool {name!r}; there are: {', '.join(sorted(pools)) or 'none'}")
-        raise typer.Exit(1)
-    fields = pools[name].model_dump(mode="json") | {"generation": pools[name].generation}
+    spec = rollout.known_pool(pools, name)
+    fields = spec.model_dump(mode="json") | {"generation": spec.generation}
     if as_json:
         print_json(fields)
     else:
@@ -45,16 +46,85 @@ def show_pool(name: str, as_json: JsonFlag = False) -> None:
 @app.command("apply")
 def apply_file(
     file: Annotated[str, typer.Argument(help="TOML with [pools.NAME] tables; ${NAME} in image is expanded.")],
+    no_prepare: Annotated[bool, typer.Option("--no-prepare", help="Do not fetch images on all hosts first.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following the change.")] = False,
+    timeout: Annotated[str, typer.Option(help="How long fetching, and then replacing, may take.")] = "15m",
     as_json: JsonFlag = False,
 ) -> None:
-    """Create or change the pools in FILE; pools that it does not name stay as they are."""
+    """Create or change the pools in FILE; pools that it does not name stay as they are.
+
+    First every host fetches the images; if one cannot, nothing is changed. Then ready servers are replaced a few at a
+    time; those in use stay until they are culled. Ends with status 1 when a new generation does not come up.
+    """
     specs = read_file(file, environment())
-    applied = operations.apply_pools(*store_and_keys(), specs)
+    limit_s = parse_span_s(timeout)
+    if not no_prepare:
+        prepare(specs, limit_s, as_json)
+    applied = rollout.apply_pools(*store_and_keys(), specs)
     for warning in applied.warnings:
         complain(f"warning: {warning}")
+    if not as_json:
+        for spec in applied.pools:
+            how = "changed" if spec.name in applied.changed else "unchanged"
+            say(f"{spec.name}: {how}, generation {spec.generation}")
+    stalled = (
+        [] if no_wait else follow_change([spec for spec in specs if spec.name in applied.changed], limit_s, as_json)
+    )
     if as_json:
-        print_json({"applied": [spec.name for spec in applied.pools], "changed": list(applied.changed)})
+        result = {"applied": [spec.name for spec in applied.pools], "changed": list(applied.changed)}
+        print_json(result | ({"stalled": stalled} if stalled else {}))
+    if stalled:
+        names = ", ".join(stalled)
+        complain(f"the new generation does not come up everywhere: {names}. Back: tmpnb pools rollback NAME")
+        raise typer.Exit(1)
+
+
+@app.command("rollback")
+def rollback(
+    name: str,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following the change.")] = False,
+    timeout: Annotated[str, typer.Option(help="How long replacing may take.")] = "15m",
+    as_json: JsonFlag = False,
+) -> None:
+    """Go back to the generation that the pool had before."""
+    store, keys = store_and_keys()
+    rollout.known_pool(operations.read_pools(store, keys), name)
+    spec = rollout.rollback(store, keys, name)
+    if not as_json:
+        say(f"{name}: back to generation {spec.generation}, image {spec.image}")
+    stalled = [] if no_wait else follow_change([spec], parse_span_s(timeout), as_json)
+    if as_json:
+        print_json({"pool": name, "generation": spec.generation, "image": spec.image, "stalled": stalled})
+    raise typer.Exit(1 if stalled else 0)
+
+
+@app.command("status")
+def status(
+    name: Annotated[str | None, typer.Argument(help="One pool; all if left out.")] = None, as_json: JsonFlag = False
+) -> None:
+    """Show how far every host is with the present generation of each pool."""
+    store, keys = store_and_keys()
+    pools = operations.read_pools(store, keys)
+    chosen = pools if name is None else {name: rollout.known_pool(pools, name)}
+    hosts = operations.read_hosts(store, keys)
+    rows = {pool: rollout.progress(spec, hosts) for pool, spec in sorted(chosen.items())}
+    if as_json:
+        print_json({pool: [asdict(row) for row in found] for pool, found in rows.items()})
         return
-    for spec in applied.pools:
-        how = "changed" if spec.name in applied.changed else "unchanged"
-        say(f"{spec.name}: {how}, generation {spec.generation}")
+    cells = [
+        (
+            pool,
+            chosen[pool].generation,
+            row.host,
+            row.stage,
+            row.fresh,
+            row.starting,
+            row.old,
+            row.claimed_old,
+            row.reason,
+        )
+        for pool, found in rows.items()
+        for row in found
+    ]
+    columns = ("Pool", "Generation", "Host", "Stage", "Ready", "Starting", "Ready, old", "In use, old", "Reason")
+    print_table("Pools on hosts", columns, cells, "No host serves a pool.")

@@ -1,4 +1,4 @@
-"""``tmpnb hosts | users | spawn | cull | stats``."""
+"""``tmpnb users | spawn | cull | stats``."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from common.clock import utc_now
-from common.records import PoolStatus
 from frontend import operations
 from frontend.cli.context import publisher, settings, store_and_keys
 from frontend.cli.http import post_json
@@ -19,27 +18,8 @@ SPAWN_WAIT_S = 30.0
 
 def install(app: typer.Typer) -> None:
     """Add the commands to the top level."""
-    for command in (hosts, users, spawn, cull, stats):
+    for command in (users, spawn, cull, stats):
         app.command()(command)
-
-
-def hosts(as_json: JsonFlag = False) -> None:
-    """Show every host and what it holds of each pool."""
-    records = operations.read_hosts(*store_and_keys())
-    if as_json:
-        print_json({name: record.model_dump(mode="json") for name, record in sorted(records.items())})
-        return
-    now = utc_now()
-    rows = []
-    for name, record in sorted(records.items()):
-        age = ago((now - record.updated_at).total_seconds())
-        host = (name, record.address, record.state.value, record.agent_version, age)
-        for pool, status in sorted((record.pools or {"": PoolStatus()}).items()):
-            counts = (status.ready, status.claimed, status.starting, status.capacity)
-            rows.append((*host, pool, *counts, status.last_failure.reason if status.last_failure else ""))
-    columns = ["Host", "Address", "State", "Version", "Seen"]
-    columns += ["Pool", "Ready", "Claimed", "Starting", "Capacity", "Last failure"]
-    print_table("Hosts", columns, rows, "No host has announced itself: is an agent running?")
 
 
 def users(as_json: JsonFlag = False) -> None:

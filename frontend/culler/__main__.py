@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 
 from common.broker_rabbitmq import RabbitPublisher
+from common.clock import ClusterClock
 from common.keys import Keys
 from common.logs import setup_logging
 from common.settings import load
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> int:
     name = f"{socket.gethostname()}-{os.getpid()}"
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
     absences = Absences(settings.host_grace_s)
-    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period)
+    now = ClusterClock(store.clock_skew_s)
+    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now)
     loop = Loop(
         store,
         keys,
@@ -43,6 +45,7 @@ def main(argv: list[str]) -> int:
         absences,
         period_s=settings.cull_period,
         ticket_max_s=settings.ticket_max_s,
+        now=now,
     )
     entry = presence(store, settings, "culler", 0)
     publisher.start()

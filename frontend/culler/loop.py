@@ -15,12 +15,13 @@ from common.store import Store
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_activity, sweep_tickets
+from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_tickets
 
 log = logging.getLogger(__name__)
 
 # Hosts and tickets are looked at more often than servers: both reads are small, and people wait for the outcome.
 LOOK_S = 15.0
+GONE_EVERY_S = 900.0
 
 
 class Loop:
@@ -50,6 +51,7 @@ class Loop:
         self._heartbeat = heartbeat
         self._next_cull = 0.0
         self._next_look = 0.0
+        self._next_gone = 0.0
         self._away = False
 
     def run(self, stop: threading.Event) -> None:
@@ -88,5 +90,10 @@ class Loop:
         now = self._now()
         tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s)
         parts = sweep_activity(self._store, self._keys, now)
-        if tickets or parts:
-            log.info("swept", extra={"tickets": tickets, "activity_parts": parts})
+        gone = 0
+        if time.monotonic() >= self._next_gone:
+            # They are many and live for a day.
+            gone = sweep_gone(self._store, self._keys, now)
+            self._next_gone = time.monotonic() + GONE_EVERY_S
+        if tickets or parts or gone:
+            log.info("swept", extra={"tickets": tickets, "activity_parts": parts, "gone": gone})

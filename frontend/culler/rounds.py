@@ -16,6 +16,7 @@ from common.store import Store
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.lost import Absences
 from frontend.decoded import Decoded
+from frontend.draining import close_servers
 from frontend.operations import send
 
 log = logging.getLogger(__name__)
@@ -92,14 +93,12 @@ class Rounds:
             claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
             if self._answers(host, routes, claims):
                 continue
-            for user in sorted(routes | claims):
-                if not is_sure():
-                    return lost
-                # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
-                self._store.delete(self._keys.route(user))
-                self._store.delete(self._keys.claim(user))
-                if user in claims:
-                    self._emit("server.culled", host, claims[user].pool, user, {"reason": "host lost"})
+            closed = close_servers(self._store, self._keys, host, self._now(), is_sure)
+            for user, claim in closed.items():
+                if claim is not None:
+                    self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})
+            if not is_sure():
+                return lost
             self._absences.dealt_with(host)
             if routes or claims:
                 log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from common.errors import MalformedRecord
 from common.keys import Keys
-from common.records import Activity, Ticket, TicketState
+from common.records import Activity, Gone, Ticket, TicketState
 from common.store import Entry, Store
 from frontend.culler.decide import SILENT
 
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 WAITING_KEPT = timedelta(minutes=5)
 # A finished ticket still answers a reload, and a page that slept for a minute.
 FINISHED_KEPT = timedelta(minutes=3)
+# Learners come back to yesterday's tab; later the page says no more than that the server is gone.
+GONE_KEPT = timedelta(hours=24)
 
 
 def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
@@ -48,6 +50,19 @@ def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
         except MalformedRecord:
             silent = _report(entry)
         if silent and store.delete_unchanged(entry.key, entry.modify_index):
+            swept += 1
+    return swept
+
+
+def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
+    swept = 0
+    for entry in store.list(keys.gone).entries:
+        try:
+            old = now - Gone.decode(entry.key, entry.value).at > GONE_KEPT
+        except MalformedRecord:
+            old = _report(entry)
+        if old and store.delete_unchanged(entry.key, entry.modify_index):
             swept += 1
     return swept
 

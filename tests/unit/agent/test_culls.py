@@ -22,7 +22,6 @@ class Control:
         self.states: list[HostState] = []
         self.deadlines: list[datetime | None] = []
         self.images: list[str] = []
-        self.dropped: list[str] = []
         self.store_away = False
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
@@ -33,9 +32,6 @@ class Control:
 
     def prepare_image(self, image: str) -> None:
         self.images.append(image)
-
-    def drop_records(self, user: str) -> None:
-        self.dropped.append(user)
 
 
 class Culling:
@@ -49,6 +45,7 @@ class Culling:
         self.user = reply.user
         self.control = Control()
         world = self.world
+        self.dropped: list[str] = []
         self.commands = Commands(
             world.inventory,
             Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, utc_now),
@@ -56,6 +53,7 @@ class Culling:
             world.consumer,
             Announcer(world.publisher, HOST),
             world.specs.get,
+            self.dropped.append,
             lambda: None,
             self.doubt_store,
         )
@@ -178,7 +176,7 @@ def test_a_cull_that_came_twice_is_done_once() -> None:
     assert culling.cull("operator")
     assert culling.cull("operator")
     assert [server.user for server in culling.world.gone] == [culling.user]
-    assert culling.control.dropped == [culling.user], "what its records may still say is cleared"
+    assert culling.dropped == [culling.user], "what its records may still say is cleared"
 
 
 def test_a_ready_server_is_not_culled_for_idleness() -> None:

@@ -10,7 +10,18 @@ from common.broker_memory import MemoryBroker
 from common.ids import USER_ALPHABET
 from common.keys import Keys
 from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import Activity, Claim, HostRecord, HostState, PoolSpec, PoolStatus, Route, Ticket
+from common.records import (
+    Activity,
+    Claim,
+    Drain,
+    HostRecord,
+    HostState,
+    ImageStatus,
+    PoolSpec,
+    PoolStatus,
+    Route,
+    Ticket,
+)
 from common.store_memory import MemoryStore
 from common.urls import server_url
 from frontend.app import create_app
@@ -159,6 +170,10 @@ def put_host(
     state: HostState = HostState.ACTIVE,
     memory_bytes: int = 0,
     at: datetime = START,
+    labels: dict[str, str] | None = None,
+    images: dict[str, ImageStatus] | None = None,
+    drain: Drain | None = None,
+    problem: str = "",
     **pools: PoolStatus,
 ) -> None:
     record = HostRecord(
@@ -169,6 +184,10 @@ def put_host(
         started_at=at,
         updated_at=at,
         memory_bytes=memory_bytes,
+        labels=labels or {},
+        images=images or {},
+        drain=drain,
+        problem=problem,
         pools=pools,
     )
     store.put(KEYS.host(name), record.encode())

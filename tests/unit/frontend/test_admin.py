@@ -8,14 +8,14 @@ from flask.testing import FlaskClient
 
 from common.broker_memory import MemoryBroker
 from common.errors import InvalidPool
-from common.messages import CullRequest, RecyclePool, SetHostState, decode
-from common.records import HostState, PoolSpec, PoolStatus
+from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
+from common.records import Drain, HostState, PoolSpec, PoolStatus
 from common.store_memory import MemoryStore
 from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
-from tests.unit.frontend.fakes import BROWSER, KEYS, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import BROWSER, KEYS, START, put_claim, put_host, put_pool, put_route, user_id
 from tests.waiting import wait_until
 
 TOKEN = {"Authorization": "token secret"}
@@ -45,7 +45,13 @@ def admin() -> Admin:
 def test_every_endpoint_but_the_probe_asks_for_the_token(admin: Admin) -> None:
     asked = 0
     for rule in admin.app.url_map.iter_rules():
-        path = str(rule).replace("<user>", user_id(1)).replace("<host>", "h").replace("<path:filename>", "style.css")
+        path = (
+            str(rule)
+            .replace("<user>", user_id(1))
+            .replace("<host>", "h")
+            .replace("<pool>", "p")
+            .replace("<path:filename>", "style.css")
+        )
         for method in (rule.methods or set()) - {"OPTIONS"}:
             missing = admin.client.open(path, method=method)
             wrong = admin.client.open(path, method=method, headers={"Authorization": "token wrong"})
@@ -240,3 +246,46 @@ def test_without_a_file_nothing_is_created() -> None:
     store = MemoryStore()
     Seeder(store, KEYS, None, {}).look()
     assert store.list(KEYS.pools).entries == ()
+
+
+def test_a_drain_has_a_deadline_and_shows_how_far_it_is(admin: Admin) -> None:
+    put_host(admin.store, "a")
+    body = {"state": "draining", "deadline_s": 600}
+    assert "deadline" in admin.ask("PUT", "/api/hosts/a/state", 202, json=body)
+    (message,) = admin.messages("a")
+    assert isinstance(message, SetHostState)
+    assert message.deadline is not None
+    assert 590 < (message.deadline - message.sent_at).total_seconds() <= 600
+    wrong = {"state": "active", "deadline_s": 600}, {"state": "draining", "deadline_s": 0}, {"state": "off"}
+    for body in wrong:
+        assert "state" in admin.ask("PUT", "/api/hosts/a/state", 400, json=body)["message"] or body["deadline_s"] == 0
+    drain = Drain(since=START, claimed=4)
+    put_host(admin.store, "a", state=HostState.DRAINING, drain=drain, default=PoolStatus(claimed=1))
+    assert admin.ask("GET", "/api/hosts")["hosts"]["a"]["drain_progress"] == {"left": 1, "of": 4}
+
+
+def test_a_host_is_removed_once_its_agent_is_gone(admin: Admin) -> None:
+    put_host(admin.store, "a")
+    put_claim(admin.store, user_id(1), host="a")
+    assert "drain it" in admin.ask("DELETE", "/api/hosts/a", 409)["message"]
+    admin.store.delete(KEYS.host("a"))
+    assert admin.ask("DELETE", "/api/hosts/a") == {"status": "removed", "host": "a", "closed": 1}
+    admin.ask("DELETE", "/api/hosts/a", 404)
+
+
+def test_a_pools_change_is_shown_per_host_and_taken_back(admin: Admin) -> None:
+    first = put_pool(admin.store, "default", image="img:1")
+    admin.ask("POST", "/api/pools/default/rollback", 409)
+    admin.ask("PUT", "/api/pools", json={"pools": {"default": {"image": "img:2"}}})
+    put_host(admin.store, "a", default=PoolStatus(generation=first.generation))
+    (row,) = admin.ask("GET", "/api/pools/status")["pools"]["default"]["hosts"]
+    assert (row["host"], row["stage"]) == ("a", "not read yet")
+    assert admin.ask("POST", "/api/pools/default/rollback")["image"] == "img:1"
+
+
+def test_an_image_is_fetched_everywhere_before_it_is_needed(admin: Admin) -> None:
+    put_host(admin.store, "a")
+    assert admin.ask("POST", "/api/images", 202, json={"image": "img:2"})["hosts"] == 1
+    (message,) = admin.messages("a")
+    assert isinstance(message, PrepareImage)
+    assert "image" in admin.ask("POST", "/api/images", 400, json={"image": "--help"})["message"]

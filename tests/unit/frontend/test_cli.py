@@ -13,11 +13,12 @@ import frontend.cli
 from common.broker import Publisher
 from common.broker_memory import MemoryBroker
 from common.errors import StoreUnavailable, TmpnbError
-from common.records import PoolStatus
+from common.messages import SetHostState, decode
+from common.records import Drain, Failure, HostState, ImageState, ImageStatus, PoolSpec, PoolStatus
 from common.store_memory import MemoryStore
-from frontend.cli import pools, servers
+from frontend.cli import hosts, pools, rolling, servers
 from frontend.cli.output import ago
-from tests.unit.frontend.fakes import KEYS, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
 
 
 class Cli:
@@ -30,9 +31,10 @@ class Cli:
         def publisher() -> Iterator[Publisher]:
             yield self.broker.publisher()
 
-        for module in (pools, servers):
+        for module in (hosts, pools, rolling, servers):
             monkeypatch.setattr(module, "store_and_keys", lambda: (self.store, KEYS))
-        monkeypatch.setattr(servers, "publisher", publisher)
+        for module in (hosts, rolling, servers):
+            monkeypatch.setattr(module, "publisher", publisher)
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(frontend.cli.app, arguments, env={"COLUMNS": "200"})
@@ -90,7 +92,7 @@ def test_showing_an_unknown_pool_fails_and_names_the_known(cli: Cli) -> None:
     put_pool(cli.store, "a")
     result = cli.run("pools", "show", "nope")
     assert result.exit_code == 1
-    assert "there are: a" in result.stderr
+    assert "there are: a" in str(result.exception)
 
 
 def test_a_spawn_goes_to_the_public_api(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +139,101 @@ def test_errors_are_one_line_and_an_exit_code(
 )
 def test_spans_in_words(seconds: float | None, words: str) -> None:
     assert ago(seconds) == words
+
+
+def test_a_host_is_cordoned_drained_and_made_active_again(cli: Cli) -> None:
+    put_host(cli.store, "host-1")
+    assert "told: cordoned" in cli.run("host", "cordon", "host-1").stdout
+    assert cli.json("host", "drain", "host-1", "--no-wait", "--deadline", "30m")["state"] == "draining"
+    assert cli.json("host", "uncordon", "host-1")["status"] == "requested"
+    told = [decode(delivery.body) for delivery in cli.broker.declare("host.host-1").messages]
+    assert [message.state.value for message in told if isinstance(message, SetHostState)] == [
+        "cordoned", "draining", "active",
+    ]  # fmt: skip
+    assert isinstance(told[1], SetHostState)
+    assert told[1].deadline is not None
+    assert 1700 < (told[1].deadline - told[1].sent_at).total_seconds() <= 1800
+
+
+def test_a_drain_is_followed_until_the_host_is_empty(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontend.cli.waiting.LOOK_S", 0.0)
+    drain = Drain(since=START, claimed=2)
+    put_host(cli.store, "host-1")
+    looks = iter([2, 1, 0])
+    real = cli.store.get
+
+    def get(key: str) -> Any:
+        if key == KEYS.host("host-1") and (left := next(looks, None)) is not None:
+            put_host(cli.store, "host-1", state=HostState.DRAINING, drain=drain, default=PoolStatus(claimed=left))
+        return real(key)
+
+    monkeypatch.setattr(cli.store, "get", get)
+    result = cli.run("host", "drain", "host-1")
+    assert result.exit_code == 0
+    assert "1 of 2 left" in result.stdout
+    assert result.stdout.endswith("host-1 is empty\n")
+
+
+def test_hosts_show_labels_problems_and_how_far_a_drain_is(cli: Cli) -> None:
+    drain = Drain(since=START, claimed=40)
+    put_host(
+        cli.store, "host-1", state=HostState.DRAINING, drain=drain, labels={"gpu": "yes"}, problem="clock is wrong",
+        default=PoolStatus(claimed=12),
+    )  # fmt: skip
+    result = cli.run("hosts")
+    for text in ("12 of 40 left", "gpu=yes"):
+        assert text in result.stdout
+    assert "host-1: clock is wrong" in result.stderr
+
+
+def test_a_host_that_runs_cannot_be_removed_and_one_that_is_gone_can(cli: Cli) -> None:
+    put_host(cli.store, "host-1")
+    assert "drain it" in str(cli.run("host", "remove", "host-1").exception)
+    cli.store.delete(KEYS.host("host-1"))
+    put_claim(cli.store, user_id(1))
+    assert cli.json("host", "remove", "host-1") == {"host": "host-1", "closed": 1}
+
+
+@pytest.mark.parametrize("span", ["", "0", "-5m", "soon", "5 days"])
+def test_a_span_that_is_none_is_refused_with_what_is_accepted(cli: Cli, span: str) -> None:
+    put_host(cli.store, "host-1")
+    result = cli.run("host", "drain", "host-1", f"--deadline={span}")
+    assert result.exit_code == 2
+    assert "30m" in result.stderr
+    assert not cli.broker.declare("host.host-1").messages
+
+
+def test_a_change_waits_for_the_image_on_every_host_and_changes_nothing_without(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frontend.cli.waiting.LOOK_S", 0.0)
+    monkeypatch.setattr("frontend.cli.rolling.OLD_FAILURE_S", 0.0)
+    file = tmp_path / "pools.toml"
+    file.write_text('[pools.a]\nimage = "x:2"\n')
+    put_host(cli.store, "good", images={"x:2": ImageStatus(state=ImageState.PRESENT)})
+    put_host(cli.store, "bad", images={"x:2": ImageStatus(state=ImageState.FAILED, reason="denied")})
+    result = cli.run("pools", "apply", str(file))
+    assert result.exit_code == 1
+    assert "bad: denied" in result.stderr
+    assert cli.store.get(KEYS.pool("a")) is None
+    assert cli.run("pools", "apply", str(file), "--no-prepare", "--no-wait").exit_code == 0
+    assert cli.store.get(KEYS.pool("a")) is not None
+
+
+def test_a_change_is_followed_and_a_generation_that_does_not_come_up_fails_it(cli: Cli, tmp_path: Path) -> None:
+    spec = PoolSpec(name="a", image="x:2")
+    file = tmp_path / "pools.toml"
+    file.write_text('[pools.a]\nimage = "x:2"\n')
+    images = {"x:2": ImageStatus(state=ImageState.PRESENT)}
+    bad = PoolStatus(generation=spec.generation, failing=True, last_failure=Failure(at=START, reason="it exited"))
+    put_host(cli.store, "h", images=images, a=bad)
+    result = cli.run("pools", "apply", str(file))
+    assert result.exit_code == 1
+    assert "a on h: it exited" in result.stderr
+    assert "rollback" in result.stderr
+    assert "it exited" in cli.run("pools", "status", "a").stdout
+    put_pool(cli.store, "a", image="x:1")
+    put_host(cli.store, "h", images=images, a=PoolStatus(generation=spec.generation, ready=4))
+    assert "1 of 1 hosts done" in cli.run("pools", "apply", str(file)).stdout
+    assert cli.json("pools", "rollback", "a", "--no-wait")["image"] == "x:1"
+    assert cli.json("pools", "status")["a"][0]["stage"] == "not read yet"

@@ -8,12 +8,13 @@ import pytest
 
 from common.broker_memory import MemoryBroker
 from common.messages import CullRequest, Event, decode
-from common.records import Ticket, TicketState
+from common.records import Gone, Ticket, TicketState
 from common.store_memory import MemoryStore
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds, tcp_probe
+from frontend.culler.sweeping import sweep_gone
 from tests.unit.frontend.fakes import (
     KEYS,
     START,
@@ -300,3 +301,14 @@ def test_the_probe_tells_an_open_port_from_a_closed_one() -> None:
         port = server.getsockname()[1]
         assert tcp_probe("127.0.0.1", port)
     assert not tcp_probe("127.0.0.1", port)
+
+
+def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost: Culler) -> None:
+    lost.ticks(GRACE_S + 45)
+    (entry,) = lost.store.list(KEYS.gone).entries
+    gone = Gone.decode(entry.key, entry.value)
+    assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", "culled: host lost")
+    assert sweep_gone(lost.store, KEYS, lost.clock.now()) == 0
+    lost.store.put(KEYS.gone_of(user_id(9)), b"{")
+    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=25)) == 2
+    assert not lost.store.list(KEYS.gone).entries

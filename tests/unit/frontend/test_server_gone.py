@@ -3,7 +3,8 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_route, user_id
+from common.records import Gone
+from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
 USER = user_id(5)
 
@@ -14,6 +15,14 @@ def test_a_person_gets_a_page_with_a_way_to_a_new_server_at_the_same_place(brows
     assert "This server is gone" in page.text
     assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;fresh=1"' in page.text
     assert "token" not in page.text
+
+
+def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: FakeCluster) -> None:
+    gone = Gone(user=USER, host="h", pool="default", reason="culled: host lost", at=START)
+    cluster.store.put(KEYS.gone_of(USER), gone.encode())
+    assert "The machine that it ran on was lost." in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
+    cluster.store.put(KEYS.gone_of(USER), b"{")
+    assert "This server is gone" in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
 
 
 @pytest.mark.parametrize("path", ["", "/"])

@@ -1,0 +1,114 @@
+"""This host: what the operator wants of it, and what it says of itself."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from agent.announce import Announcer
+from agent.engine import EngineInfo
+from agent.failures import FailureBook
+from agent.host_note import Notebook
+from agent.images import Images
+from agent.inventory import Inventory, Phase
+from agent.loop import Wishes
+from agent.placement import priority
+from agent.plan import capacity
+from agent.problems import problem
+from agent.settings import AgentSettings
+from agent.status import pool_statuses
+from agent.succession import Instance
+from common import __version__
+from common.broker import Publisher
+from common.clock import ClusterClock
+from common.records import Drain, HostRecord, HostState, ImageState, PoolSpec
+
+
+class LocalHost:
+    """Safe to use from any thread. ``engine`` and ``engine_trouble`` are set by the agent as it learns them."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        address: str,
+        notebook: Notebook,
+        specs: Callable[[], Mapping[str, PoolSpec]],
+        images: Images,
+        inventory: Inventory,
+        failures: FailureBook,
+        announcer: Announcer,
+        publisher: Publisher,
+        now: ClusterClock,
+    ) -> None:
+        """``address``: IP of this host as the proxies see it."""
+        self._settings = settings
+        self._address = address
+        self._notebook = notebook
+        self._specs = specs
+        self._images = images
+        self._inventory = inventory
+        self._failures = failures
+        self._announcer = announcer
+        self._publisher = publisher
+        self._now = now
+        self._started_at = now()
+        self.engine = EngineInfo("", 0, 0)
+        self.engine_trouble = ""
+
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
+        """Cordon, drain, uncordon; remembered over a restart. Draining again sets another deadline. Raises
+        ``StoreUnavailable``."""
+        drain = None
+        if state is HostState.DRAINING:
+            claimed = sum(1 for server in self._inventory.snapshot() if server.phase is Phase.CLAIMED)
+            begun = self._notebook.drain or Drain(since=self._now(), claimed=claimed)
+            drain = begun.model_copy(update={"deadline": deadline})
+        self._notebook.set_state(state, drain)
+        until = {"deadline": deadline.isoformat()} if deadline else {}
+        self._announcer.tell("host.state", detail={"state": state.value, **until})
+
+    def prepare_image(self, image: str) -> None:
+        """Have the image here soon; the host record shows what became of it."""
+        self._images.ask(image)
+
+    def wishes(self) -> Wishes:
+        """For the loop's next pass."""
+        specs = self._specs()
+        drain = self._notebook.drain
+        return Wishes(
+            specs=specs,
+            state=self._notebook.state,
+            memory_bytes=self.engine.memory_bytes,
+            prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
+            drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
+        )
+
+    def priority(self, pool: str) -> int | None:
+        """How much this host wants the pool's requests; None: it cannot serve any."""
+        spec = self._specs().get(pool)
+        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
+            return None
+        limit = capacity(spec, self.engine.memory_bytes)
+        return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), limit)
+
+    def record(self) -> HostRecord:
+        """The host record as it should be now."""
+        specs = self._specs()
+        memory_bytes = self.engine.memory_bytes
+        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+        return HostRecord(
+            host=self._settings.host,
+            address=self._address,
+            agent_version=__version__,
+            instance=str(Instance.current(self.engine.id)),
+            state=self._notebook.state,
+            started_at=self._started_at,
+            updated_at=self._now(),
+            memory_bytes=memory_bytes,
+            cpus=self.engine.cpus,
+            labels=self._settings.labels,
+            problem=problem(self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s()),
+            drain=self._notebook.drain,
+            images=self._images.statuses(),
+            pools=pool_statuses(
+                specs, self._inventory.snapshot(), self._failures.last, failing, memory_bytes, self._started_at
+            ),
+        )

@@ -1,0 +1,136 @@
+"""``tmpnb hosts`` and ``tmpnb host cordon | uncordon | drain | remove``."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from common.errors import TmpnbError
+from common.records import HostRecord, HostState, PoolStatus
+from frontend import draining, operations
+from frontend.cli.context import cluster_now, publisher, store_and_keys
+from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
+from frontend.cli.waiting import follow, parse_span_s
+from frontend.draining import DrainProgress
+from frontend.operations import NotThere
+
+app = typer.Typer(help="Look after one host.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The host's name, as tmpnb hosts shows it.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following it.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="How long to follow it, such as 30m.")]
+
+
+def show_hosts(as_json: JsonFlag = False) -> None:
+    """Show every host and what it holds of each pool."""
+    store, keys = store_and_keys()
+    records = operations.read_hosts(store, keys)
+    if as_json:
+        print_json({name: record.model_dump(mode="json") for name, record in sorted(records.items())})
+        return
+    now = cluster_now(store, keys)
+    rows = [row for _, record in sorted(records.items()) for row in _rows(record, now)]
+    columns = ["Host", "Address", "State", "Version", "Labels", "Seen before"]
+    columns += ["Pool", "Generation", "Ready", "Claimed", "Starting", "Capacity", "Last failure"]
+    print_table("Hosts", columns, rows, "No host has announced itself: is an agent running?")
+    for name, record in sorted(records.items()):
+        if record.problem:
+            complain(f"{name}: {record.problem}")
+
+
+def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
+    progress = draining.drain_progress(record)
+    state = record.state.value + (f" ({progress})" if progress else "")
+    labels = ",".join(f"{name}={value}" for name, value in sorted(record.labels.items()))
+    age = ago((now - record.updated_at).total_seconds())
+    host = (record.host, record.address, state, record.agent_version, labels, age)
+    return [
+        (*host, pool, status.generation, status.ready, status.claimed, status.starting, status.capacity,
+         status.last_failure.reason if status.last_failure else "")
+        for pool, status in sorted((record.pools or {"": PoolStatus()}).items())
+    ]  # fmt: skip
+
+
+@app.command()
+def cordon(name: Name, as_json: JsonFlag = False) -> None:
+    """Give out no servers of the host any more; those in use stay, and so do the ready ones."""
+    _set_state(name, HostState.CORDONED)
+    _tell(name, "cordoned", as_json)
+
+
+@app.command()
+def uncordon(name: Name, as_json: JsonFlag = False) -> None:
+    """Give out the host's servers again; also ends a drain."""
+    _set_state(name, HostState.ACTIVE)
+    _tell(name, "active", as_json)
+
+
+@app.command()
+def drain(
+    name: Name,
+    deadline: Annotated[
+        str | None, typer.Option(help="Cull what is still in use after this time, such as 45m or 2h.")
+    ] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = "24h",
+    as_json: JsonFlag = False,
+) -> None:
+    """Empty the host: no new learners, ready servers removed, those in use kept until they are over."""
+    _set_state(name, HostState.DRAINING, None if deadline is None else parse_span_s(deadline))
+    if no_wait:
+        _tell(name, "draining", as_json)
+        return
+    left = _follow_drain(name, parse_span_s(timeout), as_json)
+    if as_json:
+        print_json({"host": name, "state": "draining", "left": left})
+    elif left == 0:
+        say(f"{name} is empty")
+    raise typer.Exit(0 if left == 0 else 1)
+
+
+@app.command()
+def remove(name: Name, as_json: JsonFlag = False) -> None:
+    """Forget a host that is gone for good: what it served is closed, its queue and notes are deleted.
+
+    A host whose agent is running is drained first: tmpnb host drain NAME, then stop its agent.
+    """
+    store, keys = store_and_keys()
+    with publisher() as connection:
+        closed = draining.forget_host(store, keys, connection, name, cluster_now(store, keys))
+    if as_json:
+        print_json({"host": name, "closed": closed})
+    else:
+        say(f"{name} is removed" + (f"; {closed} servers in use were closed with it" if closed else ""))
+
+
+def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> None:
+    store, keys = store_and_keys()
+    now = cluster_now(store, keys)
+    deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
+    with publisher() as connection:
+        draining.set_host_state(store, keys, connection, name, state, now, deadline)
+
+
+def _tell(name: str, state: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"host": name, "state": state, "status": "requested"})
+    else:
+        say(f"{name} was told: {state}")
+
+
+def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:
+    """Servers left when it was over; None: it never began."""
+    store, keys = store_and_keys()
+
+    def look() -> DrainProgress | None:
+        try:
+            return draining.drain_progress(draining.read_host(store, keys, name))
+        except NotThere as exc:
+            raise TmpnbError(f"{exc}; it was not seen to be empty") from exc
+
+    def tell(progress: DrainProgress | None) -> None:
+        if not quiet:
+            say(f"{name}: {progress}" if progress else f"{name}: waiting for its agent")
+
+    seen = follow(look, lambda progress: progress is not None and progress.left == 0, tell, timeout_s)
+    return None if seen is None else seen.left

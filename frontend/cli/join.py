@@ -1,0 +1,153 @@
+"""``tmpnb join``: the text that makes another machine with a Docker Engine a host of this cluster.
+
+Only prints: nothing is sent anywhere, and the cluster learns of the host when its agent announces itself. The options
+of ``docker run`` are those of the agent in docker-compose.cluster.yml; deploy/hosts/ has them for other starters.
+"""
+
+import ipaddress
+import re
+import shlex
+import sys
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from common.records import Name
+from common.settings import UrlList
+from frontend.cli.context import settings
+from frontend.cli.output import complain
+from frontend.settings import CliSettings
+
+CONTAINER = "tmpnb-agent"
+SOCKET = "/var/run/docker.sock"
+# As the compose file runs it. In the Engine's own network, not the machine's: an agent listens nowhere, and a restarted
+# one tells by its container's name that its predecessor is dead (agent/succession.py).
+OPTIONS = (
+    f"--detach --name {CONTAINER} --restart unless-stopped --read-only --tmpfs /tmp:mode=1777,size=64m",
+    "--cap-drop ALL --security-opt no-new-privileges --pids-limit 128 --memory 512m --stop-timeout 40",
+    "--log-opt max-size=10m --log-opt max-file=3 --health-cmd 'python3 -m common.alive' --health-interval 20s",
+    f'--user 10001:10001 --group-add "$(stat -c %g {SOCKET})" --volume {SOCKET}:{SOCKET}',
+)
+# What may stand in a shell's double quotes; names of other machines have nothing else.
+_HOSTNAME = re.compile(r"[A-Za-z0-9._:-]+")
+_LABELS = re.compile(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*")
+
+Host = Annotated[str | None, typer.Option(help="The new host's name; its own machine name if left out.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Its IP address as the proxies reach it; if left out, the one it talks to Consul from."),
+]
+Urls = Annotated[str | None, typer.Option(help="As the new host reaches it, comma-separated.")]
+Labels = Annotated[str | None, typer.Option(help="Which pools it may serve: gpu=yes,room=a.")]
+Image = Annotated[str | None, typer.Option(help="The agent's image, which is on the host or in a registry.")]
+File = Annotated[bool, typer.Option("--file", help="Print the env file for many hosts instead of a command.")]
+
+
+def install(app: typer.Typer) -> None:
+    app.command()(join)
+
+
+def join(
+    host: Host = None,
+    address: Address = None,
+    consul_urls: Urls = None,
+    rabbitmq_urls: Urls = None,
+    labels: Labels = None,
+    image: Image = None,
+    file: File = False,
+) -> None:
+    """Print the command that starts an agent on a new host: tmpnb join | ssh root@HOST sh."""
+    chosen = settings()
+    consul = _urls("--consul-urls", consul_urls, chosen.agent_consul_urls or chosen.consul_urls, ("http", "https"))
+    rabbit = _urls(
+        "--rabbitmq-urls", rabbitmq_urls, chosen.agent_rabbitmq_urls or chosen.rabbitmq_urls, ("amqp", "amqps")
+    )
+    _check(host, address, labels)
+    variables = _variables(chosen, consul, rabbit)
+    # The host's own are for the command line, where its shell can fill them in.
+    own = {"TMPNB_HOST": host, "TMPNB_ADDRESS": address, "TMPNB_LABELS": labels}
+    if file:
+        text = "".join(f"{name}={value}\n" for name, value in (variables | own).items() if value)
+    else:
+        text = _command(own, variables, image or chosen.agent_image, urlsplit(consul[0]).hostname or "")
+    complain("this text holds the cluster's secrets: keep it off shared screens and out of shell histories")
+    sys.stdout.write(text)
+
+
+def _variables(chosen: CliSettings, consul: tuple[str, ...], rabbit: tuple[str, ...]) -> dict[str, str | None]:
+    token = chosen.consul_token.get_secret_value() if chosen.consul_token else None
+    return {
+        "TMPNB_CLUSTER": chosen.cluster,
+        "TMPNB_CONSUL_URLS": ",".join(consul),
+        "TMPNB_CONSUL_TOKEN": token,
+        "TMPNB_RABBITMQ_URLS": ",".join(rabbit),
+        "TMPNB_RABBITMQ_PASSWORD": chosen.rabbitmq_password.get_secret_value(),
+    }
+
+
+def _command(own: dict[str, str | None], variables: dict[str, str | None], image: str, control: str) -> str:
+    """A script for any POSIX shell. Secrets are in its standard input and in Docker's, so no list of processes shows
+    them; pasted into an interactive shell, they stay out of its history."""
+    name = shlex.quote(own["TMPNB_HOST"]) if own["TMPNB_HOST"] else '"$(uname -n | tr A-Z a-z)"'
+    lines = ["case $- in *i*) set +o history ;; esac 2>/dev/null  # what follows holds a secret"]
+    if own["TMPNB_ADDRESS"]:
+        address = own["TMPNB_ADDRESS"]
+    else:
+        # The address that this machine would use to reach Consul.
+        first = "awk '{print $1; exit}'"
+        lines.append(f"tmpnb_control=$(getent ahostsv4 {shlex.quote(control)} | {first})")
+        source = "sed -n 's/.* src \\([0-9.]*\\).*/\\1/p'"
+        lines.append(f'tmpnb_address=$(ip -4 route get "${{tmpnb_control:-none}}" | {source})')
+        address = f'"${{tmpnb_address:?no way to {control} from here; see tmpnb join --address}}"'
+    environment = f"--env TMPNB_HOST={name} --env TMPNB_ADDRESS={address}"
+    if own["TMPNB_LABELS"]:
+        environment += f" --env TMPNB_LABELS={shlex.quote(own['TMPNB_LABELS'])}"
+    options = " \\\n  ".join((*OPTIONS, environment))
+    lines.append(f"docker run {options} \\\n  --env-file /dev/stdin {shlex.quote(image)} <<'TMPNB_END'")
+    lines += [f"{key}={value}" for key, value in variables.items() if value]
+    after = 'tmpnb_status=$?; case $- in *i*) set -o history ;; esac 2>/dev/null; (exit "$tmpnb_status")'
+    return "\n".join([*lines, "TMPNB_END", after, ""])
+
+
+def _urls(option: str, given: str | None, default: tuple[str, ...], schemes: tuple[str, ...]) -> tuple[str, ...]:
+    urls = TypeAdapter(UrlList).validate_python(given) if given is not None else default
+    accepted = f"{schemes[0]}://host:port, comma-separated, as the new host reaches it"
+    if not urls:
+        _refuse(option, given, accepted)
+    for url in urls:
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+        if parts.scheme not in schemes or not _HOSTNAME.fullmatch(name) or any(c.isspace() for c in url):
+            _refuse(option, url, accepted)
+        if parts.password:
+            shown = f"{parts.scheme}://{parts.username}:…@{name}"
+            _refuse(option, shown, f"{accepted}; the password is TMPNB_RABBITMQ_PASSWORD")
+        # The name of a container, or this machine's loopback: a default that no other machine can use.
+        if given is None and ("." not in name or name.startswith("127.")):
+            variable = f"TMPNB_AGENT_{option[2:].replace('-', '_').upper()}"
+            _refuse(option, url, f"{accepted}; give it, or set TMPNB_CONTROL_IP ({variable})")
+    return urls
+
+
+def _check(host: str | None, address: str | None, labels: str | None) -> None:
+    if host is not None:
+        try:
+            TypeAdapter(Name).validate_python(host)
+        except ValidationError:
+            _refuse("--host", host, "lower-case letters, digits, '-' and '.'")
+    if address is not None:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            _refuse("--address", address, "an IP address")
+        if found.is_loopback or found.is_unspecified:
+            _refuse("--address", address, "an IP address that the proxies reach, so not this one")
+    if labels is not None and not _LABELS.fullmatch(labels):
+        _refuse("--labels", labels, "name=value, comma-separated")
+
+
+def _refuse(option: str, given: str | None, accepted: str) -> None:
+    complain(f"{option}: {given!r} is not accepted; accepted: {accepted}")
+    raise typer.Exit(2)

@@ -1,0 +1,78 @@
+"""A change of pools as the command line follows it: images on all hosts first, then host by host."""
+
+import time
+from collections.abc import Sequence
+
+import typer
+
+from common.records import PoolSpec
+from frontend import operations, rollout
+from frontend.cli.context import publisher, store_and_keys
+from frontend.cli.output import complain, say
+from frontend.cli.waiting import follow
+from frontend.rollout import HostProgress, Stage
+
+# A host whose last try to fetch an image failed tries again when it is asked; so long until its record tells of it.
+OLD_FAILURE_S = 10.0
+
+
+def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
+    """Have every image on every host that will need it, or end with status 1 before anything is changed."""
+    store, keys = store_and_keys()
+    with publisher() as connection:
+        missing = rollout.prepare(store, keys, connection, specs)
+
+    def look() -> dict[str, dict[str, str | None]]:
+        return rollout.prepared(operations.read_hosts(store, keys), specs)
+
+    def tell(found: dict[str, dict[str, str | None]]) -> None:
+        for image, hosts in sorted(found.items()):
+            have = sum(1 for state in hosts.values() if state is None)
+            if not quiet:
+                say(f"{image}: on {have} of {len(hosts)} hosts")
+
+    if all(state is None for hosts in missing.values() for state in hosts.values()):
+        return
+    # A failure that is in the record already is one from before; the agents try again because they were asked.
+    old = {(image, host): state for image, hosts in missing.items() for host, state in hosts.items() if state}
+    began = time.monotonic()
+
+    def is_over(found: dict[str, dict[str, str | None]]) -> bool:
+        states = [(image, host, state) for image, hosts in found.items() for host, state in hosts.items()]
+        patient = time.monotonic() - began < OLD_FAILURE_S
+        return all(s is None or (s != "" and not (patient and old.get((i, h)) == s)) for i, h, s in states)
+
+    found = follow(look, is_over, tell, timeout_s)
+    problems = [
+        f"{host}: {state or f'{image} is not there yet'}"
+        for image, hosts in sorted(found.items())
+        for host, state in sorted(hosts.items())
+        if state is not None
+    ]
+    for problem in problems:
+        complain(problem)
+    if problems:
+        complain("nothing was changed")
+        raise typer.Exit(1)
+
+
+def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> list[str]:
+    """Follow the change of these pools on all hosts; the names of those that did not get through."""
+    store, keys = store_and_keys()
+
+    def look() -> dict[str, list[HostProgress]]:
+        hosts = operations.read_hosts(store, keys)
+        return {spec.name: rollout.progress(spec, hosts) for spec in specs}
+
+    def tell(found: dict[str, list[HostProgress]]) -> None:
+        for pool, rows in found.items():
+            if not quiet:
+                done = sum(1 for row in rows if row.stage is Stage.DONE)
+                say(f"{pool}: {done} of {len(rows)} hosts done")
+            for row in rows:
+                if row.stage is Stage.STALLED:
+                    complain(f"{pool} on {row.host}: {row.reason}")
+
+    found = follow(look, lambda seen: all(rollout.is_over(rows) for rows in seen.values()), tell, timeout_s)
+    through = {Stage.DONE, Stage.HELD}
+    return [pool for pool, rows in found.items() if any(row.stage not in through for row in rows)]

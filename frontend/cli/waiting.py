@@ -1,0 +1,38 @@
+"""Commands that follow something until it is over, saying what changes; and spans of time as people write them."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+# How often Consul is asked: hosts rewrite their record once a second at most.
+LOOK_S = 1.0
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def follow(look: Callable[[], T], is_over: Callable[[T], bool], say: Callable[[T], None], timeout_s: float) -> T:
+    """The last look, of one every second until it is over or the time is up; ``say`` whenever something has changed."""
+    deadline = time.monotonic() + timeout_s
+    never = threading.Event()
+    seen = look()
+    say(seen)
+    while not is_over(seen) and time.monotonic() < deadline:
+        never.wait(LOOK_S)
+        before, seen = seen, look()
+        if seen != before:
+            say(seen)
+    return seen
+
+
+def parse_span_s(text: str) -> float:
+    """``90``, ``90s``, ``30m``, ``2h`` in seconds. Raises a usage error that says what is accepted."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise typer.BadParameter(f"a positive time such as 90s, 30m or 2h is accepted, not {text!r}")
+    return float(match[1]) * _UNITS_S[match[2]]
