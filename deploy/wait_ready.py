@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Wait until the public API reports a ready server, saying what changes meanwhile.
 
-    wait_ready.py BASE_URL SECONDS PROJECT [HOSTS]
+    wait_ready.py BASE_URL SECONDS PROJECT [HOST...]
 
-With HOSTS: until so many hosts have a server, ready or claimed. Gives up early when a service of the Compose project
+With HOSTs: until each of them has a server, ready or claimed. Gives up early when a service of the Compose project
 PROJECT keeps crashing: time will not help it. Runs before anything of ours is installed, so it uses the standard
 library only.
 """
@@ -22,7 +22,7 @@ CRASH_CHECK_S = 5.0
 CRASHES_MAX = 8
 
 
-def stats(base_url: str, hosts_count: int) -> tuple[bool, str]:
+def stats(base_url: str, wanted: list[str]) -> tuple[bool, str]:
     """Whether it is ready, and a sentence about the state."""
     request = urllib.request.Request(base_url + "/api/stats")
     if token := os.environ.get("API_AUTH_TOKEN"):
@@ -32,11 +32,12 @@ def stats(base_url: str, hosts_count: int) -> tuple[bool, str]:
     try:
         with opener.open(request, timeout=5) as answer:
             body = json.load(answer)
-            serving = sum(1 for row in body["hosts"].values() if row["available"] + row["claimed"])
             sentence = f"{body['available']} of {body['capacity']} servers ready"
-            if not hosts_count:
+            if not wanted:
                 return int(body["available"]) >= 1, sentence
-            return serving >= hosts_count, f"{sentence}, {serving} of {hosts_count} hosts serve"
+            serving = {name for name, row in body["hosts"].items() if row["available"] + row["claimed"]}
+            missing = [name for name in wanted if name not in serving]
+            return not missing, sentence + (f", none on {', '.join(missing)}" if missing else "")
     except urllib.error.HTTPError as error:
         return False, f"the frontend answers {error.code}"
     except (OSError, ValueError, KeyError, TypeError):
@@ -57,7 +58,7 @@ def crashes(project: str) -> dict[str, int]:
 
 def main() -> int:
     base_url, limit_s, project = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-    hosts_count = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    wanted = sys.argv[4:]
     deadline = time.monotonic() + limit_s
     before = crashes(project)
     next_check = time.monotonic() + CRASH_CHECK_S
@@ -73,7 +74,7 @@ def main() -> int:
                 if count - before.get(service, 0) >= CRASHES_MAX:
                     print(f"    {service} keeps crashing", flush=True)
                     return 1
-        ready, sentence = stats(base_url, hosts_count)
+        ready, sentence = stats(base_url, wanted)
         if sentence != said:
             print(f"    {sentence}", flush=True)
             said = sentence

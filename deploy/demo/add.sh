@@ -9,4 +9,4 @@ find_control_ip
 last=$(hosts | tail -n 1)
 [ -n "$last" ] || die "The demo does not run: 'make demo' first."
 "$deploy_dir/demo/host.sh" $((last + 1))
-wait_for_hosts
+wait_for_servers $((last + 1))

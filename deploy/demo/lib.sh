@@ -40,10 +40,12 @@ container_of() {
     echo "$COMPOSE_PROJECT_NAME-host-$1"
 }
 
-wait_for_hosts() {
-    local limit_s=${TMPNB_READY_TIMEOUT:-240}
-    say "Waiting for a ready server on every host (at most $limit_s s)"
+# wait_for_servers NUMBER...: until each of these hosts has a server.
+wait_for_servers() {
+    local limit_s=${TMPNB_READY_TIMEOUT:-240} first
+    first=$(container_of "$1")
+    say "Waiting for a server on ${*/#/host-} (at most $limit_s s)"
     command -v python3 >/dev/null 2>&1 || apt_install python3
-    "$deploy_dir/wait_ready.py" "http://127.0.0.1:$TMPNB_PORT" "$limit_s" "$COMPOSE_PROJECT_NAME" "$(hosts | wc -l)" ||
-        die "Not every host has a ready server. What an agent says: docker exec $(container_of N) docker logs tmpnb-agent"
+    "$deploy_dir/wait_ready.py" "http://127.0.0.1:$TMPNB_PORT" "$limit_s" "$COMPOSE_PROJECT_NAME" "${@/#/host-}" ||
+        die "There is none. What an agent says: docker exec $first docker logs tmpnb-agent"
 }

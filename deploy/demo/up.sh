@@ -25,5 +25,6 @@ done
 for pid in "${pids[@]}"; do
     wait "$pid" || die "A host could not be brought up."
 done
-wait_for_hosts
+mapfile -t numbers < <(seq "$count")
+wait_for_servers "${numbers[@]}"
 "$deploy_dir/demo/status.sh" urls

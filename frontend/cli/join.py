@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from common.records import Name
+from common.records import IMAGE, Name
+from common.records import Labels as HostLabels
 from common.settings import UrlList
 from frontend.cli.context import settings
 from frontend.cli.output import complain
@@ -32,7 +33,6 @@ OPTIONS = (
 )
 # What may stand in a shell's double quotes; names of other machines have nothing else.
 _HOSTNAME = re.compile(r"[A-Za-z0-9._:-]+")
-_LABELS = re.compile(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*")
 
 Host = Annotated[str | None, typer.Option(help="The new host's name; its own machine name if left out.")]
 Address = Annotated[
@@ -64,14 +64,15 @@ def join(
     rabbit = _urls(
         "--rabbitmq-urls", rabbitmq_urls, chosen.agent_rabbitmq_urls or chosen.rabbitmq_urls, ("amqp", "amqps")
     )
-    _check(host, address, labels)
+    image = image or chosen.agent_image
+    _check(host, address, labels, image)
     variables = _variables(chosen, consul, rabbit)
     # The host's own are for the command line, where its shell can fill them in.
     own = {"TMPNB_HOST": host, "TMPNB_ADDRESS": address, "TMPNB_LABELS": labels}
     if file:
         text = "".join(f"{name}={value}\n" for name, value in (variables | own).items() if value)
     else:
-        text = _command(own, variables, image or chosen.agent_image, urlsplit(consul[0]).hostname or "")
+        text = _command(own, variables, image, urlsplit(consul[0]).hostname or "")
     complain("this text holds the cluster's secrets: keep it off shared screens and out of shell histories")
     sys.stdout.write(text)
 
@@ -131,7 +132,7 @@ def _urls(option: str, given: str | None, default: tuple[str, ...], schemes: tup
     return urls
 
 
-def _check(host: str | None, address: str | None, labels: str | None) -> None:
+def _check(host: str | None, address: str | None, labels: str | None, image: str) -> None:
     if host is not None:
         try:
             TypeAdapter(Name).validate_python(host)
@@ -144,8 +145,14 @@ def _check(host: str | None, address: str | None, labels: str | None) -> None:
             _refuse("--address", address, "an IP address")
         if found.is_loopback or found.is_unspecified:
             _refuse("--address", address, "an IP address that the proxies reach, so not this one")
-    if labels is not None and not _LABELS.fullmatch(labels):
-        _refuse("--labels", labels, "name=value, comma-separated")
+    if labels is not None:
+        pairs = [part.partition("=") for part in labels.split(",")]
+        try:
+            TypeAdapter(HostLabels).validate_python({name: value for name, _, value in pairs})
+        except ValidationError:
+            _refuse("--labels", labels, "name=value, comma-separated; letters, digits, '-', '_' and '.' in both")
+    if not re.fullmatch(IMAGE, image):
+        _refuse("--image", image, "an image reference")
 
 
 def _refuse(option: str, given: str | None, accepted: str) -> None:
