@@ -112,7 +112,7 @@ class Agent:
             parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
         )
         self._auditor = Auditor(
-            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._stop
+            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )
         self._commands = Commands(
             self.inventory,
@@ -191,7 +191,7 @@ class Agent:
         self._intake.open(
             queues.host(settings.host),
             self._workers.handler("commands", self._commands.handle),
-            lambda: 0 if self._keeper is not None and self._keeper.holds() else None,
+            lambda: 0 if self._holds() else None,
         )
         return True
 
@@ -278,6 +278,9 @@ class Agent:
     def _suspect_store(self) -> None:
         if self._keeper is not None:
             self._keeper.suspect()
+
+    def _holds(self) -> bool:
+        return self._keeper is not None and self._keeper.holds()
 
     def _doubt_store(self) -> None:
         self._suspect_store()

@@ -8,12 +8,12 @@ from common.records import Claim, Gone, HostState
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
-def auditor(world: World) -> Auditor:
+def auditor(world: World, holds: bool = True) -> Auditor:
     def look() -> bool:
         world.turn()
         return world.loop.engine_ok
 
-    return Auditor(world.registry, KEYS, world.inventory, world.specs.get, look, world.stop)
+    return Auditor(world.registry, KEYS, world.inventory, world.specs.get, look, lambda: holds, world.stop)
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -211,6 +211,15 @@ def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
     world.engine.down = True
     assert not auditor(world).audit(full=True)
     assert world.stored(KEYS.routes) == {user}
+
+
+def test_an_agent_under_a_name_that_another_holds_deletes_none_of_its_records() -> None:
+    """I4: two machines were given one name; the second knows nothing of the servers of the first."""
+    first = World(pool(pool_size=1))
+    first.settle()
+    second = World(pool(pool_size=0), store=first.store)
+    assert not auditor(second, holds=False).audit(full=True)
+    assert second.stored(KEYS.routes) == first.users(Phase.READY)
 
 
 def test_a_server_that_is_being_removed_gets_no_record_back() -> None:
