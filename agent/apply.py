@@ -9,7 +9,7 @@ from agent import names
 from agent.adopter import Adopter
 from agent.engine import Engine
 from agent.inventory import Inventory, Phase
-from agent.plan import Action, Adopt, MarkClaimed, Remove, RemoveContainer, Start
+from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remove, RemoveContainer, Start, Warn
 from agent.ports import NoPortError, PortBook
 from agent.remover import Remover
 from agent.starter import Starter
@@ -73,6 +73,11 @@ class Applier:
                         action.container,
                         lambda: self._remover.remove_container(action.container, action.reason),
                     )
+                case NoteClaimed():
+                    log.warning("server was claimed by another agent", extra={"user": action.user})
+                    return self._inventory.make_claimed(action.user)
+                case Warn():
+                    return self._submit(self._removals, action.user, lambda: self._remover.warn(action.user))
                 case MarkClaimed():
                     return self._submit(self._removals, action.user, lambda: self._mark(action.user))
         except (TransientError, NoPortError) as exc:

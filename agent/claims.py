@@ -145,7 +145,7 @@ class Claimer:
         stages.ms["queue"] = round(1000 * age_s, 2)
         before = self._inventory.served(request.request_id)
         if before is not None:  # its ack was lost: the same answer again (I1, I2)
-            self._answer(delivery, request, before, stages)
+            self._answer(delivery, request, before, stages, again=True)
             self._consumer.ack(delivery)
             return
         unwanted = self._unwanted(request, age_s)
@@ -226,18 +226,23 @@ class Claimer:
             self._inventory.stop(server.user, "container is gone")
         return exists
 
-    def _answer(self, delivery: Delivery, request: SpawnRequest, server: Server, stages: _Stages) -> bool:
-        """Tell the requester, or its ticket, or release the server: it must not leak. True: somebody was told."""
+    def _answer(
+        self, delivery: Delivery, request: SpawnRequest, server: Server, stages: _Stages, again: bool = False
+    ) -> bool:
+        """Tell the requester, or its ticket, or release the server: it must not leak. True: somebody was told.
+
+        ``again``: it was perhaps told before, and its learner is at work: then the server is not released. If nobody
+        knows it after all, the culler sees that it is never visited."""
         spec = self._host.spec_of(server.pool)
         path = request.path or (spec.redirect_uri if spec else "/")
         url = server_url(server.user, path, server.token or None)
         told = self._tell(delivery, request, server, url, stages)
         log.info(
-            "server claimed" if told else "server released",
+            "server claimed" if told else "server kept, nobody to tell again" if again else "server released",
             extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
                    "container": server.container[:12], **{f"{k}_ms": v for k, v in stages.ms.items()}},
         )  # fmt: skip
-        if not told:
+        if not told and not again:
             self._inventory.stop(server.user, "reply cannot be delivered")
             self._announcer.tell("server.released", user=server.user, pool=server.pool, request_id=request.request_id)
         return told

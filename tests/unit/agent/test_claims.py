@@ -111,6 +111,18 @@ def test_a_redelivered_request_gets_the_same_answer_from_the_next_agent(world: W
     assert again.url == first.url
 
 
+def test_a_learner_keeps_the_server_when_the_request_comes_again_and_its_requester_has_gone(world: World) -> None:
+    """I4: RabbitMQ was killed after the reply and before the ack; the reply's address went with it."""
+    request = world.request(sent_at=ago(4.5), window_s=2.0)
+    first = world.send(request)
+    assert first is not None
+    world.requester.disconnect()
+    world.send(request)
+    assert world.waiting() == 0
+    world.settle()
+    assert world.users(Phase.CLAIMED) == {first.user}
+
+
 def test_the_oldest_server_of_the_newest_generation_is_given_first() -> None:
     world = World(pool(pool_size=6, ready=3))
     world.settle()

@@ -11,6 +11,7 @@ from agent.inventory import Phase
 from common import queues
 from common.broker import Outgoing
 from common.clock import utc_now
+from common.errors import StoreUnavailable
 from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.records import Activity, HostState
 from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
@@ -21,10 +22,17 @@ class Control:
         self.states: list[HostState] = []
         self.deadlines: list[datetime | None] = []
         self.images: list[str] = []
+        self.readmitted: list[str] = []
+        self.store_away = False
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
+        if self.store_away:
+            raise StoreUnavailable("Consul: taken down by the test")
         self.states.append(state)
         self.deadlines.append(deadline)
+
+    def readmit(self, user: str) -> None:
+        self.readmitted.append(user)
 
     def prepare_image(self, image: str) -> None:
         self.images.append(image)
@@ -51,10 +59,15 @@ class Culling:
             world.specs.get,
             self.dropped.append,
             lambda: None,
+            self.doubt_store,
         )
         self.commands._threads = Now()  # type: ignore[assignment]
-        world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0)
+        world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
         world.intake.update()
+
+    def doubt_store(self) -> None:
+        self.world.may_claim = False
+        self.world.intake.update()
 
     def claimed_ago(self, seconds: float) -> None:
         """Move the claim into the past."""
@@ -184,6 +197,16 @@ def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> N
     culling.world.store.outage(True)
     culling.send(CullRequest(sent_at=utc_now(), user=culling.user, reason="idle"))
     assert culling.world.users(Phase.CLAIMED) == {culling.user}
+
+
+def test_a_command_that_finds_the_store_away_waits_in_its_queue_instead_of_coming_back_at_once() -> None:
+    culling = Culling()
+    culling.control.store_away = True
+    culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+    assert len(culling.world.broker.declare(queues.host(HOST)).messages) == 1
+    culling.control.store_away, culling.world.may_claim = False, True
+    culling.world.intake.update()
+    assert culling.control.states == [HostState.CORDONED]
 
 
 def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:

@@ -15,10 +15,12 @@ from agent.plan import (
     Adopt,
     Look,
     MarkClaimed,
+    NoteClaimed,
     Observed,
     Remove,
     RemoveContainer,
     Start,
+    Warn,
     capacity,
     missing,
     plan,
@@ -141,6 +143,15 @@ def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
     known = servers(ready=1, claimed=2)
     observed = Observed(known, state=HostState.DRAINING, drain_over=True)
     assert list(removed(plan({"light": SPEC}, observed, 0.0)).values()) == ["host is draining", DRAINED, DRAINED]
+
+
+def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_for_farewell_is_over() -> None:
+    new, warned, late = servers(claimed=3)
+    known = [new, replace(warned, warned_at=90.0), replace(late, warned_at=10.0)]
+    observed = Observed(known, state=HostState.DRAINING, drain_over=True, farewell_s=60.0)
+    actions = plan({"light": SPEC}, observed, 100.0)
+    assert [a.user for a in actions if isinstance(a, Warn)] == [new.user]
+    assert removed(actions) == {late.user: DRAINED}
 
 
 def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected() -> None:
@@ -293,3 +304,11 @@ def test_the_plan_says_the_same_twice() -> None:
     known = servers(ready=2, claimed=3, stopping=1)
     observed = Observed(known, look(known))
     assert plan({"light": SPEC}, observed, 1.0) == plan({"light": SPEC}, observed, 1.0)
+
+
+def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_not_retired() -> None:
+    """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
+    ready = servers(ready=1)[0]
+    marked = replace(container_of(ready), name=names.claimed_name(CLUSTER, ready.pool, ready.user))
+    observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
+    assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]

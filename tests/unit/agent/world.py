@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from agent.starter import Place, Starter
 from agent.tickets import Tickets
 from common import queues
 from common.broker import Delivery, Outgoing
-from common.broker_memory import MemoryBroker
+from common.broker_memory import MemoryBroker, MemoryConsumer
 from common.clock import utc_now
 from common.ids import new_request_id
 from common.keys import Keys
@@ -97,13 +97,28 @@ class Clock:
 
 
 class World:
-    """``engine``, ``store`` and ``broker`` outlive the agent: ``restart`` makes a new one from what they hold."""
+    """``engine``, ``store`` and ``broker`` outlive the agent: ``restart`` makes a new one from what they hold.
 
-    def __init__(self, *specs: PoolSpec) -> None:
-        self.engine = MemoryEngine(images={IMAGE})
+    Several worlds with one store and broker are a cluster; two with one engine are two agents on one host.
+    """
+
+    def __init__(
+        self,
+        *specs: PoolSpec,
+        host: str = HOST,
+        ip: str = "10.0.0.1",
+        engine: MemoryEngine | None = None,
+        store: MemoryStore | None = None,
+        broker: MemoryBroker | None = None,
+        next_port: Iterator[int] | None = None,
+    ) -> None:
+        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says."""
+        self.host, self.ip = host, ip
+        self.engine = engine or MemoryEngine(images={IMAGE})
         self.probe = FakeProbe(self.engine)
-        self.store = MemoryStore()
-        self.broker = MemoryBroker()
+        self.store = store or MemoryStore()
+        self.broker = broker or MemoryBroker()
+        self.consumer: MemoryConsumer | None = None
         self.requester = self.broker.publisher(on_late_reply=lambda body: self.late.append(body))
         self.late: list[bytes] = []
         self.specs = {spec.name: spec for spec in specs or (pool(),)}
@@ -112,52 +127,69 @@ class World:
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
-        self.next_port = itertools.count(20000, 256)
+        self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
 
     def restart(self) -> None:
         """Kill the agent, if there is one, and start another. It has not looked at anything yet."""
-        for queue in self.broker.queues.values():
-            for consumer in list(queue.consumers):
-                queue.consumers.remove(consumer)
-                for delivery in list(consumer._held.values()):  # what RabbitMQ does with a lost connection
-                    consumer.requeue(delivery)
+        self.disconnect()
         self.stop = threading.Event()
         self.inventory = Inventory(self.clock)
         self.failures = FailureBook(self.clock)
+        engine, store = self.port(self.engine), self.port(self.store)
         self.ports = PortBook(20000, 29999, 120.0, lambda _cursor: None, self.clock)
         self.ports.resume(next(self.next_port))
-        self.registry = Registry(self.store, KEYS, HostAddress(HOST, "10.0.0.1"), self.inventory)
+        self.registry = Registry(store, KEYS, HostAddress(self.host, self.ip), self.inventory)
         self.consumer = self.broker.consumer()
         self.publisher = self.broker.publisher()
-        self.intake = Intake(self.consumer)
+        consumer, publisher = self.port(self.consumer), self.port(self.publisher)
+        self.intake = Intake(consumer)
         self.gone: list[Server] = []
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
         starter = Starter(
-            self.engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
-            Place(CLUSTER, HOST, "10.0.0.1", 0.0), dock, self.stop, lambda _server, _stages: None,
+            engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
+            Place(CLUSTER, self.host, self.ip, 0.0), dock, self.stop, lambda _server, _stages: None,
         )  # fmt: skip
-        remover = Remover(self.engine, self.inventory, self.ports, self.registry, dock, self.gone.append)
-        adopter = Adopter(self.engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
+        remover = Remover(engine, self.inventory, self.ports, self.registry, dock, self.gone.append, 300.0)
+        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
         self.applier = Applier(
-            self.engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
+            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
             Now(), lambda: None,
         )  # fmt: skip
         self.loop = Loop(
-            self.engine, names.selector(CLUSTER, HOST), self.inventory, self.failures, self._wishes, 8, 10.0,
+            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._wishes, 8, 10.0,
             self.stop, self.intake.update, self.clock,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
-                CLUSTER, HOST, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
+                CLUSTER, self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
                 lambda: self.may_claim and self.loop.engine_ok,
             ),
-            self.engine, self.inventory, self.registry, Tickets(self.store, KEYS, 45.0), self.consumer, self.publisher,
-            self.intake, Announcer(self.publisher, HOST), Now(), self.stop, lambda: None,
+            engine, self.inventory, self.registry, Tickets(store, KEYS, 45.0), consumer, publisher,
+            self.intake, Announcer(publisher, self.host), Now(), self.stop, lambda: None,
         )  # fmt: skip
         for name in self.specs:
-            self.intake.open(queues.spawn(name), self.claimer.handle, self._ready(name))
+            self.intake.open(queues.spawn(name), self.serve, self._ready(name))
+
+    def serve(self, delivery: Delivery) -> None:
+        """What the pool's worker does with a request."""
+        self.claimer.handle(delivery)
+
+    def disconnect(self) -> None:
+        """What RabbitMQ does when a consumer's connection is lost."""
+        if self.consumer is None:
+            return
+        for queue in self.broker.queues.values():
+            if self.consumer in queue.consumers:
+                queue.consumers.remove(self.consumer)
+        self.consumer._handlers.clear()
+        for delivery in list(self.consumer._held.values()):
+            self.consumer.requeue(delivery)
+
+    def port(self, part: Any) -> Any:
+        """What the agent sees of a part of the outside world: a subclass may stand in between."""
+        return part
 
     def _ready(self, name: str) -> Callable[[], int | None]:
         def priority() -> int | None:
@@ -167,7 +199,7 @@ class World:
         return priority
 
     def _wishes(self) -> Wishes:
-        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over)
+        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0)
 
     def _suspect(self) -> None:
         self.suspicions += 1

@@ -1,0 +1,133 @@
+"""Deliberately broken builds. Each takes one safeguard out of the real code, and names the invariant that breaks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent import claims, plan
+from agent.adopter import Adopter
+from agent.audit import Auditor
+from agent.inventory import Inventory, Phase
+from agent.loop import Loop
+from agent.plan import Action, Remove, RemoveContainer
+from agent.ports import PortBook
+from agent.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """``apply`` gets pytest's ``MonkeyPatch``."""
+
+    breaks: str
+    apply: Callable[[Any], None]
+
+
+def _claim_without_check_and_set(patch: Any) -> None:
+    def create_claim(self: Registry, claim: Any) -> Any:
+        self._store.put(self._keys.claim(claim.user), claim.encode())
+        return claim
+
+    patch.setattr(Registry, "create_claim", create_claim)
+
+
+def _ready_again_after_an_adoption(patch: Any) -> None:
+    """Neither names nor claims are looked at: whatever runs is ready."""
+    patch.setattr("agent.names.is_claimed", lambda _name: False)
+    patch.setattr(plan, "is_claimed", lambda _name: False)
+    patch.setattr(Registry, "find_claim", lambda self, user: (False, None))
+
+
+def _remove_everything_at_start(patch: Any) -> None:
+    """tmpnb's old fault."""
+    patch.setattr(Adopter, "take_in", lambda self, container: self._engine.remove(container.id))
+
+
+def _ack_before_the_claim(patch: Any) -> None:
+    serve = claims.Claimer._serve
+
+    def acked(self: claims.Claimer, delivery: Any, request: Any) -> None:
+        self._consumer.ack(delivery)
+        serve(self, delivery, request)
+
+    patch.setattr(claims.Claimer, "_serve", acked)
+
+
+def _capacity_ignored(patch: Any) -> None:
+    patch.setattr(plan, "capacity", lambda spec, _memory_bytes: 1000)
+
+
+def _routes_stay_and_ports_are_used_again_at_once(patch: Any) -> None:
+    def take(self: PortBook) -> int:
+        port = next(p for p in range(self._first, self._first + self._count) if p not in self._used)
+        self._used.add(port)
+        return port
+
+    patch.setattr(PortBook, "take", take)
+    patch.setattr(Registry, "withdraw", lambda self, user: None)
+
+
+def _leftovers_stay(patch: Any) -> None:
+    reconcile = plan._reconcile
+
+    def lazy(*args: Any) -> list[Action]:
+        return [a for a in reconcile(*args) if not isinstance(a, RemoveContainer)]
+
+    patch.setattr(plan, "_reconcile", lazy)
+
+
+def _lost_records_are_taken_for_culls(patch: Any) -> None:
+    audit = Auditor.audit
+
+    def cull(self: Auditor, full: bool) -> bool:
+        for server in self._inventory.snapshot():
+            if server.phase is Phase.CLAIMED and not self._registry.find_claim(server.user)[0]:
+                self._inventory.stop(server.user, "claim is gone")
+        return audit(self, full)
+
+    patch.setattr(Auditor, "audit", cull)
+
+
+def _lost_records_stay_lost(patch: Any) -> None:
+    patch.setattr(Registry, "repair", lambda self, user, spec: False)
+
+
+def _claimed_servers_are_retired(patch: Any) -> None:
+    turn = Loop.turn
+
+    def retire(self: Loop, applier: Any) -> None:
+        turn(self, applier)
+        for server in self._inventory.snapshot():
+            if server.phase is Phase.CLAIMED:
+                applier.apply(Remove(server.user, "surplus"))
+
+    patch.setattr(Loop, "turn", retire)
+
+
+def _two_requests_for_one_server(patch: Any) -> None:
+    """The inventory gives a server and keeps it, and the claim in Consul is not looked at."""
+    _claim_without_check_and_set(patch)
+    take = Inventory.take
+
+    def keep(self: Inventory, pool: str, generation: str) -> Any:
+        taken = take(self, pool, generation)
+        if taken is not None:
+            with self._lock:
+                self._servers[taken.user] = replace(taken, phase=Phase.READY)
+        return taken
+
+    patch.setattr(Inventory, "take", keep)
+
+
+MUTATIONS = {
+    "claim without check-and-set": Mutation("I1", _claim_without_check_and_set),
+    "two requests for one server": Mutation("I1", _two_requests_for_one_server),
+    "ack before the claim": Mutation("I2", _ack_before_the_claim),
+    "ready again after an adoption": Mutation("I3", _ready_again_after_an_adoption),
+    "remove everything at start": Mutation("I4", _remove_everything_at_start),
+    "retire claimed servers": Mutation("I4", _claimed_servers_are_retired),
+    "routes stay and ports are used again at once": Mutation("I5", _routes_stay_and_ports_are_used_again_at_once),
+    "leftovers stay": Mutation("I6", _leftovers_stay),
+    "capacity ignored": Mutation("I7", _capacity_ignored),
+    "lost records are taken for culls": Mutation("I8", _lost_records_are_taken_for_culls),
+    "lost records stay lost": Mutation("I8", _lost_records_stay_lost),
+}

@@ -1,0 +1,63 @@
+"""Collects a history while several threads make it. Requests and streams change until they end; the rest is added."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tests.faults.history import Cull, Fault, Given, History, Kind, Look, Outcome, Request, Response, Stream
+
+
+class Recorder:
+    """Safe to use from any thread. ``clock``: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.now = clock
+        self._lock = threading.Lock()
+        self._requests: dict[str, Request] = {}
+        self._kinds: dict[type, list[Any]] = {kind: [] for kind in (Given, Look, Response, Stream, Cull, Fault)}
+
+    def asked(self, request_id: str, kind: Kind, pool: str) -> None:
+        now = self.now()
+        with self._lock:
+            self._requests[request_id] = Request(request_id, kind, pool, now, now, Outcome.OPEN)
+
+    def ended(self, request_id: str, outcome: Outcome, user: str = "") -> None:
+        """The latest news of a request replaces what was known."""
+        with self._lock:
+            old = self._requests[request_id]
+            new = Request(request_id, old.kind, old.pool, old.asked_s, self.now(), outcome, user)
+            self._requests[request_id] = new
+            if user:
+                self._kinds[Given].append(Given(new.ended_s, request_id, user))
+
+    def waiting(self) -> list[str]:
+        """The requests that are in line now."""
+        with self._lock:
+            return [r.request_id for r in self._requests.values() if r.outcome is Outcome.WAITING]
+
+    def servers(self) -> list[str]:
+        """The users of all servers that somebody got, but those whose end was asked for."""
+        with self._lock:
+            ended = {cull.user for cull in self._kinds[Cull]}
+            return [r.user for r in self._requests.values() if r.user and r.user not in ended]
+
+    def add(self, item: Given | Look | Response | Stream | Cull | Fault) -> None:
+        with self._lock:
+            self._kinds[type(item)].append(item)
+
+    def history(self) -> History:
+        with self._lock:
+
+            def in_order(kind: type, key: str) -> Iterable[Any]:
+                return tuple(sorted(self._kinds[kind], key=lambda item: getattr(item, key)))
+
+            return History(
+                requests=tuple(sorted(self._requests.values(), key=lambda r: r.asked_s)),
+                given=in_order(Given, "at_s"),
+                looks=in_order(Look, "at_s"),
+                responses=in_order(Response, "at_s"),
+                streams=in_order(Stream, "opened_s"),
+                culls=in_order(Cull, "at_s"),
+                faults=in_order(Fault, "at_s"),
+            )

@@ -1,0 +1,172 @@
+"""A simulated agent: the real inner parts on fakes (tests/unit/agent/world.py), which can end or be frozen between any
+two calls to the outside world."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from agent import audit, claims
+from agent.announce import Announcer
+from agent.audit import Auditor
+from agent.commands import Commands
+from agent.culls import ActivityReader, Culls
+from common import queues
+from common.broker import Delivery
+from common.clock import utc_now
+from common.errors import StoreUnavailable
+from common.records import HostRecord, HostState, PoolSpec
+from tests.unit.agent.world import KEYS, World
+
+
+class Crash(BaseException):
+    """The process ends here, and nothing of it is carried out any more."""
+
+
+class Crossings:
+    """Stands between the agent and one part: every call crosses twice, on the way there and on the way back."""
+
+    def __init__(self, part: Any, crossing: Callable[[str], None]) -> None:
+        self._part = part
+        self._crossing = crossing
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._part, name)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._crossing(name)
+            result = value(*args, **kwargs)
+            self._crossing(name)
+            return result
+
+        return call
+
+
+class SimulatedAgent(World):
+    """Steps happen on the caller's thread. ``frozen``: stopped (SIGSTOP), it holds what is delivered to it;
+    ``dead``: ended, its deliveries are back in their queues; ``cut``: its network is; ``zombie``: it was frozen for so
+    long that a successor runs on its host, and ends as soon as it notices."""
+
+    def __init__(self, *specs: PoolSpec, **where: Any) -> None:
+        self._interrupt: tuple[int, Callable[[], None]] | None = None
+        self._in_hand: list[tuple[Callable[[Delivery], None], Delivery]] = []
+        self.frozen = self.dead = self.cut = self.zombie = self.must_audit = False
+        super().__init__(*specs, **where)
+
+    def restart(self) -> None:
+        self._interrupt, self._in_hand = None, []
+        self.frozen = self.dead = self.zombie = False
+        self.must_audit = True
+        super().restart()
+        store, consumer = self.port(self.store), self.port(self.consumer)
+        self.auditor = Auditor(self.registry, KEYS, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
+        self.commands = Commands(
+            self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
+            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop, lambda: None,
+            self._doubt_store,
+        )  # fmt: skip
+        self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
+
+    @property
+    def working(self) -> bool:
+        return not (self.frozen or self.dead or self.cut)
+
+    # What may befall it
+
+    def interrupt(self, crossings: int, act: Callable[[], None]) -> None:
+        """Do something at the crossing after so many more."""
+        self._interrupt = (crossings, act)
+
+    def die(self) -> None:
+        """SIGKILL."""
+        self.dead, self._interrupt, self._in_hand = True, None, []
+        self.disconnect()
+
+    def thaw(self) -> None:
+        """SIGCONT: what was delivered meanwhile is handled."""
+        self.frozen = False
+        in_hand, self._in_hand = self._in_hand, []
+        for handle, delivery in in_hand:
+            self._attempt(lambda handle=handle, delivery=delivery: handle(delivery))
+
+    def step(self, passes: int = 1) -> None:
+        """What its threads do in a while, if they can."""
+        if not self.working:
+            return
+        if not self.store._down:
+            self.may_claim = True  # the keeper has renewed the session
+        self._attempt(lambda: self._round(passes))
+
+    def _round(self, passes: int) -> None:
+        self.turn(passes)
+        try:
+            self._tell()
+            full, self.must_audit = self.must_audit, False
+            if not self.auditor.audit(full):
+                self.must_audit = full
+        except StoreUnavailable:
+            self.must_audit = True
+
+    def _tell(self) -> None:
+        now = utc_now()
+        record = HostRecord(host=self.host, address=self.ip, agent_version="0", started_at=now, updated_at=now)
+        self.store.put(KEYS.host(self.host), record.encode())
+
+    # What it is given
+
+    def port(self, part: Any) -> Any:
+        return Crossings(part, self._cross)
+
+    def serve(self, delivery: Delivery) -> None:
+        self._handle(self.claimer.handle, delivery)
+
+    def obey(self, delivery: Delivery) -> None:
+        self._handle(self.commands.handle, delivery)
+
+    def set_state(self, state: HostState, deadline: datetime | None) -> None:
+        """``HostControl``."""
+        self.state = state
+
+    def prepare_image(self, image: str) -> None:
+        """``HostControl``."""
+
+    def _handle(self, handle: Callable[[Delivery], None], delivery: Delivery) -> None:
+        if self.working:
+            self._attempt(lambda: handle(delivery))
+        else:
+            self._in_hand.append((handle, delivery))
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Crash:
+            self.die()
+        if self.zombie:
+            self.die()
+
+    def _cross(self, _name: str) -> None:
+        if self.dead:
+            raise Crash
+        if self._interrupt is None:
+            return
+        left, act = self._interrupt
+        self._interrupt = (left - 1, act) if left else None
+        if not left:
+            act()
+
+    def _doubt_store(self) -> None:
+        self._suspect()
+        self.intake.update()
+
+    def _look(self) -> bool:
+        self.loop.wake_to_look()
+        self.loop.turn(self.applier)
+        return self.loop.engine_ok
+
+
+def hurry(patch: Any) -> None:
+    """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
+    for name in ("CLAIM_TRY_S", "MARK_TRY_S", "ANSWER_TRY_S"):
+        patch.setattr(claims, name, 0.0)
+    patch.setattr(audit, "ABSENT_S", 0.0)

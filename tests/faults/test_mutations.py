@@ -1,0 +1,46 @@
+"""The checker's own test: every broken build is found out, by the invariant it breaks, in runs that the real one
+passes. Simulated, so that a seed decides everything."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.checker import RULES, check
+from tests.faults.history import Outcome
+from tests.faults.mutations import MUTATIONS
+from tests.faults.simulated_agent import hurry
+from tests.faults.simulation import run
+
+SEEDS = range(60)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    hurry(monkeypatch)
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_the_real_build_passes_every_run() -> None:
+    served = 0
+    for seed in SEEDS:
+        history = run(seed)
+        assert check(history) == [], f"seed {seed}"
+        served += sum(request.outcome is Outcome.SERVED for request in history.requests)
+    assert served > 5 * len(SEEDS), "the runs prove nothing when nobody is served"
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_build_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation = MUTATIONS[name]
+    mutation.apply(monkeypatch)
+    found = (violation for seed in SEEDS for violation in check(run(seed)))
+    evidence = next((violation for violation in found if violation.invariant == mutation.breaks), None)
+    assert evidence is not None, f"no run shows that {mutation.breaks} is broken"
+    print(f"{name}: {evidence}")
+
+
+def test_there_is_a_mutation_for_every_invariant() -> None:
+    assert {mutation.breaks for mutation in MUTATIONS.values()} == set(RULES)
