@@ -34,7 +34,7 @@ RABBITMQ = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 CONSUL = ("consul", "consul-2", "consul-3")
 VISITORS = 2
 # Between two visits of one visitor: a start of a server costs more of this machine than all of the rest.
-PAUSE_S = 1.0
+PAUSE_S = 1.5
 # How long a node stays away at least: at Consul longer than a session lives (10 s).
 AWAY_S = {"rabbitmq": 5.0, "consul": 12.0}
 # Longer than anything that goes right takes.
