@@ -101,16 +101,18 @@ class Agent:
         self._keys = keys
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
-            self._announcer, parts.publisher, self._now,
+            self._registry, self._announcer, parts.publisher, self._now,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
             self._dock, self._stop, self._on_ready, self._now,
         )  # fmt: skip
-        self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone)
+        self._remover = Remover(
+            parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
+        )
         self._auditor = Auditor(
-            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._stop
+            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )
         self._commands = Commands(
             self.inventory,
@@ -189,7 +191,7 @@ class Agent:
         self._intake.open(
             queues.host(settings.host),
             self._workers.handler("commands", self._commands.handle),
-            lambda: 0 if self._keeper is not None and self._keeper.holds() else None,
+            lambda: 0 if self._holds() else None,
         )
         return True
 
@@ -276,6 +278,9 @@ class Agent:
     def _suspect_store(self) -> None:
         if self._keeper is not None:
             self._keeper.suspect()
+
+    def _holds(self) -> bool:
+        return self._keeper is not None and self._keeper.holds()
 
     def _doubt_store(self) -> None:
         self._suspect_store()

@@ -22,7 +22,8 @@ RETRY_S = 2.0
 
 
 class Auditor:
-    """``look`` makes the loop list the engine, waits for it, and returns False when it could not."""
+    """``look`` makes the loop list the engine, waits for it, and returns False when it could not. ``holds``: whether
+    this host's record is ours; what another agent under the same name has written is not ours to delete."""
 
     def __init__(
         self,
@@ -31,8 +32,10 @@ class Auditor:
         inventory: Inventory,
         spec_of: Callable[[str], PoolSpec | None],
         look: Callable[[], bool],
+        holds: Callable[[], bool],
         stop: threading.Event,
     ) -> None:
+        self._holds = holds
         self._registry = registry
         self._keys = keys
         self._inventory = inventory
@@ -65,8 +68,9 @@ class Auditor:
 
     def audit(self, full: bool) -> bool:
         """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
-        the engine did not answer, so nothing can be said to be left over. Raises ``StoreUnavailable``."""
-        if full and not self._look():
+        the engine did not answer, or we are not (yet) the agent of this host, so nothing can be said to be left over.
+        Raises ``StoreUnavailable``."""
+        if full and not (self._holds() and self._look()):
             return False
         repaired = [
             server.user
@@ -92,7 +96,7 @@ class Auditor:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._stop.wait(ABSENT_S) or not self._look():
+        if self._stop.wait(ABSENT_S) or not (self._look() and self._holds()):
             return False
         for user in sorted(found & self._leftovers()):
             self.drop(user)

@@ -11,7 +11,7 @@ from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
-from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
+from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, decode
 from common.records import HostState, PoolSpec
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,10 @@ class HostControl(Protocol):
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
         """Raises ``StoreUnavailable`` when it cannot be remembered."""
+        ...
+
+    def readmit(self, user: str) -> None:
+        """Open a server once more whose learner was warned. Raises ``StoreUnavailable``."""
         ...
 
     def prepare_image(self, image: str) -> None:
@@ -75,6 +79,8 @@ class Commands:
             elif isinstance(message, SetHostState):
                 self._control.set_state(message.state, message.deadline)
                 log.info("host state set", extra={"state": message.state.value})
+            elif isinstance(message, Readmit):
+                self._control.readmit(message.user)
             elif isinstance(message, PrepareImage):
                 self._control.prepare_image(message.image)
             elif isinstance(message, RecyclePool):

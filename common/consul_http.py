@@ -16,6 +16,8 @@ from urllib.parse import SplitResult
 import consul
 import requests
 from consul import base, std
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 # Given the ``headers`` of every answer, as its attribute.
 OnAnswer = Callable[[Any], None]
@@ -23,8 +25,21 @@ Parameters = Sequence[tuple[str, Any]] | None
 Headers = Mapping[str, str] | None
 
 
+# A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
+# that the next server can still answer it.
+CONNECT_TIMEOUT_S = 1.0
+
+
 class NotReachedError(requests.ConnectionError):
     """There was no connection, so nothing was sent."""
+
+
+def was_not_reached(error: Exception) -> bool:
+    """Whether nothing was sent, so that asking another server cannot do anything twice."""
+    if isinstance(error, NotReachedError):
+        return True
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError | ConnectTimeoutError)
 
 
 def connect(url: SplitResult, token: str | None, timeout_s: float, on_answer: OnAnswer) -> consul.Consul:
@@ -40,12 +55,20 @@ def connect(url: SplitResult, token: str | None, timeout_s: float, on_answer: On
     return client
 
 
+class _QuickConnect(HTTPAdapter):
+    """py-consul knows one timeout, for connecting and answering alike."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(*args, **kwargs | {"timeout": (CONNECT_TIMEOUT_S, kwargs["timeout"])})
+
+
 class _TlsClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no types
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.on_answer: OnAnswer = lambda _answer: None
         # Proxies from the environment are for the internet, and reading them costs more than the request.
         self.session.trust_env = False
+        self.session.mount("https://", _QuickConnect())
         self.session.hooks["response"].append(lambda answer, **_: self.on_answer(answer))
 
     def close(self) -> None:
@@ -136,7 +159,7 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
         connection = self._connection
         if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
             connection.close()  # Consul has closed it, or said something that nobody asked for
-        connection.timeout = timeout_s
+        connection.timeout = CONNECT_TIMEOUT_S
         try:
             if connection.sock is None:
                 connection.connect()

@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from common.consul_http import NotReachedError, connect
+from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
 from common.store import Entry, KeyListing, Listing, Service
 
@@ -31,6 +30,10 @@ WATCH_MAX_S = 300.0
 # With other servers to go to, one that hangs must be noticed sooner. Its connections stay open, so that only the end of
 # a wait tells. Rereading 10,000 routes so often costs 2 % of a core.
 WATCH_FAILOVER_S = 15.0
+# What Consul says, with status 500, about things that are not there; it does not mean that the server is of no use.
+_NO_SESSION = "invalid session"
+_NO_CHECK = "does not have associated TTL"
+_ANSWERS = (_NO_SESSION, _NO_CHECK)
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -106,7 +109,7 @@ class ConsulStore:
         try:
             return bool(self._call(lambda c: c.kv.put(key, value, acquire=session)))
         except StoreUnavailable as exc:
-            if "invalid session" in str(exc):  # Consul answers 500 for a session that is gone
+            if _NO_SESSION in str(exc):
                 return False
             raise
 
@@ -142,7 +145,7 @@ class ConsulStore:
             return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note)))
         except StoreUnavailable as exc:
             # An unknown check is a 404 in current versions and a 500 with this text in older ones.
-            if isinstance(exc, _NotFoundError) or "does not have associated TTL" in str(exc):
+            if isinstance(exc, _NotFoundError) or _NO_CHECK in str(exc):
                 return False
             raise
 
@@ -161,8 +164,9 @@ class ConsulStore:
             except (NotFound, ClientError) as exc:
                 raise _NotFoundError(str(exc)) from exc
             except (ConsulException, requests.RequestException, ValueError) as exc:
-                self._drop_client()
-                if not (tries_left and _was_not_reached(exc) and time.monotonic() < give_up):
+                if not any(answer in str(exc) for answer in _ANSWERS):
+                    self._drop_client()
+                if not (tries_left and was_not_reached(exc) and time.monotonic() < give_up):
                     raise StoreUnavailable(f"Consul: {exc}") from exc
         raise StoreUnavailable("Consul: no server")
 
@@ -198,14 +202,6 @@ class ConsulStore:
 
 class _NotFoundError(StoreUnavailable):
     """404 and other 4xx answers; stays a StoreUnavailable for callers that do not expect it."""
-
-
-def _was_not_reached(error: Exception) -> bool:
-    """Whether nothing was sent, so that asking another server cannot do anything twice."""
-    if isinstance(error, NotReachedError):
-        return True
-    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
-    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
 
 
 def _entry(item: dict[str, Any]) -> Entry:

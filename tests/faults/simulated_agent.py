@@ -60,10 +60,11 @@ class SimulatedAgent(World):
         self.must_audit = True
         super().restart()
         store, consumer = self.port(self.store), self.port(self.consumer)
-        self.auditor = Auditor(self.registry, KEYS, self.inventory, self.specs.get, self._look, self.stop)
+        self.auditor = Auditor(self.registry, KEYS, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
         self.commands = Commands(
             self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
-            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, lambda: None, self._doubt_store,
+            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop, lambda: None,
+            self._doubt_store,
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
@@ -129,10 +130,6 @@ class SimulatedAgent(World):
 
     def prepare_image(self, image: str) -> None:
         """``HostControl``."""
-
-    def drop_records(self, user: str) -> None:
-        """``HostControl``."""
-        self.auditor.drop(user)
 
     def _handle(self, handle: Callable[[Delivery], None], delivery: Delivery) -> None:
         if self.working:

@@ -20,7 +20,11 @@ performance {
   raft_multiplier = 1
 }
 
-# A server that comes back after a change of its address is the same one.
+# A server that is away stays one of the three. Otherwise the two others take it off their list, and when it comes back it
+# has no vote for 10 s: the loss of one more within this time would leave Consul without a leader for good.
+autopilot {
+  cleanup_dead_servers = false
+}
 leave_on_terminate = false
 
 log_level            = "WARN"

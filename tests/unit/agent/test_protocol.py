@@ -1,9 +1,17 @@
 """The claim protocol and the plan under arbitrary interleavings of requests, crashes, outages and losses.
 
-A hypothesis state machine over the real parts on fakes. The checker keeps its own history and asserts I1, I3, I6, I7
-by name after every step.
+Two hypothesis state machines over the real parts on fakes. ``Protocol`` is one agent; it keeps its own history and
+asserts I1, I3, I6, I7 by name after every step. ``Cluster`` is two hosts that share a queue, with a frontend, its
+waiting room and a culler; what may be done to it is in tests/faults/simulated_stage.py, and tests/faults/checker.py
+judges the whole history by I1 to I8.
+
+``TMPNB_FAULT_LONG=1`` (``make test-faults LONG=1``) tries twenty times as many interleavings.
 """
 
+import os
+import random
+
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -15,6 +23,10 @@ from agent.names import identity, is_claimed
 from common.errors import MalformedRecord
 from common.messages import SpawnRequest
 from common.records import Claim, HostState
+from tests.faults.checker import check
+from tests.faults.history import Kind
+from tests.faults.simulated_agent import hurry
+from tests.faults.simulated_stage import Stage
 from tests.unit.agent.world import KEYS, World, pool
 
 SIZE = 4
@@ -172,7 +184,109 @@ class Protocol(RuleBasedStateMachine):
         assert not self.ever_claimed & world.users(Phase.READY), "I3"
 
 
+PICK = st.integers(0, 11)
+
+
+class Cluster(RuleBasedStateMachine):
+    """Two hosts, one of them perhaps with two agents, and everything around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        hurry(self.patch)
+        self.stage = Stage()
+
+    @rule(kind=st.sampled_from(Kind))
+    def ask(self, kind: Kind) -> None:
+        self.stage.ask(kind)
+
+    @rule(passes=st.integers(1, 3))
+    def time_passes(self, passes: int) -> None:
+        self.stage.tick(passes)
+
+    @rule()
+    def browsers_ask_for_their_tickets(self) -> None:
+        self.stage.poll()
+
+    @rule(pick=PICK)
+    def a_waiting_browser_is_closed(self, pick: int) -> None:
+        self.stage.leave(pick)
+
+    @rule(pick=PICK)
+    def operator_culls(self, pick: int) -> None:
+        self.stage.cull(pick)
+
+    @rule(pick=PICK)
+    def container_ends(self, pick: int) -> None:
+        self.stage.server_ends(pick)
+
+    @rule(pick=PICK)
+    def delivered_again(self, pick: int) -> None:
+        self.stage.deliver_again(pick)
+
+    @rule(seed=st.integers(0, 5))
+    def delivered_in_another_order(self, seed: int) -> None:
+        self.stage.reorder(random.Random(seed).shuffle)
+
+    @rule(pick=PICK, crossings=st.integers(0, 12))
+    def agent_is_killed_between_two_calls(self, pick: int, crossings: int) -> None:
+        self.stage.crash(pick, crossings)
+
+    @rule(pick=PICK, crossings=st.integers(0, 8))
+    def agent_is_replaced_in_the_middle_of_a_claim_and_goes_on(self, pick: int, crossings: int) -> None:
+        self.stage.zombie(pick, crossings)
+
+    @rule(pick=PICK)
+    def agent_is_stopped(self, pick: int) -> None:
+        self.stage.freeze(pick)
+
+    @rule()
+    def agents_are_started_again(self) -> None:
+        self.stage.restart_agents()
+
+    @rule()
+    def frontend_is_killed(self) -> None:
+        self.stage.restart_frontend()
+
+    @rule(down=st.booleans())
+    def store_goes_away_or_comes_back(self, down: bool) -> None:
+        self.stage.store_outage(down)
+
+    @rule()
+    def store_loses_everything(self) -> None:
+        self.stage.lose_records()
+
+    @rule(pick=PICK, down=st.booleans())
+    def engine_goes_away_or_comes_back(self, pick: int, down: bool) -> None:
+        self.stage.engine_outage(pick, down)
+
+    @rule(pick=PICK)
+    def engine_loses_answers(self, pick: int) -> None:
+        self.stage.engine_loses_answers(pick)
+
+    @rule(pick=PICK)
+    def network_is_cut(self, pick: int) -> None:
+        self.stage.cut(pick)
+
+    @rule(pick=PICK, reboot=st.booleans())
+    def host_is_back(self, pick: int, reboot: bool) -> None:
+        self.stage.mend(pick, reboot)
+
+    @rule(seconds=st.sampled_from([1.0, 70.0]))
+    def culler_looks_for_lost_hosts(self, seconds: float) -> None:
+        self.stage.culler_looks(seconds)
+
+    def teardown(self) -> None:
+        try:
+            assert check(self.stage.calm()) == []
+        finally:
+            self.patch.undo()
+
+
+TIMES = 20 if os.environ.get("TMPNB_FAULT_LONG") else 1
+COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+TestProtocol.settings = settings(COMMON, max_examples=150 * TIMES, stateful_step_count=40)
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(COMMON, max_examples=150 * TIMES, stateful_step_count=40)
