@@ -77,7 +77,12 @@ class Cluster:
             self.full(hosts * per_host)
 
     def full(self, count: int) -> None:
-        wait_until(lambda: self._ready() == count, f"{count} ready servers", 400, 0.5)
+        def is_full() -> bool:
+            if not all(process.is_running() for process in self.processes):
+                raise RuntimeError("simulated hosts have ended")
+            return self._ready() == count
+
+        wait_until(is_full, f"{count} ready servers", 400, 0.5)
 
     def toggle_culls(self) -> None:
         """Cull nobody any more; the second time: again."""

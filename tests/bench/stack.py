@@ -73,7 +73,8 @@ class Stack:
         self.consul_url = f"http://{self.address('consul')}:8500"
         urls = (f"amqp://tmpnb@{self.address('rabbitmq')}:5672/tmpnb",)
         self.rabbitmq = RabbitAddress(urls, self._cluster.secret("TMPNB_RABBITMQ_PASSWORD"), "bench")
-        self.store = ConsulStore([self.consul_url])
+        # Patient: with 200 hosts on the same processors Consul may take its time, which is not what is measured here.
+        self.store = ConsulStore([self.consul_url], timeout_s=60.0)
         self.frontend_url = f"http://{self.address('frontend')}:9999"
         wait_until(self._ready, "the frontend to reach both stores", 60)
 
