@@ -24,6 +24,7 @@ def experiment(rig: HostsRig, names: Sequence[str], chance: random.Random) -> li
     begun = monotonic()
     recorder = Recorder()
     observer, load = Observer(rig, recorder), Load(rig, recorder, MOST, STREAMS)
+    _clear(rig, load)
     observer.start()
     try:
         load.start()
@@ -38,7 +39,6 @@ def experiment(rig: HostsRig, names: Sequence[str], chance: random.Random) -> li
     print(f"{' + '.join(names)}: {_summary(history)}, {monotonic() - begun:.0f} s")
     for violation in violations:
         print(f"  {violation}")
-    _clear(rig, load, recorder)
     return violations
 
 
@@ -62,12 +62,16 @@ def _inject(rig: HostsRig, recorder: Recorder, observer: Observer, names: Sequen
     observer.pause(AFTER_S)
 
 
-def _clear(rig: HostsRig, load: Load, recorder: Recorder) -> None:
-    """The next experiment begins with nothing claimed."""
-    for user in rig.cluster.records("claims"):
-        load.cull(user)
-    wait_until(lambda: not rig.cluster.records("claims"), "the culled servers to be gone", 90, every_s=0.5)
-    wait_until(lambda: rig.cluster.available() >= 2, "ready servers", 90, every_s=0.5)
+def _clear(rig: HostsRig, load: Load) -> None:
+    """Begin with nothing claimed, nobody waiting, and something ready."""
+
+    def cleared() -> bool:
+        claims = rig.cluster.records("claims")
+        for user in claims:
+            load.cull(user)
+        return not claims and rig.cluster.available() >= 2 * len(rig.hosts)
+
+    wait_until(cleared, "a cluster that nobody uses", 120, every_s=1.0)
 
 
 def _summary(history: History) -> str:

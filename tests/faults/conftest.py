@@ -10,6 +10,7 @@ import pytest
 from tests.hosts_rig import HostsRig, light_pool
 
 LONG = bool(os.environ.get("TMPNB_FAULT_LONG"))
+collect_ignore = [] if LONG else ["test_cluster_mutations.py"]
 SEED = int(os.environ.get("TMPNB_FAULT_SEED") or secrets.randbelow(1_000_000))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from docker.models.containers import Container
 
+from tests.faults.other_agents import replace_agent, with_wrong_clock
 from tests.faults.redelivery import Redelivery
 from tests.hosts_rig import AGENT, Host, HostsRig
 from tests.waiting import wait_until
@@ -109,6 +110,9 @@ def _kill_engine(_rig: HostsRig, host: Host) -> Heal:
 
     def heal() -> None:
         host.start_engine()
+        # An Engine that starts after a crash stops what still runs, and does not start it again, whatever its restart
+        # policy says ("restart canceled", seen with 26.1): an operator does.
+        host.start_agent()
         _agent_is_back(host)
 
     return heal
@@ -180,6 +184,14 @@ def _destroy(rig: HostsRig, host: Host) -> Heal:
     return lambda: (rig.bring_back(host.name), None)[1]
 
 
+def _wrong_clock(offset: str) -> Callable[[HostsRig, Host], Heal]:
+    def inject(rig: HostsRig, host: Host) -> Heal:
+        with_wrong_clock(rig, host, offset)
+        return lambda: replace_agent(rig, host)
+
+    return inject
+
+
 def _deliver_twice(rig: HostsRig, _host: Host) -> Heal:
     return Redelivery(rig).start()
 
@@ -200,6 +212,8 @@ CATALOGUE = {
     "network cut": Injection(_cut, hurts=True, hold_s=8.0),
     "network cut beyond the grace period": Injection(_cut, hurts=True, hold_s=160.0, long=True),
     "host destroyed": Injection(_destroy, hurts=True, long=True),
+    "clock an hour ahead": Injection(_wrong_clock("+1h"), hold_s=15.0, long=True),
+    "clock an hour behind": Injection(_wrong_clock("-1h"), hold_s=15.0, long=True),
     "deliveries twice and in another order": Injection(_deliver_twice, hold_s=8.0),
     **{f"{name} killed": Injection(_kill_service(name), breaks_connections=name == "haproxy") for name in SERVICES},
     **{f"{name} stopped": Injection(_stop_service(name), breaks_connections=name == "haproxy") for name in SERVICES},
