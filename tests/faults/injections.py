@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from docker.models.containers import Container
 
-from tests.faults.other_agents import replace_agent, with_wrong_clock
+from tests.faults.other_agents import replace_agent, with_flaky_docker, with_wrong_clock
 from tests.faults.redelivery import Redelivery
 from tests.hosts_rig import AGENT, Host, HostsRig
 from tests.waiting import wait_until
@@ -144,10 +144,21 @@ def _slow_engine(_rig: HostsRig, host: Host) -> Heal:
     return heal
 
 
-def _failing_engine(_rig: HostsRig, host: Host) -> Heal:
-    """The agent may not open Docker's socket any more: every new connection fails."""
+def _refusing_engine(_rig: HostsRig, host: Host) -> Heal:
+    """The agent may not open Docker's socket any more, and is killed, so that it has to."""
     host.exec("chmod", "0", "/run/docker.sock")
-    return lambda: (host.exec("chmod", "660", "/run/docker.sock"), None)[1]
+    host.signal_agent("KILL")
+
+    def heal() -> None:
+        host.exec("chmod", "660", "/run/docker.sock")
+        _agent_is_back(host)
+
+    return heal
+
+
+def _flaky_engine(rig: HostsRig, host: Host) -> Heal:
+    with_flaky_docker(rig, host, 1)
+    return lambda: replace_agent(rig, host)
 
 
 LINKS = "/var/lib/docker/overlay2/l"
@@ -160,7 +171,7 @@ def _full_disk(_rig: HostsRig, host: Host) -> Heal:
         set -e
         mkdir /run/full && mount -t tmpfs -o size=1m tmpfs /run/full
         cp -a {LINKS}/. /run/full/
-        used=$(df --output=iused /run/full | tail -n 1)
+        used=$(df --output=iused /run/full | tail -n 1 | tr -d ' ')
         mount -o remount,size=1m,nr_inodes=$used /run/full
         mount --bind /run/full {LINKS}
     """
@@ -207,7 +218,8 @@ CATALOGUE = {
     "docker killed": Injection(_kill_engine, hurts=True),
     "docker stopped": Injection(_stop_engine, hold_s=6.0),
     "docker slow": Injection(_slow_engine, hold_s=8.0),
-    "docker failing": Injection(_failing_engine, hold_s=6.0),
+    "docker refusing": Injection(_refusing_engine, hold_s=6.0),
+    "docker failing now and then": Injection(_flaky_engine, hold_s=20.0, long=True),
     "disk full": Injection(_full_disk, hold_s=8.0),
     "network cut": Injection(_cut, hurts=True, hold_s=8.0),
     "network cut beyond the grace period": Injection(_cut, hurts=True, hold_s=160.0, long=True),

@@ -1,11 +1,14 @@
-"""Agents that are not as they should be, in place of a host's own: with a wrong clock, or a mutated source file."""
+"""Agents that are not as they should be, in place of a host's own: a wrong clock, a bad Engine, a mutated source."""
 
 import os
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.e2e.cluster import ROOT
+from tests.faults import flaky_docker
 from tests.hosts_rig import AGENT, Host, HostsRig
+from tests.waiting import wait_until
 
 FAKETIME = "tmpnb-test/faketime:dev"
 FOLDER = "/opt/other-agent"
@@ -28,6 +31,15 @@ def with_wrong_clock(rig: HostsRig, host: Host, offset: str) -> None:
     variables = {"LD_PRELOAD": f"{FOLDER}/libfaketimeMT.so.1", "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     options = " ".join(f"--env {name}={value}" for name, value in variables.items())
     replace_agent(rig, host, f"--volume {FOLDER}:{FOLDER}:ro {options}")
+
+
+def with_flaky_docker(rig: HostsRig, host: Host, seed: int) -> None:
+    """The agent reaches its Engine through ``flaky_docker.py``."""
+    _copy_in(host, {"flaky_docker.py": Path(flaky_docker.__file__).read_bytes()})
+    at = f"{FOLDER}/docker.sock"
+    host.container.exec_run(["python3", f"{FOLDER}/flaky_docker.py", at, "/run/docker.sock", str(seed)], detach=True)
+    wait_until(lambda: host.exec("ls", FOLDER).count("docker.sock"), "the flaky socket", 30)
+    replace_agent(rig, host, f"--volume {FOLDER}:{FOLDER} --env DOCKER_HOST=unix://{at}")
 
 
 def with_sources(rig: HostsRig, host: Host, changes: Mapping[str, tuple[str, str]]) -> None:
