@@ -30,7 +30,7 @@ status: ## Show what runs and where it answers
 	@deploy/status.sh
 
 logs: ## Follow the logs (of one service: make logs S=agent)
-	@docker compose -f docker-compose.cluster.yml logs --follow --tail 100 $(S)
+	@. deploy/lib.sh && load_env && compose logs --follow --tail 100 $(S)
 
 images: ## Pull or build every image
 	@deploy/engine.sh && deploy/env.sh && deploy/images.sh

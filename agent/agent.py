@@ -101,14 +101,16 @@ class Agent:
         self._keys = keys
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
-            self._announcer, parts.publisher, self._now,
+            self._registry, self._announcer, parts.publisher, self._now,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
             self._dock, self._stop, self._on_ready, self._now,
         )  # fmt: skip
-        self._remover = Remover(parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone)
+        self._remover = Remover(
+            parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
+        )
         self._auditor = Auditor(
             self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )

@@ -9,7 +9,7 @@ from agent import names
 from agent.adopter import Adopter
 from agent.engine import Engine
 from agent.inventory import Inventory, Phase
-from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remove, RemoveContainer, Start
+from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remove, RemoveContainer, Start, Warn
 from agent.ports import NoPortError, PortBook
 from agent.remover import Remover
 from agent.starter import Starter
@@ -76,6 +76,8 @@ class Applier:
                 case NoteClaimed():
                     log.warning("server was claimed by another agent", extra={"user": action.user})
                     return self._inventory.make_claimed(action.user)
+                case Warn():
+                    return self._submit(self._removals, action.user, lambda: self._remover.warn(action.user))
                 case MarkClaimed():
                     return self._submit(self._removals, action.user, lambda: self._mark(action.user))
         except (TransientError, NoPortError) as exc:

@@ -11,7 +11,7 @@ from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
-from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
+from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, decode
 from common.records import HostState, PoolSpec
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,10 @@ class HostControl(Protocol):
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
         """Raises ``StoreUnavailable`` when it cannot be remembered."""
+        ...
+
+    def readmit(self, user: str) -> None:
+        """Open a server once more whose learner was warned. Raises ``StoreUnavailable``."""
         ...
 
     def prepare_image(self, image: str) -> None:
@@ -49,9 +53,9 @@ class Commands:
         wake: Callable[[], None],
         doubt_store: Callable[[], None],
     ) -> None:
-        """``drop_records``: deletes what this host's records still say of a user it does not have; may raise
-        ``StoreUnavailable``. ``doubt_store`` is called when Consul was away: it stops taking commands until it answers.
-        """
+        """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
+        ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
+        answers."""
         self._drop_records = drop_records
         self._doubt_store = doubt_store
         self._inventory = inventory
@@ -75,6 +79,8 @@ class Commands:
             elif isinstance(message, SetHostState):
                 self._control.set_state(message.state, message.deadline)
                 log.info("host state set", extra={"state": message.state.value})
+            elif isinstance(message, Readmit):
+                self._control.readmit(message.user)
             elif isinstance(message, PrepareImage):
                 self._control.prepare_image(message.image)
             elif isinstance(message, RecyclePool):

@@ -32,7 +32,8 @@ LIVE = frozenset({Phase.READY, Phase.CLAIMED})
 @dataclass(frozen=True, slots=True)
 class Server:
     """One server. ``container`` is its id, empty until it exists. ``stale``: to be replaced although its generation
-    is current. ``was_claimed`` never goes back to False. ``reason`` says why it is stopping."""
+    is current. ``was_claimed`` never goes back to False. ``warned_at`` (monotonic seconds): since when its learner is
+    told that it goes with its host; ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping."""
 
     user: str
     pool: str
@@ -45,6 +46,8 @@ class Server:
     claim: Claim | None = None
     was_claimed: bool = False
     stale: bool = False
+    warned_at: float | None = None
+    readmitted: bool = False
     reason: str = ""
 
 
@@ -150,6 +153,32 @@ class Inventory:
             if server is not None and server.phase is Phase.CLAIMED:
                 self._set(replace(server, claim=claim))
                 self._by_request[claim.request_id] = user
+
+    def warn(self, user: str) -> Server | None:
+        """A claimed server is about to go with its host; None: it is not claimed, or its learner is warned already."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase is not Phase.CLAIMED or server.warned_at is not None:
+                return None
+            return self._set(replace(server, warned_at=self._clock()))
+
+    def readmit(self, user: str) -> bool:
+        """Its learner was warned and wants it once more. False: there is no such server."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase is not Phase.CLAIMED or server.warned_at is None:
+                return False
+            self._set(replace(server, readmitted=True))
+            return True
+
+    def take_warning_back(self, user: str) -> bool:
+        """It stays after all. False: its learner was not warned."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.warned_at is None:
+                return False
+            self._set(replace(server, warned_at=None, readmitted=False))
+            return True
 
     def stop(self, user: str, reason: str, phases: Collection[Phase] = tuple(Phase)) -> Server | None:
         """To stopping, if it is in one of ``phases``; returns the server as it is then. None: it is not."""

@@ -13,6 +13,7 @@ from agent.loop import Wishes
 from agent.placement import priority
 from agent.plan import capacity
 from agent.problems import problem
+from agent.registry import Registry
 from agent.settings import AgentSettings
 from agent.status import pool_statuses
 from agent.succession import Instance
@@ -34,6 +35,7 @@ class LocalHost:
         images: Images,
         inventory: Inventory,
         failures: FailureBook,
+        registry: Registry,
         announcer: Announcer,
         publisher: Publisher,
         now: ClusterClock,
@@ -46,6 +48,7 @@ class LocalHost:
         self._images = images
         self._inventory = inventory
         self._failures = failures
+        self._registry = registry
         self._announcer = announcer
         self._publisher = publisher
         self._now = now
@@ -62,8 +65,17 @@ class LocalHost:
             begun = self._notebook.drain or Drain(since=self._now(), claimed=claimed)
             drain = begun.model_copy(update={"deadline": deadline})
         self._notebook.set_state(state, drain)
+        if drain is None or (deadline is not None and deadline > self._now()):
+            for server in self._inventory.snapshot():
+                if self._inventory.take_warning_back(server.user):
+                    self._registry.publish(server.user)
         until = {"deadline": deadline.isoformat()} if deadline else {}
         self._announcer.tell("host.state", detail={"state": state.value, **until})
+
+    def readmit(self, user: str) -> None:
+        """Open a server once more whose learner was warned, for the time that is left. Raises ``StoreUnavailable``."""
+        if self._inventory.readmit(user):
+            self._registry.publish(user)
 
     def prepare_image(self, image: str) -> None:
         """Have the image here soon; the host record shows what became of it."""
@@ -78,6 +90,7 @@ class LocalHost:
             state=self._notebook.state,
             memory_bytes=self.engine.memory_bytes,
             prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
+            farewell_s=self._settings.farewell_s,
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 

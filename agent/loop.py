@@ -37,6 +37,7 @@ class Wishes:
     memory_bytes: int
     prepared: frozenset[str] = frozenset()
     drain_over: bool = False
+    farewell_s: float = 0.0
 
 
 class Loop:
@@ -136,6 +137,7 @@ class Loop:
                 prepared=wishes.prepared,
                 state=wishes.state,
                 drain_over=wishes.drain_over,
+                farewell_s=wishes.farewell_s,
                 memory_bytes=wishes.memory_bytes,
                 max_starting=self._max_starting,
             )

@@ -35,7 +35,7 @@ class Observed:
     ``look``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
     ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
     be tried after failures. ``prepared``: pools whose image is here. ``drain_over``: the drain's deadline has passed.
-    ``memory_bytes``: of the host.
+    ``farewell_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host.
     """
 
     servers: Sequence[Server]
@@ -46,6 +46,7 @@ class Observed:
     prepared: frozenset[str] = frozenset()
     state: HostState = HostState.ACTIVE
     drain_over: bool = False
+    farewell_s: float = 0.0
     memory_bytes: int = 0
     max_starting: int = 8
 
@@ -96,7 +97,14 @@ class NoteClaimed:
     user: str
 
 
-Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Take a claimed server from its learner with a page that says why, and a way back to it for a while."""
+
+    user: str
+
+
+Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn
 
 
 def capacity(spec: PoolSpec, memory_bytes: int) -> int:
@@ -173,13 +181,13 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
 
 def _refill(
     spec: PoolSpec | None, servers: Sequence[Server], leaving: int, observed: Observed, now: float
-) -> tuple[list[Remove], int]:
+) -> tuple[list[Remove | Warn], int]:
     """Retirements of one pool, and how many starts it wishes. ``leaving``: servers of it that are being removed."""
     ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
         why = "pool removed" if spec is None else "host is draining"
-        over = [Remove(s.user, DRAINED) for s in servers if s.phase is Phase.CLAIMED and observed.drain_over]
+        over = _farewell(servers, observed.farewell_s, now) if observed.drain_over else []
         return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
         return [], 0  # nobody claims here, and uncordoning should find the pool as it was
@@ -187,10 +195,11 @@ def _refill(
     claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
     wanted = max(0, min(spec.ready_target, limit - claimed))
     failing = pool_failing(observed, spec.name)
-    old = [s for s in ready if s.stale or s.generation != spec.generation]
+    generation = spec.generation  # a hash of half the spec: once per pass, not once per server
+    old = [s for s in ready if s.stale or s.generation != generation]
     fresh = len(ready) - len(old) + len(starting)
     room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
-    retirements = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]
+    retirements: list[Remove | Warn] = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]
     if not retirements and old and room == 0 and fresh < wanted and not failing and spec.name in observed.prepared:
         # A new generation needs room: a few at a time, never below half of what is wanted, save that one must go
         # when one is all there may be. The first alone, so that one that does not come up costs no more.
@@ -203,6 +212,14 @@ def _refill(
         # One at a time while it fails, and not before the pause is over.
         starts = min(starts, 1 if not starting and now >= observed.not_before[spec.name] else 0)
     return retirements, max(0, starts)
+
+
+def _farewell(servers: Sequence[Server], farewell_s: float, now: float) -> list[Remove | Warn]:
+    """The claimed servers of a host whose drain is over: their learners are warned, and later they go."""
+    claimed = [s for s in servers if s.phase is Phase.CLAIMED]
+    warnings = [Warn(s.user) for s in claimed if s.warned_at is None and farewell_s > 0]
+    over = [s for s in claimed if farewell_s <= 0 or (s.warned_at is not None and now - s.warned_at >= farewell_s)]
+    return [*warnings, *(Remove(s.user, DRAINED, frozenset({Phase.CLAIMED})) for s in over)]
 
 
 def pool_failing(observed: Observed, pool: str) -> bool:

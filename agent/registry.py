@@ -21,6 +21,15 @@ from common.store import Store
 _LOCKS = 64
 
 
+# The reason in the record of a server whose learner is warned that it goes with its host.
+LEAVING = "leaving: host drained"
+
+
+def _is_parked(server: Server) -> bool:
+    """Whether no route may lead to it: its learner sees the warning instead."""
+    return server.warned_at is not None and not server.readmitted
+
+
 @dataclass(frozen=True, slots=True)
 class HostAddress:
     """Who we are in the records: the host's name, and its IP address as the proxies see it."""
@@ -49,7 +58,7 @@ class Registry:
         """Write the route of a server. False: it is stopping or gone, and nothing was written."""
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase is Phase.STOPPING:
+            if server is None or server.phase is Phase.STOPPING or _is_parked(server):
                 return False
             self._store.put(self._keys.route(user), self._route(server).encode())
             return True
@@ -62,6 +71,15 @@ class Registry:
     def say_gone(self, server: Server) -> None:
         """Leave word of why the server of a learner is no more, for the page at its address."""
         gone = Gone(user=server.user, host=self._me.host, pool=server.pool, reason=server.reason, at=self._now())
+        self._store.put(self._keys.gone_of(server.user), gone.encode())
+
+    def say_leaving(self, server: Server, left_s: float) -> None:
+        """Leave word that a learner's server goes with its host in ``left_s`` seconds."""
+        now = self._now()
+        gone = Gone(
+            user=server.user, host=self._me.host, pool=server.pool, reason=LEAVING, at=now,
+            until=now + timedelta(seconds=left_s),
+        )  # fmt: skip
         self._store.put(self._keys.gone_of(server.user), gone.encode())
 
     def close(self, user: str) -> None:
@@ -110,7 +128,7 @@ class Registry:
                 return False
             entry = self._store.get(self._keys.route(user))
             route = self._route(server)
-            if entry is None or entry.value != route.encode():
+            if (entry is None or entry.value != route.encode()) and not _is_parked(server):
                 self._store.put(self._keys.route(user), route.encode())
                 repaired = True
             if server.phase is Phase.CLAIMED and self._store.get(self._keys.claim(user)) is None:

@@ -11,6 +11,7 @@ from agent.engine import Engine
 from agent.inventory import Inventory, Server
 from agent.ports import PortBook
 from agent.registry import Registry
+from common.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ class Remover:
         registry: Registry,
         dock: AbstractContextManager[None],
         on_gone: Callable[[Server], None],
+        farewell_s: float,
     ) -> None:
+        """``farewell_s``: seconds from a learner's warning to the end of the server."""
+        self._farewell_s = farewell_s
         self._engine = engine
         self._inventory = inventory
         self._ports = ports
@@ -53,6 +57,22 @@ class Remover:
                    "reason": server.reason, "claimed": server.was_claimed},
         )  # fmt: skip
         self._on_gone(server)
+
+    def warn(self, user: str) -> None:
+        """Let a server's learner know that it is about to go: its route gives way to a page that says so. What they
+        have open stays connected until they ask for something new. Raises ``StoreUnavailable``."""
+        server = self._inventory.get(user)
+        if server is None:
+            return
+        self._registry.say_leaving(server, self._farewell_s)
+        if self._inventory.warn(user) is None:
+            return
+        try:
+            self._registry.withdraw(user)
+        except StoreUnavailable:
+            self._inventory.take_warning_back(user)
+            raise
+        log.info("learner warned", extra={"user": user, "pool": server.pool, "left_s": self._farewell_s})
 
     def remove_container(self, container: str, reason: str) -> None:
         """Remove a container with our labels that is no server."""

@@ -60,6 +60,12 @@ class AgentSettings(CommonSettings):
     route_settle_s: float = Field(
         default=0.2, ge=0, le=60, description="seconds from the write of a route until its server counts as ready"
     )
+    farewell_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86400,
+        description="seconds from the warning of a learner, at the deadline of a drain, to the end of the server",
+    )
     abandon_s: float = Field(
         default=45.0, gt=0, description="seconds after which a ticket nobody asks about is abandoned"
     )

@@ -1,5 +1,6 @@
 """The RabbitMQ adapters of the broker ports, over pika; each is a connection with its thread (``rabbitmq_link.py``)."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -23,8 +24,8 @@ CONFIRM_TIMEOUT_S = 5.0
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
 
 
-class _RefusedError(BrokerUnavailable):
-    """The broker answered a publish with a nack."""
+class _AgainError(BrokerUnavailable):
+    """Worth another try: the broker refused (nacked), or the connection was lost before it answered."""
 
 
 class RabbitPublisher(Link):
@@ -76,32 +77,54 @@ class RabbitPublisher(Link):
     def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
         if message.correlation_id is None:
             raise ValueError("a request needs a correlation_id")
-        reply: Future[bytes] = Future()
-        self._waiting[message.correlation_id] = reply
+        correlation_id = message.correlation_id
+        self._waiting[correlation_id] = Future()
+
+        def ask(channel: BlockingChannel) -> None:
+            reply = self._waiting.get(correlation_id)
+            if reply is not None and reply.done() and reply.exception() is not None:
+                self._waiting[correlation_id] = Future()
+            self._send(channel, queue, message, REPLY_QUEUE)
+
         try:
-            self._confirmed(lambda channel: self._send(channel, queue, message, REPLY_QUEUE))
-            return reply.result(wait_s)
-        except FutureTimeoutError:
-            # Not cancelled means that it came just now.
-            return None if reply.cancel() else reply.result()
+            while True:
+                self._confirmed(ask)
+                asked = time.monotonic()
+                try:
+                    return self._result(correlation_id, wait_s)
+                except _AgainError:
+                    # The reply would have come by a connection that is lost now, and whoever sent it may not know.
+                    # Asked again, who has answered gives the same answer.
+                    wait_s = max(0.0, wait_s - (time.monotonic() - asked))
         except BrokerUnavailable:
             # An unknown confirm: the message may have arrived, and its reply with it.
+            reply = self._waiting[correlation_id]
             if reply.cancel():
                 raise
             return reply.result()
         finally:
-            del self._waiting[message.correlation_id]
+            del self._waiting[correlation_id]
+
+    def _result(self, correlation_id: str, wait_s: float) -> bytes | None:
+        reply = self._waiting[correlation_id]
+        try:
+            return reply.result(wait_s)
+        except FutureTimeoutError:
+            # Not cancelled means that it came just now.
+            return None if reply.cancel() else reply.result()
 
     def _confirmed(self, job: Job) -> None:
-        """Run ``job`` on the connection's thread and wait until it is done; jobs of a lost connection fail.
+        """Run ``job`` on the connection's thread and wait until it is done, within ``CONFIRM_TIMEOUT_S``.
 
         A refused (nacked) message was not stored and is sent again: RabbitMQ refuses for a moment while a quorum queue
-        that another connection has just declared elects its leader.
+        that another connection has just declared elects its leader. One that was lost with its connection may have
+        been stored; it is sent again too, on the connection to the next node, because consumers are idempotent.
         """
-        brief(self._stop, CONFIRM_TIMEOUT_S, on=_RefusedError)(self._once, job)
+        give_up = time.monotonic() + CONFIRM_TIMEOUT_S
+        brief(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
 
-    def _once(self, job: Job) -> None:
-        if not self._connected.wait(CONFIRM_TIMEOUT_S):
+    def _once(self, job: Job, give_up: float) -> None:
+        if not self._connected.wait(max(0.0, give_up - time.monotonic())):
             raise BrokerUnavailable("RabbitMQ: not connected")
         done: Future[None] = Future()
 
@@ -115,7 +138,10 @@ class RabbitPublisher(Link):
             except pika.exceptions.UnroutableError as exc:
                 done.set_exception(Unroutable(f"RabbitMQ: unroutable: {exc}"))
             except pika.exceptions.NackError as exc:
-                done.set_exception(_RefusedError(f"RabbitMQ: refused: {exc}"))
+                done.set_exception(_AgainError(f"RabbitMQ: refused: {exc}"))
+            except (pika.exceptions.AMQPError, OSError) as exc:
+                done.set_exception(_AgainError(f"RabbitMQ: {exc!r}"))
+                raise
             except BaseException as exc:
                 done.set_exception(BrokerUnavailable(f"RabbitMQ: {exc!r}"))
                 raise
@@ -124,7 +150,7 @@ class RabbitPublisher(Link):
 
         self.submit(run)
         try:
-            done.result(CONFIRM_TIMEOUT_S)
+            done.result(max(0.0, give_up - time.monotonic()))
         except FutureTimeoutError as exc:
             done.cancel()
             raise BrokerUnavailable("RabbitMQ: not confirmed in time") from exc
@@ -168,6 +194,11 @@ class RabbitPublisher(Link):
         channel.confirm_delivery()
         if self._on_late_reply is not None:
             channel.basic_consume(REPLY_QUEUE, self._on_reply, auto_ack=True)
+
+    def _lost(self) -> None:
+        for reply in list(self._waiting.values()):
+            if not reply.done() and reply.set_running_or_notify_cancel():
+                reply.set_exception(_AgainError("RabbitMQ: the connection for the reply is lost"))
 
     def _on_reply(self, _channel: object, _method: object, properties: Any, body: bytes) -> None:
         reply = self._waiting.get(properties.correlation_id)

@@ -70,6 +70,13 @@ class SetHostState(Message):
     deadline: datetime | None = None
 
 
+class Readmit(Message):
+    """Open a server that is about to go once more: its learner was warned and wants to save something."""
+
+    type: Literal["readmit"] = "readmit"
+    user: str
+
+
 class PrepareImage(Message):
     """Have the image on the host, before a pool needs it; the host record shows the outcome."""
 
@@ -97,7 +104,7 @@ class Event(Message):
 
 
 AnyMessage = Annotated[
-    SpawnRequest | SpawnReply | CullRequest | SetHostState | PrepareImage | RecyclePool | Event,
+    SpawnRequest | SpawnReply | CullRequest | SetHostState | Readmit | PrepareImage | RecyclePool | Event,
     Field(discriminator="type"),
 ]
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)

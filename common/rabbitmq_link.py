@@ -6,7 +6,9 @@ Other threads hand over jobs; the only call they make into pika is ``add_callbac
 
 import itertools
 import logging
+import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,11 +23,15 @@ from common.retry import Backoff
 
 log = logging.getLogger(__name__)
 
-# Heartbeats find a dead peer after two misses. RabbitMQ's guide calls values under 5 s prone to false alarms.
-HEARTBEAT_S = 20
+# The only way to notice a node that hangs without breaking the connection; pika looks every heartbeat + 5 s, so it
+# takes 11 to 22 s. RabbitMQ's guide calls values under 5 s prone to false alarms.
+HEARTBEAT_S = 6
 # A publisher blocked by a memory or disk alarm must give up and say so; pika's default is to hang for ever.
 BLOCKED_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
+# A node that is gone without a word must not keep us long from the next one.
+CONNECT_TIMEOUT_S = 3.0
+# A job that takes longer is stuck with a node that hangs: RabbitMQ answers in milliseconds, an election takes a second.
+STUCK_S = 5.0
 # The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
 IDLE_S = 30.0
 
@@ -62,11 +68,15 @@ class Link:
     """One thread, one connection, one channel; reconnects with backoff until stopped."""
 
     def __init__(self, address: RabbitAddress, role: str) -> None:
-        self._parameters = itertools.cycle(address.parameters())
+        # In an order of our own: clients spread over the nodes, and do not all move to the same one when one is lost.
+        nodes = address.parameters()
+        random.shuffle(nodes)
+        self._parameters = itertools.cycle(nodes)
         self._stop = threading.Event()
         self._jobs: deque[Job] = deque()
         self._connection: BlockingConnection | None = None
         self._connected = threading.Event()
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
         self._role = role
         self._warned = False
@@ -83,7 +93,9 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        return self._connected.is_set()
+        """Whether it is worth while to submit a job now; False too while the node has left one unanswered for long."""
+        since = self._busy_since
+        return self._connected.is_set() and (since is None or time.monotonic() - since < STUCK_S)
 
     @property
     def trouble(self) -> str:
@@ -115,7 +127,9 @@ class Link:
                 self._warned = True
             finally:
                 self._connected.clear()
+                self._busy_since = None
                 self._close()
+                self._lost()
             if not self._stop.is_set():
                 backoff.wait()
 
@@ -131,7 +145,9 @@ class Link:
         log.info("rabbitmq connected", extra={"role": self._role})
         while True:
             while self._jobs:
+                self._busy_since = time.monotonic()
                 self._jobs.popleft()(channel)
+                self._busy_since = None
             if self._stop.is_set():
                 return
             self._connection.process_data_events(time_limit=IDLE_S)
@@ -148,6 +164,9 @@ class Link:
 
     def _setup(self, channel: BlockingChannel) -> None:
         """Declare and subscribe, on every new connection."""
+
+    def _lost(self) -> None:
+        """The connection has ended, or could not be made."""
 
 
 def _explain(error: Exception) -> str:

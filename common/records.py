@@ -284,13 +284,15 @@ class Claim(Record):
 
 
 class Gone(Record):
-    """Why the server of a user is no more; kept for a while, for the page at its old address."""
+    """Why the server of a user is no more; kept for a while, for the page at its old address. With ``until`` it is
+    still there: its host is being emptied, its learner is warned, and may open it once more until then."""
 
     user: str
     host: Name
     pool: Name
     reason: str
     at: datetime
+    until: datetime | None = None
 
 
 class PoolHistory(Record):

@@ -26,6 +26,14 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyListing:
+    """The names of all keys below a prefix, at ``index``, as in ``Listing``."""
+
+    index: int
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """An entry of Consul's service catalogue with a TTL check: critical ``ttl_s`` seconds after the last pass."""
 
@@ -55,6 +63,10 @@ class Store(Protocol):
 
         A return is no proof of a change. The index may go backwards (a restored store): the adapter starts over.
         """
+        ...
+
+    def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
+        """As ``watch`` (for changes of values, too), but returns names only, which is little to read."""
         ...
 
     def put(self, key: str, value: bytes) -> None: ...

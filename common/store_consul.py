@@ -1,10 +1,11 @@
 """The Consul adapter of the store port, over py-consul.
 
-One client per thread (py-consul's is not thread-safe). With several URLs a thread stays with the one that answers and
-moves on when it stops answering.
+One client per thread (py-consul's is not thread-safe). With several URLs a thread stays with the server that answers
+and moves on when it stops answering: within the same call if it was not even reached, with the next call otherwise.
 """
 
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
 
+from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
-from common.store import Entry, Listing, Service
+from common.store import Entry, KeyListing, Listing, Service
 
 T = TypeVar("T")
 
@@ -25,6 +27,13 @@ T = TypeVar("T")
 CALL_TIMEOUT_S = 5.0
 # A watch must notice a vanished server; Consul itself allows up to 10 minutes.
 WATCH_MAX_S = 300.0
+# With other servers to go to, one that hangs must be noticed sooner. Its connections stay open, so that only the end of
+# a wait tells. Rereading 10,000 routes so often costs 2 % of a core.
+WATCH_FAILOVER_S = 15.0
+# What Consul says, with status 500, about things that are not there; it does not mean that the server is of no use.
+_NO_SESSION = "invalid session"
+_NO_CHECK = "does not have associated TTL"
+_ANSWERS = (_NO_SESSION, _NO_CHECK)
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -36,6 +45,9 @@ class ConsulStore:
     def __init__(self, urls: Sequence[str], token: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """``urls``: ``http(s)://host:port``, tried in turn; ``token``: an ACL token."""
         self._urls = [urlsplit(url) for url in urls]
+        # Every process in an order of its own, so that they spread over the servers.
+        random.shuffle(self._urls)
+        self._watch_max_s = WATCH_MAX_S if len(urls) == 1 else WATCH_FAILOVER_S
         self._token = token
         self._timeout_s = timeout_s
         self._local = threading.local()
@@ -51,10 +63,15 @@ class ConsulStore:
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         if index <= 0:
             return self.list(prefix)
-        wait = f"{min(wait_s, WATCH_MAX_S) * 1000:.0f}ms"
+        wait = self._wait(wait_s)
         listing = self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait)))
         # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
         return self.list(prefix) if listing.index < index else listing
+
+    def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
+        wait = {"index": index, "wait": self._wait(wait_s)} if index > 0 else {}
+        now, keys = self._call(lambda c: c.kv.get(prefix, keys=True, **wait))
+        return self.watch_keys(prefix, 0, 0) if int(now) < index else KeyListing(int(now), frozenset(keys or ()))
 
     def put(self, key: str, value: bytes) -> None:
         self._call(lambda c: c.kv.put(key, value))
@@ -92,7 +109,7 @@ class ConsulStore:
         try:
             return bool(self._call(lambda c: c.kv.put(key, value, acquire=session)))
         except StoreUnavailable as exc:
-            if "invalid session" in str(exc):  # Consul answers 500 for a session that is gone
+            if _NO_SESSION in str(exc):
                 return False
             raise
 
@@ -128,7 +145,7 @@ class ConsulStore:
             return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note)))
         except StoreUnavailable as exc:
             # An unknown check is a 404 in current versions and a 500 with this text in older ones.
-            if isinstance(exc, _NotFoundError) or "does not have associated TTL" in str(exc):
+            if isinstance(exc, _NotFoundError) or _NO_CHECK in str(exc):
                 return False
             raise
 
@@ -140,13 +157,18 @@ class ConsulStore:
 
     def _call(self, request: Callable[[consul.Consul], T]) -> T:
         """Run one request on this thread's client; translate every failure of Consul and the network."""
-        try:
-            return request(self._client())
-        except (NotFound, ClientError) as exc:
-            raise _NotFoundError(str(exc)) from exc
-        except (ConsulException, requests.RequestException, ValueError) as exc:
-            self._drop_client()
-            raise StoreUnavailable(f"Consul: {exc}") from exc
+        give_up = time.monotonic() + self._timeout_s
+        for tries_left in reversed(range(len(self._urls))):
+            try:
+                return request(self._client())
+            except (NotFound, ClientError) as exc:
+                raise _NotFoundError(str(exc)) from exc
+            except (ConsulException, requests.RequestException, ValueError) as exc:
+                if not any(answer in str(exc) for answer in _ANSWERS):
+                    self._drop_client()
+                if not (tries_left and was_not_reached(exc) and time.monotonic() < give_up):
+                    raise StoreUnavailable(f"Consul: {exc}") from exc
+        raise StoreUnavailable("Consul: no server")
 
     def _client(self) -> consul.Consul:
         client: consul.Consul | None = getattr(self._local, "client", None)
@@ -154,29 +176,23 @@ class ConsulStore:
             if not hasattr(self._local, "urls"):
                 self._local.urls = itertools.cycle(self._urls)
             url = next(self._local.urls)
-            client = consul.Consul(
-                host=url.hostname,
-                port=url.port or 8500,
-                scheme=url.scheme,
-                token=self._token,
-                connections_timeout=self._timeout_s,
-            )
-            # Proxies from the environment are for the internet, and reading them costs more than the request.
-            client.http.session.trust_env = False
-            client.http.session.hooks["response"].append(self._note_time)
+            client = connect(url, self._token, self._timeout_s, self._note_time)
             self._local.client = client
         return client
 
-    def _note_time(self, response: requests.Response, **_: object) -> None:
+    def _note_time(self, answer: Any) -> None:
         """Called with the head of every answer."""
-        if said := response.headers.get("Date"):
+        if said := answer.headers.get("Date"):
             self._answered = (said, time.time())
 
     def _drop_client(self) -> None:
         client = getattr(self._local, "client", None)
         self._local.client = None
         if client is not None:
-            client.http.session.close()
+            client.http.close()
+
+    def _wait(self, wait_s: float) -> str:
+        return f"{min(wait_s, self._watch_max_s) * 1000:.0f}ms"
 
     @staticmethod
     def _listing(answer: tuple[str, Any]) -> Listing:

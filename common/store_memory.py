@@ -6,7 +6,7 @@ import time
 import uuid
 
 from common.errors import StoreUnavailable
-from common.store import Entry, Listing, Service
+from common.store import Entry, KeyListing, Listing, Service
 
 
 class MemoryStore:
@@ -58,6 +58,10 @@ class MemoryStore:
                     break
                 self._changed.wait(left)
         return self.list(prefix)
+
+    def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
+        listing = self.watch(prefix, index, wait_s)
+        return KeyListing(listing.index, frozenset(entry.key for entry in listing.entries))
 
     def put(self, key: str, value: bytes) -> None:
         with self._changed:

@@ -9,7 +9,10 @@ docker info >/dev/null 2>&1 || die "No Docker Engine answers, so nothing of ours
 [ ! -f "$root_dir/.env" ] || load_env
 # Compose refuses to read its file without these, although it only removes things now.
 export TMPNB_RABBITMQ_PASSWORD=${TMPNB_RABBITMQ_PASSWORD:-none} TMPNB_SECRET_KEY=${TMPNB_SECRET_KEY:-none} \
-    ADMIN_AUTH_TOKEN=${ADMIN_AUTH_TOKEN:-none}
+    ADMIN_AUTH_TOKEN=${ADMIN_AUTH_TOKEN:-none} TMPNB_ERLANG_COOKIE=${TMPNB_ERLANG_COOKIE:-none} \
+    TMPNB_GOSSIP_KEY=${TMPNB_GOSSIP_KEY:-none}
+# All that there may be, whatever is set now.
+export TMPNB_HA=1
 label=label=tmpnb.cluster=${TMPNB_CLUSTER:-main}
 
 say "Removing the cluster's services"

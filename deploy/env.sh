@@ -38,6 +38,11 @@ secret() {
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
 }
 
+# Consul takes keys of 32 bytes in base64.
+gossip_key() {
+    head -c 32 /dev/urandom | base64
+}
+
 find_ca_bundle() {
     local bundle=/etc/ssl/certs/ca-certificates.crt
     [ ! -r "$bundle" ] || echo "$bundle"
@@ -107,6 +112,9 @@ fi
 ensure TMPNB_RABBITMQ_PASSWORD secret
 ensure TMPNB_SECRET_KEY secret
 ensure ADMIN_AUTH_TOKEN secret
+# Of three nodes each (deploy/ha/): what RabbitMQ's nodes, and Consul's servers, know each other by.
+ensure TMPNB_ERLANG_COOKIE secret
+ensure TMPNB_GOSSIP_KEY gossip_key
 # Empty: the public pages and API are open. A token closes both the API and all pages to others.
 ensure API_AUTH_TOKEN true
 ensure DOCKER_GID docker_gid

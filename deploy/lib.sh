@@ -67,8 +67,10 @@ load_env() {
     done <"$root_dir/.env"
 }
 
+# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/control.yml")
+    [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
     docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -16,7 +16,7 @@ ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 load_env
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
-chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
+chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/ha" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
 
 "$deploy_dir/firewall.sh" on
 
@@ -35,8 +35,10 @@ restart_if_older() {
         compose restart "$service" 2>/dev/null
     fi
 }
-restart_if_older rabbitmq "$deploy_dir/rabbitmq"
-restart_if_older consul "$deploy_dir/consul"
+if [ -z "${TMPNB_HA:-}" ]; then
+    restart_if_older rabbitmq "$deploy_dir/rabbitmq"
+    restart_if_older consul "$deploy_dir/consul"
+fi
 restart_if_older haproxy "$root_dir/proxy/haproxy"
 
 [ "${1:-}" != control ] || exit 0

@@ -38,6 +38,7 @@ class Parts:
     spawner: Spawner
     late: LateReplies
     server_routes: Remembered[bool]
+    now: Callable[[], datetime]
 
 
 def assemble(
@@ -75,4 +76,5 @@ def assemble(
         spawner=spawner,
         late=late,
         server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
+        now=now,
     )

@@ -2,10 +2,12 @@
 
 Consul answers a watch with the whole prefix. While routes are few there is one watch; beyond ``SHARD_ABOVE`` there is
 one per first symbol of the user id, so that a change costs a reading of 1/32 of the routes. Not always, because a watch
-on an empty prefix wakes at every write anywhere in Consul.
+on an empty prefix wakes at every write anywhere in Consul. Of a shard with more than ``KEYS_ABOVE`` routes only the
+names are read, a twentieth of the whole, and then the routes that are new.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +34,12 @@ SHARD_BELOW = 250
 # How long a watch waits at most: a connection that broke silently is noticed after it. Rereading 10,000 routes every
 # two minutes costs 0.2 % of a core.
 WAIT_S = 120.0
+# Names cost less to read than routes, but each new route is one more call.
+KEYS_ABOVE = 64
+FETCH_MAX = 16
+# Names do not show that a route has moved, when others of its shard came or went at the same time. Routes do not move
+# (a server has one address for life), so this only bounds how long a hand-made change may go unseen.
+WHOLE_AFTER_S = 10.0
 # Between two readings of one prefix. Isolated changes are not delayed; a burst is read in batches.
 PAUSE_S = 0.02
 
@@ -42,6 +50,8 @@ class _Watch:
     view: View
     doubtful: bool
     loaded: bool = False
+    # When everything is to be read again, after changes that were seen by names only; monotonic.
+    whole_due_s: float = math.inf
     retired: threading.Event = field(default_factory=threading.Event)
 
 
@@ -115,12 +125,31 @@ class RouteWatcher:
 
     def _look(self, watch: _Watch, index: int, now_s: float) -> Listing:
         """The next listing. A doubtful disappearance is no change to wait for: it is looked at again when it is due."""
-        due_s = watch.view.next_look_s(now_s)
-        if due_s is None:
-            return self._store.watch(watch.prefix, index, WAIT_S)
-        if due_s > 0:
-            return self._store.watch(watch.prefix, index, min(WAIT_S, due_s))
+        doubt_s = watch.view.next_look_s(now_s)
+        left_s = min(WAIT_S, math.inf if doubt_s is None else doubt_s, watch.whole_due_s - now_s)
+        if left_s > 0 and index > 0 and not watch.doubtful and len(watch.view.known) > KEYS_ABOVE:
+            listing = self._look_at_names(watch, index, left_s)
+            if listing is not None:
+                return listing
+        elif left_s > 0:
+            return self._store.watch(watch.prefix, index, left_s)
+        watch.whole_due_s = math.inf
         return self._store.list(watch.prefix)
+
+    def _look_at_names(self, watch: _Watch, index: int, wait_s: float) -> Listing | None:
+        """Wait for a change, and read only what is new. None: that does not show what has changed."""
+        names = self._store.watch_keys(watch.prefix, index, wait_s)
+        known = watch.view.known
+        new = names.keys - known.keys()
+        changed = names.index != index
+        if names.index < index or len(new) > FETCH_MAX or (changed and names.keys == known.keys()):
+            return None
+        if changed:
+            watch.whole_due_s = min(watch.whole_due_s, time.monotonic() + WHOLE_AFTER_S)
+        fetched = [entry for key in new if (entry := self._store.get(key)) is not None]
+        # An unchanged index tells the view that it need not look at the value.
+        kept = [Entry(key, b"", known[key].modify_index) for key in names.keys & known.keys()]
+        return Listing(names.index, (*kept, *fetched))
 
     def _take(self, watch: _Watch, entries: Iterable[Entry]) -> bool:
         """Tell the writer what a listing brought. False: the watch was retired while it was on the way."""

@@ -26,7 +26,7 @@ start_host() {
     # What an Engine in a container needs beyond a container's rights; not --privileged, which asks
     # for every right of the machine, and fails where the machine itself lacks one.
     docker run --detach --init --name "$container" --hostname "host-$number" --network "$network" \
-        --label "$label" --label "tmpnb.demo.host=$number" --restart unless-stopped --stop-timeout 30 \
+        --label "$label" --label "tmpnb.demo.host=$number" --restart always --stop-timeout 30 \
         --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --device-cgroup-rule 'a *:* rwm' \
         --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
         --volume /sys/fs/cgroup:/sys/fs/cgroup \

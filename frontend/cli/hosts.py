@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 
 from common.errors import TmpnbError
-from common.records import HostRecord, HostState, PoolStatus
+from common.keys import Keys
+from common.records import HostRecord, HostState, PoolStatus, Route
+from common.store import Store
 from frontend import draining, operations
 from frontend.cli.context import cluster_now, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
+from frontend.decoded import Decoded
 from frontend.draining import DrainProgress
 from frontend.operations import NotThere
+from frontend.reach import tcp_probe, unreachable
 
 app = typer.Typer(help="Look after one host.", no_args_is_help=True)
 
@@ -21,12 +25,17 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead 
 Timeout = Annotated[str, typer.Option("--timeout", help="How long to follow it, such as 30m.")]
 
 
-def show_hosts(as_json: JsonFlag = False) -> None:
+def show_hosts(
+    check: Annotated[bool, typer.Option("--check", help="Also try to reach one server of each host.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Show every host and what it holds of each pool."""
     store, keys = store_and_keys()
     records = operations.read_hosts(store, keys)
+    far = _unreachable(store, keys, records) if check else {}
     if as_json:
-        print_json({name: record.model_dump(mode="json") for name, record in sorted(records.items())})
+        extra = {name: {"unreachable": target} for name, target in far.items()}
+        print_json({n: record.model_dump(mode="json") | extra.get(n, {}) for n, record in sorted(records.items())})
         return
     now = cluster_now(store, keys)
     rows = [row for _, record in sorted(records.items()) for row in _rows(record, now)]
@@ -36,6 +45,13 @@ def show_hosts(as_json: JsonFlag = False) -> None:
     for name, record in sorted(records.items()):
         if record.problem:
             complain(f"{name}: {record.problem}")
+    for name, target in far.items():
+        complain(f"{name}: {target} cannot be reached from here (its TMPNB_ADDRESS, or a firewall)")
+
+
+def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> dict[str, str]:
+    routes = Decoded(Route, keys.routes).read(store.list(keys.routes))
+    return unreachable(records, routes.values(), tcp_probe)
 
 
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:

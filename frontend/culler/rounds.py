@@ -1,7 +1,6 @@
 """The culler's rounds: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
 
 import logging
-import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
@@ -18,24 +17,14 @@ from frontend.culler.lost import Absences
 from frontend.decoded import Decoded
 from frontend.draining import close_servers
 from frontend.operations import send
+from frontend.reach import Probe, tcp_probe, unreachable
 
 log = logging.getLogger(__name__)
 
 # Enough to tell a host whose network is gone from one whose agent is away.
 PROBES = 5
-PROBE_S = 2.0
 
-Probe = Callable[[str, int], bool]
 R = TypeVar("R", Claim, Route)
-
-
-def tcp_probe(address: str, port: int) -> bool:
-    """Whether something accepts connections there."""
-    try:
-        with socket.create_connection((address, port), timeout=PROBE_S):
-            return True
-    except OSError:
-        return False
 
 
 class Rounds:
@@ -64,6 +53,7 @@ class Rounds:
         self._activity = Decoded(Activity, keys.activity)
         self._hosts = Decoded(HostRecord, keys.hosts)
         self._reachable: set[str] = set()
+        self._unreachable: dict[str, str] = {}
 
     def cull(self, is_sure: Callable[[], bool]) -> int:
         """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
@@ -72,6 +62,7 @@ class Rounds:
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         routes = self._routes.read(self._store.list(self._keys.routes))
         self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
+        self._note_unreachable(hosts, routes)
         decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
         asked = 0
         for decision in decisions:
@@ -83,6 +74,15 @@ class Rounds:
                 log.warning("cull requests not published", extra={"error": str(exc), "left": len(decisions) - asked})
                 break
         return asked
+
+    def _note_unreachable(self, hosts: dict[str, HostRecord], routes: dict[str, Route]) -> None:
+        """Say once that a host which claims servers cannot be reached from this side: learners would not get in."""
+        found = unreachable(hosts, routes.values(), self._probe)
+        for host, target in found.items():
+            if host not in self._unreachable:
+                log.error("host cannot be reached (TMPNB_ADDRESS, firewall)", extra={"host": host, "target": target})
+                self._emit("host.unreachable", host, None, None, {"target": target})
+        self._unreachable = found
 
     def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
         """Withdraw routes and close claims of hosts that are lost; their names."""

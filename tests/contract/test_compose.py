@@ -1,4 +1,4 @@
-"""The one compose file is valid with official images and with those built here."""
+"""The compose files are valid with official images and with those built here."""
 
 import os
 import subprocess
@@ -23,9 +23,23 @@ SOURCES = {
 }
 
 
-def config(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+CLUSTER = "docker-compose.cluster.yml"
+HA = "deploy/ha/docker-compose.ha.yml"
+HA_SECRETS = {"TMPNB_ERLANG_COOKIE": "x", "TMPNB_GOSSIP_KEY": "x"}
+STORES = "deploy/ha/docker-compose.stores.yml"
+STORES_SETTINGS = {
+    "TMPNB_STORE_1": "10.0.0.1",
+    "TMPNB_STORE_2": "10.0.0.2",
+    "TMPNB_STORE_3": "10.0.0.3",
+    "TMPNB_STORE_ADDRESS": "10.0.0.2",
+    "TMPNB_STORE_SUFFIX": "-2",
+}
+
+
+def config(environment: dict[str, str], *files: str) -> subprocess.CompletedProcess[str]:
+    chosen = [part for file in files or (CLUSTER,) for part in ("-f", file)]
     return subprocess.run(
-        ["docker", "compose", "--env-file", "/dev/null", "-f", "docker-compose.cluster.yml", "config", "--images"],
+        ["docker", "compose", "--env-file", "/dev/null", *chosen, "config", "--images"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | environment,
         capture_output=True,
@@ -45,5 +59,30 @@ def test_the_compose_file_is_valid_with_images_of(source: str) -> None:
 @pytest.mark.parametrize("secret", SECRETS)
 def test_it_does_not_start_without_its_secrets(secret: str) -> None:
     done = config({name: value for name, value in SECRETS.items() if name != secret})
+    assert done.returncode != 0
+    assert secret in done.stderr
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_three_nodes_of_each_store_are_valid_with_images_of(source: str) -> None:
+    done = config(SECRETS | HA_SECRETS | SOURCES[source], CLUSTER, HA)
+    assert done.returncode == 0, done.stderr
+    images = done.stdout.split()
+    assert images.count(SOURCES[source]["RABBITMQ_IMAGE"]) == 3
+    assert images.count(SOURCES[source]["CONSUL_IMAGE"]) == 3
+    assert "variable is not set" not in done.stderr
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_stores_part_of_one_machine_is_valid_with_images_of(source: str) -> None:
+    done = config(SECRETS | HA_SECRETS | STORES_SETTINGS | SOURCES[source], STORES)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(SOURCES[source][name] for name in ("RABBITMQ_IMAGE", "CONSUL_IMAGE"))
+
+
+@pytest.mark.parametrize("secret", HA_SECRETS)
+def test_three_nodes_do_not_start_without_their_secrets(secret: str) -> None:
+    given = {name: value for name, value in (SECRETS | HA_SECRETS).items() if name != secret}
+    done = config(given, CLUSTER, HA)
     assert done.returncode != 0
     assert secret in done.stderr

@@ -1,12 +1,13 @@
 """What every store promises: run against the fake and against Consul."""
 
+import socket
 import threading
 import uuid
 
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store import Service, Store
+from common.store import KeyListing, Service, Store
 from common.store_consul import ConsulStore
 from common.store_memory import MemoryStore
 from tests.waiting import wait_until
@@ -118,6 +119,32 @@ def test_a_watch_returns_when_something_below_changes(store: Store, prefix: str,
     assert result == [{prefix + "old", prefix + "new"} if change == "put" else set()]
 
 
+@pytest.mark.parametrize("change", ["put", "overwrite", "delete"])
+def test_a_watch_of_names_returns_when_something_below_changes(store: Store, prefix: str, change: str) -> None:
+    old, new = prefix + "old", prefix + "new"
+    store.put(old, b"1")
+    before = store.watch_keys(prefix, 0, 30)
+    assert before.keys == {old}
+    assert before.index == store.list(prefix).index
+    result: list[KeyListing] = []
+    watcher = threading.Thread(target=lambda: result.append(store.watch_keys(prefix, before.index, 30)))
+    watcher.start()
+    if change == "delete":
+        store.delete(old)
+    else:
+        store.put(old if change == "overwrite" else new, b"2")
+    watcher.join(20)
+    assert [found.keys for found in result] == [{"put": {old, new}, "overwrite": {old}, "delete": set()}[change]]
+    assert result[0].index > before.index
+
+
+def test_a_watch_of_names_returns_after_its_time_and_starts_over_from_the_future(store: Store, prefix: str) -> None:
+    store.put(prefix + "k", b"1")
+    index = store.list(prefix).index
+    assert store.watch_keys(prefix, index, 0.2).index == index
+    assert store.watch_keys(prefix, index + 1_000_000, 0.2) == KeyListing(index, frozenset({prefix + "k"}))
+
+
 def test_a_watch_returns_after_its_time_without_a_change(store: Store, prefix: str) -> None:
     store.put(prefix + "k", b"1")
     listing = store.list(prefix)
@@ -189,14 +216,29 @@ def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
             call()
 
 
-def test_the_next_address_is_tried_when_one_does_not_answer(consul_url: str, prefix: str) -> None:
+@pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are tried as given."""
+    monkeypatch.setattr("common.store_consul.random.shuffle", lambda urls: None)
+
+
+@pytest.mark.usefixtures("in_order")
+def test_a_server_that_cannot_be_reached_costs_no_call(consul_url: str, prefix: str) -> None:
     store = ConsulStore(["http://127.0.0.1:1", consul_url], timeout_s=2)
-    with pytest.raises(StoreUnavailable):
-        store.put(prefix + "k", b"1")
-    store.put(prefix + "k", b"1")
+    assert store.create(prefix + "k", b"1")
     assert store.get(prefix + "k") is not None
 
 
 def test_the_clocks_are_compared_by_the_last_answer(store: Store, prefix: str) -> None:
     store.get(prefix + "x")
     assert abs(store.clock_skew_s()) < 2.0, "both run on this machine"
+
+
+@pytest.mark.usefixtures("in_order")
+def test_a_server_that_does_not_answer_costs_one_call(consul_url: str, prefix: str) -> None:
+    # What was sent may have been done: only the caller knows whether it may be sent again.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = ConsulStore([f"http://127.0.0.1:{silent.getsockname()[1]}", consul_url], timeout_s=0.2)
+        with pytest.raises(StoreUnavailable):
+            store.create(prefix + "k", b"1")
+        assert store.create(prefix + "k", b"1")

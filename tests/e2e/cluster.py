@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"
+COMPOSE_HA = ROOT / "deploy" / "ha" / "docker-compose.ha.yml"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -121,8 +122,10 @@ class Cluster:
         return self._run(["make", "--no-print-directory", target], timeout_s)
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
-        command = ["docker", "compose", "--project-directory", str(ROOT), "-f", str(COMPOSE), *arguments]
-        return self._run(command, timeout_s)
+        files = ["-f", str(COMPOSE)]
+        if self.environment.get("TMPNB_HA"):
+            files += ["-f", str(COMPOSE_HA)]
+        return self._run(["docker", "compose", "--project-directory", str(ROOT), *files, *arguments], timeout_s)
 
     def restart(self, service: str) -> None:
         self.docker("restart", self.container(service))

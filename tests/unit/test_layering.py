@@ -10,8 +10,13 @@ PACKAGES = ("agent", "common", "frontend", "proxy")
 # Third-party clients and the only files that may know them.
 CLIENTS = {
     "pika": {"common/broker_rabbitmq.py", "common/rabbitmq_link.py"},
-    "consul": {"common/store_consul.py"},
-    "requests": {"common/store_consul.py", "agent/engine_docker.py", "frontend/cli/servers.py"},
+    "consul": {"common/consul_http.py", "common/store_consul.py"},
+    "requests": {
+        "common/consul_http.py",
+        "common/store_consul.py",
+        "agent/engine_docker.py",
+        "frontend/cli/servers.py",
+    },
     "docker": {"agent/engine_docker.py"},
 }
 # Pure modules: the same answer for the same arguments, without I/O.

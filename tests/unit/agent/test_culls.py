@@ -22,6 +22,7 @@ class Control:
         self.states: list[HostState] = []
         self.deadlines: list[datetime | None] = []
         self.images: list[str] = []
+        self.readmitted: list[str] = []
         self.store_away = False
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
@@ -29,6 +30,9 @@ class Control:
             raise StoreUnavailable("Consul: taken down by the test")
         self.states.append(state)
         self.deadlines.append(deadline)
+
+    def readmit(self, user: str) -> None:
+        self.readmitted.append(user)
 
     def prepare_image(self, image: str) -> None:
         self.images.append(image)

@@ -20,6 +20,7 @@ from agent.plan import (
     Remove,
     RemoveContainer,
     Start,
+    Warn,
     capacity,
     missing,
     plan,
@@ -142,6 +143,15 @@ def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
     known = servers(ready=1, claimed=2)
     observed = Observed(known, state=HostState.DRAINING, drain_over=True)
     assert list(removed(plan({"light": SPEC}, observed, 0.0)).values()) == ["host is draining", DRAINED, DRAINED]
+
+
+def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_for_farewell_is_over() -> None:
+    new, warned, late = servers(claimed=3)
+    known = [new, replace(warned, warned_at=90.0), replace(late, warned_at=10.0)]
+    observed = Observed(known, state=HostState.DRAINING, drain_over=True, farewell_s=60.0)
+    actions = plan({"light": SPEC}, observed, 100.0)
+    assert [a.user for a in actions if isinstance(a, Warn)] == [new.user]
+    assert removed(actions) == {late.user: DRAINED}
 
 
 def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected() -> None:

@@ -4,7 +4,7 @@ from agent import names
 from agent.audit import Auditor
 from agent.engine import ContainerSpec
 from agent.inventory import Inventory, Phase
-from common.records import Claim
+from common.records import Claim, Gone, HostState
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
@@ -262,3 +262,75 @@ def test_a_removed_server_is_remembered_long_enough_for_a_listing_begun_before()
     assert [gone.container for gone in inventory.gone()] == [server.container]
     clock.now += 1000
     assert inventory.gone() == ()
+
+
+# The end of a drain
+
+
+def warned(world: World) -> str:
+    """A claimed server whose learner was warned just now."""
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    world.state, world.drain_over = HostState.DRAINING, True
+    world.turn(3)
+    return reply.user
+
+
+def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_until_it_goes() -> None:
+    world = World(pool(pool_size=1))
+    user = warned(world)
+    assert user not in world.stored(KEYS.routes)
+    assert world.users(Phase.CLAIMED) == {user}
+    word = Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value)
+    assert word.until is not None
+    assert (word.until - word.at).total_seconds() == 300.0
+    auditor(world).audit(full=True)
+    assert user not in world.stored(KEYS.routes), "an audit does not bring it back"
+    assert world.inventory.readmit(user)
+    world.registry.publish(user)
+    assert user in world.stored(KEYS.routes)
+    world.clock.now += 299.0
+    world.turn(3)
+    assert world.users(Phase.CLAIMED) == {user}
+    world.clock.now += 1.0
+    world.settle()
+    assert not world.container_names()
+    assert not world.stored(KEYS.routes) | world.stored(KEYS.claims)
+    assert Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value).reason == "culled: host drained"
+
+
+def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
+    world = World(pool(pool_size=1))
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    world.store.outage(True)
+    world.state, world.drain_over = HostState.DRAINING, True
+    world.turn(3)
+    assert world.inventory.snapshot()[0].warned_at is None
+    world.store.outage(False)
+    world.turn(3)
+    assert reply.user not in world.stored(KEYS.routes)
+
+
+def test_a_warning_taken_back_leaves_the_server_as_it_was() -> None:
+    world = World(pool(pool_size=1))
+    user = warned(world)
+    world.state, world.drain_over = HostState.ACTIVE, False
+    assert world.inventory.take_warning_back(user)
+    assert not world.inventory.take_warning_back(user)
+    auditor(world).audit(full=False)
+    assert user in world.stored(KEYS.routes)
+    world.clock.now += 1000.0
+    world.settle()
+    assert world.users(Phase.CLAIMED) == {user}
+
+
+def test_only_a_warned_server_is_opened_once_more() -> None:
+    world = World(pool(pool_size=1))
+    world.settle()
+    (server,) = world.inventory.snapshot()
+    assert world.inventory.warn(server.user) is None, "nobody has it"
+    assert not world.inventory.readmit(server.user)
+    assert not world.inventory.readmit("nobody")

@@ -151,7 +151,7 @@ class World:
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
             Place(CLUSTER, self.host, self.ip, 0.0), dock, self.stop, lambda _server, _stages: None,
         )  # fmt: skip
-        remover = Remover(engine, self.inventory, self.ports, self.registry, dock, self.gone.append)
+        remover = Remover(engine, self.inventory, self.ports, self.registry, dock, self.gone.append, 300.0)
         adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
         self.applier = Applier(
             engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
@@ -199,7 +199,7 @@ class World:
         return priority
 
     def _wishes(self) -> Wishes:
-        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over)
+        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0)
 
     def _suspect(self) -> None:
         self.suspicions += 1

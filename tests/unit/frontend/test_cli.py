@@ -1,6 +1,7 @@
 """The command line on fakes: tables for people, JSON for programs, exit codes for scripts."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,6 +185,16 @@ def test_hosts_show_labels_problems_and_how_far_a_drain_is(cli: Cli) -> None:
     for text in ("12 of 40 left", "gpu=yes"):
         assert text in result.stdout
     assert "host-1: clock is wrong" in result.stderr
+
+
+def test_a_check_tells_of_hosts_that_cannot_be_reached_from_here(cli: Cli) -> None:
+    put_host(cli.store, "host-1")
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        target = f"127.0.0.1:{there.getsockname()[1]}"
+        put_route(cli.store, user_id(1), target=target)
+        assert "unreachable" not in cli.json("hosts", "--check")["host-1"]
+    assert cli.json("hosts", "--check")["host-1"]["unreachable"] == target
+    assert f"{target} cannot be reached" in cli.run("hosts", "--check").stderr
 
 
 def test_a_host_that_runs_cannot_be_removed_and_one_that_is_gone_can(cli: Cli) -> None:

@@ -13,8 +13,9 @@ from common.store_memory import MemoryStore
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences
-from frontend.culler.rounds import Rounds, tcp_probe
+from frontend.culler.rounds import Rounds
 from frontend.culler.sweeping import sweep_gone
+from frontend.reach import tcp_probe
 from tests.unit.frontend.fakes import (
     KEYS,
     START,
@@ -70,9 +71,9 @@ class Culler:
         messages = [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]
         return [message for message in messages if isinstance(message, CullRequest)]
 
-    def events(self) -> list[Event]:
+    def events(self, besides: str = "host.unreachable") -> list[Event]:
         messages = [decode(body) for _, body in self.broker.events]
-        return [message for message in messages if isinstance(message, Event)]
+        return [message for message in messages if isinstance(message, Event) and message.name != besides]
 
 
 @pytest.fixture
@@ -312,3 +313,15 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
     assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=25)) == 2
     assert not lost.store.list(KEYS.gone).entries
+
+
+def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler: Culler) -> None:
+    for host, address in (("good", "192.0.2.1"), ("bad", "192.0.2.2"), ("away", "192.0.2.3")):
+        put_route(culler.store, user_id(len(host)), host=host, target=f"{address}:40001")
+        if host != "away":
+            put_host(culler.store, host)
+    culler.reachable = {"192.0.2.1"}
+    culler.rounds.cull(lambda: True)
+    culler.rounds.cull(lambda: True)
+    (event,) = culler.events(besides="")
+    assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})

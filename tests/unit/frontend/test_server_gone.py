@@ -1,8 +1,11 @@
 """``/user/<user>/…`` without a route: gone or out of reach, in the form that the client reads."""
 
+from datetime import timedelta
+
 import pytest
 from flask.testing import FlaskClient
 
+from common.messages import Readmit
 from common.records import Gone
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
@@ -97,3 +100,45 @@ def test_a_user_that_this_cluster_never_issued_is_a_plain_404(cluster: FakeClust
     page = cluster.client.get(f"/user/{user}/lab", headers=BROWSER)
     assert page.status_code == 404
     assert "gone" not in page.text
+
+
+def leave_word(cluster: FakeCluster, left_s: float) -> None:
+    until = cluster.clock.now() + timedelta(seconds=left_s)
+    gone = Gone(user=USER, host="host-1", pool="default", reason="leaving: host drained", at=START, until=until)
+    cluster.store.put(KEYS.gone_of(USER), gone.encode())
+
+
+def test_a_learner_whose_host_is_emptied_is_warned_and_led_back_once_the_way_is_there(cluster: FakeCluster) -> None:
+    leave_word(cluster, 300)
+    page = cluster.client.get(f"/user/{USER}/lab/tree/a.ipynb?x=1", headers=BROWSER)
+    assert page.status_code == 503
+    assert "about to end" in page.text
+    assert "about 5 minutes" in page.text
+    assert 'value="lab/tree/a.ipynb?x=1"' in page.text
+    assert cluster.client.get(f"/user/{USER}/lab").json == {"status": "gone"}
+    put_route(cluster.store, USER)
+    back = cluster.client.post(f"/leaving/{USER}", data={"target": "lab/tree/a.ipynb?x=1"})
+    assert (back.status_code, back.headers["Location"]) == (303, f"/user/{USER}/lab/tree/a.ipynb?x=1")
+    (told,) = cluster.host_messages()
+    assert isinstance(told, Readmit)
+    assert told.user == USER
+
+
+def test_once_the_time_is_over_the_page_says_so(cluster: FakeCluster) -> None:
+    leave_word(cluster, 0)
+    page = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER)
+    assert page.status_code == 404
+    assert "taken out of service" in page.text
+
+
+@pytest.mark.parametrize("user", [USER, "nobody", "a" * 40])
+def test_nobody_is_led_back_to_a_server_that_is_not_leaving(cluster: FakeCluster, user: str) -> None:
+    assert cluster.client.post(f"/leaving/{user}", data={"target": "lab"}).status_code == 404
+    assert cluster.host_messages() == []
+
+
+def test_a_target_that_cannot_be_leads_to_the_servers_root(cluster: FakeCluster) -> None:
+    leave_word(cluster, 300)
+    put_route(cluster.store, USER)
+    back = cluster.client.post(f"/leaving/{USER}", data={"target": "../../other"})
+    assert back.headers["Location"] == f"/user/{USER}/"

@@ -7,7 +7,6 @@ import pytest
 
 from common.records import Activity
 from common.store_memory import MemoryStore
-from proxy import reporter as module
 from proxy.reporter import Reporter, part_count, part_of
 from proxy.runtime import Counters
 from proxy.runtime_memory import MemoryHaproxy
@@ -17,19 +16,18 @@ A, B = user(1), user(2)
 
 
 class Bench:
-    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.haproxy = MemoryHaproxy()
         self.haproxy.up_for_s = 10_000
         self.routed: frozenset[str] | None = None
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        monkeypatch.setattr(module, "utc_now", lambda: self.now)
         self.reporter = self.restarted()
 
     def restarted(self) -> Reporter:
         """A sync that was just started."""
         self.reporter = Reporter(
-            self.store, KEYS, self.haproxy, "proxy-1", lambda: self.routed, threading.Event(), period_s=30
+            self.store, KEYS, self.haproxy, "proxy-1", lambda: self.routed, threading.Event(), 30, lambda: self.now
         )
         self.reporter.recall()
         return self.reporter
@@ -50,8 +48,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(store, monkeypatch)
+def bench(store: MemoryStore) -> Bench:
+    return Bench(store)
 
 
 def test_the_first_reading_is_where_watching_begins(bench: Bench) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from common.store import Entry, KeyListing, Listing
 from common.store_memory import MemoryStore
 from proxy import watcher as module
 from proxy.table import Delta, Table, Target
@@ -157,3 +158,54 @@ def test_records_that_are_no_routes_stop_nobody(watcher: RouteWatcher, store: Me
     write(store, 2)
     watcher.start({})
     wait_until(lambda: seen.table.values() == {user(2): map_value(2)}, "the good route")
+
+
+class Recording(MemoryStore):
+    """Notes from which index whole prefixes were watched, and which keys were read by themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: list[int] = []
+        self.got: list[str] = []
+
+    def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
+        self.watched.append(index)
+        return super().watch(prefix, index, wait_s)
+
+    def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
+        listing = super().watch(prefix, index, wait_s)
+        return KeyListing(listing.index, frozenset(entry.key for entry in listing.entries))
+
+    def get(self, key: str) -> Entry | None:
+        self.got.append(key)
+        return super().get(key)
+
+
+def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
+    seen: Seen,
+    stop: threading.Event,
+    run: Callable[[str, Callable[[], None]], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KEYS_ABOVE", 5)
+    monkeypatch.setattr(module, "WHOLE_AFTER_S", 0.3)
+    monkeypatch.setattr(module, "PAUSE_S", 0.1)
+    store = Recording()
+    for number in range(20):
+        write(store, number)
+    RouteWatcher(store, KEYS, seen.put, stop, 0.5, run).start({})
+    wait_until(lambda: len(seen.table) == 20, "the first listing")
+    write(store, 20)
+    wait_until(lambda: seen.table.value(user(20)) == map_value(20), "a new route")
+    store.delete(KEYS.route(user(3)))
+    wait_until(partial(is_gone, seen, 3), "a withdrawn route")
+    write(store, 4, target=104)
+    wait_until(lambda: seen.table.value(user(4)) == map_value(104), "a route moved by hand")
+    # Of these two, the names show one only.
+    write(store, 5, target=105)
+    write(store, 21)
+    wait_until(lambda: seen.table.value(user(5)) == map_value(105), "a route moved while another came")
+    assert seen.table.users() == {user(n) for n in range(22) if n != 3}
+    assert set(store.watched) == {0}
+    assert set(store.got) <= {KEYS.route(user(n)) for n in (20, 21)}
+    assert KEYS.route(user(20)) in store.got

@@ -1,0 +1,169 @@
+"""How py-consul reaches Consul. Only ``store_consul.py`` uses this.
+
+py-consul goes through requests, which spends more CPU on what a call to Consul does not need (cookies, redirects,
+proxies, merging of settings) than on the call. Every claim waits for one call and every server costs five, so
+``http://`` goes over ``http.client`` instead, on one kept connection per client. ``https://`` stays with requests,
+which knows all about certificates.
+"""
+
+import http.client
+import select
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult
+
+import consul
+import requests
+from consul import base, std
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+# Given the ``headers`` of every answer, as its attribute.
+OnAnswer = Callable[[Any], None]
+Parameters = Sequence[tuple[str, Any]] | None
+Headers = Mapping[str, str] | None
+
+
+# A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
+# that the next server can still answer it.
+CONNECT_TIMEOUT_S = 1.0
+
+
+class NotReachedError(requests.ConnectionError):
+    """There was no connection, so nothing was sent."""
+
+
+def was_not_reached(error: Exception) -> bool:
+    """Whether nothing was sent, so that asking another server cannot do anything twice."""
+    if isinstance(error, NotReachedError):
+        return True
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError | ConnectTimeoutError)
+
+
+def connect(url: SplitResult, token: str | None, timeout_s: float, on_answer: OnAnswer) -> consul.Consul:
+    """A client of the Consul at ``url``, not thread-safe. Network errors are ``requests.RequestException``.
+
+    ``client.http.close()`` closes its connections.
+    """
+    make = _PlainConsul if url.scheme == "http" else _TlsConsul
+    client = make(
+        host=url.hostname, port=url.port or 8500, scheme=url.scheme, token=token, connections_timeout=timeout_s
+    )
+    client.http.on_answer = on_answer
+    return client
+
+
+class _QuickConnect(HTTPAdapter):
+    """py-consul knows one timeout, for connecting and answering alike."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(*args, **kwargs | {"timeout": (CONNECT_TIMEOUT_S, kwargs["timeout"])})
+
+
+class _TlsClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no types
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_answer: OnAnswer = lambda _answer: None
+        # Proxies from the environment are for the internet, and reading them costs more than the request.
+        self.session.trust_env = False
+        self.session.mount("https://", _QuickConnect())
+        self.session.hooks["response"].append(lambda answer, **_: self.on_answer(answer))
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class _TlsConsul(consul.Consul):  # type: ignore[misc]  # py-consul has no types
+    def http_connect(self, *args: Any) -> base.HTTPClient:
+        return _TlsClient(*args, connections_timeout=self.connections_timeout)
+
+
+class _PlainConsul(consul.Consul):  # type: ignore[misc]  # py-consul has no types
+    def http_connect(self, host: str, port: int, *_tls: Any) -> base.HTTPClient:
+        return PlainClient(host, port, self.connections_timeout)
+
+
+class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no types
+    """py-consul's port to HTTP on one connection, kept open and made again when Consul has closed it."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        base.HTTPClient.__init__(self, host, port)
+        self.connections_timeout = timeout_s
+        self.on_answer: OnAnswer = lambda _answer: None
+        self._connection = http.client.HTTPConnection(host, port)
+        # A client goes with its thread.
+        weakref.finalize(self, self._connection.close)
+
+    def get(
+        self,
+        callback: Callable[[Any], Any],
+        path: str,
+        params: Parameters = None,
+        headers: Headers = None,
+        raw: bool = False,
+    ) -> Any:
+        return callback(self._ask("GET", path, params, None, headers, raw))
+
+    def put(
+        self,
+        callback: Callable[[Any], Any],
+        path: str,
+        params: Parameters = None,
+        data: str | bytes = "",
+        headers: Headers = None,
+    ) -> Any:
+        return callback(self._ask("PUT", path, params, data, headers))
+
+    def delete(
+        self,
+        callback: Callable[[Any], Any],
+        path: str,
+        params: Parameters = None,
+        data: str | bytes = "",
+        headers: Headers = None,
+    ) -> Any:
+        return callback(self._ask("DELETE", path, params, data, headers))
+
+    def post(
+        self,
+        callback: Callable[[Any], Any],
+        path: str,
+        params: Parameters = None,
+        data: str = "",
+        headers: Headers = None,
+    ) -> Any:
+        return callback(self._ask("POST", path, params, data, headers))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(
+        self, method: str, path: str, params: Parameters, data: str | bytes | None, headers: Headers, raw: bool = False
+    ) -> base.Response:
+        body = data.encode() if isinstance(data, str) else data
+        self._prepare(self.timeout(params))
+        try:
+            self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers or {})
+            answer = self._connection.getresponse()
+            self.on_answer(answer)
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as exc:
+            self._connection.close()  # what is left of an answer must not be taken for the next one
+            raise requests.ConnectionError(repr(exc)) from exc
+        return base.Response(answer.status, answer.headers, content if raw else content.decode())
+
+    def _prepare(self, timeout_s: float | None) -> None:
+        """Be connected, with the timeout of this call."""
+        connection = self._connection
+        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()  # Consul has closed it, or said something that nobody asked for
+        connection.timeout = CONNECT_TIMEOUT_S
+        try:
+            if connection.sock is None:
+                connection.connect()
+        except OSError as exc:
+            connection.close()
+            raise NotReachedError(repr(exc)) from exc
+        connection.sock.settimeout(timeout_s)

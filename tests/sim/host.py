@@ -1,0 +1,146 @@
+"""One simulated host: a real agent on whatever adapters it is given, started and stopped like a process."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from agent.agent import VERSION, Agent, Parts
+from agent.engine import Engine
+from agent.inventory import Phase
+from agent.probe import Probe
+from agent.settings import AgentSettings
+from common.broker import Consumer, Publisher
+from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.clock import utc_now
+from common.keys import Keys
+from common.presence import TTL_S, Presence
+from common.records import PoolSpec
+from common.store import Entry, Listing, Service, Store
+from common.store_consul import ConsulStore
+from tests.sim.engine import SimEngine, SimProbe
+
+# As the real agent (agent/__main__.py).
+STOP_S = 10.0
+ADDRESS = "127.0.0.1"
+
+
+class SizedStore:
+    """A store in which every pool has the size that one host is to have: hosts of different sizes in one cluster."""
+
+    def __init__(self, store: Store, keys: Keys, capacity: int) -> None:
+        self._store = store
+        self._pools = keys.pools
+        self._capacity = capacity
+        self._original: dict[str, bytes] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, prefix: str) -> Listing:
+        return self._sized(prefix, self._store.list(prefix))
+
+    def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
+        return self._sized(prefix, self._store.watch(prefix, index, wait_s))
+
+    def create(self, key: str, value: bytes) -> bool:
+        """A pool that the agent writes back after a loss is the one that was read."""
+        return self._store.create(key, self._original.get(key, value))
+
+    def _sized(self, prefix: str, listing: Listing) -> Listing:
+        if prefix != self._pools:
+            return listing
+        return Listing(listing.index, tuple(self._sized_entry(entry) for entry in listing.entries))
+
+    def _sized_entry(self, entry: Entry) -> Entry:
+        self._original[entry.key] = entry.value
+        spec = PoolSpec.decode(entry.key, entry.value)
+        ready = None if spec.ready is None else min(spec.ready, self._capacity)
+        sized = spec.model_copy(update={"pool_size": self._capacity, "ready": ready})
+        return Entry(entry.key, sized.encode(), entry.modify_index, entry.session)
+
+
+class SimHost:
+    """A host that can be started, stopped, and started again: its engine, and so its containers, stay."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: Store,
+        publisher: Publisher,
+        consumer: Consumer,
+        engine: Engine | None = None,
+        probe: Probe | None = None,
+        capacity: int | None = None,
+    ) -> None:
+        """``capacity``: servers per pool, whatever the pool says. Adapters that need it are started by the caller."""
+        self.settings = settings
+        self.engine = engine or SimEngine(settings.host)
+        if capacity is not None:
+            store = SizedStore(store, Keys(settings.cluster), capacity)
+        self._parts = Parts(self.engine, probe or SimProbe(), store, publisher, consumer, ADDRESS, ADDRESS)
+        self.agent: Agent | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.agent = Agent(self.settings, self._parts)
+        self._thread = threading.Thread(target=self.agent.run, name=f"loop-{self.settings.host}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """As a real agent stops: its containers and their records stay, its host record goes."""
+        if self.agent is not None and self._thread is not None:
+            self.agent.stop(self._thread, STOP_S)
+            self.agent = self._thread = None
+
+    def end_claimed(self, older_than_s: float) -> None:
+        """Have the servers culled whose claim is so old: what a culler would order, without the order."""
+        agent = self.agent
+        if agent is None:
+            return
+        now = utc_now()
+        for server in agent.inventory.snapshot():
+            claim = server.claim if server.phase is Phase.CLAIMED else None
+            if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
+                agent.inventory.stop(server.user, "culled: simulated", {Phase.CLAIMED})
+                agent.loop.wake()
+
+
+class ConnectedHost:
+    """A simulated host on real stores, with connections of its own, and its entry in Consul's catalogue."""
+
+    def __init__(self, settings: AgentSettings, capacity: int | None, start_s: float) -> None:
+        rabbit = RabbitAddress(
+            settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), f"tmpnb-agent {settings.host}"
+        )
+        store = ConsulStore(settings.consul_urls, None, settings.store_timeout_s)
+        self._publisher = RabbitPublisher(rabbit)
+        self._consumer = RabbitConsumer(rabbit)
+        self._engine = SimEngine(settings.host, start_s)
+        self.host = SimHost(settings, store, self._publisher, self._consumer, self._engine, capacity=capacity)
+        identity = f"tmpnb-agent-{settings.cluster}-{settings.host}"
+        tags, meta = (settings.cluster, settings.host), {"version": VERSION}
+        self._presence = Presence(store, Service(identity, "tmpnb-agent", ADDRESS, 0, TTL_S, tags, meta))
+
+    def start(self) -> None:
+        self._publisher.start()
+        self._consumer.start()
+        self._presence.start()
+        self.host.start()
+
+    def stop(self) -> None:
+        self.host.stop()
+        self._engine.close()
+        self._presence.stop()
+        self._consumer.stop()
+        self._publisher.stop()
+
+
+def claimed_users(hosts: Iterable[SimHost]) -> list[str]:
+    """Every user with a claimed server, on all hosts together."""
+    return [
+        server.user
+        for host in hosts
+        if host.agent is not None
+        for server in host.agent.inventory.snapshot()
+        if server.phase is Phase.CLAIMED
+    ]
