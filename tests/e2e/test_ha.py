@@ -144,6 +144,7 @@ class Visitors:
 @pytest.fixture(scope="module")
 def kept(cluster: Cluster) -> list[str]:
     """URLs of servers in use before anything happens."""
+    wait_until(lambda: cluster.available() >= 3, "three ready servers", 120)
     return [cluster.spawn() for _ in range(3)]
 
 
