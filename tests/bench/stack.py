@@ -23,6 +23,8 @@ from tests.bench.processes import tree
 from tests.e2e.cluster import COMPOSE, ROOT, Cluster, ask
 from tests.waiting import wait_until
 
+# The table of routes, as HAProxy knows it.
+MAP = "/run/tmpnb/routes.map"
 SERVICES = ("rabbitmq", "consul", "haproxy", "sync", "frontend")
 OVERRIDE = """
 services:
@@ -110,10 +112,18 @@ class Stack:
 
     def in_map(self, user: str) -> bool:
         """Whether HAProxy's table has a route for that user."""
+        return "found=yes" in self._haproxy(f"get map {MAP} {user}")
+
+    def route_count(self) -> int:
+        """How many routes HAProxy has."""
+        line = next(line for line in self._haproxy("show map").splitlines() if MAP in line)
+        return int(line.partition("entry_cnt=")[2].split()[0])
+
+    def _haproxy(self, command: str) -> str:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as runtime:
             runtime.connect(str(self.run_dir / "haproxy.sock"))
-            runtime.sendall(f"get map /run/tmpnb/routes.map {user}\n".encode())
-            return b"found=yes" in runtime.recv(4096)
+            runtime.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: runtime.recv(65536), b"")).decode()
 
     def _ready(self) -> bool:
         try:
