@@ -1,9 +1,9 @@
 # Every target is a short script in deploy/ or one command; `make` alone lists them.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e)
+SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e tests/faults)
 
-.PHONY: help up down demo demo-add demo-status demo-down status logs images lock venv lint format test test-unit test-stack bench docs
+.PHONY: help up down demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack bench docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,9 @@ test-stack: venv ## Make present what the other tests need: Engine, images, brow
 
 test: lint test-stack ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)
+
+test-faults: test-stack ## Break parts of a cluster under load and check its promises (all night: LONG=1)
+	TMPNB_FAULT_LONG=$(LONG) $(PYTHON) -m pytest -s $(if $(LONG),--timeout 0 tests/unit/agent/test_protocol.py) tests/faults
 
 docs: venv ## Write docs/configuration.md from the settings
 	$(PYTHON) docs/configuration.py

@@ -236,7 +236,7 @@ class Claimer:
         spec = self._host.spec_of(server.pool)
         path = request.path or (spec.redirect_uri if spec else "/")
         url = server_url(server.user, path, server.token or None)
-        told = self._tell(delivery, request, server, url, stages)
+        told = self._tell(delivery, request, server, url, stages, again)
         log.info(
             "server claimed" if told else "server kept, nobody to tell again" if again else "server released",
             extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
@@ -247,7 +247,9 @@ class Claimer:
             self._announcer.tell("server.released", user=server.user, pool=server.pool, request_id=request.request_id)
         return told
 
-    def _tell(self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages: _Stages) -> bool:
+    def _tell(
+        self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages: _Stages, again: bool
+    ) -> bool:
         give_up = time.monotonic() + ANSWER_TRY_S
         while True:
             replied, gone = self._reply(delivery, request, server, url, stages.ms)
@@ -263,10 +265,15 @@ class Claimer:
             if replied or assigned:
                 return True
             # Nobody listens and there is no ticket, nor will there be one.
-            if gone and age_s > request.window_s + RELEASE_GRACE_S:
+            over = time.monotonic() > give_up
+            if gone and (over or age_s > request.window_s + RELEASE_GRACE_S):
                 return False
-            if time.monotonic() > give_up:
-                return False
+            if over:
+                # Its ticket may well be there and be read again some day: the request is not to be lost (I2).
+                if not again:
+                    self._inventory.stop(server.user, "nobody could be told")
+                self._host.suspect_store()
+                raise _Retry("neither requester nor ticket can be told")
             if self._stop.wait(0.2):  # the next agent finds claim and request, and answers
                 raise _Retry("the agent stops")
 

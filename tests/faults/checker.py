@@ -33,14 +33,17 @@ def check(history: History) -> list[Violation]:
 def i1_claimed_by_one_request(history: History) -> Iterator[str]:
     """Replies, tickets and claims in Consul name one request per server. (A claim that was written again after Consul
     and the agent lost it does not know its request.)"""
-    owners: defaultdict[str, set[str]] = defaultdict(set)
+    told: defaultdict[str, set[str]] = defaultdict(set)
     for given in history.given:
-        owners[given.user].add(given.request_id)
-    for user, requests in _claims_in_consul(history).items():
-        owners[user] |= requests - {""}
-    for user, requests in sorted(owners.items()):
-        if len(requests) > 1:
-            yield f"server {user} was claimed by requests {', '.join(sorted(requests))}"
+        told[given.user].add(given.request_id)
+    in_consul = _claims_in_consul(history)
+    for user in sorted(told.keys() | in_consul.keys()):
+        # One whose client never learned the cluster's name for it stands in Consul under that.
+        named = {request for request in told[user] if not request.startswith("~")} | in_consul.get(user, set()) - {""}
+        for requests in (told[user], named):
+            if len(requests) > 1:
+                yield f"server {user} was claimed by requests {', '.join(sorted(requests))}"
+                break
 
 
 def i2_every_request_ends(history: History) -> Iterator[str]:

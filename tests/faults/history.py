@@ -28,7 +28,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One wish. ``ended_s``: since when ``outcome`` is known. ``user``: whose server it got."""
+    """One wish. ``ended_s``: since when ``outcome`` is known. ``user``: whose server it got. ``request_id``: the
+    cluster's, or one that begins with ``~`` where the client never learns it."""
 
     request_id: str
     kind: Kind

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from tests.faults.history import Cull, Fault, Given, History, Kind, Look, Outcome, Request, Response, Stream
@@ -25,11 +26,16 @@ class Recorder:
     def ended(self, request_id: str, outcome: Outcome, user: str = "") -> None:
         """The latest news of a request replaces what was known."""
         with self._lock:
-            old = self._requests[request_id]
-            new = Request(request_id, old.kind, old.pool, old.asked_s, self.now(), outcome, user)
+            new = replace(self._requests[request_id], ended_s=self.now(), outcome=outcome, user=user)
             self._requests[request_id] = new
             if user:
                 self._kinds[Given].append(Given(new.ended_s, request_id, user))
+
+    def renamed(self, request_id: str, ticket: str) -> None:
+        """It is in line, and its ticket says under which id the cluster knows it."""
+        with self._lock:
+            old = self._requests.pop(request_id)
+            self._requests[ticket] = replace(old, request_id=ticket, ended_s=self.now(), outcome=Outcome.WAITING)
 
     def waiting(self) -> list[str]:
         """The requests that are in line now."""

@@ -64,6 +64,10 @@ LOSS = Fault("consul lost its data", 10.0, 20.0, loses_records=True)
 
 BAD = {
     "I1 two replies": ("I1", broken(given=(*GOOD.given, Given(3.0, "r-other", ANNA)))),
+    "I1 two clients that only know themselves": (
+        "I1",
+        broken(given=(*GOOD.given, Given(3.0, "~1", BERT))),
+    ),
     "I1 another claim": ("I1", broken(looks=(look(2.5, claims={ANNA: "r-other"}), *GOOD.looks))),
     "I2 no news": ("I2", broken(requests=(asked("x", outcome=Outcome.OPEN, user=""),))),
     "I2 waits beside ready servers": ("I2", broken(requests=(asked("x", outcome=Outcome.WAITING, user=""),))),
@@ -146,6 +150,7 @@ ALLOWED = {
         looks=(GOOD.looks[0], look(9.0, hosts={"h1": HostLook(None, {"light": 3})}), *GOOD.looks[2:])
     ),
     "consul away for a while": broken(looks=(GOOD.looks[0], look(9.0, routes=None, claims=None), *GOOD.looks[2:])),
+    "a client that does not know the cluster's name for its request": broken(given=(Given(2.0, "~1", ANNA),)),
     "a claim that no longer knows its request": broken(looks=(look(2.5, claims={ANNA: ""}), *GOOD.looks)),
     "a leftover that is gone by the next look": broken(
         looks=(*GOOD.looks[:2], look(90.0, box(ANNA), box("x", state="exited"), calm=True), *GOOD.looks[2:])

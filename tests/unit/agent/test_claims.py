@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from agent import claims
 from agent.inventory import Phase
 from common import queues
 from common.broker import Outgoing
@@ -214,6 +215,31 @@ def test_a_reply_nobody_takes_and_no_ticket_release_the_server_and_it_is_never_r
     assert released not in {s.user for s in world.inventory.snapshot()}
     assert released not in world.stored(KEYS.claims) | world.stored(KEYS.routes)
     assert len(world.users(Phase.READY)) == 3
+
+
+def test_a_request_goes_back_to_its_queue_when_neither_reply_nor_ticket_can_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I2: the frontend was killed and Consul went away between the claim and the answer; the ticket is still there."""
+    monkeypatch.setattr(claims, "ANSWER_TRY_S", 0.0)
+    request = world.request(sent_at=ago(30))
+    ticket(world, request)
+    create = world.store.create
+
+    def create_and_go_away(key: str, value: bytes) -> bool:
+        created = create(key, value)
+        world.store.outage(True)
+        return created
+
+    monkeypatch.setattr(world.store, "create", create_and_go_away)
+    world.publisher.publish(queues.spawn("light"), Outgoing(request.encode(), request.request_id))
+    assert world.waiting() == 1
+    monkeypatch.undo()
+    world.store.outage(False)
+    world.may_claim = True
+    world.settle()
+    assert read_ticket(world, request).state is TicketState.ASSIGNED
+    assert len(world.users(Phase.CLAIMED)) == 1
 
 
 def test_a_server_that_somebody_else_has_claimed_is_passed_over(world: World) -> None:

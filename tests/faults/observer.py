@@ -1,0 +1,121 @@
+"""Looks at a real cluster (tests/hosts_rig.py) for the record: engines' listings and Consul's records."""
+
+import base64
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from agent.names import is_claimed
+from tests.e2e.cluster import ask
+from tests.faults.checker import check
+from tests.faults.history import Box, History, HostLook, Look
+from tests.faults.recorder import Recorder
+from tests.hosts_rig import Host, HostsRig
+from tests.waiting import wait_until
+
+EVERY_S = 2.0
+# Two calm looks are so far apart: longer than one reconcile period (10 s), after which a leftover is none any more.
+APART_S = 11.0
+REST_S = 120.0
+FORMAT = '{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Label "tmpnb.user"}}\t{{.Label "tmpnb.pool"}}'
+
+
+class Observer:
+    """``start`` looks every ``EVERY_S`` on a thread of its own, until ``stop``."""
+
+    def __init__(self, rig: HostsRig, recorder: Recorder) -> None:
+        self._rig = rig
+        self._recorder = recorder
+        self._capacity = {name: pool["pool_size"] for name, pool in rig.cluster.records("pools").items()}
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="look")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        self._threads.shutdown()
+
+    def pause(self, seconds: float) -> None:
+        """Let the cluster do for a while, looking on."""
+        self._stop.wait(seconds)
+
+    def rest(self) -> None:
+        """Wait until the cluster is at rest, as far as it ever will be, and record that twice."""
+        try:
+            wait_until(self._at_rest, "the cluster to be at rest", REST_S, every_s=2.0)
+        except AssertionError as exc:
+            print(exc)  # the checker says what is wrong
+        self._recorder.add(self.look(calm=True))
+        self.pause(APART_S)
+        self._recorder.add(self.look(calm=True))
+
+    def look(self, calm: bool = False) -> Look:
+        at_s = self._recorder.now()
+        boxes = self._threads.map(lambda host: (host.name, _boxes(host)), self._rig.hosts.values())
+        routes, claims, hosts = (self._records(kind) for kind in ("routes", "claims", "hosts"))
+        looks = {}
+        for name, found in boxes:
+            record = (hosts or {}).get(name)
+            ready = sum(pool["ready"] for pool in record["pools"].values()) if record else None
+            looks[name] = HostLook(found, self._capacity, ready_count=ready)
+        return Look(
+            at_s,
+            looks,
+            None if routes is None else {user: route["target"] for user, route in routes.items()},
+            None if claims is None else {user: claim["request_id"] for user, claim in claims.items()},
+            calm,
+        )
+
+    def _at_rest(self) -> bool:
+        look = self.look(calm=True)
+        if any(host.boxes is None or not host.ready_count for host in look.hosts.values()) or look.routes is None:
+            return False
+        requests = self._recorder.history().requests
+        return not check(History(requests=requests, looks=(look, look)))
+
+    def _records(self, kind: str) -> dict[str, Any] | None:
+        """By the last part of their key; None: Consul does not answer."""
+        cluster = self._rig.cluster
+        try:
+            answer = ask(f"{cluster.consul_url}/v1/kv/tmpnb/{cluster.name}/{kind}/?recurse", timeout_s=5)
+        except OSError:
+            return None
+        if answer.status == 404:
+            return {}
+        if answer.status != 200:
+            return None
+        return {
+            entry["Key"].rpartition("/")[2]: json.loads(base64.b64decode(entry["Value"])) for entry in answer.json()
+        }
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self._recorder.add(self.look())
+
+
+def _boxes(host: Host) -> tuple[Box, ...] | None:
+    """None: the engine (or the host) does not answer."""
+    listing = [
+        "timeout",
+        "10",
+        "docker",
+        "ps",
+        "--all",
+        "--no-trunc",
+        "--filter",
+        "label=tmpnb.user",
+        "--format",
+        FORMAT,
+    ]
+    try:
+        lines = host.exec(*listing).splitlines()
+    except Exception as exc:  # noqa: BLE001 a frozen or destroyed host: whatever the Docker client says
+        print(f"{host.name} is not seen: {str(exc)[:100]}")
+        return None
+    fields = [line.split("\t") for line in lines]
+    return tuple(Box(id_, user, pool, state, is_claimed(name)) for id_, name, state, user, pool in fields)
