@@ -46,10 +46,16 @@ class Observer:
 
     def rest(self) -> None:
         """Wait until the cluster is at rest, as far as it ever will be, and record that twice."""
+        unrest: list[str] = []
+
+        def at_rest() -> bool:
+            unrest[:] = self._unrest()
+            return not unrest
+
         try:
-            wait_until(self._at_rest, "the cluster to be at rest", REST_S, every_s=2.0)
+            wait_until(at_rest, "the cluster to be at rest", REST_S, every_s=2.0)
         except AssertionError as exc:
-            print(exc)  # the checker says what is wrong
+            print(exc, *unrest, sep="\n  ")  # the checker says whether it is allowed
         self._recorder.add(self.look(calm=True))
         self.pause(APART_S)
         self._recorder.add(self.look(calm=True))
@@ -71,12 +77,11 @@ class Observer:
             calm,
         )
 
-    def _at_rest(self) -> bool:
+    def _unrest(self) -> list[str]:
         look = self.look(calm=True)
-        if any(host.boxes is None or not host.ready_count for host in look.hosts.values()) or look.routes is None:
-            return False
+        busy = [f"{name}: {host}" for name, host in look.hosts.items() if not _is_counted(host)]
         requests = self._recorder.history().requests
-        return not check(History(requests=requests, looks=(look, look)))
+        return busy + [str(violation) for violation in check(History(requests=requests, looks=(look, look)))]
 
     def _records(self, kind: str) -> dict[str, Any] | None:
         """By the last part of their key; None: Consul does not answer."""
@@ -96,6 +101,11 @@ class Observer:
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
             self._recorder.add(self.look())
+
+
+def _is_counted(host: HostLook) -> bool:
+    """Its engine answers, and its record says what is there."""
+    return host.boxes is not None and host.ready_count == sum(box.running and not box.claimed for box in host.boxes)
 
 
 def _boxes(host: Host) -> tuple[Box, ...] | None:
