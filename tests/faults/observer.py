@@ -29,6 +29,7 @@ class Observer:
         self._recorder = recorder
         self._capacity = {name: pool["pool_size"] for name, pool in rig.cluster.records("pools").items()}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look")
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -61,6 +62,11 @@ class Observer:
         self._recorder.add(self.look(calm=True))
 
     def look(self, calm: bool = False) -> Look:
+        """One at a time, so that what a later one shows is later."""
+        with self._looking:
+            return self._look(calm)
+
+    def _look(self, calm: bool) -> Look:
         at_s = self._recorder.now()
         boxes = self._threads.map(lambda host: (host.name, _boxes(host)), self._rig.hosts.values())
         routes, claims, hosts = (self._records(kind) for kind in ("routes", "claims", "hosts"))
@@ -75,6 +81,7 @@ class Observer:
             None if routes is None else {user: route["target"] for user, route in routes.items()},
             None if claims is None else {user: claim["request_id"] for user, claim in claims.items()},
             calm,
+            self._recorder.now(),
         )
 
     def _unrest(self) -> list[str]:
