@@ -13,6 +13,7 @@ from common.errors import EngineUnavailable, StartFailed
 class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
+    ``refusing``: ``run`` raises it with this text;
     ``crashing``: containers of these images exit at once. ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
@@ -21,6 +22,8 @@ class MemoryEngine:
     foreign_ports: set[int] = field(default_factory=set)
     down: bool = False
     lose_answers: int = 0
+    refusing: str = ""
+    refused_count: int = 0
     cores: dict[str, float] = field(default_factory=dict)
     memory_bytes: int = 8 << 30
     networks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -57,6 +60,9 @@ class MemoryEngine:
     def run(self, spec: ContainerSpec) -> str:
         with self._changed:
             self._check()
+            if self.refusing:
+                self.refused_count += 1
+                raise EngineUnavailable(f"Docker: {self.refusing}")
             found = next((c for c, _ in self._containers.values() if c.name == spec.name), None)
             if found is None:
                 found = self._create(spec)

@@ -98,7 +98,11 @@ class Starter:
             if self._stop.is_set():
                 return  # what was made stays, for the next agent
             # No fault of the image. If a container was made after all, the next listing shows it, and it is adopted.
-            log.warning("server not started", extra={"user": server.user, "pool": server.pool, "error": str(exc)})
+            fields: dict[str, object] = {"user": server.user, "pool": server.pool, "error": str(exc)}
+            if isinstance(exc, EngineUnavailable):
+                # Listings may go on succeeding (the disk is full), and the next start would follow at once.
+                fields["next_try_s"] = self._failures.failed(server.pool, server.generation, self._now(), str(exc), "")
+            log.warning("server not started", extra=fields)
             self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
 
     def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> None:

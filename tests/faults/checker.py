@@ -150,14 +150,14 @@ def _vanished(history: History, *, after_loss: bool) -> Iterator[str]:
     for look in history.looks:
         boxes = {box.user: (host, box) for host, box in _boxes(look)}
         for user, at_s in given.items():
-            if at_s > look.at_s or user in reported or culled.get(user, float("inf")) <= look.at_s:
+            if at_s > look.at_s or user in reported or culled.get(user, float("inf")) <= look.end_s:
                 continue
             host, before = seen.get(user, ("", None))
             now_on, now = boxes.get(user, ("", None))
             if now is not None and now.running and (before is None or before.container == now.container):
                 seen[user] = now_on, now
             elif before is not None and look.hosts.get(host) is not None and look.hosts[host].boxes is not None:
-                begun = [fault for fault in history.faults if fault.at_s <= look.at_s]
+                begun = [fault for fault in history.faults if fault.at_s <= look.end_s]
                 if any(host in fault.hurts for fault in begun):
                     continue
                 if any(fault.loses_records for fault in begun) == after_loss:

@@ -80,14 +80,22 @@ class HostLook:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The cluster at one time. ``routes``: user -> ``address:port``; ``claims``: user -> request id; both None when
-    Consul did not answer. ``calm``: no fault is injected, and the system was given the time to come to rest."""
+    """The cluster at one time, or rather from ``at_s`` to ``end_s``: looking takes a while.
+
+    ``routes``: user -> ``address:port``; ``claims``: user -> request id; both None when Consul did not answer.
+    ``calm``: no fault is injected, and the system was given the time to come to rest.
+    """
 
     at_s: float
     hosts: Mapping[str, HostLook]
     routes: Mapping[str, str] | None
     claims: Mapping[str, str] | None
     calm: bool = False
+    ended_s: float | None = None
+
+    @property
+    def end_s(self) -> float:
+        return self.at_s if self.ended_s is None else self.ended_s
 
 
 @dataclass(frozen=True, slots=True)

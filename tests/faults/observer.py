@@ -29,6 +29,7 @@ class Observer:
         self._recorder = recorder
         self._capacity = {name: pool["pool_size"] for name, pool in rig.cluster.records("pools").items()}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="look")
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -46,15 +47,26 @@ class Observer:
 
     def rest(self) -> None:
         """Wait until the cluster is at rest, as far as it ever will be, and record that twice."""
+        unrest: list[str] = []
+
+        def at_rest() -> bool:
+            unrest[:] = self._unrest()
+            return not unrest
+
         try:
-            wait_until(self._at_rest, "the cluster to be at rest", REST_S, every_s=2.0)
+            wait_until(at_rest, "the cluster to be at rest", REST_S, every_s=2.0)
         except AssertionError as exc:
-            print(exc)  # the checker says what is wrong
+            print(exc, *unrest, sep="\n  ")  # the checker says whether it is allowed
         self._recorder.add(self.look(calm=True))
         self.pause(APART_S)
         self._recorder.add(self.look(calm=True))
 
     def look(self, calm: bool = False) -> Look:
+        """One at a time, so that what a later one shows is later."""
+        with self._looking:
+            return self._look(calm)
+
+    def _look(self, calm: bool) -> Look:
         at_s = self._recorder.now()
         boxes = self._threads.map(lambda host: (host.name, _boxes(host)), self._rig.hosts.values())
         routes, claims, hosts = (self._records(kind) for kind in ("routes", "claims", "hosts"))
@@ -69,14 +81,14 @@ class Observer:
             None if routes is None else {user: route["target"] for user, route in routes.items()},
             None if claims is None else {user: claim["request_id"] for user, claim in claims.items()},
             calm,
+            self._recorder.now(),
         )
 
-    def _at_rest(self) -> bool:
+    def _unrest(self) -> list[str]:
         look = self.look(calm=True)
-        if any(host.boxes is None or not host.ready_count for host in look.hosts.values()) or look.routes is None:
-            return False
+        busy = [f"{name}: {host}" for name, host in look.hosts.items() if not _is_counted(host)]
         requests = self._recorder.history().requests
-        return not check(History(requests=requests, looks=(look, look)))
+        return busy + [str(violation) for violation in check(History(requests=requests, looks=(look, look)))]
 
     def _records(self, kind: str) -> dict[str, Any] | None:
         """By the last part of their key; None: Consul does not answer."""
@@ -96,6 +108,11 @@ class Observer:
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
             self._recorder.add(self.look())
+
+
+def _is_counted(host: HostLook) -> bool:
+    """Its engine answers, and its record says what is there."""
+    return host.boxes is not None and host.ready_count == sum(box.running and not box.claimed for box in host.boxes)
 
 
 def _boxes(host: Host) -> tuple[Box, ...] | None:

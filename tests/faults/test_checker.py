@@ -142,6 +142,9 @@ ALLOWED = {
     "the end of a server that was culled": broken(
         looks=last(look(9.0, box(FREE))), culls=(Cull(4.0, ANNA), Cull(4.0, BERT))
     ),
+    "the end of a server that was culled during a look": broken(
+        looks=(GOOD.looks[0], look(4.0, box(ANNA), box(FREE), ended_s=4.9), *GOOD.looks[2:])
+    ),
     "a request broken off by a fault": broken(requests=(asked("x", outcome=Outcome.BROKEN, user="", ended_s=12.0),)),
     "waiting while nothing is free": broken(
         requests=(asked("x", outcome=Outcome.WAITING, user=""),), looks=last(look(9.0, box(ANNA), box(BERT)))

@@ -89,6 +89,24 @@ def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() 
     assert world.stored(KEYS.routes) == world.users(Phase.READY)
 
 
+def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> None:
+    """A full disk, a socket that lets nobody new in: not a busy loop of starts."""
+    world = World(pool(pool_size=2))
+    world.engine.refusing = "no space left on device"
+    for _ in range(20):
+        world.clock.now += 1.0
+        world.turn(2)
+    failure = world.failures.last("light")
+    assert failure is not None
+    assert "no space left" in failure.reason
+    assert 4 <= world.engine.refused_count <= 12
+    world.engine.refusing = ""
+    world.clock.now += 60.0
+    world.settle()
+    assert len(world.users(Phase.READY)) == 2
+    assert world.failures.last("light") is None
+
+
 def test_a_repaired_image_comes_up_and_clears_the_failure() -> None:
     world = World(pool(pool_size=2))
     world.probe.mute = True
