@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.cluster import ROOT, Cluster
+from tests.hosts_rig import HostsRig, light_pool
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
@@ -23,6 +24,14 @@ def cluster() -> Iterator[Cluster]:
         logs.parent.mkdir(exist_ok=True)
         logs.write_text(cluster.compose("logs", "--no-color", "--timestamps"))
         cluster.make("down", timeout_s=300)
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Iterator[HostsRig]:
+    """A cluster of three hosts with light servers, for test_hosts.py and test_hosts_operations.py, in this order."""
+    # A lost host is given up sooner than usual: a test waits for it.
+    with HostsRig.running("hosts", 3, light_pool(pool_size=24, ready=5), TMPNB_HOST_GRACE_S="20") as rig:
+        yield rig
 
 
 @pytest.fixture(scope="module", autouse=True)

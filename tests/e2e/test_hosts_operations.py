@@ -1,0 +1,213 @@
+"""What operators do to several real hosts while learners work on them: cordon, drain, remove, change the image."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.cluster import ROOT, ask
+from tests.e2e.learners import Numbers, claim, claim_on
+from tests.hosts_rig import IMAGE, HostsRig, light_pool
+from tests.waiting import wait_until
+
+NEW_IMAGE = IMAGE.replace(":dev", ":next")
+
+
+@pytest.fixture(autouse=True)
+def _room() -> None:
+    """In place of the one that the other modules' cluster needs: this module shares test_hosts.py's."""
+
+
+class Tmpnb:
+    """One run of the operator's command line; its output is read while it runs."""
+
+    def __init__(self, rig: HostsRig, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            ["deploy/tmpnb", *arguments],
+            cwd=ROOT,
+            env=os.environ | rig.cluster.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            self.lines.extend(line.rstrip() for line in output)
+
+    def said(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def status(self, timeout_s: float = 120) -> int:
+        status = self._process.wait(timeout_s)
+        self._reader.join(10)
+        return status
+
+
+def run(rig: HostsRig, *arguments: str) -> str:
+    """What a command printed; it must succeed."""
+    command = Tmpnb(rig, *arguments)
+    assert command.status() == 0, command.lines
+    return "\n".join(command.lines)
+
+
+def user_of(url: str) -> str:
+    return urlsplit(url).path.split("/")[2]
+
+
+def pool_file(folder: Path, **fields: object) -> str:
+    """The fixture's pool with other fields."""
+    file = folder / "pools.toml"
+    text = light_pool(pool_size=24, ready=5)
+    for name, value in fields.items():
+        kept = [line for line in text.splitlines() if not line.startswith(f"{name} =")]
+        text = "\n".join([*kept, f"{name} = {json.dumps(value)}"])
+    file.write_text(text)
+    return str(file)
+
+
+@contextmanager
+def load(rig: HostsRig) -> Iterator[list[str]]:
+    """A learner every half second, and a look at what is ready on every host ten times a second; the complaints."""
+    wrong: list[str] = []
+    over = threading.Event()
+
+    def learners() -> None:
+        while not over.wait(0.5):
+            try:
+                claim(rig)
+            except AssertionError as exc:
+                wrong.append(f"no server: {exc}")
+
+    def looks() -> None:
+        while not over.wait(0.1):
+            ready = {name: record["pools"]["default"]["ready"] for name, record in rig.cluster.records("hosts").items()}
+            if sum(ready.values()) == 0:
+                wrong.append(f"nothing ready: {ready}")
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (learners, looks)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(90)
+
+
+def test_a_cordoned_host_gets_nobody_until_it_is_uncordoned(hosts: HostsRig) -> None:
+    host = hosts.hosts["host-1"]
+    run(hosts, "host", "cordon", host.name)
+    wait_until(lambda: hosts.cluster.records("hosts")[host.name]["state"] == "cordoned", "the host to follow", 30)
+    for _ in range(8):
+        assert hosts.host_of(user_of(claim(hosts))) is not host
+    assert "cordoned" in run(hosts, "hosts")
+    run(hosts, "host", "uncordon", host.name)
+    assert ask(claim_on(hosts, host)).status == 200
+
+
+def test_the_image_changes_on_all_hosts_under_load_and_no_learner_notices(hosts: HostsRig, tmp_path: Path) -> None:
+    for host in hosts.hosts.values():
+        host.exec("docker", "tag", IMAGE, NEW_IMAGE)
+    hosts.cluster.make_room()
+    learners = [Numbers(claim(hosts)) for _ in range(6)]
+    with load(hosts) as wrong:
+        output = run(hosts, "pools", "apply", pool_file(tmp_path, image=NEW_IMAGE))
+    assert wrong == []
+    assert f"default: {len(hosts.hosts)} of {len(hosts.hosts)} hosts done" in output
+    assert [numbers.user for numbers in learners if not numbers.is_whole] == []
+    claimed = set(hosts.cluster.records("claims"))
+    for host in hosts.hosts.values():
+        images = host.exec(
+            "docker", "ps", "--filter", "label=tmpnb.user", "--format", '{{.Label "tmpnb.user"}} {{.Image}}'
+        )
+        unclaimed = [line for line in images.splitlines() if line.split()[0] not in claimed]
+        assert {line.split()[1] for line in unclaimed} == {NEW_IMAGE}, host.name
+    for numbers in learners:
+        numbers.close()
+
+
+def test_a_change_that_cannot_work_is_stopped_reported_and_taken_back(hosts: HostsRig, tmp_path: Path) -> None:
+    hosts.cluster.make_room()
+    missing = Tmpnb(hosts, "pools", "apply", pool_file(tmp_path, image="127.0.0.1:1/nothing:1"))
+    assert missing.status() == 1
+    assert missing.said("nothing was changed"), missing.lines
+    broken = Tmpnb(hosts, "pools", "apply", pool_file(tmp_path, command="echo broken; exit 3"))
+    assert broken.status() == 1
+    assert broken.said("does not come up"), broken.lines
+    assert ask(claim(hosts)).status == 200, "the old ones serve on"
+    assert "stalled" in run(hosts, "pools", "status")
+    run(hosts, "pools", "rollback", "default")
+    assert "done" in run(hosts, "pools", "status", "default")
+
+
+def test_a_drained_host_finishes_its_learners_gets_no_new_ones_and_ends_empty(hosts: HostsRig) -> None:
+    hosts.cluster.make_room()
+    host = hosts.hosts["host-2"]
+    learners = [Numbers(claim_on(hosts, host)) for _ in range(2)]
+    users = {numbers.user for numbers in learners}
+    before = {user for user, record in hosts.cluster.records("claims").items() if record["host"] == host.name}
+    hosts.cluster.cull(before - users)
+    wait_until(lambda: not (before - users) & set(hosts.cluster.records("claims")), "the others to be gone", 60)
+
+    drain = Tmpnb(hosts, "host", "drain", host.name)
+    wait_until(lambda: drain.said("2 of 2 left"), "the drain to wait for the two", 60)
+    for _ in range(6):
+        assert hosts.host_of(user_of(claim(hosts))) is not host
+    assert [numbers.user for numbers in learners if not numbers.is_whole] == []
+    hosts.cluster.cull([learners[0].user])
+    wait_until(lambda: drain.said("1 of 2 left"), "one to be finished", 60)
+    assert learners[1].is_whole
+    hosts.cluster.cull([learners[1].user])
+    for numbers in learners:
+        numbers.close()
+    assert drain.status() == 0
+    assert drain.said("host-2 is empty")
+    assert host.servers() == []
+
+    host.kill_agent()
+    wait_until(lambda: host.name not in hosts.cluster.records("hosts"), "its record to lapse", 40)
+    assert "is removed" in run(hosts, "host", "remove", host.name)
+    assert host.name not in hosts.cluster.records("notes")
+
+
+def test_learners_of_a_lost_host_are_told_that_it_is_lost_and_its_servers_count_no_more(hosts: HostsRig) -> None:
+    lost = hosts.hosts["host-1"]
+    user = user_of(claim_on(hosts, lost))
+    began = time.monotonic()
+    lost.destroy()
+
+    def told() -> bool:
+        answer = ask(f"{hosts.cluster.url}/user/{user}/", headers={"Accept": "text/html"})
+        return answer.status == 404 and b"The machine that it ran on was lost." in answer.body
+
+    # Until the grace period is over it may come back; the page says so from the first moment (test_hosts.py).
+    wait_until(told, "the page that says so", 150)
+    print(f"lost host closed after {time.monotonic() - began:.0f} s")
+    assert user not in hosts.cluster.records("claims")
+    stats = ask(hosts.cluster.url + "/api/stats").json()
+    assert lost.name not in stats["hosts"]
+
+
+def test_down_leaves_nothing(hosts: HostsRig) -> None:
+    project = hosts.cluster.environment["COMPOSE_PROJECT_NAME"]
+    containers = hosts.cluster.docker("ps", "--all", "--quiet", "--filter", f"name=^{project}-").split()
+    assert len(containers) > 7, "the control plane and hosts"
+    mounted = hosts.cluster.docker("inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}", *containers).split()
+    hosts.cluster.make("demo-down", timeout_s=300)
+    assert hosts.cluster.docker("ps", "--all", "--quiet", "--filter", f"name=^{project}-") == ""
+    assert hosts.cluster.docker("network", "ls", "--quiet", "--filter", f"name=^{project}_") == ""
+    assert not set(mounted) & set(hosts.cluster.docker("volume", "ls", "--quiet").split())
