@@ -10,7 +10,6 @@ claims alone are as much as two processors can do beside the agents of the simul
 import base64
 import json
 import os
-import secrets
 import signal
 import sys
 import tempfile
@@ -63,6 +62,7 @@ class Cluster:
     stack: Stack
     folder: Path
     processes: list[Process] = field(default_factory=list)
+    written: int = 0
 
     def resize(self, hosts: int, routes: int) -> None:
         """Have so many hosts and routes. Hosts that go leave their servers' routes, as agents that stop do."""
@@ -72,7 +72,8 @@ class Cluster:
             self._add_process()
         self.fill(hosts, min(SERVERS_MOST[hosts], routes // hosts))
         there = len(self.stack.store.watch_keys(self.stack.keys.routes, 0, 0).keys)
-        write_routes(self.stack, routes - there)
+        write_routes(self.stack, self.written, routes - there)
+        self.written += max(0, routes - there)
         wait_until(lambda: self.stack.route_count() >= routes, "HAProxy to have all routes", 120, 1.0)
 
     def fill(self, hosts: int, servers: int) -> None:
@@ -116,12 +117,12 @@ class Cluster:
         return sum(record.pools[POOL].ready for record in records if POOL in record.pools)
 
 
-def write_routes(stack: Stack, count: int) -> None:
-    """Routes of other hosts, in transactions, each to an address of its own."""
-    for start in range(0, count, OPERATIONS):
+def write_routes(stack: Stack, first: int, count: int) -> None:
+    """Routes of other hosts, in transactions; each number is an address of its own."""
+    for start in range(first, first + count, OPERATIONS):
         body = []
-        for _ in range(start, min(start + OPERATIONS, count)):
-            user, number = new_user(), secrets.randbelow(1 << 24)
+        for number in range(start, min(start + OPERATIONS, first + count)):
+            user = new_user()
             record = route_record(user, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:8888")
             value = base64.b64encode(record).decode()
             body.append({"KV": {"Verb": "set", "Key": stack.keys.route(user), "Value": value}})

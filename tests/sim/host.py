@@ -1,6 +1,7 @@
 """One simulated host: a real agent on whatever adapters it is given, started and stopped like a process."""
 
 import threading
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +22,12 @@ from tests.sim.engine import SimEngine, SimProbe
 
 # As the real agent (agent/__main__.py).
 STOP_S = 10.0
-ADDRESS = "127.0.0.1"
+
+
+def address_of(host: str) -> str:
+    """An address for each host: no two routes may lead to the same one. Nobody ever connects to it."""
+    number = zlib.crc32(host.encode())
+    return f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 class SizedStore:
@@ -77,7 +83,8 @@ class SimHost:
         self.engine = engine or SimEngine(settings.host)
         if capacity is not None:
             store = SizedStore(store, Keys(settings.cluster), capacity)
-        self._parts = Parts(self.engine, probe or SimProbe(), store, publisher, consumer, ADDRESS, ADDRESS)
+        address = address_of(settings.host)
+        self._parts = Parts(self.engine, probe or SimProbe(), store, publisher, consumer, address, address)
         self.agent: Agent | None = None
         self._thread: threading.Thread | None = None
 
@@ -119,7 +126,7 @@ class ConnectedHost:
         self.host = SimHost(settings, store, self._publisher, self._consumer, self._engine, capacity=capacity)
         identity = f"tmpnb-agent-{settings.cluster}-{settings.host}"
         tags = (settings.cluster, settings.host)
-        self._presence = Presence(store, Service(identity, "tmpnb-agent", ADDRESS, 0, TTL_S, tags))
+        self._presence = Presence(store, Service(identity, "tmpnb-agent", address_of(settings.host), 0, TTL_S, tags))
 
     def start(self) -> None:
         self._publisher.start()
