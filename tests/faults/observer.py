@@ -87,8 +87,9 @@ class Observer:
     def _unrest(self) -> list[str]:
         look = self.look(calm=True)
         busy = [f"{name}: {host}" for name, host in look.hosts.items() if not _is_counted(host)]
-        requests = self._recorder.history().requests
-        return busy + [str(violation) for violation in check(History(requests=requests, looks=(look, look)))]
+        so_far = self._recorder.history()
+        now = History(requests=so_far.requests, faults=so_far.faults, looks=(look, look))
+        return busy + [str(violation) for violation in check(now)]
 
     def _records(self, kind: str) -> dict[str, Any] | None:
         """By the last part of their key; None: Consul does not answer."""
