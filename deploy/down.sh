@@ -26,6 +26,17 @@ for _ in 1 2; do
     say "Removing $(wc -l <<<"$servers") server containers"
     xargs --max-procs 4 --max-args 5 docker rm --force --volumes <<<"$servers" >/dev/null
 done
-docker network ls --quiet --filter "$label" | xargs --no-run-if-empty docker network rm >/dev/null
+# On a busy machine a start comes to light still later, and the Engine takes its time to let go of the network.
+remove_network() {
+    docker ps --all --quiet --filter "$label" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null &&
+        docker network ls --quiet --filter "$label" | xargs --no-run-if-empty docker network rm >/dev/null 2>&1
+}
+for _ in 1 2 3 4 5 6; do
+    ! remove_network || break
+    sleep 0.5
+done
+# Seen with Engine 20.10 on a very busy machine: it counts an endpoint of a container that is gone until it is restarted.
+[ -z "$(docker network ls --quiet --filter "$label")" ] ||
+    say "The Docker Engine does not let go of the servers' network; the next 'make up' uses it again"
 docker volume ls --quiet --filter "$label" | xargs --no-run-if-empty docker volume rm >/dev/null
 "$deploy_dir/firewall.sh" off

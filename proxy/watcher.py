@@ -39,7 +39,7 @@ KEYS_ABOVE = 64
 FETCH_MAX = 16
 # Names do not show that a route has moved, when others of its shard came or went at the same time. Routes do not move
 # (a server has one address for life), so this only bounds how long a hand-made change may go unseen.
-WHOLE_AFTER_S = 10.0
+WHOLE_AFTER_S = 60.0
 # Between two readings of one prefix. Isolated changes are not delayed; a burst is read in batches.
 PAUSE_S = 0.02
 

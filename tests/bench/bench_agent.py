@@ -38,6 +38,8 @@ SERVERS = 40
 WORKERS = 2
 CLAIMS = 100
 CLAIM_EVERY_S = 0.05
+# Servers that are claimed, and ready, when the agent is restarted.
+ADOPTED, SPARE = 50, 5
 IDLE_S = 30.0
 SETTLE_S = 12.0
 
@@ -55,6 +57,8 @@ def main() -> None:
             claims(one)
             adoption(one)
             idle(one)
+        with rig(consul_url, rabbitmq, folder) as one:
+            serving_again(one)
 
 
 @contextlib.contextmanager
@@ -173,6 +177,23 @@ def adoption(one: AgentRig) -> None:
     agent = one.start()
     wait_until(lambda: agent.events().count("server adopted") == CLAIMS, "adoption", 60, 0.01)
     show(f"{CLAIMS} claimed servers adopted after", [time.perf_counter() - began], "s", "<= 5")
+
+
+def serving_again(one: AgentRig) -> None:
+    """From a new agent's start, after a SIGKILL, until it has adopted everything and served the claim that waits."""
+    one.apply(one.spec(pool_size=ADOPTED + SPARE))
+    one.start()
+    one.ready(ADOPTED + SPARE)
+    for _ in range(ADOPTED):
+        one.claim()
+    one.agents[-1].signal(KILL)
+    began = time.perf_counter()
+    agent = one.start()
+    one.claim()
+    show("restarted agent serves the claim that waits after", [time.perf_counter() - began], "s", "<= 5")
+    everything = ADOPTED + SPARE
+    wait_until(lambda: agent.events().count("server adopted") == everything, "adoption", 60, 0.01)
+    show(f"  {ADOPTED} claimed servers adopted, {SPARE} ready ones too", [time.perf_counter() - began], "s", "<= 5")
 
 
 def idle(one: AgentRig) -> None:

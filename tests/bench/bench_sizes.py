@@ -7,8 +7,10 @@ outside, on the same processors. Every claimed server is culled and replaced, ex
 claims alone are as much as two processors can do beside the agents of the simulation.
 """
 
+import base64
 import json
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -19,18 +21,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import requests
+
 from common.ids import new_user
 from common.records import HostRecord, PoolSpec
 from tests.bench import load
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import usage
 from tests.bench.stack import SERVICES, Cost, Stack, running
-from tests.proxy_rig import Process, route_record
+from tests.proxy_rig import OPERATIONS, Process, route_record
 from tests.sim.process import start_hosts
 from tests.waiting import wait_until
 
-# Hosts and routes. The order spares filling: hosts come, routes grow, then hosts go and leave their routes.
+# Hosts and routes, in an order in which routes only come, and hosts that go leave theirs.
 CELLS = ((1, 100), (10, 1_000), (200, 1_000), (200, 10_000), (200, 20_000), (50, 20_000), (10, 20_000), (1, 20_000))
+# Simulated servers per host; all further routes are written by this bench, as if of other hosts, which is quick.
+SERVERS_MOST = {1: 100, 10: 100, 50: 20, 200: 20}
+SUSTAINED_SERVERS = 100
 # Hosts per process, so that each cell is some of them: a Python process uses one processor only.
 PROCESSES = (1, 9, 40, 50, 50, 50)
 POOL = "default"
@@ -56,28 +63,36 @@ class Cluster:
     stack: Stack
     folder: Path
     processes: list[Process] = field(default_factory=list)
-    left_over: int = 0
 
     def resize(self, hosts: int, routes: int) -> None:
         """Have so many hosts and routes. Hosts that go leave their servers' routes, as agents that stop do."""
-        before = len(self.processes)
         while sum(PROCESSES[: len(self.processes)]) > hosts:
-            self.left_over += self._ready(self._names(len(self.processes) - 1))
             self.processes.pop().terminate()
-        per_host = max(1, (routes - self.left_over) // hosts)
-        self.stack.apply(PoolSpec(name=POOL, image="simulated", pool_size=per_host, mem_limit="64m"))
         while sum(PROCESSES[: len(self.processes)]) < hosts:
-            number = len(self.processes)
-            first = sum(PROCESSES[:number]) + 1
-            flags = ("--hosts", str(PROCESSES[number]), "--first", str(first), *FLAGS)
-            log = self.folder / f"sim-{number}.log"
-            stack = self.stack
-            self.processes.append(start_hosts(stack.consul_url, stack.rabbitmq, stack.name, log, *flags))
-        if before <= len(self.processes):
-            self.full(hosts * per_host)
+            self._add_process()
+        self.fill(hosts, min(SERVERS_MOST[hosts], routes // hosts))
+        there = len(self.stack.store.watch_keys(self.stack.keys.routes, 0, 0).keys)
+        write_routes(self.stack, routes - there)
+        wait_until(lambda: self.stack.route_count() >= routes, "HAProxy to have all routes", 120, 1.0)
 
-    def full(self, count: int) -> None:
-        wait_until(lambda: self._ready() == count, f"{count} ready servers", 400, 0.5)
+    def fill(self, hosts: int, servers: int) -> None:
+        """Have so many ready servers on each host."""
+        self.stack.apply(PoolSpec(name=POOL, image="simulated", pool_size=servers, mem_limit="64m"))
+        self._wait_full(hosts * servers)
+
+    def _add_process(self) -> None:
+        number, stack = len(self.processes), self.stack
+        flags = ("--hosts", str(PROCESSES[number]), "--first", str(sum(PROCESSES[:number]) + 1), *FLAGS)
+        log = self.folder / f"sim-{number}.log"
+        self.processes.append(start_hosts(stack.consul_url, stack.rabbitmq, stack.name, log, *flags))
+
+    def _wait_full(self, count: int) -> None:
+        def is_full() -> bool:
+            if not all(process.is_running() for process in self.processes):
+                raise RuntimeError("simulated hosts have ended")
+            return self._ready() == count
+
+        wait_until(is_full, f"{count} ready servers", 400, 0.5)
 
     def toggle_culls(self) -> None:
         """Cull nobody any more; the second time: again."""
@@ -95,15 +110,22 @@ class Cluster:
         found["agents"] = Cost(sum(u.cpu_s for u in hosts), sum(u.rss_bytes for u in hosts), 0, 0)
         return found
 
-    def _names(self, process: int) -> set[str]:
-        first = sum(PROCESSES[:process]) + 1
-        return {f"sim-{number}" for number in range(first, first + PROCESSES[process])}
-
-    def _ready(self, names: set[str] | None = None) -> int:
+    def _ready(self) -> int:
         entries = self.stack.store.list(self.stack.keys.hosts).entries
         records = [HostRecord.decode(entry.key, entry.value) for entry in entries]
-        wanted = [record for record in records if names is None or record.host in names]
-        return sum(record.pools[POOL].ready for record in wanted if POOL in record.pools)
+        return sum(record.pools[POOL].ready for record in records if POOL in record.pools)
+
+
+def write_routes(stack: Stack, count: int) -> None:
+    """Routes of other hosts, in transactions, each to an address of its own."""
+    for start in range(0, count, OPERATIONS):
+        body = []
+        for _ in range(start, min(start + OPERATIONS, count)):
+            user, number = new_user(), secrets.randbelow(1 << 24)
+            record = route_record(user, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:8888")
+            value = base64.b64encode(record).decode()
+            body.append({"KV": {"Verb": "set", "Key": stack.keys.route(user), "Value": value}})
+        requests.put(f"{stack.consul_url}/v1/txn", data=json.dumps(body), timeout=60).raise_for_status()
 
 
 class RouteProbe:
@@ -130,7 +152,7 @@ class RouteProbe:
             user = new_user()
             began = time.perf_counter()
             self._stack.store.put(
-                self._stack.keys.route(user), route_record(user, f"10.9.{number >> 8}.{number & 255}:80")
+                self._stack.keys.route(user), route_record(user, f"11.0.{number >> 8}.{number & 255}:80")
             )
             while not self._stack.in_map(user) and time.perf_counter() < began + 30:
                 time.sleep(0.001)
@@ -267,6 +289,7 @@ def main() -> None:
 
 def sustained(cluster: Cluster) -> None:
     hosts, routes = SUSTAINED_IN
+    cluster.fill(hosts, SUSTAINED_SERVERS)
     cluster.toggle_culls()
     one = measure(cluster, SUSTAINED_RATE, SUSTAINED_S)
     report(f"{hosts} hosts, {routes} routes; claims alone, {SUSTAINED_S:g} s", one, SUSTAINED_RATE)

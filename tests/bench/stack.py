@@ -23,6 +23,8 @@ from tests.bench.processes import tree
 from tests.e2e.cluster import COMPOSE, ROOT, Cluster, ask
 from tests.waiting import wait_until
 
+# The table of routes, as HAProxy knows it.
+MAP = "/run/tmpnb/routes.map"
 SERVICES = ("rabbitmq", "consul", "haproxy", "sync", "frontend")
 OVERRIDE = """
 services:
@@ -73,7 +75,8 @@ class Stack:
         self.consul_url = f"http://{self.address('consul')}:8500"
         urls = (f"amqp://tmpnb@{self.address('rabbitmq')}:5672/tmpnb",)
         self.rabbitmq = RabbitAddress(urls, self._cluster.secret("TMPNB_RABBITMQ_PASSWORD"), "bench")
-        self.store = ConsulStore([self.consul_url])
+        # Patient: with 200 hosts on the same processors Consul may take its time, which is not what is measured here.
+        self.store = ConsulStore([self.consul_url], timeout_s=60.0)
         self.frontend_url = f"http://{self.address('frontend')}:9999"
         wait_until(self._ready, "the frontend to reach both stores", 60)
 
@@ -109,10 +112,18 @@ class Stack:
 
     def in_map(self, user: str) -> bool:
         """Whether HAProxy's table has a route for that user."""
+        return "found=yes" in self._haproxy(f"get map {MAP} {user}")
+
+    def route_count(self) -> int:
+        """How many routes HAProxy has."""
+        line = next(line for line in self._haproxy("show map").splitlines() if MAP in line)
+        return int(line.partition("entry_cnt=")[2].split()[0])
+
+    def _haproxy(self, command: str) -> str:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as runtime:
             runtime.connect(str(self.run_dir / "haproxy.sock"))
-            runtime.sendall(f"get map /run/tmpnb/routes.map {user}\n".encode())
-            return b"found=yes" in runtime.recv(4096)
+            runtime.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: runtime.recv(65536), b"")).decode()
 
     def _ready(self) -> bool:
         try:

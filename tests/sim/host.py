@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from agent.agent import VERSION, Agent, Parts
+from agent.agent import Agent, Parts
 from agent.engine import Engine
 from agent.inventory import Phase
 from agent.probe import Probe
@@ -118,8 +118,8 @@ class ConnectedHost:
         self._engine = SimEngine(settings.host, start_s)
         self.host = SimHost(settings, store, self._publisher, self._consumer, self._engine, capacity=capacity)
         identity = f"tmpnb-agent-{settings.cluster}-{settings.host}"
-        tags, meta = (settings.cluster, settings.host), {"version": VERSION}
-        self._presence = Presence(store, Service(identity, "tmpnb-agent", ADDRESS, 0, TTL_S, tags, meta))
+        tags = (settings.cluster, settings.host)
+        self._presence = Presence(store, Service(identity, "tmpnb-agent", ADDRESS, 0, TTL_S, tags))
 
     def start(self) -> None:
         self._publisher.start()
