@@ -18,6 +18,9 @@ EVERY_S = 2.0
 # Two calm looks are so far apart: longer than one reconcile period (10 s), after which a leftover is none any more.
 APART_S = 11.0
 REST_S = 120.0
+# The output of an exec can get lost although its status says success (seen with Engine 20.10 on a busy machine), so the
+# listing says itself that it is complete.
+LISTING = "timeout 10 docker ps --all --no-trunc --filter label=tmpnb.user --format '{}' && echo complete"
 FORMAT = '{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Label "tmpnb.user"}}\t{{.Label "tmpnb.pool"}}'
 
 
@@ -87,8 +90,9 @@ class Observer:
     def _unrest(self) -> list[str]:
         look = self.look(calm=True)
         busy = [f"{name}: {host}" for name, host in look.hosts.items() if not _is_counted(host)]
-        requests = self._recorder.history().requests
-        return busy + [str(violation) for violation in check(History(requests=requests, looks=(look, look)))]
+        so_far = self._recorder.history()
+        now = History(requests=so_far.requests, faults=so_far.faults, looks=(look, look))
+        return busy + [str(violation) for violation in check(now)]
 
     def _records(self, kind: str) -> dict[str, Any] | None:
         """By the last part of their key; None: Consul does not answer."""
