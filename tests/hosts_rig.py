@@ -72,6 +72,7 @@ class Host:
     def __init__(self, name: str, container: Container) -> None:
         self.name = name
         self.container = container
+        self.is_destroyed = False
 
     def exec(self, *command: str, check: bool = True) -> str:
         """Run a command on the host as root; its output. Raises AssertionError when it fails, unless told not to."""
@@ -164,6 +165,7 @@ class Host:
 
     def destroy(self) -> None:
         """Remove it with its disk, as if it had never been."""
+        self.is_destroyed = True
         self.container.remove(force=True, v=True)
 
 
@@ -210,6 +212,10 @@ class HostsRig:
         found = self._docker.containers.list(filters={"label": label}, all=True)
         by_name = {f"host-{item.labels['tmpnb.demo.host']}": item for item in found}
         self.hosts = {name: Host(name, by_name[name]) for name in sorted(by_name)}
+
+    def alive(self) -> list[Host]:
+        """Those that were not destroyed."""
+        return [host for host in self.hosts.values() if not host.is_destroyed]
 
     def add_host(self) -> Host:
         """Add the next host, and wait until it has a server."""
