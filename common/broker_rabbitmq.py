@@ -227,6 +227,7 @@ class RabbitConsumer(Link):
         self._handlers: dict[str, Handler] = {}
         self._priorities: dict[str, int] = {}
         self._tags: dict[str, str] = {}
+        self._declared: set[str] = set()
         self._epoch = 0
 
     def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
@@ -279,6 +280,7 @@ class RabbitConsumer(Link):
     def _setup(self, channel: BlockingChannel) -> None:
         self._epoch += 1
         self._tags.clear()
+        self._declared.clear()
         declare_topology(channel)
         channel.basic_qos(prefetch_count=1)
         for queue in self._handlers:
@@ -307,6 +309,8 @@ class RabbitConsumer(Link):
             else:
                 handler(delivery)
 
-        channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
+        if queue not in self._declared:  # once per connection: a change of priority comes here as well
+            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
+            self._declared.add(queue)
         arguments = {"x-priority": self._priorities[queue]}
         self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)
