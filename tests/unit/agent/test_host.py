@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from agent import names
+from agent.announce import Announcer
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
+from agent.images import Images
 from agent.inventory import Phase
+from agent.local_host import LocalHost
 from agent.problems import problem
 from agent.settings import AgentSettings, resolve_address
 from agent.specs import Specs
@@ -293,6 +296,21 @@ def test_a_wrong_clock_is_replaced_by_consul_s_and_a_good_one_is_not() -> None:
     store.skew_s = 3600.0
     assert abs((utc_now() - clock()).total_seconds() - 3600) < 0.5
     assert clock.wrong_by_s() == 3600.0
+
+
+def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> None:
+    world = World()
+    world.settle()
+    world.store.skew_s = -3600.0
+    here = LocalHost(
+        AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
+        Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
+        Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s),
+    )  # fmt: skip
+    record = here.record()
+    assert "3600 s behind" in record.problem
+    assert abs((record.updated_at - utc_now()).total_seconds() - 3600) < 1
+    assert record.pools["light"].ready == 3
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:

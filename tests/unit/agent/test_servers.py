@@ -4,6 +4,7 @@ from agent import names
 from agent.audit import Auditor
 from agent.engine import ContainerSpec
 from agent.inventory import Inventory, Phase
+from common.clock import utc_now
 from common.records import Claim, Gone, HostState
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
@@ -13,7 +14,7 @@ def auditor(world: World, holds: bool = True) -> Auditor:
         world.turn()
         return world.loop.engine_ok
 
-    return Auditor(world.registry, KEYS, world.inventory, world.specs.get, look, lambda: holds, world.stop)
+    return Auditor(world.registry, world.inventory, world.specs.get, look, lambda: holds, world.stop)
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -201,6 +202,23 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     world.store.put(KEYS.route("b" * 12), theirs.encode())
     assert auditor(world).audit(full=True)
     assert world.stored(KEYS.routes) == {user, "b" * 12}
+
+
+def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to_delete() -> None:
+    """I4: its learners are at work."""
+    world = World(pool(pool_size=1))
+    world.settle()
+    (user,) = world.users(Phase.READY)
+    other = "a" * 12
+    there = route(world, user).model_copy(update={"user": other, "target": "10.9.9.9:20000"})
+    world.store.put(KEYS.route(other), there.encode())
+    claim = Claim(user=other, host=HOST, pool="light", request_id="0" * 32, claimed_at=utc_now(), idle_limit_s=0)
+    world.store.put(KEYS.claim(other), claim.encode())
+    assert auditor(world).audit(full=True)
+    assert (other in world.stored(KEYS.routes), other in world.stored(KEYS.claims)) == (True, True)
+    world.store.delete(KEYS.route(other))
+    assert auditor(world).audit(full=True)
+    assert other not in world.stored(KEYS.claims), "nothing leads anywhere any more"
 
 
 def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
