@@ -23,36 +23,13 @@ from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
 from tests.e2e.cluster import ROOT, Cluster, free_ports
+from tests.light import IMAGE, build_light_image, light_pool
 from tests.waiting import wait_until
 
-IMAGE = "tmpnb-test/echo:dev"
 AGENT = "tmpnb-agent"
 # Everything on its one network interface is dropped without an answer, as if the cable were out: for the host itself
 # and for what it forwards to its containers.
 CUT = (("raw", "PREROUTING", "-i"), ("mangle", "POSTROUTING", "-o"))
-
-
-def light_pool(pool_size: int, ready: int, **fields: object) -> str:
-    """A pool file with one pool ``default`` of light servers; ``fields`` are written as they are in TOML."""
-    more = "\n".join(f"{name} = {value}" for name, value in fields.items())
-    return f"""
-[pools.default]
-image = "{IMAGE}"
-command = "exec echo-server --ip 0.0.0.0 --port {{port}} --base-path {{base_path}} --token {{token}}"
-redirect_uri = "/"
-mem_limit = "64m"
-pids_limit = 32
-busy_check = "cpu"
-pool_size = {pool_size}
-ready = {ready}
-{more}
-"""
-
-
-def build_light_image() -> None:
-    base = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", IMAGE, "tests/images/echo"]
-    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True)

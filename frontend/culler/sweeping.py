@@ -1,15 +1,19 @@
 """What nobody needs any more in Consul: old tickets, and the records of activity sources that were taken away."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.records import Activity, Gone, Ticket, TicketState
-from common.store import Entry, Store
+from common.store import Store
 from frontend.culler.decide import SILENT
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", Ticket, Activity, Gone)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile.
 WAITING_KEPT = timedelta(minutes=5)
@@ -29,44 +33,28 @@ def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
 
 def sweep_tickets(store: Store, keys: Keys, now: datetime, ticket_max_s: float) -> int:
     """Delete old tickets; how many. Raises ``StoreUnavailable``."""
-    swept = 0
-    for entry in store.list(keys.tickets).entries:
-        try:
-            old = is_old(Ticket.decode(entry.key, entry.value), now, ticket_max_s)
-        except MalformedRecord:
-            old = _report(entry)
-        # Unchanged only: its browser may be asking right now.
-        if old and store.delete_unchanged(entry.key, entry.modify_index):
-            swept += 1
-    return swept
+    return _sweep(store, keys.tickets, Ticket, lambda ticket: is_old(ticket, now, ticket_max_s))
 
 
 def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
     """Delete the parts of silent sources; how many. Raises ``StoreUnavailable``."""
-    swept = 0
-    for entry in store.list(keys.activity).entries:
-        try:
-            silent = now - Activity.decode(entry.key, entry.value).updated_at > SILENT
-        except MalformedRecord:
-            silent = _report(entry)
-        if silent and store.delete_unchanged(entry.key, entry.modify_index):
-            swept += 1
-    return swept
+    return _sweep(store, keys.activity, Activity, lambda part: now - part.updated_at > SILENT)
 
 
 def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
     """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
+
+
+def _sweep(store: Store, prefix: str, record: type[R], nobody_needs: Callable[[R], bool]) -> int:
     swept = 0
-    for entry in store.list(keys.gone).entries:
+    for entry in store.list(prefix).entries:
         try:
-            old = now - Gone.decode(entry.key, entry.value).at > GONE_KEPT
+            old = nobody_needs(record.decode(entry.key, entry.value))
         except MalformedRecord:
-            old = _report(entry)
+            log.warning("record malformed, deleted", extra={"key": entry.key})
+            old = True
+        # Unchanged only: somebody may be writing it right now.
         if old and store.delete_unchanged(entry.key, entry.modify_index):
             swept += 1
     return swept
-
-
-def _report(entry: Entry) -> bool:
-    log.warning("record malformed, deleted", extra={"key": entry.key})
-    return True

@@ -6,7 +6,6 @@ Needs Docker and the images. Plain starts and the agent's take turns, so that wh
 """
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,15 @@ from agent.starter import Place, container_spec
 from common.broker_rabbitmq import RabbitAddress
 from common.clock import utc_now
 from common.ids import new_token, new_user
-from tests.agent_rig import KILL, ROOT, AgentRig
+from tests.agent_rig import KILL, AgentRig
 from tests.bench.bench_proxy import container
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import usage
 from tests.conftest import CONSUL_IMAGE, RABBITMQ_IMAGE
+from tests.light import IMAGE, build_light_image
 from tests.proxy_rig import accepts, free_port
 from tests.waiting import wait_until
 
-IMAGE = "tmpnb-test/echo:dev"
 SERVERS = 40
 # As many Docker calls in parallel as the agent makes by default.
 WORKERS = 2
@@ -46,9 +45,7 @@ SETTLE_S = 12.0
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    base = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", IMAGE, "tests/images/echo"]
-    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    build_light_image()
     with stores() as (consul_url, rabbitmq), tempfile.TemporaryDirectory() as folder:
         heading(f"agent, {SERVERS} light servers")
         with rig(consul_url, rabbitmq, folder) as one:

@@ -6,9 +6,7 @@ Uses the light server (tests/images/echo), so that the servers' own start-up doe
 """
 
 import json
-import os
 import statistics
-import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -17,9 +15,9 @@ from pathlib import Path
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import tree
 from tests.e2e.cluster import ROOT, Answer, Cluster, ask
+from tests.light import build_light_image, light_pool
 from tests.waiting import wait_until
 
-IMAGE = "tmpnb-test/echo:dev"
 CLAIMS = 200
 READY = 20
 # Long enough that the clock's ticks of 10 ms resolve a tenth of a percent.
@@ -27,26 +25,12 @@ IDLE_S = 30.0
 # Everything that beats, beats within this time after the last claim.
 SETTLE_S = 15.0
 
-POOL = f"""
-[pools.default]
-image = "{IMAGE}"
-command = "exec echo-server --ip 0.0.0.0 --port {{port}} --base-path {{base_path}} --token {{token}}"
-redirect_uri = "/"
-mem_limit = "64m"
-pids_limit = 32
-busy_check = "cpu"
-pool_size = 60
-ready = {READY}
-"""
-
 
 def main() -> None:
-    base = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", IMAGE, "tests/images/echo"]
-    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    build_light_image()
     pools = ROOT / "build" / "bench-pools.toml"
     pools.parent.mkdir(exist_ok=True)
-    pools.write_text(POOL)
+    pools.write_text(light_pool(pool_size=60, ready=READY))
     cluster = Cluster.plan("bench", TMPNB_POOLS=str(pools))
     cluster.make("down", timeout_s=300)
     try:

@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.cluster import ROOT, Cluster
-from tests.hosts_rig import HostsRig, light_pool
+from tests.hosts_rig import HostsRig
+from tests.light import light_pool
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 

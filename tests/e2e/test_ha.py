@@ -4,8 +4,6 @@ Visitors come without a pause while one node after the other is killed and broug
 """
 
 import base64
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,20 +14,9 @@ import pytest
 import websocket
 
 from tests.e2e.cluster import ROOT, Cluster, ask
+from tests.light import build_light_image, light_pool
 from tests.waiting import wait_until
 
-IMAGE = "tmpnb-test/echo:dev"
-POOL = f"""
-[pools.default]
-image = "{IMAGE}"
-command = "exec echo-server --ip 0.0.0.0 --port {{port}} --base-path {{base_path}} --token {{token}}"
-redirect_uri = "/"
-mem_limit = "64m"
-pids_limit = 32
-busy_check = "cpu"
-pool_size = 150
-ready = 6
-"""
 RABBITMQ = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 CONSUL = ("consul", "consul-2", "consul-3")
 VISITORS = 2
@@ -55,11 +42,9 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    base = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", IMAGE, "tests/images/echo"]
-    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    build_light_image()
     pools: Path = tmp_path_factory.mktemp("ha") / "pools.toml"
-    pools.write_text(POOL)
+    pools.write_text(light_pool(pool_size=150, ready=6))
     for path in (pools, *list(pools.parents)[:3]):
         path.chmod(0o755)  # the container's user reads it
     cluster = Cluster.plan("ha", TMPNB_HA="1", TMPNB_HA_NET="10.231.79", TMPNB_POOLS=str(pools))

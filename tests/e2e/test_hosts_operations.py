@@ -13,7 +13,8 @@ import pytest
 
 from tests.e2e.cluster import ROOT, ask
 from tests.e2e.learners import Numbers, claim, claim_on, page
-from tests.hosts_rig import IMAGE, HostsRig, light_pool
+from tests.hosts_rig import HostsRig
+from tests.light import IMAGE, light_pool
 from tests.waiting import wait_until
 
 NEW_IMAGE = IMAGE.replace(":dev", ":next")
