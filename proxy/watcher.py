@@ -37,9 +37,9 @@ WAIT_S = 120.0
 # Names cost less to read than routes, but each new route is one more call.
 KEYS_ABOVE = 64
 FETCH_MAX = 16
-# Names do not show that a route has moved, when others of its shard came or went at the same time. Routes do not move
-# (a server has one address for life), so this only bounds how long a hand-made change may go unseen.
-WHOLE_AFTER_S = 60.0
+# Names do not show that a route has moved, when others of its shard came or went at the same time. Routes hardly ever
+# move (a host that comes back with another address moves its own), so this bounds how long such a one may go unseen.
+WHOLE_AFTER_S = 10.0
 # Between two readings of one prefix. Isolated changes are not delayed; a burst is read in batches.
 PAUSE_S = 0.02
 
