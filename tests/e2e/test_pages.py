@@ -1,5 +1,6 @@
 """Every page that a person may meet, with what it is about and a photograph; some also on a phone and in the dark."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def any_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple
 
 def test_the_landing_page(cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph) -> None:
     page, kind = any_page
-    page.route("**/spawn**", lambda route: None)  # as on a slow network: the next page does not come
+    # The next page does not come: an answer without content leaves the browser where it is.
+    page.route("**/spawn**", lambda route: route.fulfill(status=204))
     page.goto(cluster.url + "/", wait_until="commit")
     expect(page.get_by_role("heading", name="Starting your server")).to_be_visible()
     photograph(page, f"landing-{kind}")
@@ -69,6 +71,41 @@ def test_the_admin_page(cluster: Cluster, page: Page, photograph: Photograph) ->
     photograph(page, "admin")
     assert ask(cluster.admin_url + "/api/hosts").status == 401
     assert ask(cluster.admin_url + "/api/hosts", headers={"Authorization": "token wrong"}).status in (401, 403)
+
+
+@pytest.fixture
+def host_state(cluster: Cluster) -> Iterator[Callable[..., None]]:
+    """Sets the state of the only host, which is active again afterwards."""
+    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"}
+
+    def put(**fields: object) -> None:
+        answer = ask(f"{cluster.admin_url}/api/hosts/host-1/state", "PUT", token, json.dumps(fields).encode())
+        assert answer.status == 202, answer.body
+
+    yield put
+    put(state="active")
+    wait_until(lambda: cluster.available() > 0, "a ready server", 120)
+
+
+def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_more(
+    cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph, host_state: Callable[..., None]
+) -> None:
+    page, kind = any_page
+    url = cluster.spawn()
+    user = url.split("/")[4]
+    assert page.goto(url)
+    host_state(state="draining", deadline_s=0.5)
+    wait_until(lambda: user not in cluster.records("routes"), "the warning", 60)
+    answer = page.goto(f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
+    assert answer is not None
+    assert answer.status == 503
+    expect(page.get_by_role("heading", name="Your server is about to end")).to_be_visible()
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    photograph(page, f"leaving-{kind}")
+    page.get_by_role("button", name="Open it once more").click()
+    page.wait_for_url(f"**/user/{user}/lab/tree/notes.ipynb**")
+    expect(page.get_by_role("heading", name="Your server is about to end")).not_to_be_visible()
+    assert user in cluster.records("routes")
 
 
 def test_a_server_whose_host_does_not_answer(
