@@ -266,7 +266,7 @@ def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) 
 def test_a_computing_container_shows_and_an_idle_one_does_not(real: Bench) -> None:
     idle = real.engine.run(real.spec())
     busy = real.engine.run(real.spec(command=("python3", "-c", "while True: pass"), cpu_quota=50_000))
-    assert real.engine.cpu_cores(busy) > 0.1
+    assert wait_until(lambda: real.engine.cpu_cores(busy) > 0.1, "the computation to show")
     assert wait_until(lambda: real.engine.cpu_cores(idle) < 0.05, "the idle server to have started and be idle")
 
 

@@ -1,5 +1,6 @@
 """The plain HTTP client below the Consul adapter, against a server that misbehaves as real ones do."""
 
+import select
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def test_one_connection_serves_many_calls_and_every_answer_is_told(server: Serve
 def test_a_connection_that_was_closed_meanwhile_is_made_again(server: Server) -> None:
     client = connect(urlsplit(url_of(server)), None, 5.0, lambda _answer: None)
     assert ask(client, "/close") == "/close"
-    wait_until(lambda: server.closed == 1, "the server to close the connection")
+    wait_until(lambda: select.select([client.http._connection.sock], [], [], 0)[0], "the close to arrive")
     assert ask(client, "/a") == "/a"
     assert server.connections == 2
     client.http.close()
