@@ -6,9 +6,9 @@ request to the highest among those that have their hands free.
 
 from typing import Literal
 
-# A new priority costs a new subscription. With fifty steps a host of 50 servers or fewer tells of each claim, a larger
-# one of every 2 %.
-STEPS = 50
+# A new priority costs a new subscription. With twenty steps a host of 20 servers or fewer tells of each claim, a larger
+# one of every 5 %.
+STEPS = 20
 
 
 def priority(placement: Literal["spread", "pack"], claimed_count: int, capacity: int) -> int:

@@ -20,7 +20,8 @@ def pool_statuses(
     """Pool -> status, of all pools that have a spec or still a server here. ``failing``: pools whose present generation
     does not start; ``since``: when the agent started."""
     counts = Counter((server.pool, server.phase) for server in servers)
-    old = Counter((s.pool, s.phase) for s in servers if s.pool in specs and s.generation != specs[s.pool].generation)
+    generations = {pool: spec.generation for pool, spec in specs.items()}  # a hash each: once, not once per server
+    old = Counter((s.pool, s.phase) for s in servers if s.generation != generations.get(s.pool, s.generation))
     statuses = {}
     for pool in sorted({*specs, *(server.pool for server in servers)}):
         spec = specs.get(pool)
@@ -31,7 +32,7 @@ def pool_statuses(
             claimed=counts[pool, Phase.CLAIMED],
             ready_old=old[pool, Phase.READY],
             claimed_old=old[pool, Phase.CLAIMED],
-            generation=spec.generation if spec else "",
+            generation=generations.get(pool, ""),
             failing=pool in failing,
             last_failure=too_big(spec, memory_bytes, since) if spec else None,
         )
