@@ -1,7 +1,6 @@
 """One suite for the engine port: the fake must behave as Docker does, or the unit tests prove nothing."""
 
 import contextlib
-import os
 import secrets
 import socket
 import subprocess
@@ -17,11 +16,8 @@ from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTak
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
+from tests.light import IMAGE, build_light_image
 from tests.waiting import wait_until
-
-IMAGES = Path(__file__).parents[1] / "images"
-PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
-ECHO = "tmpnb-test/echo:dev"
 
 
 @dataclass
@@ -38,7 +34,7 @@ class Bench:
         """A light server that serves."""
         base = ContainerSpec(
             name=f"tmpnb-test-{secrets.token_hex(6)}",
-            image=ECHO,
+            image=IMAGE,
             command=("/bin/sh", "-c", "exec echo-server"),
             labels=self.labels,
             network=self.network,
@@ -66,11 +62,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def real_network() -> Iterator[tuple[str, dict[str, str]]]:
     """A network and labels of this run's own; whatever carries them is removed at the end."""
-    subprocess.run(
-        ["docker", "build", "-q", "--build-arg", f"BASE_IMAGE={PYTHON_IMAGE}", "-t", ECHO, str(IMAGES / "echo")],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    build_light_image()
     cluster = f"contract-{secrets.token_hex(4)}"
     labels = {"tmpnb.cluster": cluster}
     with contextlib.closing(DockerEngine()) as engine:
@@ -97,7 +89,7 @@ def real(real_network: tuple[str, dict[str, str]]) -> Iterator[Bench]:
 def bench(request: pytest.FixtureRequest) -> Bench:
     """The fake, then Docker."""
     if request.param == "memory":
-        engine = MemoryEngine(images={ECHO})
+        engine = MemoryEngine(images={IMAGE})
         return Bench(engine, {"tmpnb.cluster": "contract"}, "net", engine.kill, real=False)
     found: Bench = request.getfixturevalue("real")
     return found
@@ -251,7 +243,7 @@ def test_a_command_that_is_not_there_ends_with_the_reason_in_its_log(real: Bench
 
 
 def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(f"FROM {ECHO}\nVOLUME /data\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nVOLUME /data\n")
     image = "tmpnb-test/echo-volume:dev"
     subprocess.run(["docker", "build", "-q", "-t", image, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     container = real.engine.run(real.spec(image=image))

@@ -1,17 +1,13 @@
 """Light servers as an image, and a proxy tier, for tests against real parts."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.light import IMAGE, build_light_image
 from tests.proxy_rig import Rig
-
-IMAGES = Path(__file__).parents[1] / "images"
-PYTHON_IMAGE = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,8 @@ class DockerImages:
 @pytest.fixture(scope="session")
 def docker_images() -> DockerImages:
     """Build what tests/images describes; a second build takes no time."""
-    tag = "tmpnb-test/echo:dev"
-    subprocess.run(
-        ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={PYTHON_IMAGE}", "--tag", tag, str(IMAGES / "echo")],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return DockerImages(echo=tag)
+    build_light_image()
+    return DockerImages(echo=IMAGE)
 
 
 @pytest.fixture
