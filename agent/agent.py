@@ -236,8 +236,7 @@ class Agent:
 
     def _may_claim(self) -> bool:
         return (
-            self._keeper is not None
-            and self._keeper.holds()
+            self._holds()
             and self.loop.engine_ok
             and self._notebook.state is HostState.ACTIVE
             and not self._stop.is_set()

@@ -13,8 +13,8 @@ from common.errors import EngineUnavailable, StartFailed
 class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
-    ``refusing``: ``run`` raises it with this text;
-    ``crashing``: containers of these images exit at once. ``history`` is what was done, for assertions."""
+    ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once. ``history``
+    is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
     registry: set[str] = field(default_factory=set)

@@ -42,9 +42,8 @@ class Remover:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
         if server.was_claimed:
             self._registry.say_gone(server)
-        self._registry.withdraw(
-            server.user
-        )  # before anything ends, so that no path leads to a container that is going (I5)
+        # Before anything ends, so that no path leads to a container that is going (I5).
+        self._registry.withdraw(server.user)
         if server.container:
             with self._dock:
                 self._engine.remove(server.container)
