@@ -1,9 +1,11 @@
 """A disturber between RabbitMQ and the agents: takes requests first, and puts each back twice, in another order."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 import pika
+from pika.exceptions import AMQPError
 
 from tests.faults.load import POOL
 from tests.hosts_rig import HostsRig
@@ -33,9 +35,17 @@ class Redelivery:
         self._thread.join(30)
 
     def _run(self) -> None:
-        connection = pika.BlockingConnection(pika.URLParameters(self._url))
-        queue = f"spawn.{POOL}"
         seen: set[str | None] = set()
+        while not self._stop.is_set():
+            # In a pair of faults the other one may be RabbitMQ's end.
+            with contextlib.suppress(AMQPError, OSError):
+                connection = pika.BlockingConnection(pika.URLParameters(self._url))
+                with contextlib.closing(connection):
+                    self._disturb(connection, seen)
+            self._stop.wait(PAUSE_S)
+
+    def _disturb(self, connection: pika.BlockingConnection, seen: set[str | None]) -> None:
+        queue = f"spawn.{POOL}"
         while not self._stop.is_set():
             channel = connection.channel()
             channel.basic_qos(prefetch_count=HELD)
@@ -55,4 +65,3 @@ class Redelivery:
                 channel.basic_ack(tag)
             channel.close()
             self._stop.wait(PAUSE_S)  # now the agents are asked
-        connection.close()
