@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.browsing import visit
 from tests.e2e.cluster import Cluster
 from tests.waiting import wait_until
 
@@ -19,7 +20,7 @@ def user_of(url: str) -> str:
 def enter(page: Page, cluster: Cluster) -> str:
     """Open the start page and wait for JupyterLab; the user it was given."""
     wait_until(lambda: cluster.available() > 0, "a ready server", 120)
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     page.wait_for_url("**/user/*/lab**")
     return user_of(page.url)
 
@@ -43,11 +44,11 @@ def test_coming_back_offers_the_same_server_and_starts_no_second_one(
 ) -> None:
     user = enter(page, cluster)
     claimed = set(cluster.records("claims"))
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     link = page.get_by_role("link", name="Return to your server")
     expect(link).to_be_visible()
     photograph(page, "come-back")
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     assert set(cluster.records("claims")) == claimed
     link.click()
     page.wait_for_url("**/user/*/**")
@@ -57,7 +58,7 @@ def test_coming_back_offers_the_same_server_and_starts_no_second_one(
 def test_starting_fresh_gives_another_server(cluster: Cluster, page: Page) -> None:
     user = enter(page, cluster)
     wait_until(lambda: cluster.available() > 0, "another ready server", 120)
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     page.get_by_role("link", name="Start a fresh one").click()
     page.wait_for_url("**/user/*/lab**")
     assert user_of(page.url) != user
@@ -67,14 +68,14 @@ def test_it_works_without_javascript(cluster: Cluster, browser: Browser) -> None
     wait_until(lambda: cluster.available() > 0, "a ready server", 120)
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     page.wait_for_url("**/user/*/lab**", timeout=60_000)
     context.close()
 
 
 def test_a_deep_link_ends_where_it_points_with_its_query(cluster: Cluster, page: Page) -> None:
     wait_until(lambda: cluster.available() > 0, "a ready server", 120)
-    page.goto(cluster.url + "/lab/tree?reset&note=a%26b")
+    visit(page, cluster.url + "/lab/tree?reset&note=a%26b")
     page.wait_for_url("**/user/*/lab/tree**", wait_until="commit")
     assert "note=a%26b" in page.url
 
@@ -92,7 +93,7 @@ def test_two_learners_get_two_servers(cluster: Cluster, browser: Browser) -> Non
 def test_the_page_of_a_server_that_is_gone_offers_a_new_one(
     cluster: Cluster, page: Page, photograph: Photograph
 ) -> None:
-    answer = page.goto(cluster.url + "/user/23456789abcd/lab/tree/work.ipynb")
+    answer = visit(page, cluster.url + "/user/23456789abcd/lab/tree/work.ipynb")
     assert answer is not None
     assert answer.status == 404
     photograph(page, "gone")
@@ -101,7 +102,7 @@ def test_the_page_of_a_server_that_is_gone_offers_a_new_one(
 
 
 def test_a_page_that_does_not_exist_says_so(cluster: Cluster, page: Page, photograph: Photograph) -> None:
-    answer = page.goto(cluster.url + "/no/such/page")
+    answer = visit(page, cluster.url + "/no/such/page")
     assert answer is not None
     assert answer.status == 404
     photograph(page, "not-found")
@@ -110,23 +111,23 @@ def test_a_page_that_does_not_exist_says_so(cluster: Cluster, page: Page, photog
 def test_consuls_page_shows_the_services_hosts_pools_and_routes(
     cluster: Cluster, page: Page, photograph: Photograph
 ) -> None:
-    page.goto(cluster.consul_url + "/ui/")
+    visit(page, cluster.consul_url + "/ui/")
     for service in ("tmpnb-frontend", "tmpnb-agent", "tmpnb-proxy", "tmpnb-culler", "tmpnb-admin"):
         expect(page.get_by_text(service, exact=True).first).to_be_visible()
     photograph(page, "consul-services")
-    page.goto(f"{cluster.consul_url}/ui/dc1/kv/tmpnb/e2e/")
+    visit(page, f"{cluster.consul_url}/ui/dc1/kv/tmpnb/e2e/")
     for folder in ("hosts", "pools", "routes"):
         expect(page.get_by_role("link", name=folder).first).to_be_visible()
     photograph(page, "consul-records")
 
 
 def test_rabbitmqs_page_shows_the_queues(cluster: Cluster, page: Page, photograph: Photograph) -> None:
-    page.goto(cluster.rabbitmq_ui_url)
+    visit(page, cluster.rabbitmq_ui_url)
     page.locator('input[name="username"]').fill("tmpnb")
     page.locator('input[name="password"]').fill(cluster.secret("TMPNB_RABBITMQ_PASSWORD"))
     page.locator('input[type="submit"]').click()
     page.wait_for_url("**/#/**")
-    page.goto(cluster.rabbitmq_ui_url + "/#/queues")
+    visit(page, cluster.rabbitmq_ui_url + "/#/queues")
     for queue in ("spawn.default", "host.host-1", "dead"):
         expect(page.get_by_role("link", name=queue, exact=True).first).to_be_visible()
     photograph(page, "rabbitmq-queues")

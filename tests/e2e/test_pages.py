@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.browsing import visit
 from tests.e2e.cluster import Cluster, ask
 from tests.waiting import wait_until
 
@@ -43,7 +44,7 @@ def test_the_landing_page(cluster: Cluster, any_page: tuple[Page, str], photogra
     page, kind = any_page
     # The next page does not come: an answer without content leaves the browser where it is.
     page.route("**/spawn**", lambda route: route.fulfill(status=204))
-    page.goto(cluster.url + "/", wait_until="commit")
+    visit(page, cluster.url + "/", wait_until="commit")
     expect(page.get_by_role("heading", name="Starting your server")).to_be_visible()
     photograph(page, f"landing-{kind}")
 
@@ -56,7 +57,7 @@ def test_the_pages_without_a_server(cluster: Cluster, any_page: tuple[Page, str]
         ("/waiting/" + "0" * 32, 404, "lapsed"),
         ("/nothing", 404, "not-found"),
     ):
-        answer = page.goto(cluster.url + path)
+        answer = visit(page, cluster.url + path)
         assert answer is not None
         assert answer.status == status, path
         assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{path} is too wide"
@@ -65,7 +66,7 @@ def test_the_pages_without_a_server(cluster: Cluster, any_page: tuple[Page, str]
 
 def test_the_admin_page(cluster: Cluster, page: Page, photograph: Photograph) -> None:
     page.set_extra_http_headers({"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"})
-    answer = page.goto(cluster.admin_url + "/")
+    answer = visit(page, cluster.admin_url + "/")
     assert answer is not None
     assert answer.status == 200
     photograph(page, "admin")
@@ -93,10 +94,10 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
     page, kind = any_page
     url = cluster.spawn()
     user = url.split("/")[4]
-    assert page.goto(url)
+    assert visit(page, url)
     host_state(state="draining", deadline_s=0.5)
     wait_until(lambda: user not in cluster.records("routes"), "the warning", 60)
-    answer = page.goto(f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
+    answer = visit(page, f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
     assert answer is not None
     assert answer.status == 503
     expect(page.get_by_role("heading", name="Your server is about to end")).to_be_visible()
@@ -114,7 +115,7 @@ def test_a_server_whose_host_does_not_answer(
     user = cluster.spawn().split("/")[4]
     stopped("agent")  # nobody withdraws the route
     cluster.docker("kill", cluster.records("routes")[user]["container"])
-    answer = page.goto(f"{cluster.url}/user/{user}/lab")
+    answer = visit(page, f"{cluster.url}/user/{user}/lab")
     assert answer is not None
     assert answer.status == 503
     expect(page.get_by_role("heading", name="Your server cannot be reached")).to_be_visible()
@@ -126,7 +127,7 @@ def test_no_new_servers_while_rabbitmq_is_away_and_the_page_goes_on_by_itself(
     cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]
 ) -> None:
     stopped("rabbitmq")
-    page.goto(cluster.url + "/spawn")
+    visit(page, cluster.url + "/spawn")
     expect(page.get_by_role("heading", name="New servers cannot be started right now")).to_be_visible()
     photograph(page, "unavailable")
     assert ask(cluster.url + "/api/spawn", "POST").status == 503
@@ -137,7 +138,7 @@ def test_no_new_servers_while_rabbitmq_is_away_and_the_page_goes_on_by_itself(
 def test_no_frontend(cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]) -> None:
     url = cluster.spawn()
     stopped("frontend")
-    page.goto(cluster.url + "/")
+    visit(page, cluster.url + "/")
     expect(page.get_by_role("heading", name="The cluster is not reachable right now")).to_be_visible()
     photograph(page, "cluster-not-reachable")
     assert ask(url).status < 400, "a running server needs no frontend"

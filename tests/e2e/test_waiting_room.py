@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.browsing import visit
 from tests.e2e.cluster import Cluster, ask
 from tests.waiting import wait_until
 
@@ -44,7 +45,7 @@ def test_a_full_cluster_says_so_and_lets_the_first_in_line_in_first(
     contexts = [browser.new_context() for _ in range(2)]
     first, second = (context.new_page() for context in contexts)
     for page, position in ((first, 1), (second, 2)):
-        page.goto(full.url + "/spawn")
+        visit(page, full.url + "/spawn")
         expect(page.locator("#position")).to_have_text(str(position), timeout=30_000)
     photograph(second, "waiting-room")
     free(full, 1)
