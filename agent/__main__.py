@@ -7,14 +7,17 @@ import sys
 import threading
 from types import FrameType
 
+from prometheus_client import REGISTRY
+
 from agent.agent import Agent, Parts
 from agent.engine_docker import DockerEngine
+from agent.metrics import HostCollector
 from agent.probe import HttpProbe
 from agent.settings import AgentSettings, resolve_address
-from common import __version__, alive
+from common import alive, metrics
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.logs import setup_logging
-from common.presence import TTL_S, Presence
+from common.presence import TTL_S, Presence, describe
 from common.settings import load
 from common.store import Service
 from common.store_consul import ConsulStore
@@ -29,7 +32,7 @@ STOP_S = 10.0
 def main() -> None:
     """Run until SIGTERM or SIGINT; a second one exits at once."""
     settings = load(AgentSettings, sys.argv[1:])
-    setup_logging("agent", settings.log_level)
+    setup_logging("agent", settings.log_level, settings.audit_file)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -69,7 +72,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
         port=0,
         ttl_s=TTL_S,
         tags=(settings.cluster, settings.host),
-        meta={"version": __version__},
+        meta=describe(settings, host=settings.host),
     )
     presence = Presence(store, service)
     agent = Agent(settings, parts, alive.beat)
@@ -77,6 +80,8 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     log.info("agent starts", extra={"host": settings.host, "address": address, "cluster": settings.cluster})
     publisher.start()
     consumer.start()
+    REGISTRY.register(HostCollector(agent.figures))
+    metrics.serve(settings)
     presence.start()
     loop.start()
     # If the loop should ever end by itself, the process ends too, and is started again.

@@ -31,6 +31,7 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
+from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
 from agent.ports import PortBook
 from agent.probe import Probe
 from agent.registry import HostAddress, Registry
@@ -163,6 +164,12 @@ class Agent:
         self._renames.shutdown(wait=False)
         if self._keeper is not None:
             self._keeper.stop()
+        if self._joined:
+            self._announcer.tell("host.left", reason="the agent was stopped")
+
+    def figures(self) -> HostFigures:
+        """What is so now, for the metrics. Any thread."""
+        return self._here.figures(self._may_claim())
 
     def _claim(self, delivery: Delivery) -> None:
         with self._dock.claiming():
@@ -303,11 +310,16 @@ class Agent:
                    **{f"{stage}_ms": round(value, 1) for stage, value in stages_ms.items()}},
         )  # fmt: skip
         self._announcer.tell("server.ready", user=server.user, pool=server.pool)
+        for stage, elapsed_ms in stages_ms.items():
+            START_STAGES.labels(stage).observe(elapsed_ms / 1000)
         self._wake()
 
     def _on_gone(self, server: Server) -> None:
         event = "server.culled" if server.was_claimed else "server.retired"
         request_id = server.claim.request_id if server.claim else None
+        if server.was_claimed:
+            CULLS.labels(server.pool, cull_reason(server.reason)).inc()
         self._announcer.tell(
-            event, user=server.user, pool=server.pool, request_id=request_id, detail={"reason": server.reason}
-        )
+            event, user=server.user, pool=server.pool, request_id=request_id, container=server.container,
+            reason=server.reason,
+        )  # fmt: skip

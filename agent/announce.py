@@ -1,9 +1,10 @@
-"""Telling the ``events`` exchange what happened here. Best effort: never waits, never raises."""
+"""Telling the ``events`` exchange and the audit log what happened here. Best effort: never waits, never raises."""
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+from common import audit_log
 from common.broker import Publisher
 from common.clock import utc_now
 from common.messages import Event
@@ -24,8 +25,17 @@ class Announcer:
         user: str | None = None,
         pool: str | None = None,
         request_id: str | None = None,
+        container: str | None = None,
+        reason: str | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
+        """``reason`` joins the event's ``detail``; ``container`` is for the audit log alone, which takes the events
+        that concern a learner or the host."""
+        if name in audit_log.EVENTS:
+            audit_log.record(
+                cast(audit_log.AuditEvent, name), user=user, host=self._host, pool=pool, request_id=request_id,
+                container=container[:12] if container else None, reason=reason,
+            )  # fmt: skip
         event = Event(
             sent_at=self._now(),
             name=name,
@@ -33,6 +43,6 @@ class Announcer:
             pool=pool,
             user=user,
             request_id=request_id,
-            detail=detail or {},
+            detail=({"reason": reason} if reason else {}) | (detail or {}),
         )
         self._publisher.emit(name, event.encode())

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from agent.inventory import LIVE, Inventory
+from agent.metrics import REPAIRS
 from agent.plan import ABSENT_S
 from agent.registry import Registry
 from common.errors import StoreUnavailable
@@ -74,6 +75,7 @@ class Auditor:
             for server in self._inventory.snapshot()
             if server.phase in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
         ]
+        REPAIRS.inc(len(repaired))
         if repaired:
             log.info("records written again", extra={"count": len(repaired), "users": repaired[:20]})
         for gone in self._inventory.gone():

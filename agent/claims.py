@@ -16,6 +16,7 @@ from agent.announce import Announcer
 from agent.engine import Engine
 from agent.intake import Intake
 from agent.inventory import Inventory, Server
+from agent.metrics import CLAIM_STAGES, CLAIMS, TICKET_WAIT, TIME_TO_SERVER
 from agent.registry import Registry
 from agent.tickets import Tickets, Wanted
 from common import queues
@@ -119,6 +120,7 @@ class Claimer:
             request = _spawn_request(delivery)
         except MalformedMessage as exc:
             log.warning("request cannot be read", extra={"queue": delivery.queue, "error": str(exc)})
+            CLAIMS.labels(queues.pool_of(delivery.queue), "unreadable").inc()
             self._consumer.dead_letter(delivery, str(exc))
             return
         try:
@@ -127,11 +129,13 @@ class Claimer:
             if isinstance(exc, StoreUnavailable):
                 self._host.suspect_store()
             log.info("request handed back", extra={"request_id": request.request_id, "reason": str(exc)})
+            CLAIMS.labels(request.pool, "handed_back").inc()
             # First stop taking requests (if the reason says so), then give it back: it must not come to us again.
             self._intake.update()
             self._consumer.requeue(delivery)
         except Exception as exc:
             log.exception("request failed", extra={"request_id": request.request_id})
+            CLAIMS.labels(request.pool, "failed").inc()
             if delivery.redelivered:
                 self._consumer.dead_letter(delivery, f"agent {self._host.name}: {exc!r}")
             else:
@@ -151,7 +155,8 @@ class Claimer:
         unwanted = self._unwanted(request, age_s)
         if unwanted:
             log.info("request dropped", extra={"request_id": request.request_id, "reason": unwanted})
-            self._announcer.tell("request.dropped", request_id=request.request_id, detail={"reason": unwanted})
+            CLAIMS.labels(request.pool, "dropped").inc()
+            self._announcer.tell("request.dropped", pool=request.pool, request_id=request.request_id, reason=unwanted)
             self._consumer.ack(delivery)
             return
         if not self._host.may_claim():
@@ -159,7 +164,13 @@ class Claimer:
         stages.done("check")
         server = self._claim(request, stages)
         if self._answer(delivery, request, server, stages):
-            self._announcer.tell("server.claimed", user=server.user, pool=server.pool, request_id=request.request_id)
+            self._announcer.tell(
+                "server.claimed", user=server.user, pool=server.pool, request_id=request.request_id,
+                container=server.container,
+            )  # fmt: skip
+            TIME_TO_SERVER.labels(server.pool).observe((self._host.now() - request.sent_at).total_seconds())
+            for stage, elapsed_ms in stages.ms.items():
+                CLAIM_STAGES.labels(stage).observe(elapsed_ms / 1000)
         # That may have been the last ready server; no further request may then be delivered here.
         self._intake.update()
         self._consumer.ack(delivery)
@@ -237,6 +248,7 @@ class Claimer:
         path = request.path or (spec.redirect_uri if spec else "/")
         url = server_url(server.user, path, server.token or None)
         told = self._tell(delivery, request, server, url, stages, again)
+        CLAIMS.labels(server.pool, "repeated" if again else "claimed" if told else "released").inc()
         log.info(
             "server claimed" if told else "server kept, nobody to tell again" if again else "server released",
             extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
@@ -244,7 +256,10 @@ class Claimer:
         )  # fmt: skip
         if not told and not again:
             self._inventory.stop(server.user, "reply cannot be delivered")
-            self._announcer.tell("server.released", user=server.user, pool=server.pool, request_id=request.request_id)
+            self._announcer.tell(
+                "server.released", user=server.user, pool=server.pool, request_id=request.request_id,
+                container=server.container, reason="reply cannot be delivered",
+            )  # fmt: skip
         return told
 
     def _tell(
@@ -262,6 +277,8 @@ class Claimer:
                 except StoreUnavailable:
                     gone = False
                 stages.done("ticket")
+            if assigned and not again:
+                TICKET_WAIT.labels(server.pool).observe(age_s)
             if replied or assigned:
                 return True
             # Nobody listens and there is no ticket, nor will there be one.

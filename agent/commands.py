@@ -9,6 +9,7 @@ from typing import Protocol
 from agent.announce import Announcer
 from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory
+from agent.metrics import CULLS_REFUSED, refusal_reason
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, decode
@@ -130,10 +131,14 @@ class Commands:
         fields = {"user": server.user, "pool": server.pool, "reason": request.reason}
         if refusal:
             log.info("cull refused", extra=fields | {"refusal": refusal})
+            CULLS_REFUSED.labels(server.pool, refusal_reason(refusal)).inc()
             self._announcer.tell(
                 "server.cull_refused",
                 user=server.user,
                 pool=server.pool,
+                request_id=request.request_id,
+                container=server.container,
+                reason=f"{request.reason}: {refusal}",
                 detail={"reason": request.reason, "refusal": refusal},
             )
             return

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from docker.types import LogConfig
 from docker.utils import kwargs_from_env
 
 from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed
 
@@ -59,12 +61,12 @@ class DockerEngine:
         self._init = True
 
     def info(self) -> EngineInfo:
-        with self._translated():
+        with self._translated("info"):
             found = self._api().info()
             return EngineInfo(found.get("ID", ""), found.get("MemTotal", 0), found.get("NCPU", 0))
 
     def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
-        with self._translated():
+        with self._translated("ensure_network"):
             if any(network["Name"] == name for network in self._api().networks(names=[name])):
                 return
             self._api().create_network(
@@ -79,7 +81,7 @@ class DockerEngine:
             )
 
     def has_image(self, image: str) -> bool:
-        with self._translated():
+        with self._translated("has_image"):
             try:
                 self._api().inspect_image(image)  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound:
@@ -87,7 +89,7 @@ class DockerEngine:
             return True
 
     def pull(self, image: str) -> None:
-        with self._translated():
+        with self._translated("pull"):
             try:
                 # An empty configuration, so that nobody's credentials on this machine are sent.
                 for line in self._api().pull(image, stream=True, decode=True, auth_config={}):
@@ -97,12 +99,12 @@ class DockerEngine:
                 raise StartFailed(f"image {image} is not on this host and cannot be pulled: {exc.explanation}") from exc
 
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        with self._translated():
+        with self._translated("list"):
             found = self._api().containers(all=True, filters={"label": _filter(labels)})
             return tuple(_container(item) for item in found)
 
     def run(self, spec: ContainerSpec) -> str:
-        with self._translated():
+        with self._translated("run"):
             try:
                 container = self._create(spec)
             except docker.errors.ImageNotFound as exc:
@@ -117,7 +119,7 @@ class DockerEngine:
             return self._start(container, spec)
 
     def rename(self, container: str, name: str) -> bool:
-        with self._translated():
+        with self._translated("rename"):
             api = self._api()
             if self._unix is None:
                 try:
@@ -138,7 +140,7 @@ class DockerEngine:
         raise EngineUnavailable(f"Docker: rename: {status} {text}")
 
     def remove(self, container: str) -> None:
-        with self._translated():
+        with self._translated("remove"):
             try:
                 self._api().remove_container(container, force=True, v=True)
             except docker.errors.NotFound:
@@ -148,7 +150,7 @@ class DockerEngine:
                     raise
 
     def log_tail(self, container: str, lines: int) -> str:
-        with self._translated():
+        with self._translated("log_tail"):
             try:
                 found: bytes = self._api().logs(container, stdout=True, stderr=True, tail=lines)
             except docker.errors.NotFound:
@@ -156,7 +158,7 @@ class DockerEngine:
             return found.decode(errors="replace")
 
     def cpu_cores(self, container: str) -> float:
-        with self._translated():
+        with self._translated("cpu_cores"):
             try:
                 # Not one-shot: the engine takes two readings a second apart by itself.
                 found = self._api().stats(container, stream=False)
@@ -166,7 +168,7 @@ class DockerEngine:
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
         filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
-        with self._translated():
+        with self._translated("watch"):
             for _ in self._api().events(filters=filters):
                 on_end()
         raise EngineUnavailable("Docker: the stream of events ended")
@@ -236,14 +238,21 @@ class DockerEngine:
         return str(self._api().inspect_container(container)["Name"]).lstrip("/")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Every failure of docker-py and the network that is not handled above means: it cannot answer now."""
+    def _translated(self, call: str) -> Iterator[None]:
+        """Every failure of docker-py and the network that is not handled above means: it cannot answer now. ``call``:
+        its name in the metrics."""
+        begun = time.perf_counter()
         try:
             yield
         except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+            DOCKER_ERRORS.labels(call).inc()
             raise EngineUnavailable(f"Docker: {exc}") from exc
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
+            DOCKER_ERRORS.labels(call).inc()
             raise EngineUnavailable(f"Docker: {exc!r}") from exc
+        finally:
+            if call != "watch":  # its duration is a wait
+                DOCKER_SECONDS.labels(call).observe(time.perf_counter() - begun)
 
 
 def _filter(labels: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from agent.succession import Instance, is_dead
 from common.clock import utc_now
 from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys
+from common.metrics import SESSIONS_LOST
 from common.records import HostRecord
 from common.store import Store
 
@@ -151,6 +152,7 @@ class HostKeeper:
         asked = time.monotonic()
         if self._session is not None and not self._store.renew_session(self._session):
             log.warning("session lost")
+            SESSIONS_LOST.inc()
             self._session, self._owned = None, False
         if self._session is None:
             self._session = self._store.open_session(f"tmpnb-agent-{self._host}", self._ttl_s)

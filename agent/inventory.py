@@ -98,6 +98,11 @@ class Inventory:
         with self._lock:
             return self._counts[pool, phase]
 
+    def counts(self) -> dict[tuple[str, Phase], int]:
+        """(pool, phase) -> servers, of all pools that had any since the agent started."""
+        with self._lock:
+            return dict(self._counts)
+
     def pools(self) -> set[str]:
         with self._lock:
             return {server.pool for server in self._servers.values()}

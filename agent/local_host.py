@@ -10,6 +10,7 @@ from agent.host_note import Notebook
 from agent.images import Images
 from agent.inventory import Inventory, Phase
 from agent.loop import Wishes
+from agent.metrics import HostFigures, PoolFigures
 from agent.placement import priority
 from agent.plan import capacity
 from agent.problems import problem
@@ -70,7 +71,9 @@ class LocalHost:
                 if self._inventory.take_warning_back(server.user):
                     self._registry.publish(server.user)
         until = {"deadline": deadline.isoformat()} if deadline else {}
-        self._announcer.tell("host.state", detail={"state": state.value, **until})
+        self._announcer.tell(
+            "host.state", reason=" until ".join([state.value, *until.values()]), detail={"state": state.value, **until}
+        )
 
     def readmit(self, user: str) -> None:
         """Open a server once more whose learner was warned, for the time that is left. Raises ``StoreUnavailable``."""
@@ -101,6 +104,20 @@ class LocalHost:
             return None
         limit = capacity(spec, self.engine.memory_bytes)
         return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), limit)
+
+    def figures(self, claiming: bool) -> HostFigures:
+        """For the metrics: counts that are kept anyway."""
+        specs, counts = self._specs(), self._inventory.counts()
+        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+        pools = {
+            pool: PoolFigures(
+                capacity(specs[pool], self.engine.memory_bytes) if pool in specs else 0,
+                pool in failing,
+                {phase: counts.get((pool, phase), 0) for phase in Phase},
+            )
+            for pool in {*specs, *(pool for pool, _ in counts)}
+        }
+        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools)
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""

@@ -15,8 +15,10 @@ from agent.apply import Applier
 from agent.engine import Engine
 from agent.failures import FailureBook
 from agent.inventory import Inventory
+from agent.metrics import ACTIONS, RECONCILE_SECONDS, RECONCILED
 from agent.plan import ABSENT_S, Look, Observed, missing, plan
 from common.errors import EngineUnavailable
+from common.metrics import timed
 from common.records import HostState, PoolSpec
 from common.retry import Backoff
 
@@ -118,7 +120,8 @@ class Loop:
         watcher.start()
         while not self._stop.is_set():
             beat()
-            self.turn(applier)
+            with timed(RECONCILE_SECONDS):
+                self.turn(applier)
             self._wait()
 
     def turn(self, applier: Applier) -> None:
@@ -145,6 +148,8 @@ class Loop:
             done = [action for action in actions if applier.apply(action)]
             if done:
                 counts = Counter(type(action).__name__.lower() for action in done)
+                for action, count in counts.items():
+                    ACTIONS.labels(action).inc(count)
                 log.info("reconciled", extra={"actions": dict(counts)})
             self._next_try_s = min((at - now for at in not_before.values() if at > now), default=float("inf"))
         self._after_pass()
@@ -168,6 +173,7 @@ class Loop:
         if not self.engine_ok:
             log.info("docker engine answers", extra={"containers": len(look.containers)})
         self.engine_ok, self.engine_trouble = True, ""
+        RECONCILED.set_to_current_time()
         absent = missing(look)
         self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
         with self._woken:

@@ -16,6 +16,7 @@ from agent import names
 from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
 from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
+from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
@@ -91,7 +92,8 @@ class Starter:
             container = self._run(server, spec)
             self._inventory.set_container(server.user, container)
             started = time.monotonic()
-            self.finish(server.user, spec.start_timeout_s, {"start": 1000 * (started - begun)})
+            if self.finish(server.user, spec.start_timeout_s, {"start": 1000 * (started - begun)}):
+                START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
         except StartFailed as exc:
             self._fail(server.user, str(exc), exc.log)
         except TransientError as exc:
@@ -102,36 +104,38 @@ class Starter:
             if isinstance(exc, EngineUnavailable):
                 # Listings may go on succeeding (the disk is full), and the next start would follow at once.
                 fields["next_try_s"] = self._failures.failed(server.pool, server.generation, self._now(), str(exc), "")
+                START_FAILURES.labels(server.pool, "engine").inc()
+            STARTS.labels(server.pool, "interrupted").inc()
             log.warning("server not started", extra=fields)
             self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
 
-    def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> None:
-        """From a running container to a ready server. Also for adopted ones.
+    def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> bool:
+        """From a running container to a ready server. Also for adopted ones. False: nobody wants it any more.
 
         Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
         server = self._inventory.get(user)
         if server is None:
-            return
+            return False
         begun = time.monotonic()
         if not wait_until_ready(
             self._probe, server.port, user, timeout_s, self._stop, lambda: not self._starting(user)
         ):
             self._explain(user, timeout_s)
-            return
+            return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
         steady(self._stop)(self._registry.publish, user)
         routed = time.monotonic()
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
-        if self._stop.wait(self._place.route_settle_s):
-            return
-        if not self._inventory.make_ready(user):
-            return
+        if self._stop.wait(self._place.route_settle_s) or not self._inventory.make_ready(user):
+            return False
         self._failures.succeeded(server.pool)
         stages_ms |= {"probe": 1000 * (answered - begun), "route": 1000 * (routed - answered)}
+        STARTS.labels(server.pool, "ready").inc()
         ready = self._inventory.get(user)
         if ready is not None:
             self._on_ready(ready, stages_ms)
+        return True
 
     def _starting(self, user: str) -> bool:
         server = self._inventory.get(user)
@@ -188,6 +192,8 @@ class Starter:
         if server.token:
             tail = tail.replace(server.token, "<token>")
         pause = self._failures.failed(server.pool, server.generation, self._now(), reason, tail)
+        STARTS.labels(server.pool, "failed").inc()
+        START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
         log.warning(
             "server did not start",
             extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": reason,

@@ -13,6 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from common import queues
 from common.broker import Delivery, Handler, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
+from common.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
 from common.rabbitmq_link import Job, Link, RabbitAddress, declare_topology
 from common.retry import brief
 
@@ -121,7 +122,12 @@ class RabbitPublisher(Link):
         been stored; it is sent again too, on the connection to the next node, because consumers are idempotent.
         """
         give_up = time.monotonic() + CONFIRM_TIMEOUT_S
-        brief(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
+        try:
+            with timed(PUBLISH_SECONDS):
+                brief(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
+        except (Unroutable, BrokerUnavailable) as exc:
+            PUBLISH_ERRORS.labels("unroutable" if isinstance(exc, Unroutable) else "unavailable").inc()
+            raise
 
     def _once(self, job: Job, give_up: float) -> None:
         if not self._connected.wait(max(0.0, give_up - time.monotonic())):
@@ -268,6 +274,7 @@ class RabbitConsumer(Link):
             channel.basic_publish("", queues.DEAD, delivery.body, properties)
             channel.basic_ack(delivery.tag)
 
+        DEAD_LETTERED.labels(delivery.queue.partition(".")[0]).inc()
         self._settle(delivery, bury)
 
     def _settle(self, delivery: Delivery, job: Job) -> None:

@@ -2,12 +2,16 @@
 
 import logging
 import sys
+from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
 
+from common.audit_log import setup_audit
 
-def setup_logging(service: str, level: str) -> None:
-    """Send everything to stdout as JSON lines that name ``service``. Never pass a secret to a logger."""
+
+def setup_logging(service: str, level: str, audit_file: Path | None = None) -> None:
+    """Send everything to stdout as JSON lines that name ``service``, the audit log too. Never pass a secret to a
+    logger."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         JsonFormatter(
@@ -17,6 +21,7 @@ def setup_logging(service: str, level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    setup_audit(service, audit_file)
     # pika and urllib3 report every reconnect attempt and pooled connection; ours say it once.
     for noisy in ("pika", "urllib3", "docker"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL if noisy == "pika" else logging.WARNING)

@@ -1,9 +1,12 @@
 """A process's entry in Consul's service catalogue, kept passing by a thread of its own."""
 
 import logging
+import socket
 import threading
 
+from common import __version__
 from common.errors import StoreUnavailable
+from common.settings import CommonSettings
 from common.store import Service, Store
 
 log = logging.getLogger(__name__)
@@ -11,6 +14,14 @@ log = logging.getLogger(__name__)
 # Three beats per TTL: one lost beat does not turn the service critical in Consul's UI.
 TTL_S = 15
 BEAT_S = TTL_S / 3
+
+
+def describe(settings: CommonSettings, **more: str) -> dict[str, str]:
+    """What the catalogue tells of a process: version, cluster and, for Prometheus, ``metrics``: host:port."""
+    meta = {"version": __version__, "cluster": settings.cluster, **more}
+    if settings.metrics_port:
+        meta["metrics"] = settings.metrics_address or f"{socket.gethostname()}:{settings.metrics_port}"
+    return meta
 
 
 class Presence:

@@ -30,6 +30,11 @@ def host(name: str) -> str:
     return f"host.{name}"
 
 
+def pool_of(spawn_queue: str) -> str:
+    """The pool whose line it is."""
+    return spawn_queue.removeprefix("spawn.")
+
+
 def is_work_queue(name: str) -> bool:
     """Whether it is one of the queues above (and not a reply address)."""
     return name.startswith(("spawn.", "host."))

@@ -19,6 +19,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from common import queues
+from common.metrics import RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
 from common.retry import Backoff
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Link:
 
     def _run(self) -> None:
         backoff = Backoff(self._stop)
+        RABBITMQ_CONNECTED.labels(self._role).set(0)
         while not self._stop.is_set():
             try:
                 self._serve(backoff)
@@ -127,6 +129,7 @@ class Link:
                 self._warned = True
             finally:
                 self._connected.clear()
+                RABBITMQ_CONNECTED.labels(self._role).set(0)
                 self._busy_since = None
                 self._close()
                 self._lost()
@@ -140,6 +143,8 @@ class Link:
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         self._setup(channel)
         self._connected.set()
+        RABBITMQ_CONNECTED.labels(self._role).set(1)
+        RABBITMQ_CONNECTIONS.labels(self._role).inc()
         self._warned = False
         backoff.reset()
         log.info("rabbitmq connected", extra={"role": self._role})

@@ -63,6 +63,18 @@ class CommonSettings(BaseSettings):
         description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
     )
     rabbitmq_password: SecretStr = Field(default=SecretStr(""), description="password of the user in rabbitmq_urls")
+    metrics_ip: str = Field(default="0.0.0.0", description="address to listen at for Prometheus")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="port to listen at for Prometheus; 0: none (the compose files say 9465)"
+    )
+    metrics_address: str | None = Field(
+        default=None,
+        pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$",
+        description="host:port where Prometheus reaches metrics_port, if not at this machine's name; told in Consul",
+    )
+    audit_file: Path | None = Field(
+        default=None, description="file that the audit log is also appended to; reopened when it was rotated away"
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level logged")
 
     @classmethod
@@ -101,6 +113,11 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
         _refuse(settings, [((), str(exc), None)])
     finally:
         settings._file = None
+
+
+def set_variable(name: str, value: str) -> None:
+    """Set a variable of the process's environment, for a library that takes its settings from nowhere else."""
+    os.environ[name] = value
 
 
 def environment() -> dict[str, str]:

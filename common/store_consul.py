@@ -19,6 +19,7 @@ from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
+from common.metrics import CONSUL_ERRORS, CONSUL_SECONDS, timed
 from common.store import Entry, KeyListing, Listing, Service
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ WATCH_FAILOVER_S = 15.0
 _NO_SESSION = "invalid session"
 _NO_CHECK = "does not have associated TTL"
 _ANSWERS = (_NO_SESSION, _NO_CHECK)
+# Not timed: its duration is a wait.
+WATCH = "watch"
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -54,60 +57,62 @@ class ConsulStore:
         self._answered: tuple[str, float] | None = None
 
     def get(self, key: str) -> Entry | None:
-        _, found = self._call(lambda c: c.kv.get(key))
+        _, found = self._call(lambda c: c.kv.get(key), "get")
         return _entry(found) if found else None
 
     def list(self, prefix: str) -> Listing:
-        return self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True)))
+        return self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True), "list"))
 
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         if index <= 0:
             return self.list(prefix)
         wait = self._wait(wait_s)
-        listing = self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait)))
+        answer = self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait), WATCH)
+        listing = self._listing(answer)
         # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
         return self.list(prefix) if listing.index < index else listing
 
     def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
         wait = {"index": index, "wait": self._wait(wait_s)} if index > 0 else {}
-        now, keys = self._call(lambda c: c.kv.get(prefix, keys=True, **wait))
+        now, keys = self._call(lambda c: c.kv.get(prefix, keys=True, **wait), WATCH)
         return self.watch_keys(prefix, 0, 0) if int(now) < index else KeyListing(int(now), frozenset(keys or ()))
 
     def put(self, key: str, value: bytes) -> None:
-        self._call(lambda c: c.kv.put(key, value))
+        self._call(lambda c: c.kv.put(key, value), "put")
 
     def create(self, key: str, value: bytes) -> bool:
         return self.replace(key, value, 0)
 
     def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        return bool(self._call(lambda c: c.kv.put(key, value, cas=modify_index)))
+        return bool(self._call(lambda c: c.kv.put(key, value, cas=modify_index), "put"))
 
     def delete(self, key: str) -> None:
-        self._call(lambda c: c.kv.delete(key))
+        self._call(lambda c: c.kv.delete(key), "delete")
 
     def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        return bool(self._call(lambda c: c.kv.delete(key, cas=modify_index)))
+        return bool(self._call(lambda c: c.kv.delete(key, cas=modify_index), "delete"))
 
     def open_session(self, name: str, ttl_s: int) -> str:
         return str(
             self._call(
-                lambda c: c.session.create(name=name, checks=[], behavior="delete", ttl=ttl_s, lock_delay=LOCK_DELAY_S)
+                lambda c: c.session.create(name=name, checks=[], behavior="delete", ttl=ttl_s, lock_delay=LOCK_DELAY_S),
+                "session",
             )
         )
 
     def renew_session(self, session: str) -> bool:
         try:
-            self._call(lambda c: c.session.renew(session))
+            self._call(lambda c: c.session.renew(session), "session")
         except _NotFoundError:
             return False
         return True
 
     def close_session(self, session: str) -> None:
-        self._call(lambda c: c.session.destroy(session))
+        self._call(lambda c: c.session.destroy(session), "session")
 
     def acquire(self, key: str, value: bytes, session: str) -> bool:
         try:
-            return bool(self._call(lambda c: c.kv.put(key, value, acquire=session)))
+            return bool(self._call(lambda c: c.kv.put(key, value, acquire=session), "acquire"))
         except StoreUnavailable as exc:
             if _NO_SESSION in str(exc):
                 return False
@@ -137,12 +142,13 @@ class ConsulStore:
                 tags=list(service.tags),
                 meta=service.meta,
                 check=check,
-            )
+            ),
+            "catalogue",
         )
 
     def pass_check(self, service_id: str, note: str) -> bool:
         try:
-            return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note)))
+            return bool(self._call(lambda c: c.agent.check.ttl_pass(f"service:{service_id}", notes=note), "catalogue"))
         except StoreUnavailable as exc:
             # An unknown check is a 404 in current versions and a 500 with this text in older ones.
             if isinstance(exc, _NotFoundError) or _NO_CHECK in str(exc):
@@ -151,12 +157,19 @@ class ConsulStore:
 
     def deregister(self, service_id: str) -> None:
         try:
-            self._call(lambda c: c.agent.service.deregister(service_id))
+            self._call(lambda c: c.agent.service.deregister(service_id), "catalogue")
         except _NotFoundError:
             return
 
-    def _call(self, request: Callable[[consul.Consul], T]) -> T:
-        """Run one request on this thread's client; translate every failure of Consul and the network."""
+    def _call(self, request: Callable[[consul.Consul], T], operation: str = "other") -> T:
+        """Run one request on this thread's client; translate every failure of Consul and the network. ``operation``:
+        what the metrics call it."""
+        if operation == WATCH:
+            return self._try(request, operation)
+        with timed(CONSUL_SECONDS.labels(operation)):
+            return self._try(request, operation)
+
+    def _try(self, request: Callable[[consul.Consul], T], operation: str) -> T:
         give_up = time.monotonic() + self._timeout_s
         for tries_left in reversed(range(len(self._urls))):
             try:
@@ -164,8 +177,10 @@ class ConsulStore:
             except (NotFound, ClientError) as exc:
                 raise _NotFoundError(str(exc)) from exc
             except (ConsulException, requests.RequestException, ValueError) as exc:
-                if not any(answer in str(exc) for answer in _ANSWERS):
+                answered = any(answer in str(exc) for answer in _ANSWERS)
+                if not answered:
                     self._drop_client()
+                    CONSUL_ERRORS.labels(operation).inc()
                 if not (tries_left and was_not_reached(exc) and time.monotonic() < give_up):
                     raise StoreUnavailable(f"Consul: {exc}") from exc
         raise StoreUnavailable("Consul: no server")

@@ -2,19 +2,23 @@
 
 import sys
 
-from common.logs import setup_logging
 from common.settings import load
-from frontend.serving import Server, gunicorn_settings
+from frontend.multiprocess import share_metrics
 from frontend.settings import PublicSettings
-from frontend.wsgi import create_app, start_app, stop_app
 
 
 def main(argv: list[str]) -> None:
     """Serve until SIGTERM."""
     settings = load(PublicSettings, argv)
-    setup_logging("frontend", settings.log_level)
+    folder = share_metrics(settings)
+    # Only now: they import prometheus_client, which looks for the folder at once.
+    from common.logs import setup_logging
+    from frontend.serving import Server, gunicorn_settings
+    from frontend.wsgi import create_app, start_app, stop_app
+
+    setup_logging("frontend", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, f"{settings.ip}:{settings.port}")
-    Server(options, lambda: create_app(settings), start_app, stop_app).run()
+    Server(options, lambda: create_app(settings), start_app, stop_app, folder).run()
 
 
 if __name__ == "__main__":

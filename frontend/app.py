@@ -6,7 +6,7 @@ from flask import Flask, Response, current_app, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from frontend import lines, remembering
+from frontend import lines, metrics, remembering
 from frontend.auth import check_token
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
@@ -55,6 +55,7 @@ def create_app(parts: Parts) -> Flask:
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
     )
+    metrics.install(app, settings)
     lines.install(app)
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
@@ -93,7 +94,7 @@ def _authorize() -> Response | None:
     if not pages_are_off() or request.endpoint in _OPEN_VIEWS:
         return None
     if request.endpoint in _API_VIEWS:
-        return check_token(_token())
+        return check_token(_token(), "API_AUTH_TOKEN")
     return answer({"status": "not found", "message": "pages are off: an API token is set"}, 404)
 
 

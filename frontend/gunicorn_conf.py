@@ -2,14 +2,20 @@
 
 from typing import Any
 
-from common.logs import setup_logging
 from common.settings import load
-from frontend.serving import gunicorn_settings, stop_worker
+from frontend.multiprocess import share_metrics
 from frontend.settings import PublicSettings
-from frontend.wsgi import start_app, stop_app
 
 _settings = load(PublicSettings)
-setup_logging("frontend", _settings.log_level)
+_metrics_folder = share_metrics(_settings)
+
+# Only now: the rest imports prometheus_client, which looks for the folder at once.
+from common.logs import setup_logging  # noqa: E402
+from frontend import metrics  # noqa: E402
+from frontend.serving import gunicorn_settings, stop_worker  # noqa: E402
+from frontend.wsgi import start_app, stop_app  # noqa: E402
+
+setup_logging("frontend", _settings.log_level, _settings.audit_file)
 globals().update(gunicorn_settings(_settings, f"{_settings.ip}:{_settings.port}"))
 
 
@@ -19,3 +25,11 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature
     stop_worker(worker, stop_app)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature
+    metrics.forget_worker(_metrics_folder, worker.pid)
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 gunicorn's signature
+    metrics.drop(_metrics_folder)

@@ -16,6 +16,7 @@ from common.messages import CullRequest, SpawnReply, decode
 from common.retry import brief
 from common.urls import base_path
 from frontend.ledger import Ledger, Verdict
+from frontend.metrics import LATE_REPLIES
 from frontend.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class LateReplies:
             verdict = self._assign(reply)
         if verdict is Verdict.UNDELIVERABLE:
             brief(self._stop, RETRY_S)(give_back, publisher, reply)
+        LATE_REPLIES.labels(verdict.value).inc()
         log.info(
             "late reply",
             extra={"request_id": reply.request_id, "user": reply.user, "host": reply.host, "verdict": verdict.value},

@@ -8,13 +8,15 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from frontend import metrics
 from frontend.settings import GunicornSettings
 
 
 def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:
     """gunicorn's settings by name."""
+    metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {
-        "bind": bind,
+        "bind": [bind, *metrics_bind],
         "worker_class": "gthread",
         "workers": settings.workers,
         "threads": settings.threads,
@@ -53,11 +55,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         create: Callable[[], Flask],
         start: Callable[[Flask], None],
         stop: Callable[[Flask], None],
+        metrics_folder: str | None = None,
     ) -> None:
         """``create`` runs in every worker; ``start`` and ``stop`` around the time in which it serves."""
         self._options = options | {
             "post_worker_init": lambda worker: start(worker.wsgi),
             "worker_exit": lambda _server, worker: stop_worker(worker, stop),
+            "child_exit": lambda _server, worker: metrics.forget_worker(metrics_folder, worker.pid),
+            "on_exit": lambda _server: metrics.drop(metrics_folder),
         }
         self._create = create
         super().__init__()

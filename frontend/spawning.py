@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from common import queues
+from common import audit_log, queues
 from common.broker import Outgoing, Requester
 from common.clock import utc_now
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
@@ -21,6 +21,7 @@ from common.messages import SpawnReply, SpawnRequest, decode
 from common.records import Ticket, TicketState
 from common.urls import base_path
 from frontend.ledger import Ledger, State
+from frontend.metrics import SPAWN_SECONDS, SPAWNS
 from frontend.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,13 @@ class Broker(Requester, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``path``: below the server's path, with query; empty: the pool's landing place."""
+    """``path``: below the server's path, with query; empty: the pool's landing place. ``who``: by which right, for the
+    audit log."""
 
     request_id: str
     pool: str
     path: str = ""
+    who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ class Unavailable:
     reason: str
 
 
+Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Unavailable)
+
+
 class Spawner:
     """Publishes spawn requests and follows each to one outcome."""
 
@@ -100,6 +106,10 @@ class Spawner:
 
     def for_browser(self, wish: Wish) -> Served | Waiting | Unavailable:
         """A server within the window, or a place in the waiting room."""
+        begun = time.monotonic()
+        return _counted(wish, begun, self._for_browser(wish))
+
+    def _for_browser(self, wish: Wish) -> Served | Waiting | Unavailable:
         with self._slot(self._window_s) as window_s:
             request = self._request(wish, window_s, None)
             try:
@@ -110,6 +120,10 @@ class Spawner:
 
     def for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
         """A server within ``wait_s``; afterwards nothing is claimed for it any more."""
+        begun = time.monotonic()
+        return _counted(wish, begun, self._for_program(wish, wait_s))
+
+    def _for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
         with self._slot(wait_s) as wait_s:
             request = self._request(wish, wait_s, self._now() + timedelta(seconds=wait_s))
             try:
@@ -186,6 +200,19 @@ class Spawner:
     def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
         reply = self._ledger.settle(request.request_id, State.REFUSED)
         return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
+
+
+def _counted(wish: Wish, begun: float, outcome: Outcome) -> Outcome:
+    name = type(outcome).__name__.lower()
+    SPAWNS.labels(wish.pool, name).inc()
+    SPAWN_SECONDS.labels(wish.pool, name).observe(time.monotonic() - begun)
+    if isinstance(outcome, Full):
+        audit_log.record("request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who)
+    elif isinstance(outcome, Unavailable):
+        audit_log.record(
+            "request.unavailable", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason[:500]
+        )
+    return outcome
 
 
 def _served(reply: SpawnReply, elapsed_ms: float) -> Served:

@@ -4,7 +4,7 @@ import os
 import socket
 
 from common.broker_rabbitmq import RabbitAddress
-from common.presence import TTL_S, Presence
+from common.presence import TTL_S, Presence, describe
 from common.settings import CommonSettings
 from common.store import Service, Store
 from common.store_consul import ConsulStore
@@ -24,4 +24,5 @@ def presence(store: Store, settings: CommonSettings, role: str, port: int) -> Pr
     """The entry of this process in Consul's service catalogue, as ``tmpnb-<role>``."""
     name = socket.gethostname()
     identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"
-    return Presence(store, Service(identity, f"tmpnb-{role}", name, port, TTL_S, tags=(settings.cluster,)))
+    service = Service(identity, f"tmpnb-{role}", name, port, TTL_S, tags=(settings.cluster,), meta=describe(settings))
+    return Presence(store, service)

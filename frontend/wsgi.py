@@ -24,7 +24,7 @@ START_S = 5.0
 def create_app(settings: PublicSettings | None = None) -> Flask:
     """The public application with its real parts, not started yet. ``settings`` None: from the environment."""
     settings = settings or load(PublicSettings)
-    setup_logging("frontend", settings.log_level)
+    setup_logging("frontend", settings.log_level, settings.audit_file)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     parts = assemble(
         settings, consul_store(settings), lambda late: RabbitPublisher(address, "requester", on_late_reply=late)
@@ -56,7 +56,7 @@ def stop_app(app: Flask) -> None:
 def create_admin(settings: AdminSettings | None = None) -> Flask:
     """The admin application with its real parts, not started yet. ``settings`` None: from the environment."""
     settings = settings or load(AdminSettings)
-    setup_logging("admin", settings.log_level)
+    setup_logging("admin", settings.log_level, settings.audit_file)
     store = consul_store(settings)
     publisher = RabbitPublisher(rabbit_address(settings, f"admin {socket.gethostname()}"), "publisher")
     app = create_admin_app(AdminParts.assemble(settings, store, publisher))

@@ -10,11 +10,11 @@ import sys
 import threading
 from collections.abc import Callable
 
-from common import __version__
+from common import __version__, metrics
 from common.clock import ClusterClock
 from common.keys import Keys
 from common.logs import setup_logging
-from common.presence import TTL_S, Presence
+from common.presence import TTL_S, Presence, describe
 from common.settings import load
 from common.store import Service
 from common.store_consul import ConsulStore
@@ -93,7 +93,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         address=settings.public_address,
         port=settings.public_port,
         ttl_s=TTL_S,
-        meta={"version": __version__, "cluster": settings.cluster},
+        meta=describe(settings),
     )
     presence = Presence(store, service)
 
@@ -102,6 +102,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
     log.info("started", extra={"version": __version__, "proxy": settings.proxy_name, "routes": len(seed)})
     working = [threads.start("writer", writer.run), threads.start("reporter", reporter.run)]
     watcher.start(seed)
+    metrics.serve(settings)
     presence.start()
     stop.wait()
     for thread in working:
@@ -113,7 +114,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
 
 def main() -> None:
     settings = load(ProxySettings, sys.argv[1:])
-    setup_logging("proxy", settings.log_level)
+    setup_logging("proxy", settings.log_level, settings.audit_file)
     stop = threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:

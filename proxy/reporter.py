@@ -17,6 +17,7 @@ from common.records import Activity
 from common.retry import steady
 from common.store import Store
 from proxy.activity import LAG_S, Limits, Reading, active_users, maybe_active_users
+from proxy.metrics import ACTIVE, REPORTS
 from proxy.runtime import HaproxyUnavailable, Traffic
 
 log = logging.getLogger(__name__)
@@ -101,8 +102,10 @@ class Reporter:
             if not self._haproxy_said:
                 log.warning("traffic not read", extra={"error": str(exc)})
             self._haproxy_said = True
+            REPORTS.labels("haproxy_away").inc()
             return
         self._haproxy_said = False
+        ACTIVE.set(len(active))
         self._remember(after)
         self._last.update(dict.fromkeys(active, int(now.timestamp())))
         routed = self._users()
@@ -150,8 +153,10 @@ class Reporter:
             if not self._consul_said:
                 log.warning("activity not written", extra={"error": str(exc)})
             self._consul_said = True
+            REPORTS.labels("consul_away").inc()
             return
         self._consul_said = False
+        REPORTS.labels("written").inc()
 
     def _delete_from(self, number: int) -> None:
         """Parts are numbered without holes; when fewer are needed the last ones go."""

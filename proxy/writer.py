@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from common.alive import beat
 from proxy.mapfile import MapFile
+from proxy.metrics import APPLY_SECONDS, CHANGES, HAPROXY_ERRORS, IN_STEP, LAST_IN_STEP, REPAIRS, ROUTES, STORE_UP
 from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap
 from proxy.table import Change, Delta, Table, diff
 
@@ -52,6 +53,8 @@ class Writer:
         self._complete = False
         self._unsaved = False
         self._trouble_said = False
+        # When the oldest change that HAProxy does not have yet arrived here; None: it has them all.
+        self._behind_since_s: float | None = None
         self._next_beat_s = self._next_save_s = self._next_audit_s = 0.0
 
     @property
@@ -79,11 +82,27 @@ class Writer:
             self._complete |= delta.complete
         if touched:
             self._unsaved = True
+            self._behind_since_s = self._behind_since_s or now_s
         self._update_haproxy(touched, now_s)
+        self._measure()
         self._save(now_s)
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_S
             beat()
+
+    def _measure(self) -> None:
+        """What a turn has changed, for Prometheus."""
+        if self._applied is not None:
+            if self._behind_since_s is not None:
+                APPLY_SECONDS.observe(time.monotonic() - self._behind_since_s)
+                self._behind_since_s = None
+            ROUTES.set(len(self._applied))
+        store_up = self._store_up()
+        in_step = self._applied is not None and self._complete
+        STORE_UP.set(store_up)
+        IN_STEP.set(in_step)
+        if in_step and store_up:
+            LAST_IN_STEP.set_to_current_time()
 
     def _take(self, wait_s: float) -> list[Delta]:
         """Everything in the inbox, after waiting for the first one."""
@@ -108,6 +127,7 @@ class Writer:
             # Both are healed by connecting again, which compares the whole tables.
             self._applied = None
             self._haproxy.close()
+            HAPROXY_ERRORS.inc()
             if not self._trouble_said:
                 log.warning("haproxy's table not updated", extra={"error": str(exc)})
             self._trouble_said = True
@@ -120,6 +140,7 @@ class Writer:
             return
         self._haproxy.apply(changes)
         _follow(applied, changes)
+        _count(changes)
         for change in changes:
             if change.new is None and self._table.yields(change.user):
                 log.warning("route yields: its address belongs to a newer one", extra={"user": change.user})
@@ -139,9 +160,11 @@ class Writer:
         else:
             self._haproxy.apply(changes)
             _follow(have, changes)
+        _count(changes)
         if self._applied is None:
             log.info("haproxy connected", extra={"routes": len(have), "changes": len(changes)})
         elif changes:
+            REPAIRS.inc(len(changes))
             log.warning("haproxy's table was not ours, set right", extra={"changes": len(changes)})
         self._applied = have
         self._trouble_said = False
@@ -166,6 +189,12 @@ class Writer:
     def _saved(self, now_s: float) -> None:
         self._unsaved = False
         self._next_save_s = now_s + SAVE_S
+
+
+def _count(changes: list[Change]) -> None:
+    removed = sum(1 for change in changes if change.new is None)
+    CHANGES.labels("removed").inc(removed)
+    CHANGES.labels("put").inc(len(changes) - removed)
 
 
 def _follow(routes: dict[str, str], changes: list[Change]) -> None:

@@ -2,19 +2,23 @@
 
 import sys
 
-from common.logs import setup_logging
 from common.settings import load
-from frontend.serving import Server, gunicorn_settings
+from frontend.multiprocess import share_metrics
 from frontend.settings import AdminSettings
-from frontend.wsgi import create_admin, start_admin, stop_admin
 
 
 def main(argv: list[str]) -> None:
     """Serve until SIGTERM."""
     settings = load(AdminSettings, argv)
-    setup_logging("admin", settings.log_level)
+    folder = share_metrics(settings)
+    # Only now: they import prometheus_client, which looks for the folder at once.
+    from common.logs import setup_logging
+    from frontend.serving import Server, gunicorn_settings
+    from frontend.wsgi import create_admin, start_admin, stop_admin
+
+    setup_logging("admin", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, f"{settings.bind_ip}:{settings.admin_port}")
-    Server(options, lambda: create_admin(settings), start_admin, stop_admin).run()
+    Server(options, lambda: create_admin(settings), start_admin, stop_admin, folder).run()
 
 
 if __name__ == "__main__":

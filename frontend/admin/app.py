@@ -1,13 +1,14 @@
 """The admin application around the injected ``AdminParts``."""
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 
+from common import audit_log
 from common.errors import InvalidPool, TmpnbError, TransientError
-from frontend import lines
+from frontend import lines, metrics
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
-from frontend.auth import check_token
+from frontend.auth import action, caller, check_token
 from frontend.draining import StillThere
 from frontend.operations import NotThere
 from frontend.rollout import NoHistory
@@ -22,6 +23,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    metrics.install(app, parts.settings)
     lines.install(app)
     token = parts.settings.admin_auth_token
 
@@ -29,8 +31,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
     def _authorize() -> Response | None:
         if token is None or request.endpoint == "admin.healthz":
             return None
-        return check_token(token.get_secret_value())
+        return check_token(token.get_secret_value(), "ADMIN_AUTH_TOKEN")
 
+    app.after_request(_note_action)
     app.register_blueprint(views)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
@@ -39,6 +42,27 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.register_error_handler(NoHistory, _conflict)
     app.register_error_handler(TransientError, _away)
     return app
+
+
+def _note_action(response: Response) -> Response:
+    """Everything that changes something goes to the audit log, whatever came of it; who may not is noted already."""
+    if request.method in {"GET", "HEAD", "OPTIONS"} or request.url_rule is None or response.status_code in {401, 403}:
+        return response
+    ids = {name: value for name, value in {**(request.view_args or {}), **g.ids}.items() if value is not None}
+    known = {name: str(ids.pop(name)) for name in ("user", "host", "pool") if name in ids}
+    more = ", ".join(f"{name} {value}" for name, value in ids.items())
+    audit_log.record(
+        "admin.action",
+        request_id=g.request_id,
+        who=caller(),
+        action=action(),
+        status=response.status_code,
+        reason=more[:500] or None,
+        user=known.get("user"),
+        host=known.get("host"),
+        pool=known.get("pool"),
+    )
+    return response
 
 
 def _invalid(error: InvalidPool) -> Response:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any, Self, cast
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InvalidPool
@@ -109,6 +109,7 @@ def api_host_state(host: str) -> Response:
         body = StateBody.model_validate_json(request.get_data())
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
+    g.ids.update(state=body.state.value, deadline_s=body.deadline_s)
     p = parts()
     deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
     draining.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
@@ -147,6 +148,7 @@ def api_apply_pools() -> Response:
     # No variables here: the process's environment is not the caller's.
     specs = read_tables(fields, "body", {})
     applied = rollout.apply_pools(parts().store, parts().keys, specs)
+    g.ids["changed"] = " ".join(applied.changed) or "nothing"
     return answer(
         {
             "applied": [spec.name for spec in applied.pools],
@@ -183,6 +185,7 @@ def api_prepare_image() -> Response:
         image = ImageBody.model_validate_json(request.get_data()).image
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
+    g.ids["image"] = image
     p = parts()
     asked = rollout.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=image)])
     return answer({"status": "requested", "image": image, "hosts": len(asked.get(image, {}))}, 202)
@@ -192,6 +195,7 @@ def api_prepare_image() -> Response:
 def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     p = parts()
+    g.ids["pool"] = request.args.get("pool")
     return answer({"drained": operations.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
 
 

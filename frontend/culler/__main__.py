@@ -8,6 +8,7 @@ import sys
 import threading
 from types import FrameType
 
+from common import metrics
 from common.broker_rabbitmq import RabbitPublisher
 from common.clock import ClusterClock
 from common.keys import Keys
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Run until SIGTERM or SIGINT."""
     settings = load(CullerSettings, argv)
-    setup_logging("culler", settings.log_level)
+    setup_logging("culler", settings.log_level, settings.audit_file)
     stop = threading.Event()
     _stop_on_signals(stop)
 
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
         now=now,
     )
     entry = presence(store, settings, "culler", 0)
+    metrics.serve(settings)
     publisher.start()
     entry.start()
     try:

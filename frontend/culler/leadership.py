@@ -5,6 +5,7 @@ import time
 
 from common.errors import StoreUnavailable
 from common.keys import Keys
+from common.metrics import SESSIONS_LOST
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Leadership:
         """Take or renew the lock; True while leading. Raises ``StoreUnavailable``."""
         asked = time.monotonic()
         if self._session is not None and not self._store.renew_session(self._session):
+            SESSIONS_LOST.inc()
             self._session = None
         if self._session is None:
             self._session = self._store.open_session("tmpnb-culler", SESSION_TTL_S)

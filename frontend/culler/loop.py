@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ from common import alive
 from common.clock import utc_now
 from common.errors import StoreUnavailable
 from common.keys import Keys
+from common.metrics import timed
 from common.store import Store
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
+from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.rounds import Rounds
 from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_tickets
 
@@ -53,6 +56,7 @@ class Loop:
         self._next_look = 0.0
         self._next_gone = 0.0
         self._away = False
+        self._waiting: Counter[str] = Counter()
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; then the lock is free for another process."""
@@ -60,6 +64,7 @@ class Loop:
         while not stop.is_set():
             alive.beat(self._heartbeat)
             self.tick(time.monotonic())
+            LEADER.set(self._leadership.is_sure())
             stop.wait(pause_s)
         self._leadership.release()
 
@@ -68,13 +73,20 @@ class Loop:
         try:
             if not self._leadership.keep():
                 self._absences.forget_all()
+                # What an earlier look found is the business of another leader now.
+                HOSTS.clear()
+                WAITING.clear()
                 return
             if at_s >= self._next_look:
-                self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
-                self._sweep()
+                with timed(ROUND_SECONDS.labels("look")):
+                    self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
+                    self._sweep()
+                LAST_ROUND.labels("look").set_to_current_time()
                 self._next_look = at_s + min(LOOK_S, self._period_s)
             if at_s >= self._next_cull:
-                asked = self._rounds.cull(self._leadership.is_sure)
+                with timed(ROUND_SECONDS.labels("cull")):
+                    asked = self._rounds.cull(self._leadership.is_sure)
+                LAST_ROUND.labels("cull").set_to_current_time()
                 self._next_cull = at_s + self._period_s
                 if asked:
                     log.info("culling considered", extra={"asked": asked})
@@ -88,7 +100,11 @@ class Loop:
 
     def _sweep(self) -> None:
         now = self._now()
-        tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s)
+        # Pools whose line is empty now stay, with 0.
+        self._waiting = Counter(dict.fromkeys(self._waiting, 0))
+        tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s, self._waiting)
+        for pool, count in self._waiting.items():
+            WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)
         gone = 0
         if time.monotonic() >= self._next_gone:

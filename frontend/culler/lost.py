@@ -16,6 +16,11 @@ class Absences:
         self._absent_since: dict[str, float] = {}
         self._looks: dict[str, int] = {}
 
+    @property
+    def count(self) -> int:
+        """Known hosts that were absent at the last look."""
+        return len(self._absent_since)
+
     def expect(self, hosts: Iterable[str]) -> None:
         """Hosts that routes or claims name: one that was lost before this process began is found by them."""
         self._known.update(hosts)

@@ -1,19 +1,22 @@
 """The culler's rounds: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
+from common import audit_log
 from common.broker import Publisher
 from common.clock import utc_now
 from common.errors import BrokerUnavailable
 from common.keys import Keys
 from common.messages import CullRequest, Event
-from common.records import Activity, Claim, HostRecord, Route
+from common.records import Activity, Claim, HostRecord, HostState, Route
 from common.store import Store
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.lost import Absences
+from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
 from frontend.decoded import Decoded
 from frontend.draining import close_servers
 from frontend.operations import send
@@ -64,6 +67,8 @@ class Rounds:
         self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
         self._note_unreachable(hosts, routes)
         decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
+        for decision in decisions:
+            DECISIONS.labels(decision.reason).inc()
         asked = 0
         for decision in decisions:
             if not is_sure():
@@ -83,12 +88,15 @@ class Rounds:
                 log.error("host cannot be reached (TMPNB_ADDRESS, firewall)", extra={"host": host, "target": target})
                 self._emit("host.unreachable", host, None, None, {"target": target})
         self._unreachable = found
+        UNREACHABLE.set(len(found))
 
     def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
         """Withdraw routes and close claims of hosts that are lost; their names."""
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         lost: list[str] = []
-        for host in self._absences.look(hosts, monotonic_s):
+        found = self._absences.look(hosts, monotonic_s)
+        self._count(hosts)
+        for host in found:
             routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
             claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
             if self._answers(host, routes, claims):
@@ -102,9 +110,16 @@ class Rounds:
             self._absences.dealt_with(host)
             if routes or claims:
                 log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
+                HOSTS_LOST.inc()
                 self._emit("host.lost", host, None, None, {"routes": len(routes), "claims": len(claims)})
                 lost.append(host)
         return lost
+
+    def _count(self, hosts: dict[str, HostRecord]) -> None:
+        counts = Counter(record.state for record in hosts.values())
+        for state in HostState:
+            HOSTS.labels(state.value).set(counts[state])
+        HOSTS.labels("absent").set(self._absences.count)
 
     def _answers(self, host: str, routes: dict[str, Route], claims: dict[str, Claim]) -> bool:
         """Whether servers of the host still accept connections: then only its agent is away, and nobody is cut off."""
@@ -126,10 +141,22 @@ class Rounds:
             return False
         detail = {"reason": decision.reason, "seconds": round(decision.seconds)}
         log.info("cull requested", extra={"user": decision.user, "host": decision.host, **detail})
-        self._emit("server.cull_requested", decision.host, None, decision.user, detail)
+        self._emit("server.cull_requested", decision.host, None, decision.user, detail, decision.request_id)
         return True
 
-    def _emit(self, name: str, host: str, pool: str | None, user: str | None, detail: Mapping[str, object]) -> None:
+    def _emit(
+        self,
+        name: str,
+        host: str,
+        pool: str | None,
+        user: str | None,
+        detail: Mapping[str, object],
+        request_id: str | None = None,
+    ) -> None:
+        """Tell the audit log and the exchange of events."""
+        reason = ", ".join(f"{value}" if key == "reason" else f"{key} {value}" for key, value in detail.items())
+        event_name = cast(audit_log.AuditEvent, name)
+        audit_log.record(event_name, user=user, host=host, pool=pool, request_id=request_id, reason=reason)
         event = Event(sent_at=self._now(), name=name, host=host, pool=pool, user=user, detail=dict(detail))
         self._publisher.emit(name, event.encode())
 

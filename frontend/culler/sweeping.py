@@ -1,10 +1,12 @@
 """What nobody needs any more in Consul: old tickets, and the records of activity sources that were taken away."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from common import audit_log
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.records import Activity, Gone, Ticket, TicketState
@@ -31,9 +33,28 @@ def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
     return now - ticket.seen_at > kept
 
 
-def sweep_tickets(store: Store, keys: Keys, now: datetime, ticket_max_s: float) -> int:
-    """Delete old tickets; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.tickets, Ticket, lambda ticket: is_old(ticket, now, ticket_max_s))
+def sweep_tickets(
+    store: Store, keys: Keys, now: datetime, ticket_max_s: float, waiting: Counter[str] | None = None
+) -> int:
+    """Delete old tickets; how many. Those that go on waiting are added to ``waiting``, by pool. Raises
+    ``StoreUnavailable``."""
+
+    def nobody_needs(ticket: Ticket) -> bool:
+        old = is_old(ticket, now, ticket_max_s)
+        if waiting is not None and ticket.state is TicketState.WAITING and not old:
+            waiting[ticket.pool] += 1
+        return old
+
+    def say(ticket: Ticket) -> None:
+        if ticket.state is TicketState.WAITING:
+            audit_log.record(
+                "ticket.abandoned",
+                request_id=ticket.request_id,
+                pool=ticket.pool,
+                reason="nobody asked for it any more",
+            )
+
+    return _sweep(store, keys.tickets, Ticket, nobody_needs, say)
 
 
 def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
@@ -46,15 +67,25 @@ def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
     return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
 
 
-def _sweep(store: Store, prefix: str, record: type[R], nobody_needs: Callable[[R], bool]) -> int:
+def _sweep(
+    store: Store,
+    prefix: str,
+    record: type[R],
+    nobody_needs: Callable[[R], bool],
+    on_swept: Callable[[R], None] = lambda _record: None,
+) -> int:
     swept = 0
     for entry in store.list(prefix).entries:
+        found: R | None = None
         try:
-            old = nobody_needs(record.decode(entry.key, entry.value))
+            found = record.decode(entry.key, entry.value)
+            old = nobody_needs(found)
         except MalformedRecord:
             log.warning("record malformed, deleted", extra={"key": entry.key})
             old = True
         # Unchanged only: somebody may be writing it right now.
         if old and store.delete_unchanged(entry.key, entry.modify_index):
             swept += 1
+            if found is not None:
+                on_swept(found)
     return swept

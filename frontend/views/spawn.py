@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.records import Name, explain
 from common.urls import server_url
+from frontend.auth import caller
 from frontend.remembering import remember, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
 from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, without_user
@@ -47,7 +48,7 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.request_id, pool, target)
+    wish = Wish(g.request_id, pool, target, caller())
     return _for_person(wish, wanted) if wants_html() else _for_client(wish)
 
 
@@ -73,7 +74,7 @@ def api_spawn() -> Response:
     pool = parts().pools.choose(body.pool, settings.default_pool)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target), wait_s)
+    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, caller()), wait_s)
     _note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})

@@ -1,0 +1,196 @@
+"""What an agent tells Prometheus: its instruments, and a collector for what it knows anyway (docs/metrics.md)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agent.inventory import Phase
+from common.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
+from common.records import HostState
+
+# A server of a large image on a busy disk takes minutes; start_timeout_s ends it.
+START_BUCKETS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
+
+CLAIMS = Counter(
+    "tmpnb_claims_total",
+    "Spawn requests by what this host did with them: claimed (a server was given), repeated (asked again, same "
+    "answer), dropped (nobody wanted it any more), handed_back (to the queue), released (nobody left to tell), "
+    "unreadable, failed.",
+    ["pool", "outcome"],
+)
+TIME_TO_SERVER = Histogram(
+    "tmpnb_time_to_server_seconds",
+    "Seconds from a spawn request to the server that was given to it, waiting room included.",
+    ["pool"],
+    buckets=(*WAIT_BUCKETS_S, 120.0, 300.0, 900.0),
+)
+TICKET_WAIT = Histogram(
+    "tmpnb_ticket_wait_seconds",
+    "Seconds that requests waited which got their server by a ticket of the waiting room.",
+    ["pool"],
+    buckets=(1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0),
+)
+CLAIM_STAGES = Histogram(
+    "tmpnb_claim_stage_seconds",
+    "Seconds per stage of a claim: queue (in RabbitMQ), check, claim (Consul), rename (Docker), reply, ticket.",
+    ["stage"],
+    buckets=CALL_BUCKETS_S,
+)
+STARTS = Counter(
+    "tmpnb_server_starts_total", "Starts of servers by outcome: ready, failed, interrupted.", ["pool", "outcome"]
+)
+START_FAILURES = Counter(
+    "tmpnb_server_start_failures_total",
+    "Failed starts by reason: no_answer (in time), exited, image (missing, not fetched), create, ports, engine.",
+    ["pool", "reason"],
+)
+START_SECONDS = Histogram(
+    "tmpnb_server_start_seconds",
+    "Seconds from the decision to start a server until it was ready.",
+    ["pool"],
+    buckets=START_BUCKETS_S,
+)
+START_STAGES = Histogram(
+    "tmpnb_server_start_stage_seconds",
+    "Seconds per stage of a start: start (Docker), probe (until it answers), route (Consul).",
+    ["stage"],
+    buckets=START_BUCKETS_S,
+)
+CULLS = Counter(
+    "tmpnb_culls_total",
+    "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
+    "exited (by itself), gone (removed by others), other.",
+    ["pool", "reason"],
+)
+CULLS_REFUSED = Counter(
+    "tmpnb_culls_refused_total",
+    "Culls that the second look refused: active, visited, kernel_busy, computing, not_claimed.",
+    ["pool", "reason"],
+)
+DOCKER_SECONDS = Histogram(
+    "tmpnb_docker_call_seconds",
+    "Seconds per call to the Docker Engine, failed ones too.",
+    ["call"],
+    buckets=(*CALL_BUCKETS_S, 30.0, 60.0),
+)
+DOCKER_ERRORS = Counter(
+    "tmpnb_docker_errors_total", "Calls that the Docker Engine could not answer (not: refused for a reason).", ["call"]
+)
+RECONCILE_SECONDS = Histogram(
+    "tmpnb_reconcile_seconds", "Seconds per pass of the agent's loop.", buckets=CALL_BUCKETS_S
+)
+RECONCILED = Gauge(
+    "tmpnb_reconcile_last_success_timestamp_seconds", "Unix time of the last pass that had the engine's listing."
+)
+ACTIONS = Counter("tmpnb_reconcile_actions_total", "Actions begun by the loop, by kind.", ["action"])
+REPAIRS = Counter("tmpnb_records_repaired_total", "Records in Consul that were missing or wrong and written again.")
+
+_FAILURES = {
+    "no answer": "no_answer",
+    "the container exited": "exited",
+    "image ": "image",
+    "container cannot be": "create",
+    "5 ports": "ports",
+}
+_CULLS = {
+    "culled: idle": "idle",
+    "culled: age": "age",
+    "culled: unvisited": "unvisited",
+    "culled: operator": "operator",
+    "culled: undeliverable": "undeliverable",
+    "culled: host lost": "host_lost",
+    "culled: host drained": "host_drained",
+    "container exited": "exited",
+    "container is gone": "gone",
+    "reply cannot be delivered": "undeliverable",
+    "nobody could be told": "undeliverable",
+}
+_REFUSALS = {
+    "active": "active",
+    "visited": "visited",
+    "a kernel": "kernel_busy",
+    "computing": "computing",
+    "server is": "not_claimed",
+}
+
+
+def failure_reason(text: str) -> str:
+    """The label of a failed start; ``text`` as ``StartFailed`` says it, which may hold anything."""
+    return _class(_FAILURES, text)
+
+
+def cull_reason(text: str) -> str:
+    return _class(_CULLS, text)
+
+
+def refusal_reason(text: str) -> str:
+    return _class(_REFUSALS, text)
+
+
+def _class(known: Mapping[str, str], text: str) -> str:
+    return next((label for start, label in known.items() if text.startswith(start)), "other")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """``servers``: by state. ``failing``: the present generation does not start."""
+
+    capacity: int
+    failing: bool
+    servers: Mapping[Phase, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HostFigures:
+    """``claiming``: requests may be served here now."""
+
+    state: HostState
+    claiming: bool
+    clock_skew_s: float
+    pools: Mapping[str, PoolFigures]
+
+
+class HostCollector(Collector):
+    """Reads the figures at each scrape: a few per pool, whatever the number of servers."""
+
+    def __init__(self, figures: Callable[[], HostFigures]) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return _families()
+
+    def collect(self) -> Iterable[Metric]:
+        found = self._figures()
+        servers, capacity, failing, state, claiming, skew = families = _families()
+        for pool, figures in sorted(found.pools.items()):
+            capacity.add_metric([pool], figures.capacity)
+            failing.add_metric([pool], figures.failing)
+            for phase in Phase:
+                servers.add_metric([pool, phase.value], figures.servers.get(phase, 0))
+        for each in HostState:
+            state.add_metric([each.value], each is found.state)
+        claiming.add_metric([], found.claiming)
+        skew.add_metric([], found.clock_skew_s)
+        return families
+
+
+def _families() -> tuple[GaugeMetricFamily, ...]:
+    return (
+        GaugeMetricFamily(
+            "tmpnb_pool_servers", "Servers of this host: starting, ready, claimed, stopping.", labels=["pool", "state"]
+        ),
+        GaugeMetricFamily("tmpnb_pool_capacity", "Servers that this host may have at most.", labels=["pool"]),
+        GaugeMetricFamily(
+            "tmpnb_pool_failing", "1 while the pool's present generation does not start here.", labels=["pool"]
+        ),
+        GaugeMetricFamily("tmpnb_host_state", "1 for the host's state: active, cordoned, draining.", labels=["state"]),
+        GaugeMetricFamily(
+            "tmpnb_host_claiming", "1 while this host may serve requests: active, record held, engine there.", labels=[]
+        ),
+        GaugeMetricFamily(
+            "tmpnb_host_clock_skew_seconds", "Seconds that this host's clock is ahead of Consul's.", labels=[]
+        ),
+    )

@@ -1,0 +1,136 @@
+"""The audit log: who got, lost or was refused what, and what operators did. docs/audit.md shows every event.
+
+One JSON line each, written by the process where it happens: to stdout, marked ``"log": "audit"``, and to ``audit_file``
+if one is set. Ids only: never a token, never a query string. Lines for people are in the other log.
+"""
+
+import logging
+import os
+import sys
+from datetime import datetime
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.clock import utc_now
+from common.metrics import AUDIT_LINES, AUDIT_LOST
+
+log = logging.getLogger(__name__)
+_lines = logging.getLogger("tmpnb.audit")
+_service = "unknown"
+
+AuditEvent = Literal[
+    "server.claimed",
+    "server.released",
+    "server.culled",
+    "server.cull_requested",
+    "server.cull_refused",
+    "request.dropped",
+    "request.full",
+    "request.unavailable",
+    "request.refused",
+    "ticket.abandoned",
+    "host.joined",
+    "host.left",
+    "host.state",
+    "host.lost",
+    "host.unreachable",
+    "admin.action",
+]
+EVENTS = frozenset(get_args(AuditEvent))
+
+
+class AuditLine(BaseModel):
+    """One line. ``who``: by which right (the name of a token, ``none`` if none is asked for), never the token itself;
+    ``action``: of an operator, method and pattern of the address; ``status``: the HTTP status of the answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: datetime
+    log: Literal["audit"] = "audit"
+    service: str
+    event: AuditEvent
+    request_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    user: str | None = Field(default=None, max_length=64)
+    host: str | None = Field(default=None, max_length=253)
+    pool: str | None = Field(default=None, max_length=64)
+    container: str | None = Field(default=None, max_length=64)
+    who: str | None = Field(default=None, max_length=120)
+    action: str | None = Field(default=None, max_length=200)
+    status: int | None = None
+    reason: str | None = Field(default=None, max_length=500)
+
+
+def record(event: AuditEvent, at: datetime | None = None, **fields: Any) -> None:
+    """Write one line; ``fields`` are those of ``AuditLine``. Never raises: what does not fit is cut or left out."""
+    try:
+        line = AuditLine(at=at or utc_now(), service=_service, event=event, **fields)
+    except ValueError:
+        kept = {name: str(value)[:60] for name, value in fields.items() if name in {"user", "host", "pool", "reason"}}
+        line = AuditLine(at=at or utc_now(), service=_service, event=event, **kept)
+    AUDIT_LINES.labels(event).inc()
+    _lines.info(line.model_dump_json(exclude_none=True))
+
+
+def setup_audit(service: str, audit_file: Path | None, to_stdout: bool = True) -> None:
+    """Where lines go from now on. Called once per process."""
+    global _service
+    _service = service
+    _lines.propagate = False
+    _lines.setLevel(logging.INFO)
+    for handler in tuple(_lines.handlers):
+        _lines.removeHandler(handler)
+        handler.close()
+    if to_stdout:
+        _lines.addHandler(logging.StreamHandler(sys.stdout))
+    if audit_file is not None:
+        _lines.addHandler(AuditFile(audit_file))
+    if not _lines.handlers:
+        _lines.addHandler(logging.NullHandler())
+
+
+class AuditFile(WatchedFileHandler):
+    """Appends to the file, and opens it again when it was rotated away. While it cannot be written (a full disk, no
+    such folder) that is said once; the process goes on, and so does the log on stdout."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self._said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.reopenIfNeeded()
+            if self.stream is None:
+                self.stream = self._open()
+                self._statstream()
+            # One write per line: several processes may append to one file.
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+        except (OSError, ValueError) as exc:
+            AUDIT_LOST.inc()
+            self._forget_stream()
+            if not self._said:
+                log.error("audit file cannot be written", extra={"path": self.baseFilename, "error": str(exc)})  # noqa: TRY400
+            self._said = True
+        else:
+            self._said = False
+
+    def _open(self) -> TextIOWrapper:
+        """Nobody but us and our group reads who used what."""
+        return open(self.baseFilename, "a", encoding="utf-8", opener=_private)
+
+    def _forget_stream(self) -> None:
+        """What is left in its buffer would be written twice, or fail again."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            try:
+                stream.close()
+            except (OSError, ValueError):
+                return
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
