@@ -159,7 +159,14 @@ class Claimer:
         stages.done("check")
         server = self._claim(request, stages)
         if self._answer(delivery, request, server, stages):
-            self._announcer.tell("server.claimed", user=server.user, pool=server.pool, request_id=request.request_id)
+            waited_s = (self._host.now() - request.sent_at).total_seconds()
+            self._announcer.tell(
+                "server.claimed",
+                user=server.user,
+                pool=server.pool,
+                request_id=request.request_id,
+                detail={"time_to_server_s": round(waited_s, 4), "stages_ms": dict(stages.ms)},
+            )
         # That may have been the last ready server; no further request may then be delivered here.
         self._intake.update()
         self._consumer.ack(delivery)
