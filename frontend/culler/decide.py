@@ -91,6 +91,8 @@ def last_seen(claim: Claim, relevant: Iterable[Source]) -> datetime:
 
 
 def _decide(claim: Claim, relevant: list[Source], now: datetime) -> Decision | None:
+    if claim.is_kept(now):
+        return None
     if claim.expires_at is not None and now >= claim.expires_at:
         return _decision(claim, "age", now - claim.claimed_at)
     # Without a fresh source nothing is known, and one that has just fallen silent may hide somebody's work.

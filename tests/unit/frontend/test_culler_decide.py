@@ -108,6 +108,19 @@ def test_age_needs_no_idleness() -> None:
     assert reasons([mine], [source(updated_s=100, users={USER: 99})], 100) == ["age"]
 
 
+def test_a_server_that_an_operator_keeps_is_culled_for_nothing_before_its_time() -> None:
+    watched = [source(updated_s=1000)]
+    for limits, reason in (
+        ({"idle_limit_s": 60.0}, "idle"),
+        ({"idle_limit_s": 0.0, "unvisited_limit_s": 60.0}, "unvisited"),
+        ({"idle_limit_s": 0.0, "expires_at": after(60)}, "age"),
+    ):
+        assert reasons([claim(USER, **limits)], watched, 1000) == [reason]
+        kept = claim(USER, **limits, kept_until=after(1001))
+        assert reasons([kept], watched, 1000) == []
+        assert reasons([kept], [source(updated_s=1001)], 1001) == [reason]
+
+
 def test_hosts_whose_agent_is_away_are_left_alone() -> None:
     mine = claim(USER, expires_at=after(1))
     assert reasons([mine], [], 100, hosts=()) == []
@@ -127,17 +140,19 @@ def test_the_parts_of_a_source_are_put_together() -> None:
 
 times = st.integers(-5000, 5000)
 claims_ = st.builds(
-    lambda n, at, idle, unvisited, expires: claim(
+    lambda n, at, idle, unvisited, expires, kept: claim(
         user_id(n),
         claimed_at=after(at),
         idle_limit_s=float(idle),
         unvisited_limit_s=float(unvisited),
         expires_at=None if expires is None else after(at + expires),
+        kept_until=None if kept is None else after(at + kept),
     ),
     st.integers(0, 5),
     times,
     st.integers(0, 3000),
     st.integers(0, 3000),
+    st.none() | st.integers(1, 6000),
     st.none() | st.integers(1, 6000),
 )
 sources_ = st.builds(
@@ -161,6 +176,7 @@ def test_nobody_who_may_have_been_active_is_culled_for_idleness(
     assert len({d.user for d in decisions}) == len(decisions)
     for decision in decisions:
         mine = by_user[decision.user]
+        assert mine.kept_until is None or now >= mine.kept_until
         if decision.reason == "age":
             assert mine.expires_at is not None
             assert now >= mine.expires_at
