@@ -3,12 +3,13 @@
 from flask import Flask, Response, request
 
 from common.errors import InvalidPool, TmpnbError, TransientError
-from frontend import lines
+from common.tokens import Scope
+from frontend import auth, lines
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
-from frontend.auth import check_token
 from frontend.draining import StillThere
+from frontend.guard import Guard, Holder
 from frontend.operations import NotThere
 from frontend.rollout import NoHistory
 from frontend.web import answer
@@ -23,14 +24,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     lines.install(app)
-    token = parts.settings.admin_auth_token
-
-    @app.before_request
-    def _authorize() -> Response | None:
-        if token is None or request.endpoint == "admin.healthz":
-            return None
-        return check_token(token.get_secret_value())
-
+    holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
+    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
+    app.before_request(_authorize)
     app.register_blueprint(views)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
@@ -39,6 +35,12 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.register_error_handler(NoHistory, _conflict)
     app.register_error_handler(TransientError, _away)
     return app
+
+
+def _authorize() -> Response | None:
+    if request.endpoint == "admin.healthz":
+        return None
+    return auth.authorize((Scope.READ if request.method in {"GET", "HEAD"} else Scope.ADMIN,), legacy=True)
 
 
 def _invalid(error: InvalidPool) -> Response:
