@@ -107,7 +107,7 @@ class Agent:
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
-            self._dock, self._stop, self._on_ready, self._now,
+            self._dock, self._stop, self._on_ready, self._now, self._on_failed,
         )  # fmt: skip
         self._remover = Remover(
             parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
@@ -117,7 +117,7 @@ class Agent:
         )
         self._commands = Commands(
             self.inventory,
-            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, self._now),
+            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now),
             self._here,
             parts.consumer,
             self._announcer,
@@ -309,10 +309,15 @@ class Agent:
             extra={"user": server.user, "pool": server.pool, "container": server.container[:12], "port": server.port,
                    **{f"{stage}_ms": round(value, 1) for stage, value in stages_ms.items()}},
         )  # fmt: skip
-        self._announcer.tell("server.ready", user=server.user, pool=server.pool)
+        stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
+        self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
         for stage, elapsed_ms in stages_ms.items():
             START_STAGES.labels(stage).observe(elapsed_ms / 1000)
         self._wake()
+
+    def _on_failed(self, server: Server, reason: str) -> None:
+        """The container's last lines are in the host record, not in the event: they may be long, and hold anything."""
+        self._announcer.tell("server.failed", user=server.user, pool=server.pool, detail={"reason": reason})
 
     def _on_gone(self, server: Server) -> None:
         event = "server.culled" if server.was_claimed else "server.retired"

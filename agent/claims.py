@@ -164,11 +164,16 @@ class Claimer:
         stages.done("check")
         server = self._claim(request, stages)
         if self._answer(delivery, request, server, stages):
+            waited_s = (self._host.now() - request.sent_at).total_seconds()
             self._announcer.tell(
-                "server.claimed", user=server.user, pool=server.pool, request_id=request.request_id,
+                "server.claimed",
+                user=server.user,
+                pool=server.pool,
+                request_id=request.request_id,
                 container=server.container,
-            )  # fmt: skip
-            TIME_TO_SERVER.labels(server.pool).observe((self._host.now() - request.sent_at).total_seconds())
+                detail={"time_to_server_s": round(waited_s, 4), "stages_ms": dict(stages.ms)},
+            )
+            TIME_TO_SERVER.labels(server.pool).observe(waited_s)
             for stage, elapsed_ms in stages.ms.items():
                 CLAIM_STAGES.labels(stage).observe(elapsed_ms / 1000)
         # That may have been the last ready server; no further request may then be delivered here.

@@ -14,7 +14,7 @@ from agent.probe import Probe
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.messages import CullRequest
-from common.records import Activity, PoolSpec
+from common.records import Activity, Claim, PoolSpec
 from common.store import Store
 
 # An idle Jupyter server with an open, polling tab uses 1 to 3 % of a core; a computation uses one or more.
@@ -24,6 +24,8 @@ ACTIVITY_CACHE_S = 3.0
 
 # Reasons that the agent's own look can contradict. All others are done.
 DOUBTABLE = frozenset({"idle", "unvisited"})
+# Reasons that do not count while an operator has given the server more time.
+DEFERRABLE = DOUBTABLE | {"age"}
 
 
 class ActivityReader:
@@ -72,7 +74,16 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
 class Culls:
     """Decides on one cull request. Any thread; takes about a second when it has to look at the CPU."""
 
-    def __init__(self, engine: Engine, activity: ActivityReader, probe: Probe, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        activity: ActivityReader,
+        probe: Probe,
+        read_claim: Callable[[str], Claim | None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``read_claim``: a user's claim as it is stored now; may raise ``StoreUnavailable``."""
+        self._read_claim = read_claim
         self._engine = engine
         self._activity = activity
         self._probe = probe
@@ -80,7 +91,13 @@ class Culls:
 
     def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
         """Why the server is not to be culled; empty: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""
-        if request.force or request.reason not in DOUBTABLE:
+        if request.force:
+            return ""
+        if request.reason in DEFERRABLE:
+            claim = self._read_claim(server.user) or server.claim
+            if claim is not None and claim.is_kept(self._clock()):
+                return f"kept by an operator until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC"
+        if request.reason not in DOUBTABLE:
             return ""
         if server.phase is not Phase.CLAIMED:
             return f"server is {server.phase.value}"

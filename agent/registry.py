@@ -110,7 +110,7 @@ class Registry:
         """Write the claim if there is none. Returns the claim that is there now; None: one that cannot be read."""
         if self._store.create(self._keys.claim(claim.user), claim.encode()):
             return claim
-        return self._read_claim(claim.user)
+        return self.read_claim(claim.user)
 
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
         """Whether there is a claim, and what it says (None: nothing that can be read)."""
@@ -134,11 +134,20 @@ class Registry:
             if (entry is None or entry.value != route.encode()) and not _is_parked(server):
                 self._store.put(self._keys.route(user), route.encode())
                 repaired = True
-            if server.phase is Phase.CLAIMED and self._store.get(self._keys.claim(user)) is None:
-                claim = server.claim or self.new_claim(server, spec, request_id="")
-                self._inventory.set_claim(user, claim)
-                repaired |= self._store.create(self._keys.claim(user), claim.encode())
+            if server.phase is Phase.CLAIMED:
+                repaired |= self._repair_claim(server, spec)
         return repaired
+
+    def _repair_claim(self, server: Server, spec: PoolSpec | None) -> bool:
+        exists, stored = self.find_claim(server.user)
+        if stored is not None and stored != server.claim:
+            # An operator has given it more time: that, too, is written again when Consul loses it.
+            self._inventory.set_claim(server.user, stored)
+        if exists:
+            return False
+        claim = server.claim or self.new_claim(server, spec, request_id="")
+        self._inventory.set_claim(server.user, claim)
+        return self._store.create(self._keys.claim(server.user), claim.encode())
 
     def leftovers(self, users: frozenset[str]) -> set[str]:
         """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another
@@ -170,7 +179,8 @@ class Registry:
                 continue
         return False
 
-    def _read_claim(self, user: str) -> Claim | None:
+    def read_claim(self, user: str) -> Claim | None:
+        """The claim as stored now; None: there is none that can be read."""
         return self.find_claim(user)[1]
 
     def _route(self, server: Server) -> Route:

@@ -60,8 +60,10 @@ class Starter:
         stop: threading.Event,
         on_ready: Callable[[Server, dict[str, float]], None],
         now: Callable[[], datetime] = utc_now,
+        on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
     ) -> None:
         self._now = now
+        self._on_failed = on_failed
         self._engine = engine
         self._probe = probe
         self._inventory = inventory
@@ -199,6 +201,7 @@ class Starter:
             extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": reason,
                    "next_try_s": pause, "log": tail[-1000:]},
         )  # fmt: skip
+        self._on_failed(server, reason)
 
 
 def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpec:

@@ -1,7 +1,8 @@
 """The ports to RabbitMQ. Adapters: ``broker_rabbitmq`` (real), ``broker_memory`` (fake); one contract suite for both.
 
-Three roles, each with a connection of its own, because a publisher that is throttled must not stop a consumer:
-``Publisher`` (send and know that it arrived), ``Requester`` (send and wait for the direct reply), ``Consumer``.
+Four roles, each with a connection of its own, because a publisher that is throttled must not stop a consumer:
+``Publisher`` (send and know that it arrived), ``Requester`` (send and wait for the direct reply), ``Consumer``, and
+``Subscriber`` (hear what is told to the ``events`` exchange).
 """
 
 from collections.abc import Callable
@@ -39,6 +40,8 @@ class Delivery:
 
 
 Handler = Callable[[Delivery], None]
+# Is given the topic and the body of an event.
+Listener = Callable[[str, bytes], None]
 
 
 class Publisher(Protocol):
@@ -103,4 +106,19 @@ class Consumer(Protocol):
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Put the raw bytes into the ``dead`` queue with the reason, and take the message off its own queue."""
+        ...
+
+
+class Subscriber(Protocol):
+    """Hears all events from its start on. Best effort: what is told while it has no connection is not heard.
+
+    The listener is given to the adapter; it runs on the subscriber's own thread and must hand work over at once.
+    """
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is heard; empty: it is connected, or no connection was tried yet."""
         ...

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from common.broker import Delivery, Handler, Outgoing
+from common.broker import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 
 
@@ -27,6 +27,7 @@ class MemoryBroker:
         self.queues: dict[str, _Queue] = {}
         self.replies: dict[str, Callable[[str | None, bytes], None]] = {}
         self.events: list[tuple[str, bytes]] = []
+        self.listeners: list[Listener] = []
         self.dead: list[tuple[bytes, str]] = []
         self.down = False
         self.tags = itertools.count(1)
@@ -71,6 +72,9 @@ class MemoryBroker:
     def consumer(self) -> "MemoryConsumer":
         return MemoryConsumer(self)
 
+    def subscriber(self, listener: Listener) -> "MemorySubscriber":
+        return MemorySubscriber(self, listener)
+
 
 class MemoryPublisher:
     """``Publisher`` and ``Requester``."""
@@ -104,7 +108,11 @@ class MemoryPublisher:
             del self._broker.queues[queue]
 
     def emit(self, topic: str, body: bytes) -> None:
+        if self._broker.down:
+            return
         self._broker.events.append((topic, body))
+        for listener in list(self._broker.listeners):
+            listener(topic, body)
 
     def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
         arrived, replies = self._waiting[message.correlation_id] = (threading.Event(), [])
@@ -188,3 +196,25 @@ class MemoryConsumer:
         with self._broker.lock:
             self._broker.dead.append((delivery.body, reason))
         self.ack(delivery)
+
+
+class MemorySubscriber:
+    """``Subscriber``."""
+
+    def __init__(self, broker: MemoryBroker, listener: Listener) -> None:
+        self._broker = broker
+        self._listener = listener
+
+    @property
+    def connected(self) -> bool:
+        return not self._broker.down
+
+    @property
+    def trouble(self) -> str:
+        return "RabbitMQ: taken down by the test" if self._broker.down else ""
+
+    def start(self) -> None:
+        self._broker.listeners.append(self._listener)
+
+    def stop(self) -> None:
+        self._broker.listeners.remove(self._listener)

@@ -11,13 +11,13 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from common import queues
-from common.broker import Delivery, Handler, Outgoing
+from common.broker import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 from common.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
 from common.rabbitmq_link import Job, Link, RabbitAddress, declare_topology
 from common.retry import brief
 
-__all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher"]
+__all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher", "RabbitSubscriber"]
 
 # How long a call waits for a connection that is just being made again, and for a confirm.
 CONFIRM_TIMEOUT_S = 5.0
@@ -321,3 +321,23 @@ class RabbitConsumer(Link):
             self._declared.add(queue)
         arguments = {"x-priority": self._priorities[queue]}
         self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)
+
+
+class RabbitSubscriber(Link):
+    """``Subscriber``: a queue of this connection, bound again with every new one; gone with it."""
+
+    def __init__(self, address: RabbitAddress, listener: Listener, role: str = "subscriber") -> None:
+        super().__init__(address, role)
+        self._listener = listener
+        self.queue = ""
+
+    def _setup(self, channel: BlockingChannel) -> None:
+        declare_topology(channel)
+        # Named by the broker, so it cannot be a quorum queue; nobody misses its messages when it is gone.
+        arguments = queues.events_queue_arguments()
+        self.queue = channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments).method.queue
+        channel.queue_bind(self.queue, queues.EVENTS_EXCHANGE, "#")
+        channel.basic_consume(self.queue, self._hear, auto_ack=True)
+
+    def _hear(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
+        self._listener(method.routing_key, body)

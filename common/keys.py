@@ -50,6 +50,14 @@ class Keys:
         return self.root + "activity/"
 
     @property
+    def tokens(self) -> str:
+        return self.root + "tokens/"
+
+    @property
+    def replays(self) -> str:
+        return self.root + "replays/"
+
+    @property
     def culler_lock(self) -> str:
         return self.root + "locks/culler"
 
@@ -79,6 +87,14 @@ class Keys:
 
     def ticket(self, request_id: str) -> str:
         return self.tickets + request_id
+
+    def token(self, name: str) -> str:
+        """What is kept of an API token."""
+        return self.tokens + name
+
+    def replay(self, digest: str) -> str:
+        """The answer to a request that may be sent again, by the digest of its ``Idempotency-Key``."""
+        return self.replays + digest
 
     def activity_of(self, source: str, part: int) -> str:
         """One source may need several parts: a value in Consul holds 512 KB at most."""

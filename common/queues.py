@@ -16,6 +16,9 @@ DELIVERY_LIMIT = 20
 # The operator looks at dead letters by hand: more than this are no use, and must not fill the disk.
 DEAD_MAX_COUNT = 10_000
 
+# What a listener that has stopped to read may leave in the broker: some MB; then the oldest are dropped.
+EVENTS_MAX_COUNT = 10_000
+
 # Values of x-first-death-reason that an operator should see (docs: dlx). "expired" is left out on purpose.
 DEAD_REASONS = ("rejected", "delivery_limit")
 
@@ -52,3 +55,8 @@ def work_queue_arguments() -> dict[str, Any]:
 def dead_queue_arguments() -> dict[str, Any]:
     """Arguments of the ``dead`` queue."""
     return {"x-queue-type": "quorum", "x-max-length": DEAD_MAX_COUNT}
+
+
+def events_queue_arguments() -> dict[str, Any]:
+    """Arguments of a listener's own queue of events."""
+    return {"x-max-length": EVENTS_MAX_COUNT, "x-overflow": "drop-head"}

@@ -281,6 +281,11 @@ class Claim(Record):
     idle_limit_s: float = Field(ge=0, description="0: none")
     unvisited_limit_s: float = Field(default=0, ge=0, description="0: none")
     expires_at: datetime | None = None
+    kept_until: datetime | None = Field(default=None, description="not culled for any of these before; an operator's")
+
+    def is_kept(self, now: datetime) -> bool:
+        """Whether an operator has given the server more time, which is not over yet."""
+        return self.kept_until is not None and now < self.kept_until
 
 
 class Gone(Record):

@@ -2,16 +2,18 @@
 
 import logging
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from frontend import lines, metrics, remembering
-from frontend.auth import check_token
+from common.errors import StoreUnavailable
+from common.tokens import Scope
+from frontend import auth, lines, metrics, remembering
+from frontend.guard import Guard, Holder
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
 from frontend.views import pages, server, spawn, stats, waiting
-from frontend.web import answer, pages_are_off, problem, static_versions
+from frontend.web import answer, pages_are_off, problem, static_versions, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,13 @@ CONTENT_SECURITY_POLICY = (
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 
-# With an API token only these are left. The API's own views ask for the token.
+# With an API token only these are left, and the API's own views, which ask for the token.
 _OPEN_VIEWS = frozenset({"stats.healthz", "stats.readyz", "pages.robots", "server.gone"})
-_API_VIEWS = frozenset({"spawn.api_spawn", "stats.api_stats", "stats.old_stats"})
+_API_VIEWS = {
+    "spawn.api_spawn": (Scope.SPAWN,),
+    "stats.api_stats": (Scope.SPAWN, Scope.READ),
+    "stats.old_stats": (Scope.SPAWN, Scope.READ),
+}
 
 _TEXTS = {
     400: ("Bad request", "The server could not make sense of this request."),
@@ -57,6 +63,8 @@ def create_app(parts: Parts) -> Flask:
     )
     metrics.install(app, settings)
     lines.install(app)
+    holder = Holder("API_AUTH_TOKEN", Scope.SPAWN)
+    auth.install(app, Guard(parts.tokens, parts.now, settings.api_auth_token, holder))
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)
@@ -91,15 +99,14 @@ def _preflight() -> Response | None:
 
 
 def _authorize() -> Response | None:
+    if request.endpoint in _API_VIEWS:
+        try:
+            return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
+        except StoreUnavailable:
+            return unavailable()
     if not pages_are_off() or request.endpoint in _OPEN_VIEWS:
         return None
-    if request.endpoint in _API_VIEWS:
-        return check_token(_token(), "API_AUTH_TOKEN")
     return answer({"status": "not found", "message": "pages are off: an API token is set"}, 404)
-
-
-def _token() -> str:
-    return str(current_app.config["AUTH_TOKEN"])
 
 
 def _headers(response: Response) -> Response:

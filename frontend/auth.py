@@ -1,47 +1,93 @@
-"""``Authorization: token …`` as tmpnb had it."""
+"""Who asks: ``Authorization: token …`` (as tmpnb had it) or ``Authorization: Bearer …``, and whether they may.
 
-import hmac
+Called before every request of both applications.
+"""
 
-from flask import Response, g, request
+from collections.abc import Collection
+
+from flask import Flask, Response, current_app, g, request
 
 from common import audit_log
+from common.tokens import Scope, split
+from frontend.guard import Guard
 from frontend.metrics import AUTH_REFUSALS
 from frontend.web import answer
 
+EXTENSION = "tmpnb.guard"
+# What whoever shows no token is called.
+ANYBODY = ""
 
-def check_token(expected: str, name: str) -> Response | None:
-    """None: the request carries the token. Otherwise the answer: 401 without one, 403 with a wrong one. ``name``: what
-    the audit log calls whoever has the token."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() not in {"token", "bearer"} or not given.strip():
-        response = answer({"status": "unauthorized", "message": "Authorization: token … is required"}, 401)
-        response.headers["WWW-Authenticate"] = "token"
-        return refused(response, "no token")
-    # Constant time, so that the answer's delay says nothing about how much of a guess was right.
-    if not hmac.compare_digest(given.strip().encode(), expected.encode()):
-        return refused(answer({"status": "forbidden", "message": "the token is wrong"}, 403), "wrong token")
-    g.caller = name
+
+def install(app: Flask, guard: Guard) -> None:
+    app.extensions[EXTENSION] = guard
+
+
+def guard() -> Guard:
+    """The guard of the running application."""
+    found: Guard = current_app.extensions[EXTENSION]
+    return found
+
+
+def scope_of(token: str) -> Scope | None:
+    """What the holder of ``token`` may do in this application; None: it is nobody's. Raises ``StoreUnavailable``."""
+    holder = guard().holder(token)
+    return None if holder is None else holder.scope
+
+
+def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response | None:
+    """None: the request may go on. Otherwise the answer: 401 without a good token, 403 with one that may not do this.
+
+    ``legacy``: an address that tmpnb had. There a wrong token is a 403, and an open API takes no notice of tokens that
+    are none of ours. Raises ``StoreUnavailable`` as ``Guard.holder`` does.
+    """
+    g.caller = ANYBODY
+    token = _given()
+    if guard().is_open and (token is None or (legacy and split(token) is None)):
+        return None
+    if token is None:
+        return _unauthorized("Authorization: token … is required")
+    holder = guard().holder(token)
+    if holder is None:
+        if legacy:
+            return _refused(answer({"status": "forbidden", "message": "the token is wrong"}, 403))
+        return _unauthorized("the token is wrong, or its time is over")
+    g.caller = g.ids["token_name"] = holder.name
+    if not any(holder.scope.allows(scope) for scope in accepted):
+        return _refused(answer({"status": "forbidden", "message": "the token is not for this"}, 403))
     return None
 
 
-def refused(response: Response, reason: str) -> Response:
-    """Note that somebody was turned away; ``response`` as it is."""
-    AUTH_REFUSALS.labels(str(response.status_code)).inc()
-    audit_log.record(
-        "request.refused",
-        request_id=g.request_id,
-        action=action(),
-        status=response.status_code,
-        reason=reason,
-    )
-    return response
-
-
 def caller() -> str:
-    """By which right this request is made: a token's name, or ``none`` where none is asked for."""
-    return str(g.get("caller", "none"))
+    """The name of the token that this request came with; ``ANYBODY`` without one."""
+    return str(g.get("caller", ANYBODY))
 
 
 def action() -> str:
     """Method and pattern of the address: what is done, without anything that a client wrote."""
     return f"{request.method} {request.url_rule or '(no such address)'}"
+
+
+def _given() -> str | None:
+    """The token in the request; None: there is none, or credentials of another kind."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() or None if scheme.lower() in {"token", "bearer"} else None
+
+
+def _unauthorized(message: str) -> Response:
+    response = answer({"status": "unauthorized", "message": message}, 401)
+    response.headers["WWW-Authenticate"] = "token"
+    return _refused(response)
+
+
+def _refused(response: Response) -> Response:
+    """Note that somebody was turned away."""
+    AUTH_REFUSALS.labels(str(response.status_code)).inc()
+    audit_log.record(
+        "request.refused",
+        request_id=g.request_id,
+        who=caller() or None,
+        action=action(),
+        status=response.status_code,
+        reason=response.get_json()["message"],
+    )
+    return response

@@ -3,13 +3,13 @@
 Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailable`` when a store is away.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from common import queues
 from common.broker import Outgoing, Publisher
 from common.clock import utc_now
-from common.errors import MalformedRecord, TmpnbError, Unroutable
+from common.errors import ConflictError, MalformedRecord, TmpnbError, Unroutable
 from common.ids import new_request_id
 from common.keys import Keys
 from common.messages import CullRequest, Message, RecyclePool
@@ -17,9 +17,18 @@ from common.records import Activity, Claim, HostRecord, PoolSpec, Route
 from common.store import Store
 from frontend.decoded import Decoded
 
+# At most so much time at once: a day. A setting of the applications that offer it.
+EXTEND_MAX_S = 86_400.0
+# Nobody writes a claim but its agent, once, and operators: whoever loses so many races is in a fight with a program.
+EXTEND_TRIES = 5
+
 
 class NotThere(TmpnbError):
     """The user or host that an operator named is not known."""
+
+
+class OutOfRange(TmpnbError):
+    """A figure that an operator gave is not accepted; the text says what is."""
 
 
 def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
@@ -47,6 +56,32 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
         raise NotThere(f"there is no server of user {user!r}")
     send(publisher, found.host, CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True))
     return found.host
+
+
+def extend(store: Store, keys: Keys, user: str, seconds: float, now: datetime, max_s: float = EXTEND_MAX_S) -> datetime:
+    """Give a user's server more time: until ``seconds`` from now it is not culled because of idleness, age or never
+    having been visited. Returns the time until which it is kept now: never an earlier one than before, so that asking
+    again changes nothing. A drain's deadline, and an operator's cull, come first.
+
+    Raises ``NotThere``, ``OutOfRange`` beyond ``max_s`` (both in seconds), ``ConflictError`` when others write all the
+    time.
+    """
+    if not 0 < seconds <= max_s:
+        raise OutOfRange(f"seconds: more than 0 and at most {max_s:g} are accepted (given: {seconds:g})")
+    wanted = now + timedelta(seconds=seconds)
+    for _ in range(EXTEND_TRIES):
+        entry = store.get(keys.claim(user))
+        if entry is None:
+            raise NotThere(f"user {user!r} has no claimed server")
+        try:
+            claim = Claim.decode(entry.key, entry.value)
+        except MalformedRecord as exc:
+            raise NotThere(str(exc)) from exc
+        until = max(wanted, claim.kept_until or wanted)
+        kept = claim.model_copy(update={"kept_until": until})
+        if kept == claim or store.replace(entry.key, kept.encode(), entry.modify_index):
+            return until
+    raise ConflictError(f"the claim of user {user!r} changes all the time; try again")
 
 
 def send(publisher: Publisher, host: str, message: Message, expires_s: float | None = None) -> bool:

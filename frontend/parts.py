@@ -9,6 +9,8 @@ from common.clock import ClusterClock
 from common.keys import Keys
 from common.records import HostRecord
 from common.store import Store
+from common.tokens import Token
+from frontend.guard import tokens_view
 from frontend.hosts import hosts_view
 from frontend.late import LateReplies
 from frontend.ledger import Ledger
@@ -17,6 +19,7 @@ from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
 from frontend.spawning import Broker, Spawner
 from frontend.waiting import WaitingRoom
+from frontend.watching import Watched
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
 RESERVED_THREADS = 4
@@ -33,6 +36,7 @@ class Parts:
     keys: Keys
     broker: Broker
     pools: PoolsView
+    tokens: Watched[Token]
     hosts: OnDemand[dict[str, HostRecord]]
     room: WaitingRoom
     spawner: Spawner
@@ -71,6 +75,7 @@ def assemble(
         keys=keys,
         broker=broker,
         pools=PoolsView(store, keys),
+        tokens=tokens_view(store, keys),
         hosts=hosts_view(store, keys, monotonic),
         room=room,
         spawner=spawner,

@@ -17,7 +17,7 @@ from common import audit_log, queues
 from common.broker import Outgoing, Requester
 from common.clock import utc_now
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
-from common.messages import SpawnReply, SpawnRequest, decode
+from common.messages import Event, SpawnReply, SpawnRequest, decode
 from common.records import Ticket, TicketState
 from common.urls import base_path
 from frontend.ledger import Ledger, State
@@ -133,7 +133,18 @@ class Spawner:
         if served is not None:
             return served
         reply = self._ledger.settle(request.request_id, State.REFUSED)
-        return _served(reply, 0.0) if reply is not None else Full()
+        if reply is not None:
+            return _served(reply, 0.0)
+        detail = {"reason": "full", "waited_s": wait_s}
+        event = Event(
+            sent_at=self._now(),
+            name="request.refused",
+            pool=request.pool,
+            request_id=request.request_id,
+            detail=detail,
+        )
+        self._broker.emit(event.name, event.encode())
+        return Full()
 
     @contextmanager
     def _slot(self, wait_s: float) -> Iterator[float]:

@@ -4,6 +4,7 @@
 """
 
 import socket
+import time
 
 from flask import Flask
 
@@ -40,8 +41,11 @@ def start_app(app: Flask) -> None:
     start_broker(parts.broker)
     parts.late.start(parts.broker)
     parts.pools.start()
+    parts.tokens.start()
     app.extensions["tmpnb.presence"].start()
+    deadline = time.monotonic() + START_S
     parts.pools.wait_loaded(START_S)
+    parts.tokens.wait_loaded(max(0.0, deadline - time.monotonic()))
 
 
 def stop_app(app: Flask) -> None:
@@ -49,6 +53,7 @@ def stop_app(app: Flask) -> None:
     parts: Parts = app.extensions["tmpnb"]
     app.extensions["tmpnb.presence"].stop()
     parts.pools.stop()
+    parts.tokens.stop()
     parts.late.stop()
     stop_broker(parts.broker)
 
@@ -69,12 +74,15 @@ def start_admin(app: Flask) -> None:
     parts: AdminParts = app.extensions["tmpnb"]
     start_broker(parts.publisher)
     parts.seeder.start()
+    parts.tokens.start()
     app.extensions["tmpnb.presence"].start()
+    parts.tokens.wait_loaded(START_S)
 
 
 def stop_admin(app: Flask) -> None:
     parts: AdminParts = app.extensions["tmpnb"]
     app.extensions["tmpnb.presence"].stop()
+    parts.tokens.stop()
     parts.seeder.stop()
     stop_broker(parts.publisher)
 

@@ -4,12 +4,13 @@ from flask import Flask, Response, g, request
 
 from common import audit_log
 from common.errors import InvalidPool, TmpnbError, TransientError
-from frontend import lines, metrics
+from common.tokens import Scope
+from frontend import auth, lines, metrics
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
-from frontend.auth import action, caller, check_token
 from frontend.draining import StillThere
+from frontend.guard import Guard, Holder
 from frontend.operations import NotThere
 from frontend.rollout import NoHistory
 from frontend.web import answer
@@ -25,14 +26,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     metrics.install(app, parts.settings)
     lines.install(app)
-    token = parts.settings.admin_auth_token
-
-    @app.before_request
-    def _authorize() -> Response | None:
-        if token is None or request.endpoint == "admin.healthz":
-            return None
-        return check_token(token.get_secret_value(), "ADMIN_AUTH_TOKEN")
-
+    holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
+    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
+    app.before_request(_authorize)
     app.after_request(_note_action)
     app.register_blueprint(views)
     harden(app)
@@ -44,20 +40,26 @@ def create_admin_app(parts: AdminParts) -> Flask:
     return app
 
 
+def _authorize() -> Response | None:
+    if request.endpoint == "admin.healthz":
+        return None
+    return auth.authorize((Scope.READ if request.method in {"GET", "HEAD"} else Scope.ADMIN,), legacy=True)
+
+
 def _note_action(response: Response) -> Response:
     """Everything that changes something goes to the audit log, whatever came of it; who may not is noted already."""
     if request.method in {"GET", "HEAD", "OPTIONS"} or request.url_rule is None or response.status_code in {401, 403}:
         return response
     ids = {name: value for name, value in {**(request.view_args or {}), **g.ids}.items() if value is not None}
+    ids.pop("token_name", None)
     known = {name: str(ids.pop(name)) for name in ("user", "host", "pool") if name in ids}
-    more = ", ".join(f"{name} {value}" for name, value in ids.items())
     audit_log.record(
         "admin.action",
         request_id=g.request_id,
-        who=caller(),
-        action=action(),
+        who=auth.caller() or None,
+        action=auth.action(),
         status=response.status_code,
-        reason=more[:500] or None,
+        reason=", ".join(f"{name} {value}" for name, value in ids.items())[:500] or None,
         user=known.get("user"),
         host=known.get("host"),
         pool=known.get("pool"),

@@ -10,8 +10,11 @@ from common.clock import ClusterClock
 from common.keys import Keys
 from common.settings import environment as process_environment
 from common.store import Store
+from common.tokens import Token
+from frontend.guard import tokens_view
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
+from frontend.watching import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class AdminParts:
     keys: Keys
     publisher: Publisher
     seeder: Seeder
+    tokens: Watched[Token]
     now: Callable[[], datetime]
 
     @classmethod
@@ -42,5 +46,6 @@ class AdminParts:
             keys,
             publisher,
             Seeder(store, keys, settings.pools_file, variables),
+            tokens_view(store, keys),
             ClusterClock(store.clock_skew_s),
         )

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from common.errors import TmpnbError, TransientError
-from frontend.cli import hosts, join, pools, servers
+from frontend.cli import hosts, join, pools, servers, tokens
 from frontend.cli.output import complain
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(pools.app, name="pools")
 app.command("hosts")(hosts.show_hosts)
 app.add_typer(hosts.app, name="host")
+app.add_typer(tokens.app, name="tokens")
 servers.install(app)
 join.install(app)
 

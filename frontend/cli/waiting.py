@@ -13,7 +13,7 @@ T = TypeVar("T")
 # How often Consul is asked: hosts rewrite their record once a second at most.
 LOOK_S = 1.0
 
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def follow(look: Callable[[], T], is_over: Callable[[T], bool], say: Callable[[T], None], timeout_s: float) -> T:
@@ -31,8 +31,8 @@ def follow(look: Callable[[], T], is_over: Callable[[T], bool], say: Callable[[T
 
 
 def parse_span_s(text: str) -> float:
-    """``90``, ``90s``, ``30m``, ``2h`` in seconds. Raises a usage error that says what is accepted."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    """``90``, ``90s``, ``30m``, ``2h``, ``7d`` in seconds. Raises a usage error that says what is accepted."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if match is None or float(match[1]) == 0:
-        raise typer.BadParameter(f"a positive time such as 90s, 30m or 2h is accepted, not {text!r}")
+        raise typer.BadParameter(f"a positive time such as 90s, 30m, 2h or 7d is accepted, not {text!r}")
     return float(match[1]) * _UNITS_S[match[2]]

@@ -15,6 +15,8 @@ from common.records import Activity, Claim
 FRESH = timedelta(minutes=3)
 # A source that is silent for so long was taken away; until then it may come back and tell of activity.
 SILENT = timedelta(hours=1)
+# As good as never, and a date that the calendar has.
+FAR_S = 10 * 366 * 86400.0
 
 Reason = Literal["idle", "age", "unvisited"]
 
@@ -40,6 +42,27 @@ class Decision:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a server will be culled, and why, if nobody uses it any more; ``reason`` and ``at`` None: never.
+
+    ``last_seen``: as ``last_seen`` gives it; ``was_seen``: it is a visit that somebody reported. ``obstacle``: why
+    only its age counts, or nothing at all; empty: nothing is in the way."""
+
+    reason: Reason | None
+    at: datetime | None
+    last_seen: datetime
+    was_seen: bool
+    obstacle: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    reason: Reason
+    since: datetime
+    at: datetime
+
+
 def sources(parts: Iterable[Activity]) -> list[Source]:
     """Merge the parts of each source. A part left over from a longer list is old; its sister's times count."""
     merged: dict[str, Source] = {}
@@ -63,19 +86,34 @@ def decide(
     """One decision per claim at most. ``host_names``: the hosts whose agents are there; others are left alone, their
     queues would only fill up."""
     present = frozenset(host_names)
-    silent_before = now - SILENT
-    heard = [source for source in activity if source.updated_at >= silent_before]
+    heard = _heard(activity, now)
     known_hosts = present | {claim.host for claim in claims}
     found = []
     for claim in claims:
         if claim.host not in present:
             continue
-        # What an agent reports concerns its own host; a proxy may carry anybody.
-        relevant = [source for source in heard if source.name not in known_hosts or source.name == claim.host]
-        decision = _decide(claim, relevant, now)
+        decision = _decide(claim, _relevant(claim, heard, known_hosts), now)
         if decision is not None:
             found.append(decision)
     return found
+
+
+def outlook(claim: Claim, activity: Iterable[Source], host_names: Collection[str], now: datetime) -> Outlook:
+    """What ``decide`` will do with one claim if nothing changes: for the page where an operator looks it up."""
+    relevant = _relevant(claim, _heard(activity, now), {*host_names, claim.host})
+    dues = _dues(claim, relevant, now)
+    seen = last_seen(claim, relevant)
+    was_seen = any(claim.user in source.users for source in relevant)
+    obstacle = "" if _is_known(relevant, now) else "nobody reports activity"
+    if claim.host not in host_names:
+        obstacle = "its host is away"
+    if not dues:
+        return Outlook(None, None, seen, was_seen, obstacle)
+    first = min(due.at for due in dues)
+    at = max(first, claim.kept_until or first)
+    # Several may be due by then: the first of them, as ``decide`` takes it.
+    reason = next(due.reason for due in dues if due.at <= max(at, now))
+    return Outlook(reason, at, seen, was_seen, obstacle)
 
 
 def last_seen(claim: Claim, relevant: Iterable[Source]) -> datetime:
@@ -91,18 +129,45 @@ def last_seen(claim: Claim, relevant: Iterable[Source]) -> datetime:
 
 
 def _decide(claim: Claim, relevant: list[Source], now: datetime) -> Decision | None:
-    if claim.expires_at is not None and now >= claim.expires_at:
-        return _decision(claim, "age", now - claim.claimed_at)
-    # Without a fresh source nothing is known, and one that has just fallen silent may hide somebody's work.
-    if not relevant or any(now - source.updated_at > FRESH for source in relevant):
+    if claim.is_kept(now):
         return None
-    age = now - claim.claimed_at
-    if claim.unvisited_limit_s > 0 and age.total_seconds() >= claim.unvisited_limit_s and _never_seen(claim, relevant):
-        return _decision(claim, "unvisited", age)
-    idle = now - last_seen(claim, relevant)
-    if claim.idle_limit_s > 0 and idle.total_seconds() >= claim.idle_limit_s:
-        return _decision(claim, "idle", idle)
+    for due in _dues(claim, relevant, now):
+        if now >= due.at:
+            span = now - due.since
+            return Decision(claim.user, claim.host, due.reason, claim.request_id, span.total_seconds())
     return None
+
+
+def _dues(claim: Claim, relevant: list[Source], now: datetime) -> list[_Due]:
+    """Every limit that the claim runs into, in the order in which they are told."""
+    found = []
+    if claim.expires_at is not None:
+        found.append(_Due("age", claim.claimed_at, claim.expires_at))
+    if not _is_known(relevant, now):
+        return found
+    if claim.unvisited_limit_s > 0 and _never_seen(claim, relevant):
+        found.append(_due("unvisited", claim.claimed_at, claim.unvisited_limit_s))
+    if claim.idle_limit_s > 0:
+        found.append(_due("idle", last_seen(claim, relevant), claim.idle_limit_s))
+    return found
+
+
+def _is_known(relevant: list[Source], now: datetime) -> bool:
+    """Without a fresh source nothing is known, and one that has just fallen silent may hide somebody's work."""
+    return bool(relevant) and not any(now - source.updated_at > FRESH for source in relevant)
+
+
+def _heard(activity: Iterable[Source], now: datetime) -> list[Source]:
+    return [source for source in activity if source.updated_at >= now - SILENT]
+
+
+def _relevant(claim: Claim, heard: list[Source], known_hosts: Collection[str]) -> list[Source]:
+    """What an agent reports concerns its own host; a proxy may carry anybody."""
+    return [source for source in heard if source.name not in known_hosts or source.name == claim.host]
+
+
+def _due(reason: Reason, since: datetime, limit_s: float) -> _Due:
+    return _Due(reason, since, since + timedelta(seconds=min(limit_s, FAR_S)))
 
 
 def _never_seen(claim: Claim, relevant: list[Source]) -> bool:
@@ -111,7 +176,3 @@ def _never_seen(claim: Claim, relevant: list[Source]) -> bool:
     return all(
         source.since <= claim.claimed_at and source.users.get(claim.user, -math.inf) < claimed_s for source in relevant
     )
-
-
-def _decision(claim: Claim, reason: Reason, span: timedelta) -> Decision:
-    return Decision(claim.user, claim.host, reason, claim.request_id, span.total_seconds())

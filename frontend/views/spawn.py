@@ -48,7 +48,7 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.request_id, pool, target, caller())
+    wish = Wish(g.request_id, pool, target, caller() or None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish)
 
 
@@ -74,7 +74,7 @@ def api_spawn() -> Response:
     pool = parts().pools.choose(body.pool, settings.default_pool)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, caller()), wait_s)
+    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, caller() or None), wait_s)
     _note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})

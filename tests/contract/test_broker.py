@@ -10,9 +10,9 @@ import pika
 import pytest
 
 from common import queues
-from common.broker import Consumer, Delivery, Outgoing, Publisher, Requester
-from common.broker_memory import MemoryBroker, MemoryPublisher
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.broker import Consumer, Delivery, Listener, Outgoing, Publisher, Requester, Subscriber
+from common.broker_memory import MemoryBroker, MemoryPublisher, MemorySubscriber
+from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
 from common.errors import BrokerUnavailable, Unroutable
 from tests.waiting import wait_until
 
@@ -241,6 +241,101 @@ def test_an_event_reaches_whoever_listens(rabbitmq: RabbitAddress) -> None:
         assert arrived == [b"server.ready", b"server.culled"]
     finally:
         publisher.stop()
+
+
+@dataclass
+class Listening:
+    subscriber: Subscriber
+    publisher: Publisher
+    heard: "queue.Queue[tuple[str, bytes]]"
+
+    def tell(self, topic: str, body: bytes) -> None:
+        """Once both ends are connected, or it is not heard."""
+        wait_until(lambda: self.subscriber.connected, "the subscriber to be connected", 15)
+        self.publisher.declare(queues.host("listener"))  # returns once connected
+        self.publisher.emit(topic, body)
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+def listening(request: pytest.FixtureRequest) -> Iterator[Callable[[Listener], Listening]]:
+    """Starts a listener, given what it does with an event besides keeping it."""
+    links: list[RabbitPublisher | RabbitSubscriber | MemorySubscriber] = []
+
+    def start(also: Listener) -> Listening:
+        heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
+
+        def listen(topic: str, body: bytes) -> None:
+            heard.put((topic, body))
+            also(topic, body)
+
+        if request.param == "memory":
+            broker = MemoryBroker()
+            subscriber = broker.subscriber(listen)
+            links.append(subscriber)
+            subscriber.start()
+            return Listening(subscriber, broker.publisher(), heard)
+        address: RabbitAddress = request.getfixturevalue("rabbitmq")
+        real, publisher = RabbitSubscriber(address, listen), RabbitPublisher(address)
+        links.extend((real, publisher))
+        real.start()
+        publisher.start()
+        return Listening(real, publisher, heard)
+
+    yield start
+    for link in links:
+        link.stop()
+
+
+def test_a_subscriber_hears_every_topic_in_order(listening: Callable[[Listener], Listening]) -> None:
+    parts = listening(lambda _topic, _body: None)
+    told = [("server.ready", b"1"), ("host.joined", b"2"), ("request.refused", b"3")]
+    for topic, body in told:
+        parts.tell(topic, body)
+    assert [parts.heard.get(timeout=10) for _ in told] == told
+    assert parts.subscriber.trouble == ""
+
+
+def test_a_subscriber_does_not_hear_what_was_told_before_it_came(listening: Callable[[Listener], Listening]) -> None:
+    first = listening(lambda _topic, _body: None)
+    first.tell("server.ready", b"early")
+    assert first.heard.get(timeout=10) == ("server.ready", b"early")
+    second = listening(lambda _topic, _body: None)
+    second.tell("server.ready", b"late")
+    assert second.heard.get(timeout=10) == ("server.ready", b"late")
+
+
+def test_a_subscriber_hears_again_after_its_connection_was_lost(rabbitmq: RabbitAddress) -> None:
+    heard: queue.Queue[bytes] = queue.Queue()
+    subscriber, publisher = RabbitSubscriber(rabbitmq, lambda _topic, body: heard.put(body)), RabbitPublisher(rabbitmq)
+    subscriber.start()
+    publisher.start()
+    try:
+        wait_until(lambda: subscriber.connected, "the subscriber to be connected", 15)
+        connection = subscriber._connection
+        assert connection is not None
+        connection._impl._transport._sock.shutdown(2)  # as a cut network does
+        wait_until(lambda: subscriber._connection not in (None, connection), "another connection", 15)
+        wait_until(lambda: subscriber.connected, "the subscriber to be connected again", 15)
+        publisher.declare(queues.host("listener"))  # returns once connected
+        publisher.emit("server.ready", b"after")
+        assert heard.get(timeout=10) == b"after"
+    finally:
+        subscriber.stop()
+        publisher.stop()
+
+
+def test_the_queue_of_a_subscriber_is_gone_with_it(rabbitmq: RabbitAddress) -> None:
+    subscriber = RabbitSubscriber(rabbitmq, lambda _topic, _body: None)
+    subscriber.start()
+    wait_until(lambda: subscriber.connected, "the subscriber to be connected", 15)
+    name = subscriber.queue
+    connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"):  # it is there, and exclusive
+        connection.channel().queue_declare(name, passive=True)
+    subscriber.stop()
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
+        connection.channel().queue_declare(name, passive=True)
+    connection.close()
 
 
 def test_a_broker_that_is_away_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,12 @@ class SimulatedAgent(World):
         store, consumer = self.port(self.store), self.port(self.consumer)
         self.auditor = Auditor(self.registry, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
         self.commands = Commands(
-            self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
-            consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop, lambda: None,
-            self._doubt_store,
+            self.inventory,
+            Culls(
+                self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
+            ),
+            self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
+            lambda: None, self._doubt_store,
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 

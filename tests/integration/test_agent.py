@@ -13,10 +13,11 @@ import requests
 
 from common import queues
 from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitAddress
+from common.broker_rabbitmq import RabbitAddress, RabbitSubscriber
 from common.clock import utc_now
-from common.messages import CullRequest, RecyclePool, SetHostState
+from common.messages import CullRequest, Event, RecyclePool, SetHostState
 from common.records import HostState
+from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
 from tests.waiting import wait_until
@@ -101,6 +102,45 @@ def test_a_stopped_agent_leaves_servers_and_routes_and_takes_its_record_with_it(
     assert rig.record() is None
     assert len(rig.routes()) == len(rig.containers()) == 3
     assert rig.visit(reply.url) == 200
+
+
+def test_the_life_of_host_and_servers_is_told_to_those_who_watch(rig: AgentRig, rabbitmq: RabbitAddress) -> None:
+    feed = Feed()
+    listener = RabbitSubscriber(rabbitmq, feed.hear)
+    listener.start()
+    wait_until(lambda: listener.connected, "the listener to be connected")
+
+    def told(name: str) -> Event | None:
+        found = (h.event for h in feed.since(0) if h.event.name == name and h.event.host == rig.host)
+        return next(found, None)
+
+    def wait_told(name: str) -> Event:
+        event = wait_until(lambda: told(name), f"{name} to be told", 60)
+        assert event is not None
+        return event
+
+    try:
+        broken = rig.spec(f"{rig.pool}-broken", command="echo I am broken; exit 3", pool_size=1)
+        rig.apply(rig.spec(pool_size=1), broken)
+        agent = rig.start()
+        wait_told("host.joined")
+        ready = wait_told("server.ready")
+        assert ready.detail["stages_ms"].keys() >= {"start", "probe", "route"}
+        reply = rig.claim()
+        claimed = wait_told("server.claimed")
+        assert (claimed.user, claimed.pool) == (reply.user, rig.pool)
+        assert 0 < claimed.detail["time_to_server_s"] < 60
+        rig.command(cull(reply.user, "operator"))
+        culled = wait_told("server.culled")
+        assert (culled.user, culled.detail["reason"]) == (reply.user, "culled: operator")
+        failed = wait_told("server.failed")
+        assert (failed.pool, failed.detail) == (broken.name, {"reason": "the container exited"})
+        rig.command(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+        assert wait_told("host.state").detail["state"] == "cordoned"
+        agent.signal(TERM)
+        wait_told("host.left")
+    finally:
+        listener.stop()
 
 
 def test_an_idle_server_is_culled_unless_it_computes(rig: AgentRig) -> None:

@@ -11,7 +11,7 @@ from common import queues
 from common.broker import Outgoing
 from common.clock import utc_now
 from common.ids import digest
-from common.messages import CullRequest, SpawnRequest
+from common.messages import CullRequest, Event, SpawnRequest, decode
 from common.records import Claim, HostState, Ticket, TicketState
 from tests.unit.agent.world import KEYS, World, ago, pool
 
@@ -350,3 +350,15 @@ def test_a_draining_host_consumes_nothing_after_its_ready_servers_are_gone(world
     world.settle()
     assert world.inventory.snapshot() == ()
     assert world.intake.consumed == frozenset()
+
+
+def test_the_event_of_a_claim_says_how_long_the_learner_has_waited_and_where() -> None:
+    world = World()
+    world.settle()
+    reply = world.send(world.request(sent_at=ago(1.0)))
+    assert reply is not None
+    (event,) = [decode(body) for topic, body in world.broker.events if topic == "server.claimed"]
+    assert isinstance(event, Event)
+    assert (event.user, event.pool, event.request_id) == (reply.user, "light", reply.request_id)
+    assert event.detail["time_to_server_s"] >= 1.0
+    assert event.detail["stages_ms"].keys() >= {"queue", "claim", "rename", "reply"}

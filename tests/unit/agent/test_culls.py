@@ -52,7 +52,7 @@ class Culling:
         self.dropped: list[str] = []
         self.commands = Commands(
             world.inventory,
-            Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, utc_now),
+            Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
             self.control,
             world.consumer,
             Announcer(world.publisher, HOST),
@@ -80,6 +80,13 @@ class Culling:
         at = int(ago(seconds).timestamp())
         record = Activity(source="proxy-1", since=ago(9999), updated_at=utc_now(), users={self.user: at})
         self.world.store.put(KEYS.activity_of("proxy-1", 0), record.encode())
+
+    def keep(self, seconds: float) -> None:
+        """What an operator does to the claim."""
+        claim = self.world.registry.read_claim(self.user)
+        assert claim is not None
+        kept = claim.model_copy(update={"kept_until": ago(-seconds)})
+        self.world.store.put(KEYS.claim(self.user), kept.encode())
 
     def send(self, message: CullRequest | SetHostState | RecyclePool) -> None:
         self.world.publisher.publish(queues.host(HOST), Outgoing(message.encode(), "m"))
@@ -111,6 +118,36 @@ def test_a_server_used_again_since_the_decision_is_not_culled() -> None:
     culling.active_ago(5)
     assert not culling.cull("idle")
     assert "server.cull_refused" in culling.events()
+
+
+@pytest.mark.parametrize("reason", ["idle", "unvisited", "age"])
+def test_a_server_that_an_operator_has_given_more_time_is_not_culled_before_it_is_over(reason: str) -> None:
+    culling = Culling()
+    culling.claimed_ago(7000)
+    culling.active_ago(7001)
+    culling.keep(60)
+    assert not culling.cull(reason)
+    assert "server.cull_refused" in culling.events()
+    culling.keep(-1)
+    assert culling.cull(reason)
+
+
+def test_an_operator_culls_what_an_operator_has_kept() -> None:
+    culling = Culling()
+    culling.keep(60)
+    assert culling.cull("operator", force=True)
+
+
+def test_more_time_is_remembered_when_consul_loses_the_claim() -> None:
+    culling = Culling()
+    culling.keep(60)
+    world = culling.world
+    world.registry.repair(culling.user, None)
+    world.store.wipe()
+    world.registry.repair(culling.user, None)
+    claim = world.registry.read_claim(culling.user)
+    assert claim is not None
+    assert claim.is_kept(utc_now())
 
 
 def test_the_idle_clock_begins_at_the_claim() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from common.messages import CullRequest
+from common.messages import CullRequest, Event, decode
 from tests.unit.frontend.fakes import FakeCluster, user_id
 
 
@@ -42,6 +42,15 @@ def test_full_is_429_as_it_always_was(cluster: FakeCluster) -> None:
     assert answer.status_code == 429
     assert answer.json == {"status": "full"}
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_refusal_is_told_to_those_who_watch(cluster: FakeCluster) -> None:
+    cluster.agent.leave()
+    cluster.client.post("/api/spawn")
+    ((topic, body),) = cluster.broker.events
+    event = decode(body)
+    assert isinstance(event, Event)
+    assert (topic, event.name, event.pool, event.detail["reason"]) == ("request.refused", topic, "default", "full")
 
 
 def test_what_comes_after_full_is_given_back_at_once(cluster: FakeCluster) -> None:

@@ -17,7 +17,8 @@ from common.errors import StoreUnavailable, TmpnbError
 from common.messages import SetHostState, decode
 from common.records import Drain, Failure, HostState, ImageState, ImageStatus, PoolSpec, PoolStatus
 from common.store_memory import MemoryStore
-from frontend.cli import hosts, pools, rolling, servers
+from common.tokens import Token
+from frontend.cli import hosts, pools, rolling, servers, tokens
 from frontend.cli.output import ago
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
 
@@ -32,7 +33,7 @@ class Cli:
         def publisher() -> Iterator[Publisher]:
             yield self.broker.publisher()
 
-        for module in (hosts, pools, rolling, servers):
+        for module in (hosts, pools, rolling, servers, tokens):
             monkeypatch.setattr(module, "store_and_keys", lambda: (self.store, KEYS))
         for module in (hosts, rolling, servers):
             monkeypatch.setattr(module, "publisher", publisher)
@@ -51,7 +52,7 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
     return Cli(monkeypatch)
 
 
-@pytest.mark.parametrize("command", [("hosts",), ("users",), ("stats",), ("pools", "list")])
+@pytest.mark.parametrize("command", [("hosts",), ("users",), ("stats",), ("pools", "list"), ("tokens", "list")])
 def test_an_empty_cluster_is_no_error(cli: Cli, command: tuple[str, ...]) -> None:
     assert cli.run(*command).exit_code == 0
     cli.json(*command)
@@ -248,3 +249,37 @@ def test_a_change_is_followed_and_a_generation_that_does_not_come_up_fails_it(cl
     assert "1 of 1 hosts done" in cli.run("pools", "apply", str(file)).stdout
     assert cli.json("pools", "rollback", "a", "--no-wait")["image"] == "x:1"
     assert cli.json("pools", "status")["a"][0]["stage"] == "not read yet"
+
+
+def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(cli: Cli) -> None:
+    made = cli.json("tokens", "create", "lms", "--scope", "spawn", "--expires", "7d")
+    assert made["token"].startswith("tmpnb_lms_")
+    secret = made["token"].removeprefix("tmpnb_lms_")
+    assert secret not in str(cli.store.list(KEYS.tokens))
+    (listed,) = cli.json("tokens", "list")
+    assert (listed["name"], listed["scope"], listed["expired"]) == ("lms", "spawn", False)
+    assert listed["expires_at"] == made["expires_at"]
+    shown = cli.run("tokens", "list").stdout
+    assert "lms" in shown
+    assert not {secret, Token.decode("", cli.store.list(KEYS.tokens).entries[0].value).digest} & set(shown.split())
+    assert "revoke it first" in str(cli.run("tokens", "create", "lms", "--scope", "read").exception)
+    assert "revoked" in cli.run("tokens", "revoke", "lms").stdout
+    assert cli.json("tokens", "list") == []
+    assert "no token 'lms'" in str(cli.run("tokens", "revoke", "lms").exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("A b", "--scope", "spawn"), "lower-case"),
+        (("a_b", "--scope", "spawn"), "lower-case"),
+        (("lms", "--scope", "all"), "'spawn', 'read', 'admin'"),
+        (("lms",), "--scope"),
+        (("lms", "--scope", "read", "--expires", "soon"), "7d"),
+    ],
+)
+def test_a_wrong_token_is_refused_with_what_is_accepted(cli: Cli, arguments: tuple[str, ...], says: str) -> None:
+    result = cli.run("tokens", "create", *arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert cli.json("tokens", "list") == []

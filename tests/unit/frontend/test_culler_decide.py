@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.records import Activity, Claim
-from frontend.culler.decide import FRESH, SILENT, Decision, Source, decide, last_seen, sources
+from frontend.culler.decide import FRESH, SILENT, Decision, Source, decide, last_seen, outlook, sources
 from tests.unit.frontend.fakes import START, claim, user_id
 
 USER = user_id(1)
@@ -108,6 +108,19 @@ def test_age_needs_no_idleness() -> None:
     assert reasons([mine], [source(updated_s=100, users={USER: 99})], 100) == ["age"]
 
 
+def test_a_server_that_an_operator_keeps_is_culled_for_nothing_before_its_time() -> None:
+    watched = [source(updated_s=1000)]
+    for limits, reason in (
+        ({"idle_limit_s": 60.0}, "idle"),
+        ({"idle_limit_s": 0.0, "unvisited_limit_s": 60.0}, "unvisited"),
+        ({"idle_limit_s": 0.0, "expires_at": after(60)}, "age"),
+    ):
+        assert reasons([claim(USER, **limits)], watched, 1000) == [reason]
+        kept = claim(USER, **limits, kept_until=after(1001))
+        assert reasons([kept], watched, 1000) == []
+        assert reasons([kept], [source(updated_s=1001)], 1001) == [reason]
+
+
 def test_hosts_whose_agent_is_away_are_left_alone() -> None:
     mine = claim(USER, expires_at=after(1))
     assert reasons([mine], [], 100, hosts=()) == []
@@ -127,17 +140,19 @@ def test_the_parts_of_a_source_are_put_together() -> None:
 
 times = st.integers(-5000, 5000)
 claims_ = st.builds(
-    lambda n, at, idle, unvisited, expires: claim(
+    lambda n, at, idle, unvisited, expires, kept: claim(
         user_id(n),
         claimed_at=after(at),
         idle_limit_s=float(idle),
         unvisited_limit_s=float(unvisited),
         expires_at=None if expires is None else after(at + expires),
+        kept_until=None if kept is None else after(at + kept),
     ),
     st.integers(0, 5),
     times,
     st.integers(0, 3000),
     st.integers(0, 3000),
+    st.none() | st.integers(1, 6000),
     st.none() | st.integers(1, 6000),
 )
 sources_ = st.builds(
@@ -161,6 +176,7 @@ def test_nobody_who_may_have_been_active_is_culled_for_idleness(
     assert len({d.user for d in decisions}) == len(decisions)
     for decision in decisions:
         mine = by_user[decision.user]
+        assert mine.kept_until is None or now >= mine.kept_until
         if decision.reason == "age":
             assert mine.expires_at is not None
             assert now >= mine.expires_at
@@ -192,6 +208,47 @@ def test_more_activity_never_culls_more(
     more = [Source(s.name, s.since, s.updated_at, {**s.users, user: max(seen, s.users.get(user, 0))}) for s in activity]
     after_it = {d.user for d in decide(found, more, ["host-1"], now)}
     assert after_it <= {name for name, _ in before}
+
+
+def test_the_outlook_says_which_limit_comes_first_and_when() -> None:
+    mine = claim(USER, idle_limit_s=600.0, expires_at=after(3000))
+    seen = outlook(mine, [source(users={USER: 100}, updated_s=200)], ["host-1"], after(200))
+    assert (seen.reason, seen.at, seen.last_seen, seen.was_seen) == ("idle", after(700), after(100), True)
+    late = outlook(mine, [source(users={USER: 2900}, updated_s=2900)], ["host-1"], after(2900))
+    assert (late.reason, late.at, late.obstacle) == ("age", after(3000), "")
+
+
+def test_the_outlook_of_a_kept_server_is_the_end_of_its_time_or_later() -> None:
+    mine = claim(USER, idle_limit_s=600.0, expires_at=after(900), kept_until=after(800))
+    kept = outlook(mine, [source()], ["host-1"], after(0))
+    assert (kept.reason, kept.at) == ("idle", after(800))
+    longer = mine.model_copy(update={"kept_until": after(5000)})
+    assert (outlook(longer, [source()], ["host-1"], after(0)).reason) == "age"
+    shorter = mine.model_copy(update={"kept_until": after(100)})
+    assert outlook(shorter, [source()], ["host-1"], after(0)).at == after(600)
+
+
+def test_the_outlook_says_what_is_in_the_way() -> None:
+    mine = claim(USER, idle_limit_s=600.0)
+    nobody = outlook(mine, [], ["host-1"], after(0))
+    assert (nobody.reason, nobody.at, nobody.obstacle) == (None, None, "nobody reports activity")
+    assert outlook(mine, [source()], ["host-2"], after(0)).obstacle == "its host is away"
+    endless = outlook(claim(USER, idle_limit_s=0.0), [source()], ["host-1"], after(0))
+    assert (endless.reason, endless.at, endless.obstacle) == (None, None, "")
+
+
+def test_a_limit_beyond_the_calendar_is_as_good_as_none() -> None:
+    mine = claim(USER, idle_limit_s=1e300, unvisited_limit_s=1e300)
+    assert reasons([mine], [source(updated_s=10**6)], 10**6) == []
+
+
+@given(claims_, st.lists(sources_, max_size=4), st.integers(0, 9000))
+def test_the_outlook_is_what_is_decided(mine: Claim, activity: list[Source], now_s: int) -> None:
+    now = after(now_s)
+    seen = outlook(mine, activity, ["host-1"], now)
+    decisions = decide([mine], activity, ["host-1"], now)
+    due = seen.reason if seen.at is not None and seen.at <= now else None
+    assert [d.reason for d in decisions] == ([due] if due else [])
 
 
 @pytest.mark.parametrize("module", ["decide.py", "lost.py"])

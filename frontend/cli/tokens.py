@@ -1,0 +1,76 @@
+"""``tmpnb tokens create | list | revoke``."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from common.records import Name as RecordName
+from common.tokens import Scope, Token
+from frontend import tokens
+from frontend.cli.context import cluster_now, store_and_keys
+from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
+from frontend.cli.waiting import parse_span_s
+
+app = typer.Typer(help="Tokens of the APIs.", no_args_is_help=True)
+
+_NAME: TypeAdapter[str] = TypeAdapter(RecordName)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is: lower-case letters, digits, '-' and '.'.")]
+
+
+@app.command("create")
+def create(
+    name: Name,
+    scope: Annotated[
+        Scope, typer.Option(help="spawn: get servers; read: look at everything; admin: everything.", show_default=False)
+    ],
+    expires: Annotated[
+        str | None, typer.Option(help="When it stops working, such as 12h or 7d; never, if left out.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a token and print it. It is shown this once: only a hash of it is kept."""
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        text = f"NAME: up to 63 lower-case letters, digits, '-' and '.' are accepted, not {name[:80]!r}"
+        raise typer.BadParameter(text) from None
+    store, keys = store_and_keys()
+    now = cluster_now(store, keys)
+    until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
+    text, record = tokens.create_token(store, keys, name, scope, now, until)
+    if as_json:
+        print_json({"token": text} | _shown(record))
+        return
+    say(text)
+    complain("shown this once; send it as 'Authorization: Bearer TOKEN'")
+
+
+@app.command("list")
+def show(as_json: JsonFlag = False) -> None:
+    """Show all tokens: names, scopes and times, never the tokens."""
+    store, keys = store_and_keys()
+    now = cluster_now(store, keys)
+    found = tokens.list_tokens(store, keys)
+    if as_json:
+        print_json([_shown(record) | {"expired": record.has_expired(now)} for record in found])
+        return
+    rows = [
+        (record.name, record.scope, f"{record.created_at:%Y-%m-%d %H:%M}",
+         f"{record.expires_at:%Y-%m-%d %H:%M}" if record.expires_at else "never",
+         "expired" if record.has_expired(now) else "")
+        for record in found
+    ]  # fmt: skip
+    print_table("Tokens", ("Name", "Scope", "Created (UTC)", "Expires (UTC)", ""), rows, "No tokens.")
+
+
+@app.command("revoke")
+def revoke(name: Name, as_json: JsonFlag = False) -> None:
+    """Take a token back; it stops working within a second."""
+    tokens.revoke_token(*store_and_keys(), name)
+    print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
+
+
+def _shown(record: Token) -> dict[str, object]:
+    return record.model_dump(mode="json", exclude={"v", "digest"})

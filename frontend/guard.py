@@ -1,0 +1,66 @@
+"""Who holds which token: the one that a process was configured with, and those that ``tmpnb tokens`` made.
+
+Each process watches ``tokens/`` (``common/tokens.py``), so no request waits for Consul.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import SecretStr
+
+from common.errors import StoreUnavailable
+from common.keys import Keys
+from common.store import Store
+from common.tokens import Scope, Token, split
+from frontend.watching import Watched
+
+# Consul answers a watch of an empty prefix at every write to anything; so often a cluster without tokens looks.
+PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whoever holds a token. ``name``: the token's, for logs."""
+
+    name: str
+    scope: Scope
+
+
+def tokens_view(store: Store, keys: Keys) -> Watched[Token]:
+    """The tokens by name. A revoked one is gone within a second; while Consul is away the last known ones count."""
+    return Watched(store, Token, keys.tokens, "tokens", PAUSE_S)
+
+
+class Guard:
+    """Knows the tokens of one application."""
+
+    def __init__(
+        self, tokens: Watched[Token], now: Callable[[], datetime], configured: SecretStr | None, holder: Holder
+    ) -> None:
+        """``configured``: the token in the settings, whose holder is ``holder``; None: the application is open."""
+        self._tokens = tokens
+        self._now = now
+        self._configured = configured.get_secret_value() if configured is not None else None
+        self._holder = holder
+
+    @property
+    def is_open(self) -> bool:
+        return self._configured is None
+
+    def holder(self, token: str) -> Holder | None:
+        """None: nobody's, or its time is over. Raises ``StoreUnavailable`` before Consul has told the tokens."""
+        # Constant time, so that the answer's delay says nothing about how much of a guess was right.
+        if self._configured is not None and hmac.compare_digest(token.encode(), self._configured.encode()):
+            return self._holder
+        named = split(token)
+        if named is None:
+            return None
+        if not self._tokens.wait_loaded(0):
+            raise StoreUnavailable("the tokens have not been read yet")
+        name, secret = named
+        found = self._tokens.records.get(name)
+        if found is None or not found.opens_with(secret, self._now()):
+            return None
+        return Holder(name, found.scope)
