@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SUITES := $(wildcard tests/unit tests/contract tests/integration tests/e2e tests/faults)
 
-.PHONY: help up down demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack bench docs
+.PHONY: help up down monitoring demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack bench docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +13,9 @@ up: ## Bring the whole cluster up on this machine and wait for a ready server
 
 down: ## Remove every container, network and volume of the cluster
 	@deploy/down.sh
+
+monitoring: ## The cluster with a Prometheus that scrapes it (docs/operations.md)
+	@TMPNB_MONITORING=1 deploy/up.sh
 
 demo: ## A cluster of several hosts on this machine: make demo HOSTS=3
 	@deploy/demo/up.sh
@@ -55,7 +58,7 @@ test-unit: venv ## Run the unit tests (seconds, no Docker)
 	$(PYTHON) -m pytest tests/unit
 
 test-stack: venv ## Make present what the other tests need: Engine, images, browser
-	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/have.sh chromium chromium fonts-dejavu-core
+	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/images.sh monitoring && deploy/have.sh chromium chromium fonts-dejavu-core
 
 test: lint test-stack ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)

@@ -135,6 +135,7 @@ class LocalHost:
             memory_bytes=memory_bytes,
             cpus=self.engine.cpus,
             labels=self._settings.labels,
+            metrics=self._settings.metrics_target,
             problem=problem(self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s()),
             drain=self._notebook.drain,
             images=self._images.statuses(),

@@ -1,7 +1,6 @@
 """A process's entry in Consul's service catalogue, kept passing by a thread of its own."""
 
 import logging
-import socket
 import threading
 
 from common import __version__
@@ -17,11 +16,8 @@ BEAT_S = TTL_S / 3
 
 
 def describe(settings: CommonSettings, **more: str) -> dict[str, str]:
-    """What the catalogue tells of a process: version, cluster and, for Prometheus, ``metrics``: host:port."""
-    meta = {"version": __version__, "cluster": settings.cluster, **more}
-    if settings.metrics_port:
-        meta["metrics"] = settings.metrics_address or f"{socket.gethostname()}:{settings.metrics_port}"
-    return meta
+    """What the catalogue tells of a process: version, cluster, and where its metrics are."""
+    return {"version": __version__, "cluster": settings.cluster, "metrics": settings.metrics_target, **more}
 
 
 class Presence:

@@ -232,6 +232,7 @@ class HostRecord(Record):
     cpus: Count = 0
     labels: Labels = Field(default_factory=dict)
     problem: str = ""
+    metrics: str = Field(default="", description="host:port where Prometheus reaches the agent; empty: nowhere")
     drain: Drain | None = None
     images: dict[str, ImageStatus] = Field(default_factory=dict)
     pools: dict[str, PoolStatus] = Field(default_factory=dict)

@@ -4,6 +4,7 @@ The only place that reads the environment. Called once, by each composition root
 """
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
@@ -70,12 +71,19 @@ class CommonSettings(BaseSettings):
     metrics_address: str | None = Field(
         default=None,
         pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$",
-        description="host:port where Prometheus reaches metrics_port, if not at this machine's name; told in Consul",
+        description="host:port where Prometheus reaches metrics_port, if not at this machine's name",
     )
     audit_file: Path | None = Field(
         default=None, description="file that the audit log is also appended to; reopened when it was rotated away"
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level logged")
+
+    @property
+    def metrics_target(self) -> str:
+        """host:port where Prometheus reaches this process; empty: nowhere."""
+        if not self.metrics_port:
+            return ""
+        return self.metrics_address or f"{socket.gethostname()}:{self.metrics_port}"
 
     @classmethod
     def settings_customise_sources(

@@ -59,6 +59,7 @@ registry_image() {
         RABBITMQ_IMAGE) echo rabbitmq:4-management ;;
         CONSUL_IMAGE) echo hashicorp/consul:1.20 ;;
         HAPROXY_IMAGE) echo haproxy:3.0 ;;
+        PROMETHEUS_IMAGE) echo prom/prometheus:v2.53.4 ;;
         TMPNB_NOTEBOOK_IMAGE) echo jupyter/minimal-notebook:latest ;;
     esac
 }
@@ -70,6 +71,7 @@ local_image() {
         RABBITMQ_IMAGE) echo tmpnb-local/rabbitmq:4.0 ;;
         CONSUL_IMAGE) echo tmpnb-local/consul:1.8 ;;
         HAPROXY_IMAGE) echo tmpnb-local/haproxy:3.0 ;;
+        PROMETHEUS_IMAGE) echo tmpnb-local/prometheus:2.53 ;;
         TMPNB_NOTEBOOK_IMAGE) echo tmpnb-local/jupyter:4 ;;
     esac
 }
@@ -95,7 +97,7 @@ case $source in
     local) say "Images: equivalents built here, no registry answered (TMPNB_IMAGE_SOURCE=local in .env)" ;;
     *) die "TMPNB_IMAGE_SOURCE in .env is '$source': it must be 'registry' or 'local'." ;;
 esac
-for name in PYTHON_IMAGE RABBITMQ_IMAGE CONSUL_IMAGE HAPROXY_IMAGE TMPNB_NOTEBOOK_IMAGE; do
+for name in PYTHON_IMAGE RABBITMQ_IMAGE CONSUL_IMAGE HAPROXY_IMAGE PROMETHEUS_IMAGE TMPNB_NOTEBOOK_IMAGE; do
     ensure "$name" "${source}_image" "$name"
 done
 ensure TMPNB_FRONTEND_IMAGE echo tmpnb/frontend:dev

@@ -2,7 +2,9 @@
 # Make every image present that the compose file names: pull or build the foreign ones as .env
 # says, then build our own three.
 #
-#   images.sh [foreign|own|host]     (default: the first two; "host": the one of deploy/demo/)
+#   images.sh [foreign|own|host|monitoring]
+#
+# Default: the first two, and with TMPNB_MONITORING set the last ("host": the one of deploy/demo/).
 #
 # An image built here carries a digest of what it was built from; one that is up to date is
 # skipped without asking the builder. Logs of the builds are kept in build/logs/.
@@ -94,6 +96,7 @@ foreign_rabbitmq() { build "$RABBITMQ_IMAGE" deploy/images/rabbitmq/Dockerfile d
 foreign_consul() { build "$CONSUL_IMAGE" deploy/images/consul/Dockerfile deploy/images/consul deploy/images/consul; }
 foreign_haproxy() { build "$HAPROXY_IMAGE" deploy/images/haproxy/Dockerfile deploy/images/haproxy deploy/images/haproxy; }
 foreign_jupyter() { build "$TMPNB_NOTEBOOK_IMAGE" deploy/images/jupyter/Dockerfile deploy/images/jupyter deploy/images/jupyter; }
+foreign_prometheus() { build "$PROMETHEUS_IMAGE" deploy/images/prometheus/Dockerfile deploy/images/prometheus deploy/images/prometheus; }
 own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/locks/frontend.txt; }
 own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/locks/agent.txt; }
 own_host() { build "$TMPNB_HOST_IMAGE" deploy/images/host/Dockerfile deploy deploy/images/host deploy/firewall.sh deploy/lib.sh; }
@@ -101,17 +104,26 @@ own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common
 
 pull_missing() {
     local image
-    for image in "$PYTHON_IMAGE" "$RABBITMQ_IMAGE" "$CONSUL_IMAGE" "$HAPROXY_IMAGE" "$TMPNB_NOTEBOOK_IMAGE"; do
+    for image in "$@"; do
         docker image inspect "$image" >/dev/null 2>&1 || { say "Pulling $image" && docker pull "$image"; }
     done
 }
 
 foreign() {
     if [ "$TMPNB_IMAGE_SOURCE" = registry ]; then
-        pull_missing
+        pull_missing "$PYTHON_IMAGE" "$RABBITMQ_IMAGE" "$CONSUL_IMAGE" "$HAPROXY_IMAGE" "$TMPNB_NOTEBOOK_IMAGE"
     else
         build_base
         in_parallel foreign_rabbitmq foreign_consul foreign_haproxy foreign_jupyter
+    fi
+}
+
+monitoring() {
+    if [ "$TMPNB_IMAGE_SOURCE" = registry ]; then
+        pull_missing "$PROMETHEUS_IMAGE"
+    else
+        build_base
+        foreign_prometheus
     fi
 }
 
@@ -123,6 +135,11 @@ case ${1:-all} in
     foreign) foreign ;;
     own) own ;;
     host) own_host ;;
-    all) foreign && own ;;
-    *) die "images.sh takes 'foreign', 'own', 'host' or nothing, not '$1'." ;;
+    monitoring) monitoring ;;
+    all)
+        foreign
+        [ -z "${TMPNB_MONITORING:-}" ] || monitoring
+        own
+        ;;
+    *) die "images.sh takes 'foreign', 'own', 'host', 'monitoring' or nothing, not '$1'." ;;
 esac

@@ -67,10 +67,12 @@ load_env() {
     done <"$root_dir/.env"
 }
 
-# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/).
+# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
+# a Prometheus (deploy/monitoring/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
+    [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/monitoring/docker-compose.monitoring.yml")
     docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -16,7 +16,7 @@ ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 load_env
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
-chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/ha" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
+chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/ha" "$deploy_dir/monitoring" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
 
 "$deploy_dir/firewall.sh" on
 
@@ -40,6 +40,7 @@ if [ -z "${TMPNB_HA:-}" ]; then
     restart_if_older consul "$deploy_dir/consul"
 fi
 restart_if_older haproxy "$root_dir/proxy/haproxy"
+[ -z "${TMPNB_MONITORING:-}" ] || restart_if_older prometheus "$deploy_dir/monitoring"
 
 [ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"

@@ -13,6 +13,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from common.errors import TransientError
 from common.metrics import WAIT_BUCKETS_S, say_build, status_class
 from frontend.settings import GunicornSettings
 
@@ -54,16 +55,16 @@ _StartResponse = Callable[..., Any]
 _Wsgi = Callable[[dict[str, Any], _StartResponse], Iterable[bytes]]
 
 
-def install(app: Flask, settings: GunicornSettings) -> None:
+def install(app: Flask, settings: GunicornSettings, targets: Callable[[], bytes] | None = None) -> None:
     """Count the requests of ``app``, and answer Prometheus at ``metrics_port``. To be called before any other hook is
-    installed: refusals count too."""
+    installed: refusals count too. ``targets``: what ``/targets`` says there, which may raise ``TransientError``."""
     say_build()
     THREADS.set(settings.threads)
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_leave)
     if settings.metrics_port:
-        app.wsgi_app = _door(app.wsgi_app, settings.metrics_port)  # type: ignore[assignment, method-assign]  # as Flask says
+        app.wsgi_app = _door(app.wsgi_app, settings.metrics_port, targets)  # type: ignore[assignment, method-assign]  # as Flask says
 
 
 def _begin() -> None:
@@ -85,15 +86,24 @@ def _leave(_error: BaseException | None) -> None:
         IN_PROGRESS.dec()
 
 
-def _door(application: _Wsgi, port: int) -> _Wsgi:
+def _door(application: _Wsgi, port: int, targets: Callable[[], bytes] | None) -> _Wsgi:
     """What came in at ``port`` sees the metrics and nothing else; everybody else the application."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    metrics = make_wsgi_app(registry)
+    metrics: _Wsgi = make_wsgi_app(registry)
 
     def answer(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         # The port of the listening socket, as gunicorn says it: no header of the client's has a part in it.
-        return (metrics if environ.get("SERVER_PORT") == str(port) else application)(environ, start_response)
+        if environ.get("SERVER_PORT") != str(port):
+            return application(environ, start_response)
+        if targets is None or environ.get("PATH_INFO") != "/targets":
+            return metrics(environ, start_response)
+        try:
+            body, status = targets(), "200 OK"
+        except TransientError:  # Prometheus keeps the list that it has
+            body, status = b"", "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
 
     return answer
 

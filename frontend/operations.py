@@ -39,6 +39,17 @@ def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
     return Decoded(PoolSpec, keys.pools).read(store.list(keys.pools))
 
 
+def metrics_targets(store: Store, keys: Keys) -> list[dict[str, Any]]:
+    """The agents of all hosts as Prometheus' HTTP service discovery takes them; those that tell no metrics are left
+    out."""
+    hosts = read_hosts(store, keys)
+    return [
+        {"targets": [record.metrics], "labels": {"job": "tmpnb-agent", "host": name, "cluster": keys.cluster}}
+        for name, record in sorted(hosts.items())
+        if record.metrics
+    ]
+
+
 def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
     """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now."""
     drained = 0

@@ -21,5 +21,11 @@ performance {
   raft_multiplier = 1
 }
 
+# What Prometheus reads at /v1/agent/metrics?format=prometheus; kept four scrapes long.
+telemetry {
+  prometheus_retention_time = "60s"
+  disable_hostname          = true
+}
+
 log_level            = "WARN"
 disable_update_check = true

@@ -1,11 +1,13 @@
 """The admin application around the injected ``AdminParts``."""
 
+import json
+
 from flask import Flask, Response, g, request
 
 from common import audit_log
 from common.errors import InvalidPool, TmpnbError, TransientError
 from common.tokens import Scope
-from frontend import auth, lines, metrics
+from frontend import auth, lines, metrics, operations
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
@@ -24,7 +26,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
-    metrics.install(app, parts.settings)
+    metrics.install(
+        app, parts.settings, lambda: json.dumps(operations.metrics_targets(parts.store, parts.keys)).encode()
+    )
     lines.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))

@@ -27,5 +27,11 @@ autopilot {
 }
 leave_on_terminate = false
 
+# What Prometheus reads at /v1/agent/metrics?format=prometheus; kept four scrapes long.
+telemetry {
+  prometheus_retention_time = "60s"
+  disable_hostname          = true
+}
+
 log_level            = "WARN"
 disable_update_check = true
