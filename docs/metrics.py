@@ -26,10 +26,10 @@ Every process tells Prometheus its figures at `http://<metrics_ip>:<metrics_port
 `:8500/v1/agent/metrics?format=prometheus`. None of these is published or led to by the proxy tier.
 [operations.md](operations.md#monitoring) says how to read them all, and what to be alarmed at.
 
-Times are in seconds, sizes in bytes, timestamps in Unix time. A histogram has the series `_bucket`, `_sum` and `_count`.
-Labels take few values: pools, outcomes, reasons; never a user, a token or a request. Which host an agent's figures are of
-says the label `host` that Prometheus adds. A frontend's and an admin application's figures are the sums over its
-workers.
+Times are in seconds, sizes in bytes, timestamps in Unix time. A histogram has the series `_bucket`, `_sum` and
+`_count`. Labels take few values: pools, outcomes, reasons; never a user, a token or a request. Which host an agent's
+figures are of says the label `host` that Prometheus adds. A frontend's and an admin application's figures are the sums
+over its workers.
 """
 SECTIONS: tuple[tuple[str, ModuleType], ...] = (
     ("Every process", common.metrics),

@@ -51,7 +51,7 @@ load_images() {
 # With the very text that an operator would send to a machine.
 start_agent() {
     [ -z "$(in_host docker ps --all --quiet --filter name=^tmpnb-agent$)" ] || return 0
-    "$deploy_dir/tmpnb" join 2>/dev/null | in_host sh >/dev/null
+    "$deploy_dir/tmpnb" join --metrics-port 9465 2>/dev/null | in_host sh >/dev/null
 }
 
 case $(docker inspect --format '{{.State.Status}}' "$container" 2>/dev/null) in

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from common import audit_log
 from common.broker import Publisher
 from common.broker_rabbitmq import RabbitPublisher
 from common.clock import ClusterClock
@@ -17,6 +18,19 @@ from frontend.wiring import consul_store, rabbit_address
 def settings() -> CliSettings:
     """From the environment; ends the process with status 2 and a reason if something is wrong with them."""
     return load(CliSettings)
+
+
+def note(
+    action: str,
+    *,
+    user: str | None = None,
+    host: str | None = None,
+    pool: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Put what an operator has done here into the audit file, if there is one: stdout is the command's own."""
+    audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
+    audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
 
 
 def store_and_keys() -> tuple[Store, Keys]:

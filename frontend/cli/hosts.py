@@ -10,7 +10,7 @@ from common.keys import Keys
 from common.records import HostRecord, HostState, PoolStatus, Route
 from common.store import Store
 from frontend import draining, operations
-from frontend.cli.context import cluster_now, publisher, store_and_keys
+from frontend.cli.context import cluster_now, note, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
 from frontend.decoded import Decoded
@@ -113,6 +113,7 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
     store, keys = store_and_keys()
     with publisher() as connection:
         closed = draining.forget_host(store, keys, connection, name, cluster_now(store, keys))
+    note("host remove", host=name)
     if as_json:
         print_json({"host": name, "closed": closed})
     else:
@@ -125,6 +126,7 @@ def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> 
     deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
     with publisher() as connection:
         draining.set_host_state(store, keys, connection, name, state, now, deadline)
+    note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
 
 
 def _tell(name: str, state: str, as_json: bool) -> None:

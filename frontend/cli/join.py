@@ -43,6 +43,10 @@ Address = Annotated[
 Urls = Annotated[str | None, typer.Option(help="As the new host reaches it, comma-separated.")]
 Labels = Annotated[str | None, typer.Option(help="Which pools it may serve: gpu=yes,room=a.")]
 Image = Annotated[str | None, typer.Option(help="The agent's image, which is on the host or in a registry.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Publish the agent's metrics for Prometheus at this port of the address."),
+]
 File = Annotated[bool, typer.Option("--file", help="Print the env file for many hosts instead of a command.")]
 
 
@@ -57,6 +61,7 @@ def join(
     rabbitmq_urls: Urls = None,
     labels: Labels = None,
     image: Image = None,
+    metrics_port: MetricsPort = None,
     file: File = False,
 ) -> None:
     """Print the command that starts an agent on a new host: tmpnb join | ssh root@HOST sh."""
@@ -73,7 +78,7 @@ def join(
     if file:
         text = "".join(f"{name}={value}\n" for name, value in (variables | own).items() if value)
     else:
-        text = _command(own, variables, image, urlsplit(consul[0]).hostname or "")
+        text = _command(own, variables, image, urlsplit(consul[0]).hostname or "", metrics_port)
     complain("this text holds the cluster's secrets: keep it off shared screens and out of shell histories")
     sys.stdout.write(text)
 
@@ -89,7 +94,9 @@ def _variables(chosen: CliSettings, consul: tuple[str, ...], rabbit: tuple[str, 
     }
 
 
-def _command(own: dict[str, str | None], variables: dict[str, str | None], image: str, control: str) -> str:
+def _command(
+    own: dict[str, str | None], variables: dict[str, str | None], image: str, control: str, metrics_port: int | None
+) -> str:
     """A script for any POSIX shell. Secrets are in its standard input and in Docker's, so no list of processes shows
     them; pasted into an interactive shell, they stay out of its history."""
     name = shlex.quote(own["TMPNB_HOST"]) if own["TMPNB_HOST"] else '"$(uname -n | tr A-Z a-z)"'
@@ -106,6 +113,12 @@ def _command(own: dict[str, str | None], variables: dict[str, str | None], image
     environment = f"--env TMPNB_HOST={name} --env TMPNB_ADDRESS={address}"
     if own["TMPNB_LABELS"]:
         environment += f" --env TMPNB_LABELS={shlex.quote(own['TMPNB_LABELS'])}"
+    if metrics_port:
+        # Published where servers are, so at the address that the host is known by.
+        at = f"[{address}]" if ":" in (own["TMPNB_ADDRESS"] or "") else address
+        lines.append(f"tmpnb_metrics={at}:{metrics_port}")
+        environment += f" --env TMPNB_METRICS_PORT={metrics_port} --env TMPNB_METRICS_ADDRESS=$tmpnb_metrics"
+        environment += f" --publish $tmpnb_metrics:{metrics_port}"
     options = " \\\n  ".join((*OPTIONS, environment))
     lines.append(f"docker run {options} \\\n  --env-file /dev/stdin {shlex.quote(image)} <<'TMPNB_END'")
     lines += [f"{key}={value}" for key, value in variables.items() if value]

@@ -7,7 +7,7 @@ import typer
 
 from common.settings import environment
 from frontend import operations, rollout
-from frontend.cli.context import store_and_keys
+from frontend.cli.context import note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
 from frontend.cli.waiting import parse_span_s
@@ -61,6 +61,7 @@ def apply_file(
     if not no_prepare:
         prepare(specs, limit_s, as_json)
     applied = rollout.apply_pools(*store_and_keys(), specs)
+    note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
     for warning in applied.warnings:
         complain(f"warning: {warning}")
     if not as_json:
@@ -90,6 +91,7 @@ def rollback(
     store, keys = store_and_keys()
     rollout.known_pool(operations.read_pools(store, keys), name)
     spec = rollout.rollback(store, keys, name)
+    note("pools rollback", pool=name, reason=f"generation {spec.generation}")
     if not as_json:
         say(f"{name}: back to generation {spec.generation}, image {spec.image}")
     stalled = [] if no_wait else follow_change([spec], parse_span_s(timeout), as_json)

@@ -7,7 +7,7 @@ import typer
 
 from common.clock import utc_now
 from frontend import operations
-from frontend.cli.context import publisher, settings, store_and_keys
+from frontend.cli.context import note, publisher, settings, store_and_keys
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.hosts import stats as figures_of
@@ -63,6 +63,7 @@ def cull(user: str, as_json: JsonFlag = False) -> None:
     store, keys = store_and_keys()
     with publisher() as connection:
         host = operations.cull(store, keys, connection, user)
+    note("cull", user=user[:64], host=host)
     if as_json:
         print_json({"user": user, "host": host, "status": "requested"})
     else:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from common.records import Name as RecordName
 from common.tokens import Scope, Token
 from frontend import tokens
-from frontend.cli.context import cluster_now, store_and_keys
+from frontend.cli.context import cluster_now, note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.waiting import parse_span_s
 
@@ -40,6 +40,7 @@ def create(
     now = cluster_now(store, keys)
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
     text, record = tokens.create_token(store, keys, name, scope, now, until)
+    note("tokens create", reason=f"{record.name}, scope {record.scope}")
     if as_json:
         print_json({"token": text} | _shown(record))
         return
@@ -69,6 +70,7 @@ def show(as_json: JsonFlag = False) -> None:
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Take a token back; it stops working within a second."""
     tokens.revoke_token(*store_and_keys(), name)
+    note("tokens revoke", reason=name)
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 
 
