@@ -67,6 +67,28 @@ def test_the_command_starts_an_agent_that_knows_what_it_needs(tmp_path: Path, sh
     assert lines[-1] == "hub.example/agent:1"
 
 
+@pytest.mark.parametrize(
+    ("address", "published"),
+    [
+        ((), "192.168.1.7:9465"),
+        (("--address", "10.1.2.3"), "10.1.2.3:9465"),
+        (("--address", "fd00::7"), "[fd00::7]:9465"),
+    ],
+)
+def test_metrics_are_published_where_they_are_asked_for_and_nowhere_else(
+    tmp_path: Path, address: tuple[str, ...], published: str
+) -> None:
+    _, arguments, _ = run(join(*address).stdout, tmp_path)
+    assert "METRICS" not in arguments
+    assert "--publish" not in arguments
+    done, arguments, _ = run(join(*address, "--metrics-port", "9465").stdout, tmp_path)
+    lines = arguments.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[lines.index("--publish") + 1] == f"{published}:9465"
+    assert f"TMPNB_METRICS_ADDRESS={published}" in lines
+    assert "TMPNB_METRICS_PORT=9465" in lines
+
+
 def test_the_secret_is_in_no_list_of_processes_and_a_warning_is_given(tmp_path: Path) -> None:
     result = join()
     _, arguments, given = run(result.stdout, tmp_path)

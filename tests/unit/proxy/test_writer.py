@@ -12,6 +12,7 @@ from proxy.runtime_memory import MemoryHaproxy
 from proxy.table import Change, Delta, Table, Target
 from proxy.writer import Writer
 from tests.unit.proxy.routes import user
+from tests.watching import Counted
 
 A, B, C = user(1), user(2), user(3)
 ONE, TWO = Target("1@10.0.0.1", 1), Target("1@10.0.0.2", 1)
@@ -50,6 +51,26 @@ def test_a_change_is_one_step_in_haproxy(bench: Bench) -> None:
     bench.turn(Delta(gone=frozenset({A})))
     assert bench.haproxy.steps == [Change(B, None, TWO.value), Change(A, ONE.value, None)]
     assert bench.haproxy.routes == {B: TWO.value}
+
+
+def test_what_an_operator_sees_follows_the_table(bench: Bench) -> None:
+    put, removed, repairs, errors = (
+        Counted("tmpnb_sync_changes_total", change="put"),
+        Counted("tmpnb_sync_changes_total", change="removed"),
+        Counted("tmpnb_sync_repairs_total"),
+        Counted("tmpnb_sync_haproxy_errors_total"),
+    )
+    applied = Counted("tmpnb_sync_apply_seconds_count")
+    bench.turn(complete())
+    routes, in_step = Counted("tmpnb_sync_routes"), Counted("tmpnb_sync_in_step")
+    bench.turn(Delta({B: TWO}))
+    assert (put(), removed(), applied(), routes(), in_step()) == (2, 0, 2, 1, 0)
+    bench.haproxy.stop()
+    bench.turn(Delta(gone=frozenset({A})))
+    assert (in_step(), errors(), applied()) == (-1, 1, 2), "HAProxy is behind"
+    bench.haproxy.start({A: ONE.value, B: TWO.value})
+    bench.turn()
+    assert (in_step(), applied(), removed(), routes(), repairs()) == (0, 3, 1, 0, 0)
 
 
 def test_deltas_that_came_together_end_in_the_last_state(bench: Bench) -> None:

@@ -1,0 +1,137 @@
+"""What an agent counts and what it writes into the audit log, on fakes."""
+
+from datetime import timedelta
+
+import pytest
+
+from agent.announce import Announcer
+from agent.commands import Commands
+from agent.culls import ActivityReader, Culls
+from agent.inventory import Phase
+from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
+from common import queues
+from common.broker import Outgoing
+from common.clock import utc_now
+from common.messages import CullRequest
+from common.records import HostState
+from frontend.views.server import WHY
+from tests.unit.agent.test_culls import Control
+from tests.unit.agent.world import HOST, KEYS, World, pool
+from tests.watching import Counted, audited
+
+
+def test_a_claim_is_counted_timed_by_stage_and_noted() -> None:
+    world = World()
+    world.settle()
+    claimed = Counted("tmpnb_claims_total", pool="light", outcome="claimed")
+    waited = Counted("tmpnb_time_to_server_seconds_count", pool="light")
+    stages = [Counted("tmpnb_claim_stage_seconds_count", stage=stage) for stage in ("queue", "claim", "rename")]
+    request = world.request()
+    with audited() as lines:
+        reply = world.send(request)
+    assert reply is not None
+    assert (claimed(), waited(), [stage() for stage in stages]) == (1, 1, [1, 1, 1])
+    (line,) = lines
+    assert (line.event, line.user, line.request_id) == ("server.claimed", reply.user, request.request_id)
+    assert (line.host, line.pool) == (HOST, "light")
+    assert line.container
+
+
+def test_asked_again_is_not_claimed_again() -> None:
+    world = World()
+    world.settle()
+    request = world.request()
+    world.send(request)
+    claimed = Counted("tmpnb_claims_total", pool="light", outcome="claimed")
+    repeated = Counted("tmpnb_claims_total", pool="light", outcome="repeated")
+    waited = Counted("tmpnb_time_to_server_seconds_count", pool="light")
+    with audited() as lines:
+        world.send(request)
+    assert (claimed(), repeated(), waited(), lines) == (0, 1, 0, [])
+
+
+def test_a_request_past_its_deadline_is_counted_and_noted() -> None:
+    world = World()
+    world.settle()
+    dropped = Counted("tmpnb_claims_total", pool="light", outcome="dropped")
+    with audited() as lines:
+        world.send(world.request(deadline=utc_now() - timedelta(seconds=1)))
+    assert dropped() == 1
+    assert [(line.event, line.reason) for line in lines] == [("request.dropped", "past its deadline")]
+
+
+def test_bytes_that_are_no_request_are_counted() -> None:
+    world = World()
+    world.settle()
+    unreadable = Counted("tmpnb_claims_total", pool="light", outcome="unreadable")
+    world.requester.publish(queues.spawn("light"), Outgoing(b"{", "m"))
+    assert unreadable() == 1
+
+
+def test_starts_are_counted_by_outcome_and_reason() -> None:
+    ready = Counted("tmpnb_server_starts_total", pool="light", outcome="ready")
+    seconds = Counted("tmpnb_server_start_seconds_count", pool="light")
+    World().settle()
+    assert (ready(), seconds()) == (3, 3)
+
+    failed = Counted("tmpnb_server_start_failures_total", pool="light", reason="no_answer")
+    mute = World()
+    mute.probe.mute = True
+    mute.turn(2)
+    assert failed() >= 1
+
+
+def test_a_refused_cull_is_counted_and_noted() -> None:
+    world = World(pool(pool_size=1, cull_timeout=600.0))
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    commands = Commands(
+        world.inventory,
+        Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
+        Control(), world.consumer, Announcer(world.publisher, HOST), world.specs.get, lambda _user: None,
+        lambda: None, lambda: None,
+    )  # fmt: skip
+    refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
+    with audited() as lines:
+        commands.cull(CullRequest(sent_at=utc_now(), user=reply.user, reason="idle"))
+    assert refused() == 1
+    assert [(line.event, line.user) for line in lines] == [("server.cull_refused", reply.user)]
+
+
+@pytest.mark.parametrize("text", WHY)
+def test_every_reason_that_a_learner_is_told_has_a_label_of_its_own(text: str) -> None:
+    if text.startswith("leaving"):
+        return  # it has not ended yet
+    assert cull_reason(text) != "other"
+
+
+def test_texts_from_outside_become_few_labels() -> None:
+    assert failure_reason("no answer on /user/<user>/ within 60 s") == "no_answer"
+    assert failure_reason("image hub/x is not on this host and cannot be pulled: anything") == "image"
+    assert failure_reason("anything else") == cull_reason("anything else") == refusal_reason("anything") == "other"
+    assert refusal_reason("computing (1.73 cores)") == "computing"
+
+
+def test_the_collector_tells_what_the_host_has() -> None:
+    pools = {"p": PoolFigures(4, True, {Phase.READY: 1, Phase.CLAIMED: 2})}
+    families = HostCollector(lambda: HostFigures(HostState.DRAINING, False, 1.5, pools)).collect()
+    told = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+    assert told[("tmpnb_pool_servers", "p", "ready")] == 1
+    assert told[("tmpnb_pool_servers", "claimed", "p")] == 2
+    assert told[("tmpnb_pool_servers", "p", "starting")] == 0
+    assert (told[("tmpnb_pool_capacity", "p")], told[("tmpnb_pool_failing", "p")]) == (4, 1)
+    assert (told[("tmpnb_host_state", "draining")], told[("tmpnb_host_state", "active")]) == (1, 0)
+    assert (told[("tmpnb_host_claiming",)], told[("tmpnb_host_clock_skew_seconds",)]) == (0, 1.5)
+
+
+def test_the_loops_success_is_the_engines_listing() -> None:
+    world = World()
+    world.settle()
+    since = Counted("tmpnb_reconcile_last_success_timestamp_seconds")
+    world.engine.down = True
+    world.turn(2)
+    assert since() == 0
+    world.engine.down = False
+    world.turn(1)
+    assert since() > 0
