@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"
+COMPOSE_MONITORING = ROOT / "deploy" / "monitoring" / "docker-compose.monitoring.yml"
 COMPOSE_HA = ROOT / "deploy" / "ha" / "docker-compose.ha.yml"
 
 
@@ -125,6 +126,8 @@ class Cluster:
         files = ["-f", str(COMPOSE)]
         if self.environment.get("TMPNB_HA"):
             files += ["-f", str(COMPOSE_HA)]
+        if self.environment.get("TMPNB_MONITORING"):
+            files += ["-f", str(COMPOSE_MONITORING)]
         return self._run(["docker", "compose", "--project-directory", str(ROOT), *files, *arguments], timeout_s)
 
     def restart(self, service: str) -> None:

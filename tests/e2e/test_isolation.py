@@ -41,8 +41,15 @@ def test_a_server_reaches_itself_but_no_other_and_no_part_of_the_control_plane(c
         ("consul", 8500),
         ("rabbitmq", 5672),
         ("rabbitmq", 15672),
+        ("rabbitmq", 15692),
+        ("haproxy", 8404),
         ("frontend", 9999),
         ("admin", 10000),
+        ("agent", 9465),
+        ("frontend", 9465),
+        ("admin", 9465),
+        ("culler", 9465),
+        ("sync", 9465),
     ):
         found = json.loads(cluster.docker("inspect", cluster.container(service)))[0]["NetworkSettings"]["Networks"]
         control += [f"{network['IPAddress']}:{port}" for network in found.values()]
