@@ -25,7 +25,10 @@ EVENTFUL = (
     "ticket_wait", "waiting_tickets", "culls_refused", "records_repaired",
 )  # fmt: skip
 # From inside the network: one page per URL given.
-FETCH = "import json, sys, urllib.request as u; print(json.dumps([u.urlopen(x, timeout=10).read().decode() for x in sys.argv[1:]]))"
+FETCH = """
+import json, sys, urllib.request
+print(json.dumps([urllib.request.urlopen(url, timeout=10).read().decode() for url in sys.argv[1:]]))
+"""
 
 
 class Monitored:
@@ -54,6 +57,9 @@ class Monitored:
             return []
         return found
 
+    def answering(self) -> set[str]:
+        return {target["labels"]["job"] for target in self.targets() if target["health"] == "up"}
+
     def live(self) -> None:
         """A learner's life."""
         wait_until(lambda: self.cluster.available() > 0, "a ready server", 120)
@@ -64,7 +70,9 @@ class Monitored:
         wait_until(lambda: self.user not in self.cluster.records("claims"), "the server to be gone", 60)
 
     def audit(self) -> list[AuditLine]:
-        lines = self.cluster.compose("logs", "--no-color", "--no-log-prefix").splitlines()
+        services = ("frontend", "admin", "culler", "agent")
+        logs = [self.cluster.docker("logs", self.cluster.container(service)) for service in services]
+        lines = [line for log in logs for line in log.splitlines()]
         return [AuditLine.model_validate_json(line) for line in lines if '"log":"audit"' in line]
 
 
@@ -74,9 +82,7 @@ def monitored(cluster: Cluster) -> Iterator[Monitored]:
     found.cluster.compose("up", "--detach", "--no-deps", "prometheus")
     try:
         found.live()
-        wait_until(
-            lambda: {t["labels"]["job"] for t in found.targets() if t["health"] == "up"} == JOBS, "all targets", 90
-        )
+        wait_until(lambda: found.answering() == JOBS, "all targets", 90)
         # Two scrapes of everything since then, so that rates have something to go by.
         wait_until(lambda: len(found.query("count_over_time(up[1h]) >= 3")) >= len(JOBS), "three scrapes of each", 90)
         wait_until(lambda: found.query('tmpnb_culls_total{reason="operator"}'), "the cull in the figures", 60)
