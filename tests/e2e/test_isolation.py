@@ -5,18 +5,20 @@ import json
 from tests.e2e.cluster import Cluster
 from tests.waiting import wait_until
 
-# Tries to connect to each address given; prints those that answered.
+# Tries to connect to all addresses given at once; prints those that answered.
 CONNECT = """
 import json, socket, sys
-reached = []
-for target in sys.argv[1:]:
+from concurrent.futures import ThreadPoolExecutor
+def answers(target):
     host, _, port = target.rpartition(":")
     try:
         socket.create_connection((host, int(port)), 2).close()
-        reached.append(target)
+        return True
     except OSError:
-        pass
-print(json.dumps(reached))
+        return False
+targets = sys.argv[1:]
+with ThreadPoolExecutor(len(targets)) as pool:
+    print(json.dumps([target for target, found in zip(targets, pool.map(answers, targets)) if found]))
 """
 
 

@@ -83,9 +83,9 @@ def monitored(cluster: Cluster) -> Iterator[Monitored]:
     try:
         found.live()
         wait_until(lambda: found.answering() == JOBS, "all targets", 90)
-        # Two scrapes of everything since then, so that rates have something to go by.
-        wait_until(lambda: len(found.query("count_over_time(up[1h]) >= 3")) >= len(JOBS), "three scrapes of each", 90)
-        wait_until(lambda: found.query('tmpnb_culls_total{reason="operator"}'), "the cull in the figures", 60)
+        # Rates need two values since then.
+        told_twice = 'count_over_time(tmpnb_culls_total{reason="operator"}[1h]) >= 2'
+        wait_until(lambda: found.query(told_twice), "two scrapes after the cull", 90)
         yield found
     finally:
         found.cluster.compose("rm", "--force", "--stop", "--volumes", "prometheus")
