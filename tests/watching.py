@@ -9,18 +9,20 @@ from prometheus_client import REGISTRY
 from common.audit_log import AuditLine
 
 
+def figure(name: str, **labels: str) -> float:
+    """A metric's value now; 0.0: there is none."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
 class Counted:
     """How much a metric has grown since this was made: ``Counted("tmpnb_claims_total", pool="p")()``."""
 
     def __init__(self, name: str, **labels: str) -> None:
         self._name, self._labels = name, labels
-        self._before = self._value()
+        self._before = figure(name, **labels)
 
     def __call__(self) -> float:
-        return self._value() - self._before
-
-    def _value(self) -> float:
-        return REGISTRY.get_sample_value(self._name, self._labels) or 0.0
+        return figure(self._name, **self._labels) - self._before
 
 
 class _Lines(logging.Handler):
