@@ -9,6 +9,8 @@ from werkzeug.exceptions import HTTPException
 from common.errors import StoreUnavailable
 from common.tokens import Scope
 from frontend import auth, lines, remembering
+from frontend.api import public
+from frontend.api.operation import operation_of
 from frontend.guard import Guard, Holder
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
@@ -69,6 +71,7 @@ def create_app(parts: Parts) -> Flask:
     app.before_request(_authorize)
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views):
         app.register_blueprint(blueprint)
+    app.register_blueprint(public.create_views())
     harden(app)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 
@@ -98,6 +101,9 @@ def _preflight() -> Response | None:
 
 
 def _authorize() -> Response | None:
+    declared = operation_of(request.endpoint)
+    if declared is not None:
+        return auth.authorize(declared.scopes) if declared.scopes else None
     if request.endpoint in _API_VIEWS:
         try:
             return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)

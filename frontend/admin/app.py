@@ -7,6 +7,8 @@ from common.tokens import Scope
 from frontend import auth, lines
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
+from frontend.api import admin
+from frontend.api.operation import operation_of
 from frontend.app import harden
 from frontend.draining import StillThere
 from frontend.guard import Guard, Holder
@@ -28,6 +30,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
     app.before_request(_authorize)
     app.register_blueprint(views)
+    app.register_blueprint(admin.create_views())
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)
@@ -40,6 +43,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
 def _authorize() -> Response | None:
     if request.endpoint == "admin.healthz":
         return None
+    declared = operation_of(request.endpoint)
+    if declared is not None:
+        return auth.authorize(declared.scopes) if declared.scopes else None
     return auth.authorize((Scope.READ if request.method in {"GET", "HEAD"} else Scope.ADMIN,), legacy=True)
 
 

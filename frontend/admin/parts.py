@@ -12,8 +12,10 @@ from common.settings import environment as process_environment
 from common.store import Store
 from common.tokens import Token
 from frontend.guard import tokens_view
+from frontend.ondemand import OnDemand
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
+from frontend.snapshot import Snapshot, snapshot_view
 from frontend.watching import Watched
 
 
@@ -27,6 +29,7 @@ class AdminParts:
     publisher: Publisher
     seeder: Seeder
     tokens: Watched[Token]
+    snapshot: OnDemand[Snapshot]
     now: Callable[[], datetime]
 
     @classmethod
@@ -47,5 +50,6 @@ class AdminParts:
             publisher,
             Seeder(store, keys, settings.pools_file, variables),
             tokens_view(store, keys),
+            snapshot_view(store, keys),
             ClusterClock(store.clock_skew_s),
         )

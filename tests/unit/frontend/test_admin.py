@@ -55,7 +55,10 @@ def test_every_endpoint_but_the_probe_asks_for_the_token(admin: Admin) -> None:
         for method in (rule.methods or set()) - {"OPTIONS"}:
             missing = admin.client.open(path, method=method)
             wrong = admin.client.open(path, method=method, headers={"Authorization": "token wrong"})
-            expected = (200, 200) if path == "/healthz" else (401, 403)
+            # tmpnb answered 403 to a wrong token; the API of our own says that it is none.
+            expected = (401, 401) if path.startswith("/api/v1/") else (401, 403)
+            if path in {"/healthz", "/api/v1/openapi.json"}:
+                expected = (200, 200)
             assert (missing.status_code, wrong.status_code) == expected, path
             asked += 1
     assert asked > 10
