@@ -104,6 +104,8 @@ def _authorize() -> Response | None:
     declared = operation_of(request.endpoint)
     if declared is not None:
         return auth.authorize(declared.scopes) if declared.scopes else None
+    if request.routing_exception is not None and request.path.startswith("/api/v1/"):
+        return None  # 404 or 405, as the address deserves
     if request.endpoint in _API_VIEWS:
         try:
             return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)

@@ -2,7 +2,7 @@
 
 The key is entered in Consul before anything is done and keeps the answer for a while after; a repeated request gets
 that answer again, marked ``Idempotent-Replayed``. Keys belong to the token that they came with. What was refused may be
-tried again: it has changed nothing. Should a process die in the middle, the key is free again after ``UNDER_WAY``.
+tried again: it has changed nothing. Should a process die in the middle, the key is free again after two minutes.
 """
 
 import hashlib
@@ -10,15 +10,14 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, cast
 
 from flask import Response, current_app, make_response, request
-from pydantic import Field
 
 from common.errors import MalformedRecord, TransientError
 from common.keys import Keys
-from common.records import Record
+from common.replays import Replay
 from common.store import Entry, Store
 from frontend import auth
 from frontend.api.problems import Refused, bad_field
@@ -27,21 +26,7 @@ log = logging.getLogger(__name__)
 
 HEADER = "Idempotency-Key"
 PATTERN = "^[!-~]{1,128}$"
-# Who lost an answer asks again within seconds. Answers may hold a server's token and should not lie around.
-KEPT = timedelta(minutes=15)
-# No request takes so long: a program may wait for a server for 60 s at most.
-UNDER_WAY = timedelta(minutes=2)
 RETRY_AFTER_S = 2
-
-
-class Replay(Record):
-    """A request that had a key, and its answer. ``request``: a digest of it; ``code`` 0: it is under way."""
-
-    request: str
-    at: datetime
-    code: int = 0
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: str = ""
 
 
 class Parts(Protocol):
@@ -81,11 +66,6 @@ def once(act: Callable[[], Response]) -> Response:
     return response
 
 
-def is_over(replay: Replay, now: datetime) -> bool:
-    """Whether the key may be used for something else."""
-    return now - replay.at > (KEPT if replay.code else UNDER_WAY)
-
-
 def _check(key: str) -> None:
     if re.fullmatch(PATTERN, key, re.ASCII) is None:
         raise bad_field(HEADER, "1 to 128 visible ASCII characters are accepted", key)
@@ -113,7 +93,7 @@ def _enter(store: Store, place: str, mark: Replay) -> Replay | None:
         if entry is None:
             continue
         before = _decode(entry)
-        if before is not None and not is_over(before, mark.at):
+        if before is not None and not before.is_over(mark.at):
             return before
         if store.replace(place, mark.encode(), entry.modify_index):
             break
