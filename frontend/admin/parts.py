@@ -11,7 +11,13 @@ from common.keys import Keys
 from common.settings import environment as process_environment
 from common.store import Store
 from common.tokens import Token
+from frontend.admin.throttle import Throttle
 from frontend.guard import tokens_view
+from frontend.live.board import Board
+from frontend.live.feed import Feed
+from frontend.live.search import Search
+from frontend.live.series import Series
+from frontend.live.stream import Places
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
 from frontend.watching import Watched
@@ -27,6 +33,10 @@ class AdminParts:
     publisher: Publisher
     seeder: Seeder
     tokens: Watched[Token]
+    board: Board
+    streams: Places
+    logins: Throttle
+    search: Search
     now: Callable[[], datetime]
 
     @classmethod
@@ -39,6 +49,9 @@ class AdminParts:
     ) -> Self:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
         keys = Keys(settings.cluster)
+        now = ClusterClock(store.clock_skew_s)
+        series = Series(settings.sample_s, settings.sample_kept_s)
+        board = Board(store, keys, Feed(), series, now, abandon_s=settings.abandon_s)
         variables = process_environment() if environment is None else environment
         return cls(
             settings,
@@ -47,5 +60,9 @@ class AdminParts:
             publisher,
             Seeder(store, keys, settings.pools_file, variables),
             tokens_view(store, keys),
-            ClusterClock(store.clock_skew_s),
+            board,
+            Places(settings.streams_count),
+            Throttle(),
+            Search(store, keys, lambda: board.hosts, lambda: board.pools),
+            now,
         )
