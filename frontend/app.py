@@ -124,6 +124,9 @@ def _headers(response: Response) -> Response:
     headers.setdefault("Referrer-Policy", "no-referrer")
     if request.endpoint != "static" or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
+    elif "v" not in request.args:
+        # A script that another one imports, by its plain name: to be asked for again, and mostly not sent again.
+        headers["Cache-Control"] = "no-cache"
     return response
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from common.logs import setup_logging
 from common.settings import load
-from frontend.serving import gunicorn_settings, stop_worker
+from frontend.serving import gunicorn_settings, start_worker, stop_worker
 from frontend.settings import AdminSettings
 from frontend.wsgi import start_admin, stop_admin
 
@@ -14,7 +14,7 @@ globals().update(gunicorn_settings(_settings, f"{_settings.bind_ip}:{_settings.a
 
 
 def post_worker_init(worker: Any) -> None:
-    start_admin(worker.wsgi)
+    start_worker(worker, start_admin)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature

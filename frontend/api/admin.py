@@ -3,27 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
-from flask import Blueprint, current_app
+from flask import Blueprint
 
 from common.errors import ConflictError, MalformedRecord
 from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
 from common.tokens import Scope
 from frontend import draining, operations, rollout
-from frontend.admin.parts import AdminParts
+from frontend.admin.web import parts
 from frontend.api import admin_models as models
 from frontend.api.document import serve_document
+from frontend.api.events import events
 from frontend.api.operation import Answer, operation
-from frontend.api.problems import Refused, gone, install_problems
+from frontend.api.problems import Refused, bad_field, gone, install_problems
 from frontend.culler.decide import outlook
 from frontend.decoded import Decoded
 from frontend.hosts import stats
 from frontend.line import places
 from frontend.snapshot import Snapshot
 
-# A ticket that nobody asked about for so long has no place; as the public application has it by default.
-ABANDON_S = 45.0
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
 
@@ -51,14 +50,11 @@ def create_views() -> Blueprint:
     views.post("/pools/<pool>/recycle")(recycle)
     views.post("/pools/<pool>/rollback")(rollback)
     views.post("/images")(prepare_image)
+    views.get("/events")(events)
     views.get("/stats")(figures)
     install_problems(views)
-    serve_document(views, "tmpnb-cluster: the operator's API")
+    serve_document(views, "tmpnb-cluster: the operator's API", _limits)
     return views
-
-
-def parts() -> AdminParts:
-    return cast(AdminParts, current_app.extensions["tmpnb"])
 
 
 @operation("List servers", scopes=_READ, query=models.ServersQuery, answers={200: models.Servers})
@@ -115,9 +111,10 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
     """It is not culled for idleness, age or absence until then. Never shortens; asked again it changes nothing."""
     p = parts()
     try:
-        until = operations.extend(p.store, p.keys, user, body.seconds, p.now())
+        until = operations.extend(p.store, p.keys, user, body.seconds, p.now(), p.settings.extend_max_s)
     except operations.OutOfRange as exc:
-        raise Refused(400, "bad request", str(exc)) from exc
+        accepted = f"more than 0 and at most {p.settings.extend_max_s:g} are accepted"
+        raise bad_field("seconds", accepted, body.seconds) from exc
     except ConflictError as exc:
         raise Refused(409, "conflict", str(exc)) from exc
     return Answer(models.Extended(user=user, kept_until=until))
@@ -130,7 +127,7 @@ def tickets(query: models.TicketsQuery) -> Answer:
     read = Decoded(Ticket, p.keys.tickets).read(p.store.list(p.keys.tickets))
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
-    place = places(read, p.now(), ABANDON_S)
+    place = places(read, p.now(), p.settings.abandon_s)
     counts: dict[str, int] = {}
     for ticket in waiting:
         counts[ticket.pool] = counts.get(ticket.pool, 0) + 1
@@ -322,3 +319,8 @@ def _known(name: str) -> PoolSpec:
     if name not in known:
         raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
     return known[name]
+
+
+def _limits(document: dict[str, Any]) -> None:
+    """What this cluster accepts, where its settings say less than the type."""
+    document["components"]["schemas"]["ExtendBody"]["properties"]["seconds"]["maximum"] = parts().settings.extend_max_s
