@@ -60,12 +60,14 @@ def serving(app: Flask) -> Iterator[str]:
         server.server_close()
 
 
-def check(url: str, token: str | None, max_examples: int, methods: list[str] | None = None) -> Found:
-    """Try every operation of the API at ``url`` (of ``methods`` only, if given; streams never)."""
+def check(url: str, token: str | None, max_examples: int, *, reading_only: bool = False) -> Found:
+    """Try every operation of the API at ``url``, or every one that changes nothing; streams never."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     schema = schemathesis.openapi.from_url(f"{url}/api/v1/openapi.json").exclude(path_regex="events$")
-    if methods is not None:
-        schema = schema.include(method=methods)
+    if reading_only:
+        schema = schema.include(method="GET")
+        # HAProxy answers odd methods by itself, and a token for reading is not for them.
+        schema.config.checks.unsupported_method.enabled = False
     schema.config.update(headers=headers, request_timeout=30, max_redirects=0)
     schema.config.generation.update(max_examples=max_examples, deterministic=True)
     schema.config.checks.positive_data_acceptance.expected_statuses = ACCEPTED
