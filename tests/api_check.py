@@ -30,6 +30,8 @@ CHECKS = frozenset(
 # A key used twice, and a server that is gone, are no fault of the request's form.
 ACCEPTED = ["2xx", "401", "403", "404", "409", "410", "422", "429"]
 REJECTED = ["400", "401", "403", "404", "405", "409", "413", "415", "422"]
+# What a path may hold (no '..', no control characters, UTF-8) is more than a schema can say.
+BEYOND_SCHEMA = b'"fields":[{"field":"path"'
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def _collect(event: ScenarioFinished, problems: list[str], checks: dict[str, int
                 interaction = event.recorder.interactions.get(name)
                 answer = interaction.response if interaction else None
                 said = (answer.status_code, answer.content[:200]) if answer else "no answer"
+                if result.name == "positive_data_acceptance" and answer and BEYOND_SCHEMA in answer.content:
+                    continue
                 problems.append(
                     f"{result.name}: {failure.message} | {case.method} {case.formatted_path} {case.query} "
                     f"{case.body!r} -> {said}"

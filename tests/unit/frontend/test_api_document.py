@@ -19,6 +19,15 @@ def test_the_public_api_answers_as_its_document_says(token: str | None) -> None:
     assert found.untried == set()
 
 
+def test_a_full_cluster_answers_as_its_document_says() -> None:
+    cluster = FakeCluster(settings(wait_max_s=0.06))
+    cluster.agent.serving = False
+    with serving(cluster.client.application) as url:
+        found = check(url, None, max_examples=5)
+    assert found.problems == []
+    assert cluster.tickets()
+
+
 def test_the_admin_api_answers_as_its_document_says() -> None:
     admin = Admin()
     admin.app.extensions["tmpnb"].tokens.load()
