@@ -4,10 +4,10 @@ from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from frontend.admin.sessions import sessions
-from frontend.admin.web import may_change, parts
+from frontend.admin.web import may_change, own_page, parts
 from frontend.live.search import BadSearch
 from frontend.live.stream import ALIVE, stream
-from frontend.web import answer, page, wants_html
+from frontend.web import answer, wants_html
 
 views = Blueprint("live", __name__)
 
@@ -17,7 +17,7 @@ FULL_RETRY_S = 10
 
 def operators_page() -> Response:
     """The page; what it shows comes by ``/live``."""
-    return page(
+    return own_page(
         "operator.html",
         can_change=may_change(),
         has_session=sessions() is not None,
