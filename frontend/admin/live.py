@@ -31,7 +31,7 @@ def live() -> ResponseReturnValue:
     """Server-sent events: ``picture`` (all), then ``change`` (what differs). 503 when too many pages are open. One who
     asks for JSON gets one picture."""
     p = parts()
-    if "text/event-stream" not in request.headers.get("Accept", "text/event-stream"):
+    if "text/event-stream" not in request.headers.get("Accept", ""):
         return Response(p.board.whole()[1], mimetype="application/json")
     if not p.streams.take():
         return answer({"status": "full", "message": "too many pages are open (live_streams)"}, 503, FULL_RETRY_S)
