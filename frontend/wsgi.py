@@ -42,6 +42,7 @@ def start_app(app: Flask) -> None:
     parts.late.start(parts.broker)
     parts.pools.start()
     parts.tokens.start()
+    parts.sampler.start()
     app.extensions["tmpnb.presence"].start()
     deadline = time.monotonic() + START_S
     parts.pools.wait_loaded(START_S)
@@ -54,6 +55,7 @@ def stop_app(app: Flask) -> None:
     app.extensions["tmpnb.presence"].stop()
     parts.pools.stop()
     parts.tokens.stop()
+    parts.sampler.stop()
     parts.late.stop()
     stop_broker(parts.broker)
 

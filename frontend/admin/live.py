@@ -4,10 +4,10 @@ from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from frontend.admin.sessions import sessions
-from frontend.admin.web import may_change, parts
+from frontend.admin.web import may_change, own_page, parts
 from frontend.live.search import BadSearch
 from frontend.live.stream import ALIVE, stream
-from frontend.web import answer, page, wants_html
+from frontend.web import answer, wants_html
 
 views = Blueprint("live", __name__)
 
@@ -17,7 +17,7 @@ FULL_RETRY_S = 10
 
 def operators_page() -> Response:
     """The page; what it shows comes by ``/live``."""
-    return page(
+    return own_page(
         "operator.html",
         can_change=may_change(),
         has_session=sessions() is not None,
@@ -31,7 +31,7 @@ def live() -> ResponseReturnValue:
     """Server-sent events: ``picture`` (all), then ``change`` (what differs). 503 when too many pages are open. One who
     asks for JSON gets one picture."""
     p = parts()
-    if "text/event-stream" not in request.headers.get("Accept", "text/event-stream"):
+    if "text/event-stream" not in request.headers.get("Accept", ""):
         return Response(p.board.whole()[1], mimetype="application/json")
     if not p.streams.take():
         return answer({"status": "full", "message": "too many pages are open (live_streams)"}, 503, FULL_RETRY_S)

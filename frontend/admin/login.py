@@ -5,8 +5,8 @@ from flask import Blueprint, Response, redirect, request
 from common.tokens import Scope
 from frontend import auth
 from frontend.admin.sessions import is_ours, sessions
-from frontend.admin.web import parts
-from frontend.web import answer, page
+from frontend.admin.web import own_page, parts
+from frontend.web import answer
 
 views = Blueprint("login", __name__)
 
@@ -20,7 +20,7 @@ NOT_FOR_THIS = "This token is for programs that start servers. The page needs on
 def form() -> Response:
     if sessions() is None:
         return redirect("/", 303)  # type: ignore[return-value]
-    return page("login.html", error="")
+    return own_page("login.html", error="")
 
 
 @views.post("/login")
@@ -35,14 +35,14 @@ def enter() -> Response:
     pause_s = throttle.pause_s(address)
     if pause_s > 0:
         left_s = int(pause_s) + 1
-        return page("login.html", 429, left_s, error=f"Too many wrong tokens. Try again in {left_s} seconds.")
+        return own_page("login.html", 429, left_s, error=f"Too many wrong tokens. Try again in {left_s} seconds.")
     token = request.form.get("token", "").strip()
     holder = auth.guard().holder(token) if 0 < len(token) <= MAX_CHARS else None
     if holder is None:
         throttle.failed(address)
-        return page("login.html", 403, error=WRONG)
+        return own_page("login.html", 403, error=WRONG)
     if not holder.scope.allows(Scope.READ):
-        return page("login.html", 403, error=NOT_FOR_THIS)
+        return own_page("login.html", 403, error=NOT_FOR_THIS)
     throttle.succeeded(address)
     response: Response = redirect("/", 303)  # type: ignore[assignment]
     known.begin(response, holder)

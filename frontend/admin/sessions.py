@@ -81,9 +81,9 @@ def is_https() -> bool:
 def is_ours() -> bool:
     """Whether a request that changes something was made by one of our pages, and not by a page of another site in the
     same browser. Programs without a browser send neither header, and no cookie."""
-    fetch_site = request.headers.get("Sec-Fetch-Site")
-    if fetch_site is not None and fetch_site != "same-origin":
-        return False
+    fetch_site = request.headers.get("Sec-Fetch-Site")  # not sent to plain http addresses of other machines
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
     origin = request.headers.get("Origin")
     if origin is not None:
         return urlsplit(origin).netloc == request.host

@@ -45,21 +45,22 @@ def stream(board: Board, alive: Callable[[], bool], monotonic: Callable[[], floa
     """The body of an answer. Ends after ``STREAM_S``, or when the board or the worker stops."""
     ends = monotonic() + STREAM_S
     version, body = board.whole()
-    yield b"retry: %d\n" % RETRY_MS + _message(b"picture", body)
-    said = monotonic()
-    while alive() and not board.stopped and monotonic() < ends:
+    said, next_words = monotonic(), b"retry: %d\n" % RETRY_MS + _message(b"picture", body)
+    while True:
+        if next_words:
+            said = monotonic()
+            yield next_words
+        if not alive() or board.stopped or monotonic() >= ends:
+            return
         changes = board.wait(version, LOOK_S)
         if changes is None:
             version, body = board.whole()
-            yield _message(b"picture", body)
+            next_words = _message(b"picture", body)
         elif changes:
             version = changes[-1][0]
-            yield b"".join(_message(b"change", body) for _, body in changes)
-        elif monotonic() - said < HEARTBEAT_S:
-            continue
+            next_words = b"".join(_message(b"change", body) for _, body in changes)
         else:
-            yield b": still here\n\n"
-        said = monotonic()
+            next_words = b": still here\n\n" if monotonic() - said >= HEARTBEAT_S else b""
 
 
 def _message(name: bytes, body: bytes) -> bytes:

@@ -58,8 +58,8 @@ class ClaimsWindow:
                 break
             bins.update(slot.bins)
         count = bins.total()
-        # Of a process that has just started: what it has heard so far, not a whole span of silence.
-        heard_s = min(float(span_s), max(SLOT_S, now_s - self._started_s))
+        # Whole slots only; of a process that has just started what it has heard so far, not a span of silence.
+        heard_s = max(float(SLOT_S), now_s - max(self._started_s, (oldest + 1) * SLOT_S))
         return Rate(count, count / heard_s, quantiles(bins, QUANTILES))
 
 

@@ -8,6 +8,8 @@ const TOP = 10;
 const BOTTOM = 24;
 // Steps between the marks of the time axis, in seconds.
 const STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600];
+// No plot is shorter, in seconds.
+const LEAST_S = 300;
 // Points drawn: more than there are pixels for is work for nothing.
 const MAX_POINTS = 400;
 
@@ -48,6 +50,7 @@ export class Plot {
     this.spanS = spanS;
     this.points = [];
     this.stepS = 10;
+    this.drawnS = spanS;
     this.picked = null;
     this.legend = document.createElement("figcaption");
     this.drawing = svg("svg", { role: "img", tabindex: "0", focusable: "true" });
@@ -81,9 +84,12 @@ export class Plot {
     const width = Math.max(240, this.figure.clientWidth);
     const height = this.drawing.clientHeight || 180;
     const end = this.points.at(-1)?.[0] ?? Date.now() / 1000;
-    this.shown = within(this.points, this.spanS, end);
+    // Of a process that has just started: what there is, not an hour of nothing.
+    const span = Math.min(this.spanS, Math.max(LEAST_S, end - (this.points[0]?.[0] ?? end)));
+    this.drawnS = span;
+    this.shown = within(this.points, span, end);
     const { top, step } = ceiling(Math.max(0, ...this.shown.flatMap((p) => this.lines.map((l) => p[l.index] ?? 0))));
-    this.x = (at) => LEFT + ((at - (end - this.spanS)) / this.spanS) * (width - LEFT - RIGHT);
+    this.x = (at) => LEFT + ((at - (end - span)) / span) * (width - LEFT - RIGHT);
     this.y = (value) => TOP + (1 - value / top) * (height - TOP - BOTTOM);
     this.drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.drawing.replaceChildren(
@@ -94,7 +100,7 @@ export class Plot {
     );
     const last = this.shown.at(-1);
     const words = last ? this.lines.map((l) => `${l.label} ${last[l.index] ?? "unknown"}`).join(", ") : "nothing yet";
-    this.drawing.setAttribute("aria-label", `Over the last ${this.spanS / 60} minutes; now: ${words}. Arrow keys read it.`);
+    this.drawing.setAttribute("aria-label", `Over the last ${Math.round(span / 60)} minutes; now: ${words}. Arrow keys read it.`);
     if (this.picked !== null) this.pick(Math.min(this.picked, this.shown.length - 1));
   }
 
@@ -109,9 +115,9 @@ export class Plot {
 
   times(end, width, height) {
     const most = Math.max(2, Math.floor((width - LEFT) / 90));
-    const step = STEPS.find((s) => this.spanS / s <= most) ?? STEPS.at(-1);
+    const step = STEPS.find((s) => this.drawnS / s <= most) ?? STEPS.at(-1);
     const made = [];
-    for (let at = Math.ceil((end - this.spanS) / step) * step; at <= end; at += step) {
+    for (let at = Math.ceil((end - this.drawnS) / step) * step; at <= end; at += step) {
       if (this.x(at) < LEFT + 14 || this.x(at) > width - 20) continue;
       made.push(svg("text", { x: this.x(at), y: height - 6, "text-anchor": "middle" }, CLOCK.format(at * 1000)));
     }
@@ -137,7 +143,7 @@ export class Plot {
   }
 
   gapS() {
-    return Math.max(3 * this.stepS, (3 * this.spanS) / MAX_POINTS);
+    return Math.max(3 * this.stepS, (3 * this.drawnS) / MAX_POINTS);
   }
 
   point(event) {
@@ -167,7 +173,7 @@ export class Plot {
       return;
     }
     const x = this.x(point[0]);
-    this.marker.append(svg("line", { x1: x, x2: x, y1: this.y.call(null, 0), y2: TOP }));
+    this.marker.append(svg("line", { x1: x, x2: x, y1: this.y(0), y2: TOP }));
     for (const line of this.lines) {
       if (point[line.index] === null || point[line.index] === undefined) continue;
       this.marker.append(svg("circle", { class: line.name, cx: x, cy: this.y(point[line.index]), r: 3.5 }));

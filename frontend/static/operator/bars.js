@@ -18,6 +18,7 @@ export class Bar {
       el("span", { class: "figures-of" },
         ...PARTS.map(([part, label]) => el("span", { class: `key ${part}` }, this.counts[part], ` ${label}`)),
         el("span", {}, "of ", this.counts.capacity)),
+      (this.note = el("span", { class: "note-of" })),
     );
   }
 

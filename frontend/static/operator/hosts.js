@@ -22,7 +22,8 @@ class HostRow {
     this.state = el("span", { class: "pill", "data-state": "" });
     this.progress = el("small", { "data-drain": "" });
     this.servers = el("td", { "data-label": "Servers" });
-    this.generation = el("td", { "data-label": "Generation" });
+    this.images = el("div");
+    this.servers.append(this.images);
     this.failure = el("td", { "data-label": "Last failure", class: "text" });
     this.heard = el("td", { "data-label": "Heard", class: "heard" });
     this.buttons = {
@@ -35,7 +36,7 @@ class HostRow {
     this.element = el("tr", { "data-host": name },
       el("th", { scope: "row" }, name, this.address, this.problem),
       el("td", { "data-label": "State" }, this.state, this.progress),
-      this.servers, this.generation, this.failure, this.heard,
+      this.servers, this.failure, this.heard,
       el("td", { class: "buttons" }, ...(canChange ? Object.values(this.buttons) : [])));
   }
 
@@ -50,7 +51,7 @@ class HostRow {
     this.state.dataset.state = row.state;
     say(this.progress, row.drain ? this.left(row.drain) : "");
     this.fill(row.pools);
-    this.generation.replaceChildren(...this.generations(row));
+    this.images.replaceChildren(...this.fetching(row.images));
     this.fail(row.pools);
     this.tick();
     const { cordon, uncordon, drain, remove } = this.buttons;
@@ -70,9 +71,10 @@ class HostRow {
     for (const [name, pool] of Object.entries(pools)) {
       if (!this.bars.has(name)) {
         this.bars.set(name, new Bar(name));
-        this.servers.append(this.bars.get(name).element);
+        this.servers.insertBefore(this.bars.get(name).element, this.images);
       }
       this.bars.get(name).update(pool);
+      this.bars.get(name).note.replaceChildren(...this.generation(pool));
     }
     for (const name of [...this.bars.keys()].filter((known) => !(known in pools))) {
       this.bars.get(name).element.remove();
@@ -80,18 +82,19 @@ class HostRow {
     }
   }
 
-  generations(row) {
-    const made = Object.entries(row.pools).map(([name, pool]) => {
-      const old = pool.ready_old + pool.claimed_old;
-      const how = pool.failing ? "stalled" : pool.ready_old ? `replacing, ${number(pool.ready_old)} to go` : "current";
-      const rest = old && !pool.ready_old ? ` (${number(pool.claimed_old)} older in use)` : "";
-      return el("div", { class: pool.failing ? "trouble" : null, title: `${name}: ${pool.generation}` },
-        el("code", {}, pool.generation.slice(0, 7) || "–"), ` ${how}${rest}`);
-    });
-    const images = Object.entries(row.images).filter(([, image]) => image.state !== "present");
-    return [...made, ...images.map(([name, image]) =>
+  /** How far this host is with the pool's generation. */
+  generation(pool) {
+    const how = pool.failing ? "stalled" : pool.ready_old ? `replacing, ${number(pool.ready_old)} to go` : "";
+    const older = pool.claimed_old ? `${number(pool.claimed_old)} older in use` : "";
+    const said = [how, older].filter(Boolean).join(", ");
+    return [el("code", { title: "generation" }, pool.generation.slice(0, 7) || "–"),
+      said ? el("span", { class: pool.failing ? "trouble" : null }, ` ${said}`) : ""];
+  }
+
+  fetching(images) {
+    return Object.entries(images).filter(([, image]) => image.state !== "present").map(([name, image]) =>
       el("div", { class: image.state === "failed" ? "trouble" : null },
-        image.state === "failed" ? `${name}: ${image.reason}` : `fetching ${name}`))];
+        image.state === "failed" ? `${name}: ${image.reason}` : `fetching ${name}`));
   }
 
   fail(pools) {
@@ -103,7 +106,7 @@ class HostRow {
   /** What changes by itself. */
   tick() {
     const row = this.row;
-    say(this.heard, row.updated_at ? `${ago(row.updated_at)} ago` : "not since this page listens");
+    say(this.heard, row.updated_at ? `${ago(row.updated_at)} ago` : "not lately");
     this.heard.classList.toggle("trouble", silent(row));
   }
 

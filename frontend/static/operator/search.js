@@ -14,7 +14,7 @@ export function outlook(user) {
   const said = [];
   if (!reason) said.push(obstacle ? "Not now" : "Never by itself");
   else if (Date.parse(at) <= now()) said.push(`Due: ${REASONS[reason]}. The culler takes it on its next round`);
-  else said.push(`At ${clock(at)} (in ${span((Date.parse(at) - now()) / 1000)}): ${REASONS[reason]}${reason === "age" ? "" : ", unless it is used"}`);
+  else said.push(`At ${clock(at)} (in ${span((Date.parse(at) - now()) / 1000)}) as ${REASONS[reason]}${reason === "age" ? "" : ", unless it is used"}`);
   if (kept) said.push(`kept by an operator until ${clock(user.kept_until)}`);
   if (obstacle) said.push(`${obstacle}, so only its age counts`.replace("its host is away, so only its age counts", "its host is away: nothing happens until it is back or given up"));
   return `${said.join("; ")}.`;

@@ -41,7 +41,7 @@ let ahead = 0;
 export const setClock = (iso) => { ahead = Date.parse(iso) - Date.now(); };
 export const now = () => Date.now() + ahead;
 
-export const ago = (iso) => (iso ? span(Math.max(0, (now() - Date.parse(iso)) / 1000)) : "–");
+export const ago = (iso) => (iso ? span(Math.max(1, Math.round((now() - Date.parse(iso)) / 1000))) : "–");
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const SHORT = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
