@@ -9,6 +9,8 @@ from werkzeug.exceptions import HTTPException
 from common.errors import StoreUnavailable
 from common.tokens import Scope
 from frontend import auth, lines, metrics, remembering
+from frontend.api import public
+from frontend.api.operation import operation_of
 from frontend.guard import Guard, Holder
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
@@ -70,6 +72,7 @@ def create_app(parts: Parts) -> Flask:
     app.before_request(_authorize)
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views):
         app.register_blueprint(blueprint)
+    app.register_blueprint(public.create_views())
     harden(app)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 
@@ -99,6 +102,11 @@ def _preflight() -> Response | None:
 
 
 def _authorize() -> Response | None:
+    declared = operation_of(request.endpoint)
+    if declared is not None:
+        return auth.authorize(declared.scopes) if declared.scopes else None
+    if request.routing_exception is not None and request.path.startswith("/api/v1/"):
+        return None  # 404 or 405, as the address deserves
     if request.endpoint in _API_VIEWS:
         try:
             return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
@@ -117,6 +125,9 @@ def _headers(response: Response) -> Response:
     headers.setdefault("Referrer-Policy", "no-referrer")
     if request.endpoint != "static" or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
+    elif "v" not in request.args:
+        # A script that another one imports, by its plain name: to be asked for again, and mostly not sent again.
+        headers["Cache-Control"] = "no-cache"
     return response
 
 

@@ -49,11 +49,11 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     holder = guard().holder(token)
     if holder is None:
         if legacy:
-            return _refused(answer({"status": "forbidden", "message": "the token is wrong"}, 403))
+            return refused(answer({"status": "forbidden", "message": "the token is wrong"}, 403))
         return _unauthorized("the token is wrong, or its time is over")
     g.caller = g.ids["token_name"] = holder.name
     if not any(holder.scope.allows(scope) for scope in accepted):
-        return _refused(answer({"status": "forbidden", "message": "the token is not for this"}, 403))
+        return refused(answer({"status": "forbidden", "message": "the token is not for this"}, 403))
     return None
 
 
@@ -76,10 +76,10 @@ def _given() -> str | None:
 def _unauthorized(message: str) -> Response:
     response = answer({"status": "unauthorized", "message": message}, 401)
     response.headers["WWW-Authenticate"] = "token"
-    return _refused(response)
+    return refused(response)
 
 
-def _refused(response: Response) -> Response:
+def refused(response: Response) -> Response:
     """Note that somebody was turned away."""
     AUTH_REFUSALS.labels(str(response.status_code)).inc()
     audit_log.record(

@@ -18,6 +18,8 @@ from frontend.watching import Watched
 
 # Consul answers a watch of an empty prefix at every write to anything; so often a cluster without tokens looks.
 PAUSE_S = 0.5
+# Hexadecimal digits of a token's digest: enough to tell tokens apart, too few to be of any other use.
+MARK_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,30 @@ class Guard:
         named = split(token)
         if named is None:
             return None
-        if not self._tokens.wait_loaded(0):
-            raise StoreUnavailable("the tokens have not been read yet")
         name, secret = named
-        found = self._tokens.records.get(name)
+        found = self._record(name)
         if found is None or not found.opens_with(secret, self._now()):
             return None
         return Holder(name, found.scope)
+
+    def mark(self, holder: Holder) -> str:
+        """What tells this token from a later one of the same name: for a session that began with it. No secret."""
+        if holder == self._holder:
+            return ""
+        found = self._record(holder.name)
+        return "" if found is None else found.digest[:MARK_LENGTH]
+
+    def still(self, name: str, mark: str) -> Holder | None:
+        """The holder of the token that a session began with; None: it was revoked, or its time is over. Raises as
+        ``holder`` does."""
+        if name == self._holder.name:
+            return self._holder if self._configured is not None else None
+        found = self._record(name)
+        if found is None or found.has_expired(self._now()) or found.digest[:MARK_LENGTH] != mark:
+            return None
+        return Holder(name, found.scope)
+
+    def _record(self, name: str) -> Token | None:
+        if not self._tokens.wait_loaded(0):
+            raise StoreUnavailable("the tokens have not been read yet")
+        return self._tokens.records.get(name)

@@ -12,7 +12,7 @@ _metrics_folder = share_metrics(_settings)
 # Only now: the rest imports prometheus_client, which looks for the folder at once.
 from common.logs import setup_logging  # noqa: E402
 from frontend import metrics  # noqa: E402
-from frontend.serving import gunicorn_settings, stop_worker  # noqa: E402
+from frontend.serving import gunicorn_settings, start_worker, stop_worker  # noqa: E402
 from frontend.wsgi import start_admin, stop_admin  # noqa: E402
 
 setup_logging("admin", _settings.log_level, _settings.audit_file)
@@ -20,7 +20,7 @@ globals().update(gunicorn_settings(_settings, f"{_settings.bind_ip}:{_settings.a
 
 
 def post_worker_init(worker: Any) -> None:
-    start_admin(worker.wsgi)
+    start_worker(worker, start_admin)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 gunicorn's signature

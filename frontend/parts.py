@@ -14,6 +14,7 @@ from frontend.guard import tokens_view
 from frontend.hosts import hosts_view
 from frontend.late import LateReplies
 from frontend.ledger import Ledger
+from frontend.live.series import Sampler, Series, sample_of
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
@@ -41,6 +42,7 @@ class Parts:
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
+    sampler: Sampler
     server_routes: Remembered[bool]
     now: Callable[[], datetime]
 
@@ -69,6 +71,8 @@ def assemble(
         slots=max(1, settings.threads - RESERVED_THREADS),
         now=now,
     )
+    hosts = hosts_view(store, keys, monotonic)
+    series = Series(settings.sample_s, settings.sample_kept_s)
     return Parts(
         settings=settings,
         store=store,
@@ -76,10 +80,11 @@ def assemble(
         broker=broker,
         pools=PoolsView(store, keys),
         tokens=tokens_view(store, keys),
-        hosts=hosts_view(store, keys, monotonic),
+        hosts=hosts,
         room=room,
         spawner=spawner,
         late=late,
+        sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
         server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
         now=now,
     )

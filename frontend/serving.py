@@ -9,6 +9,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from frontend import metrics
+from frontend.live.stream import ALIVE
 from frontend.settings import GunicornSettings
 
 
@@ -59,7 +60,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         """``create`` runs in every worker; ``start`` and ``stop`` around the time in which it serves."""
         self._options = options | {
-            "post_worker_init": lambda worker: start(worker.wsgi),
+            "post_worker_init": lambda worker: start_worker(worker, start),
             "worker_exit": lambda _server, worker: stop_worker(worker, stop),
             "child_exit": lambda _server, worker: metrics.forget_worker(metrics_folder, worker.pid),
             "on_exit": lambda _server: metrics.drop(metrics_folder),
@@ -73,6 +74,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Flask:
         return self._create()
+
+
+def start_worker(worker: Any, start: Callable[[Flask], None]) -> None:
+    """Start a worker's application. What holds a thread for long lets go when the worker is told to stop, not when its
+    patience ends."""
+    worker.wsgi.extensions[ALIVE] = lambda: worker.alive
+    start(worker.wsgi)
 
 
 def stop_worker(worker: Any, stop: Callable[[Flask], None]) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from common.records import Name
 from common.settings import CommonSettings, UrlList
+from frontend.operations import EXTEND_MAX_S
 
 
 class GunicornSettings(CommonSettings):
@@ -15,6 +16,11 @@ class GunicornSettings(CommonSettings):
     workers: int = Field(default=2, ge=1, le=64, description="worker processes, 1 to 64")
     threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
     graceful_timeout_s: int = Field(default=30, ge=1, le=300, description="seconds to finish requests when stopping")
+    abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
+    sample_s: float = Field(default=10.0, ge=1, le=600, description="seconds between two points of the plots, 1 to 600")
+    sample_kept_s: float = Field(
+        default=6 * 3600.0, ge=60, le=86_400, description="how far back the plots go, in seconds, at most a day"
+    )
 
 
 class PublicSettings(GunicornSettings):
@@ -31,7 +37,6 @@ class PublicSettings(GunicornSettings):
     default_pool: Name = Field(default="default", description="the pool of a request that names none")
     window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
     wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
-    abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
     ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
     cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
     allow_origin: str | None = Field(default=None, description="Access-Control-Allow-Origin")
@@ -64,7 +69,19 @@ class AdminSettings(GunicornSettings):
     """The admin application; never routed by the proxy tier."""
 
     workers: int = Field(default=1, ge=1, le=64, description="worker processes, 1 to 64")
-    threads: int = Field(default=8, ge=4, le=256, description="threads per worker, 4 to 256")
+    threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
+    live_streams: int = Field(
+        default=20,
+        ge=1,
+        le=252,
+        description="operator's pages and streams of /api/v1/events open at once, per worker; threads - 4 at most",
+    )
+    session_s: int = Field(
+        default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"
+    )
+    extend_max_s: float = Field(
+        default=EXTEND_MAX_S, ge=60, description="most time that a server can be given at once, in seconds"
+    )
     admin_ip: str | None = Field(
         default=None, description="address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
     )
@@ -79,6 +96,11 @@ class AdminSettings(GunicornSettings):
         if self.admin_ip is not None:
             return self.admin_ip
         return "127.0.0.1" if self.admin_auth_token is None else "0.0.0.0"
+
+    @property
+    def streams_count(self) -> int:
+        """How many threads open pages may hold: some must be left for all else."""
+        return max(1, min(self.live_streams, self.threads - 4))
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:

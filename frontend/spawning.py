@@ -104,13 +104,13 @@ class Spawner:
         self._slots = threading.BoundedSemaphore(slots)
         self._now = now
 
-    def for_browser(self, wish: Wish) -> Served | Waiting | Unavailable:
-        """A server within the window, or a place in the waiting room."""
+    def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Unavailable:
+        """A server within the window (None: the usual one), or a place in the waiting room."""
         begun = time.monotonic()
-        return _counted(wish, begun, self._for_browser(wish))
+        return _counted(wish, begun, self._for_browser(wish, window_s or self._window_s))
 
-    def _for_browser(self, wish: Wish) -> Served | Waiting | Unavailable:
-        with self._slot(self._window_s) as window_s:
+    def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Unavailable:
+        with self._slot(wait_s) as window_s:
             request = self._request(wish, window_s, None)
             try:
                 served = self._ask(request, self._ticket_max_s)

@@ -106,6 +106,17 @@ class WaitingRoom:
                 return True
         return False
 
+    def cancel(self, request_id: str) -> Ticket | None:
+        """Take the ticket away, in whatever state it is: what it was just then. None: there is none (any more).
+
+        The message of a ticket that waited is dropped when its turn comes, as that of one nobody asks about.
+        """
+        key = self._keys.ticket(request_id)
+        while (entry := self._store.get(key)) is not None:
+            if self._store.delete_unchanged(key, entry.modify_index):
+                return _decode(entry)
+        return None
+
     def _list(self) -> _Look:
         listing = self._store.list(self._keys.tickets)
         tickets = self._decoded.read(listing)

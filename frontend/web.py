@@ -77,4 +77,5 @@ def add_stage(name: str, elapsed_ms: float) -> None:
 
 def static_versions() -> dict[str, str]:
     """File -> a hash of its content, so that browsers may keep files for ever."""
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in sorted(STATIC.iterdir()) if p.is_file()}
+    files = [file for file in sorted(STATIC.rglob("*")) if file.is_file()]
+    return {str(f.relative_to(STATIC)): hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in files}

@@ -8,7 +8,7 @@ import time
 
 from flask import Flask
 
-from common.broker_rabbitmq import RabbitPublisher
+from common.broker_rabbitmq import RabbitPublisher, RabbitSubscriber
 from common.logs import setup_logging
 from common.settings import load
 from frontend.admin.app import create_admin_app
@@ -42,6 +42,7 @@ def start_app(app: Flask) -> None:
     parts.late.start(parts.broker)
     parts.pools.start()
     parts.tokens.start()
+    parts.sampler.start()
     app.extensions["tmpnb.presence"].start()
     deadline = time.monotonic() + START_S
     parts.pools.wait_loaded(START_S)
@@ -54,6 +55,7 @@ def stop_app(app: Flask) -> None:
     app.extensions["tmpnb.presence"].stop()
     parts.pools.stop()
     parts.tokens.stop()
+    parts.sampler.stop()
     parts.late.stop()
     stop_broker(parts.broker)
 
@@ -63,8 +65,10 @@ def create_admin(settings: AdminSettings | None = None) -> Flask:
     settings = settings or load(AdminSettings)
     setup_logging("admin", settings.log_level, settings.audit_file)
     store = consul_store(settings)
-    publisher = RabbitPublisher(rabbit_address(settings, f"admin {socket.gethostname()}"), "publisher")
-    app = create_admin_app(AdminParts.assemble(settings, store, publisher))
+    address = rabbit_address(settings, f"admin {socket.gethostname()}")
+    parts = AdminParts.assemble(settings, store, RabbitPublisher(address, "publisher"))
+    app = create_admin_app(parts)
+    app.extensions["tmpnb.subscriber"] = RabbitSubscriber(address, parts.board.feed.hear)
     app.extensions["tmpnb.presence"] = presence(store, settings, "admin", settings.admin_port)
     return app
 
@@ -73,6 +77,8 @@ def start_admin(app: Flask) -> None:
     """Start threads and connections of the admin application, in a worker."""
     parts: AdminParts = app.extensions["tmpnb"]
     start_broker(parts.publisher)
+    app.extensions["tmpnb.subscriber"].start()
+    parts.board.start(app.extensions["tmpnb.subscriber"])
     parts.seeder.start()
     parts.tokens.start()
     app.extensions["tmpnb.presence"].start()
@@ -82,8 +88,10 @@ def start_admin(app: Flask) -> None:
 def stop_admin(app: Flask) -> None:
     parts: AdminParts = app.extensions["tmpnb"]
     app.extensions["tmpnb.presence"].stop()
+    parts.board.stop()
     parts.tokens.stop()
     parts.seeder.stop()
+    app.extensions["tmpnb.subscriber"].stop()
     stop_broker(parts.publisher)
 
 

@@ -2,18 +2,21 @@
 
 import json
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, redirect, request
 
 from common import audit_log
-from common.errors import InvalidPool, TmpnbError, TransientError
+from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.tokens import Scope
 from frontend import auth, lines, metrics, operations
+from frontend.admin import live, login, sessions
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
+from frontend.api import admin
+from frontend.api.operation import operation_of
 from frontend.app import harden
 from frontend.draining import StillThere
 from frontend.guard import Guard, Holder
-from frontend.operations import NotThere
+from frontend.operations import NotThere, OutOfRange
 from frontend.rollout import NoHistory
 from frontend.web import answer
 
@@ -32,22 +35,61 @@ def create_admin_app(parts: AdminParts) -> Flask:
     lines.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
+    sessions.install(app, parts)
+    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
-    app.register_blueprint(views)
+    for blueprint in (views, live.views, login.views, admin.create_views()):
+        app.register_blueprint(blueprint)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)
+    app.register_error_handler(OutOfRange, _out_of_range)
+    app.register_error_handler(ConflictError, _conflict)
     app.register_error_handler(StillThere, _conflict)
     app.register_error_handler(NoHistory, _conflict)
     app.register_error_handler(TransientError, _away)
     return app
 
 
+# Nothing to see, or the way in. Style and scripts are the same for everybody.
+_OPEN_VIEWS = frozenset({"admin.healthz", "static", "login.form", "login.enter", "login.leave"})
+
+
 def _authorize() -> Response | None:
-    if request.endpoint == "admin.healthz":
+    if request.endpoint in _OPEN_VIEWS:
         return None
-    return auth.authorize((Scope.READ if request.method in {"GET", "HEAD"} else Scope.ADMIN,), legacy=True)
+    declared = operation_of(request.endpoint)
+    if declared is not None and not declared.scopes:
+        return None
+    legacy = declared is None
+    needed = Scope.READ if request.method in {"GET", "HEAD"} else Scope.ADMIN
+    known = sessions.sessions()
+    if "Authorization" in request.headers or known is None:
+        # A browser that is led here by another site's page has no token to show, but may reach an open address.
+        if needed is Scope.ADMIN and not sessions.is_ours():
+            return _forbidden("the request comes from another site's page")
+        return auth.authorize((needed,), legacy=legacy)
+    holder = known.holder()
+    if holder is None:
+        if live.wants_page() and request.endpoint == "admin.index":
+            return redirect("/login", 303)  # type: ignore[return-value]
+        return auth.authorize((needed,), legacy=legacy)
+    g.caller = g.ids["token_name"] = holder.name
+    g.scope = holder.scope
+    if not holder.scope.allows(needed):
+        return _forbidden("the token is not for this")
+    if needed is Scope.ADMIN and not sessions.is_from_page():
+        return _forbidden(f"a browser's session is accepted from the operator's page only ({sessions.OWN_HEADER})")
+    return None
+
+
+def _forbidden(message: str) -> Response:
+    return auth.refused(answer({"status": "forbidden", "message": message}, 403))
+
+
+def _out_of_range(error: OutOfRange) -> Response:
+    return answer({"status": "bad request", "message": str(error)}, 400)
 
 
 def _note_action(response: Response) -> Response:

@@ -11,9 +11,17 @@ from common.keys import Keys
 from common.settings import environment as process_environment
 from common.store import Store
 from common.tokens import Token
+from frontend.admin.throttle import Throttle
 from frontend.guard import tokens_view
+from frontend.live.board import Board
+from frontend.live.feed import Feed
+from frontend.live.search import Search
+from frontend.live.series import Series
+from frontend.live.stream import Places
+from frontend.ondemand import OnDemand
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
+from frontend.snapshot import Snapshot, snapshot_view
 from frontend.watching import Watched
 
 
@@ -27,6 +35,11 @@ class AdminParts:
     publisher: Publisher
     seeder: Seeder
     tokens: Watched[Token]
+    snapshot: OnDemand[Snapshot]
+    board: Board
+    streams: Places
+    logins: Throttle
+    search: Search
     now: Callable[[], datetime]
 
     @classmethod
@@ -39,6 +52,9 @@ class AdminParts:
     ) -> Self:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
         keys = Keys(settings.cluster)
+        now = ClusterClock(store.clock_skew_s)
+        series = Series(settings.sample_s, settings.sample_kept_s)
+        board = Board(store, keys, Feed(), series, now, abandon_s=settings.abandon_s)
         variables = process_environment() if environment is None else environment
         return cls(
             settings,
@@ -47,5 +63,10 @@ class AdminParts:
             publisher,
             Seeder(store, keys, settings.pools_file, variables),
             tokens_view(store, keys),
-            ClusterClock(store.clock_skew_s),
+            snapshot_view(store, keys),
+            board,
+            Places(settings.streams_count),
+            Throttle(),
+            Search(store, keys, lambda: board.hosts, lambda: board.pools),
+            now,
         )

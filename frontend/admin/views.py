@@ -2,18 +2,20 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InvalidPool
+from common.messages import Event
 from common.records import IMAGE, HostRecord, HostState, PoolSpec, explain
 from frontend import draining, operations, rollout
-from frontend.admin.parts import AdminParts
+from frontend.admin.live import operators_page, wants_page
+from frontend.admin.web import parts
 from frontend.hosts import stats
 from frontend.pool_files import read_tables
-from frontend.web import answer, page, wants_html
+from frontend.web import answer
 
 views = Blueprint("admin", __name__)
 
@@ -34,6 +36,10 @@ ENDPOINTS = (
     ("DELETE", "/api/pool", "replace all ready servers (?pool=NAME: of one pool); claimed ones stay"),
     ("GET", "/api/users", "every server, ready or claimed"),
     ("DELETE", "/api/users/<user>", "remove a user's server"),
+    ("POST", "/api/users/<user>/extend", 'keep a server for at least so long from now: {"seconds": N}'),
+    ("GET", "/api/search", "servers in use by user, host or pool (?q=), with why and when each will be culled"),
+    ("GET", "/api/hosts/<host>/pools/<pool>/log", "the last lines of the container that did not start there"),
+    ("GET", "/live", "what the operator's page shows, as server-sent events; as one JSON to those who ask for that"),
     ("GET", "/healthz", "the process answers; needs no token"),
 )
 
@@ -57,15 +63,17 @@ class ImageBody(BaseModel):
     image: str = Field(pattern=IMAGE)
 
 
-def parts() -> AdminParts:
-    return cast(AdminParts, current_app.extensions["tmpnb"])
+class ExtendBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(gt=0)
 
 
 @views.get("/")
 def index() -> Response:
-    """What there is."""
-    if wants_html():
-        return page("admin.html", endpoints=ENDPOINTS)
+    """The operator's page, or for programs what there is."""
+    if wants_page():
+        return operators_page()
     return answer({"endpoints": [{"method": m, "path": p, "what": w} for m, p, w in ENDPOINTS]})
 
 
@@ -210,3 +218,17 @@ def api_cull(user: str) -> Response:
     """202: the user's host was told to remove the server."""
     host = operations.cull(parts().store, parts().keys, parts().publisher, user)
     return answer({"status": "requested", "user": user, "host": host}, 202)
+
+
+@views.post("/api/users/<user>/extend")
+def api_extend(user: str) -> Response:
+    """``{"user", "kept_until"}``. 400: more than ``extend_max_s``; 404: no such server is in use."""
+    try:
+        seconds = ExtendBody.model_validate_json(request.get_data()).seconds
+    except ValidationError as exc:
+        return answer({"status": "bad request", "message": explain(exc)}, 400)
+    p = parts()
+    until = operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
+    event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
+    p.publisher.emit(event.name, event.encode())
+    return answer({"user": user, "kept_until": until.isoformat()})

@@ -10,12 +10,13 @@ from common import audit_log
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.records import Activity, Gone, Ticket, TicketState
+from common.replays import Replay
 from common.store import Store
 from frontend.culler.decide import SILENT
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", Ticket, Activity, Gone)
+R = TypeVar("R", Ticket, Activity, Gone, Replay)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile.
 WAITING_KEPT = timedelta(minutes=5)
@@ -65,6 +66,11 @@ def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
 def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
     """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
     return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
+
+
+def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete answers that nobody will ask for again; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.replays, Replay, lambda replay: replay.is_over(now))
 
 
 def _sweep(

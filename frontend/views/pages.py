@@ -6,9 +6,12 @@ from common.errors import StoreUnavailable
 from frontend.hosts import stats
 from frontend.remembering import remembered
 from frontend.targets import BadTarget, below, raw_path_and_query, spawn_link
-from frontend.web import page, parts, problem, unavailable
+from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
+
+# What the plot of /info begins with, in seconds.
+PLOT_S = 7200.0
 
 # First path segments of Jupyter's own addresses, old and new: shared as links without a server in front.
 _DEEP = ("notebooks", "tree", "files", "lab", "doc")
@@ -47,8 +50,20 @@ def info() -> Response:
     except StoreUnavailable:
         return unavailable()
     figures = stats(hosts, "")
-    waiting = sum(row["starting"] for row in figures["hosts"].values())
-    return page("info.html", figures=figures, starting=waiting, pools=sorted(parts().pools.specs))
+    rows = figures["hosts"].values()
+    used, starting = (sum(row[name] for row in rows) for name in ("claimed", "starting"))
+    return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(parts().pools.specs))
+
+
+@views.get("/info/series")
+def info_series() -> Response:
+    """``{"now", "period_s", "points": [[Unix time, available, in use], …]}``; ``?since=``: later points only.
+
+    Made from memory: 500 open pages cost what they are sent, one point each per ``sample_s``."""
+    now_s, series = parts().now().timestamp(), parts().sampler.series
+    since = request.args.get("since", now_s - PLOT_S, type=float)
+    points = [sample.point()[:3] for sample in series.since(since)]
+    return answer({"now": round(now_s, 1), "period_s": series.period_s, "points": points})
 
 
 @views.get("/robots.txt")

@@ -75,7 +75,7 @@ def api_spawn() -> Response:
     if pool is None:
         return _no_pool(body.pool)
     outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, caller() or None), wait_s)
-    _note(outcome)
+    note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})
     if isinstance(outcome, Unavailable):
@@ -98,7 +98,7 @@ def _body() -> SpawnBody:
 
 def _for_person(wish: Wish, wanted: str | None) -> Response:
     outcome = parts().spawner.for_browser(wish)
-    _note(outcome)
+    note(outcome)
     if isinstance(outcome, Served):
         remember(outcome.user)
         return _go(outcome.url)
@@ -112,7 +112,7 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
 def _for_client(wish: Wish) -> Response:
     """A client that is no browser would not stay in a waiting room."""
     outcome = parts().spawner.for_program(wish, parts().settings.window_s)
-    _note(outcome)
+    note(outcome)
     if isinstance(outcome, Served):
         return _go(outcome.url)
     if isinstance(outcome, Unavailable):
@@ -124,7 +124,7 @@ def _go(url: str) -> Response:
     return redirect(url, 302)  # type: ignore[return-value]  # Flask's own Response class
 
 
-def _note(outcome: object) -> None:
+def note(outcome: object) -> None:
     """What became of it, for the request's log line."""
     g.ids["outcome"] = type(outcome).__name__.lower()
     if isinstance(outcome, Served):

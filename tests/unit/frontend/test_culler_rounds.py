@@ -9,12 +9,13 @@ import pytest
 from common.broker_memory import MemoryBroker
 from common.messages import CullRequest, Event, decode
 from common.records import Gone, Ticket, TicketState
+from common.replays import Replay
 from common.store_memory import MemoryStore
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_gone
+from frontend.culler.sweeping import sweep_gone, sweep_replays
 from frontend.reach import tcp_probe
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -325,3 +326,13 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
     culler.rounds.cull(lambda: True)
     (event,) = culler.events(besides="")
     assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})
+
+
+def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
+    now = culler.clock.now()
+    for name, age_s, code in (("young", 890, 200), ("old", 910, 200), ("under-way", 110, 0), ("died", 130, 0)):
+        replay = Replay(request="", at=now - timedelta(seconds=age_s), code=code)
+        culler.store.put(KEYS.replay(name), replay.encode())
+    assert sweep_replays(culler.store, KEYS, now) == 2
+    left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
+    assert left == {"young", "under-way"}

@@ -95,6 +95,8 @@ def test_every_answer_has_a_request_id_and_a_strict_policy(browser: FlaskClient,
 def test_pages_are_never_cached_and_files_for_ever(browser: FlaskClient) -> None:
     assert browser.get("/", headers=BROWSER).headers["Cache-Control"] == "no-store"
     assert browser.post("/api/spawn").headers["Cache-Control"] == "no-store"
-    with browser.get("/static/style.css") as file:
+    with browser.get("/static/style.css?v=1") as file:
         assert "max-age=31536000" in file.headers["Cache-Control"]
+    with browser.get("/static/plot.js") as file:  # as a script imports it
+        assert file.headers["Cache-Control"] == "no-cache"
     assert browser.get("/static/nope.css").headers["Cache-Control"] == "no-store"

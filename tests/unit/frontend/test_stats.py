@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.records import HostState, PoolStatus
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_host
+from tests.unit.frontend.fakes import BROWSER, START, FakeCluster, put_host
 
 
 @pytest.fixture
@@ -53,8 +53,33 @@ def test_the_old_address_redirects(browser: FlaskClient) -> None:
 
 def test_info_shows_the_numbers(hosts: FakeCluster) -> None:
     page = hosts.client.get("/info", headers=BROWSER)
-    assert "<dd>7</dd>" in page.text
+    assert '<dd data-figure="available">7</dd>' in page.text
     assert "draining" in page.text
+
+
+def test_the_plot_is_told_the_latest_points_and_then_only_new_ones(hosts: FakeCluster) -> None:
+    series = hosts.parts.sampler
+    series.sample()
+    first = hosts.client.get("/info/series").json
+    assert first is not None
+    at, available, used = first["points"][0]
+    assert (at, available) == (START.timestamp(), 7)
+    hosts.clock.advance(10)
+    series.sample()
+    more = hosts.client.get(f"/info/series?since={at}").json
+    assert more is not None
+    assert more["points"] == [[at + 10, available, used]]
+
+
+@pytest.mark.parametrize("since", ["nonsense", "nan", "inf", "-1e400", ""])
+def test_a_wrong_time_is_no_crash(hosts: FakeCluster, since: str) -> None:
+    assert hosts.client.get(f"/info/series?since={since}").status_code == 200
+
+
+def test_a_sample_that_cannot_be_taken_is_a_gap(hosts: FakeCluster) -> None:
+    hosts.store.outage(True)
+    hosts.parts.sampler.sample()
+    assert hosts.parts.sampler.series.since(0) == []
 
 
 def test_stats_without_consul_are_unavailable(cluster: FakeCluster) -> None:

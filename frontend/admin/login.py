@@ -1,0 +1,60 @@
+"""The login form, and the way out."""
+
+from flask import Blueprint, Response, redirect, request
+
+from common.tokens import Scope
+from frontend import auth
+from frontend.admin.sessions import is_ours, sessions
+from frontend.admin.web import own_page, parts
+from frontend.web import answer
+
+views = Blueprint("login", __name__)
+
+# Tokens are some 60 characters.
+MAX_CHARS = 512
+WRONG = "This token is wrong, or its time is over."
+NOT_FOR_THIS = "This token is for programs that start servers. The page needs one that may read."
+
+
+@views.get("/login")
+def form() -> Response:
+    if sessions() is None:
+        return redirect("/", 303)  # type: ignore[return-value]
+    return own_page("login.html", error="")
+
+
+@views.post("/login")
+def enter() -> Response:
+    """303 to the page with a cookie; 403 with a wrong token, 429 while the address has to wait."""
+    known = sessions()
+    if known is None:
+        return redirect("/", 303)  # type: ignore[return-value]
+    if not is_ours():
+        return answer({"status": "forbidden", "message": "the form was sent from another site"}, 403)
+    throttle, address = parts().logins, request.remote_addr or ""
+    pause_s = throttle.pause_s(address)
+    if pause_s > 0:
+        left_s = int(pause_s) + 1
+        return own_page("login.html", 429, left_s, error=f"Too many wrong tokens. Try again in {left_s} seconds.")
+    token = request.form.get("token", "").strip()
+    holder = auth.guard().holder(token) if 0 < len(token) <= MAX_CHARS else None
+    if holder is None:
+        throttle.failed(address)
+        return own_page("login.html", 403, error=WRONG)
+    if not holder.scope.allows(Scope.READ):
+        return own_page("login.html", 403, error=NOT_FOR_THIS)
+    throttle.succeeded(address)
+    response: Response = redirect("/", 303)  # type: ignore[assignment]
+    known.begin(response, holder)
+    return response
+
+
+@views.post("/logout")
+def leave() -> Response:
+    if not is_ours():
+        return answer({"status": "forbidden", "message": "the form was sent from another site"}, 403)
+    response: Response = redirect("/login", 303)  # type: ignore[assignment]
+    known = sessions()
+    if known is not None:
+        known.end(response)
+    return response

@@ -1,0 +1,96 @@
+"""Logging in with a browser: a form takes a token, a signed cookie remembers whose it was, never the token itself.
+
+A session ends with its lifetime, with the token it began with (revoked, expired, or ``ADMIN_AUTH_TOKEN`` changed), or
+by logging out. What changes something must come from our own pages (``is_ours``), cookie or not.
+"""
+
+import hashlib
+import hmac
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, request
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from frontend import auth
+from frontend.admin.parts import AdminParts
+from frontend.guard import Holder
+
+EXTENSION = "tmpnb.sessions"
+# Sent by our scripts; no other site's page can send it without our leave (it needs a CORS preflight).
+OWN_HEADER = "X-Tmpnb-Page"
+
+
+class Sessions:
+    """Signs and reads the cookie. ``token``: the configured one; what signs is made of it, so it changes with it."""
+
+    def __init__(self, token: str, cluster: str, lifetime_s: int) -> None:
+        key = hmac.new(token.encode(), b"tmpnb operator's session", hashlib.sha256).digest()
+        self._serializer = URLSafeTimedSerializer(key, salt=cluster)
+        self._lifetime_s = lifetime_s
+        # Two clusters behind one host name must not overwrite each other.
+        self.cookie = f"tmpnb-operator-{cluster}"
+
+    def begin(self, response: Response, holder: Holder) -> None:
+        """Have the browser remember whose token it has shown."""
+        value = self._serializer.dumps([holder.name, auth.guard().mark(holder)])
+        response.set_cookie(
+            self.cookie,
+            value if isinstance(value, str) else value.decode(),
+            max_age=self._lifetime_s,
+            path="/",
+            secure=is_https(),
+            httponly=True,
+            samesite="Strict",
+        )
+
+    def end(self, response: Response) -> None:
+        response.delete_cookie(self.cookie, path="/", secure=is_https(), httponly=True, samesite="Strict")
+
+    def holder(self) -> Holder | None:
+        """Whose session this request belongs to. None: nobody's. Raises ``StoreUnavailable`` as the guard does."""
+        value = request.cookies.get(self.cookie)
+        if not value:
+            return None
+        try:
+            name, mark = self._serializer.loads(value, max_age=self._lifetime_s)
+        except (BadData, ValueError, TypeError):
+            return None
+        return auth.guard().still(str(name), str(mark))
+
+
+def install(app: Flask, parts: AdminParts) -> None:
+    """Without a token in the settings there is nothing to log in to."""
+    token = parts.settings.admin_auth_token
+    if token is not None:
+        app.extensions[EXTENSION] = Sessions(
+            token.get_secret_value(), parts.settings.cluster, parts.settings.session_s
+        )  # fmt: skip
+
+
+def sessions() -> Sessions | None:
+    """None: the application is open."""
+    found: Sessions | None = current_app.extensions.get(EXTENSION)
+    return found
+
+
+def is_https() -> bool:
+    """Whether the browser speaks TLS; it may end before us, and whoever ends it says so."""
+    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+
+def is_ours() -> bool:
+    """Whether a request that changes something was made by one of our pages, and not by a page of another site in the
+    same browser. Programs without a browser send neither header, and no cookie."""
+    fetch_site = request.headers.get("Sec-Fetch-Site")  # not sent to plain http addresses of other machines
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        return urlsplit(origin).netloc == request.host
+    return True
+
+
+def is_from_page() -> bool:
+    """As ``is_ours``, and sure of it: for requests that a cookie makes powerful."""
+    said = OWN_HEADER in request.headers or "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+    return said and is_ours()

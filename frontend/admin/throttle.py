@@ -1,0 +1,54 @@
+"""Guesses at the login form: whoever was wrong a few times has to wait, longer and longer. Nothing sleeps meanwhile."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Typing errors are free.
+FREE_COUNT = 3
+# Then 2, 4, 8, … seconds.
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 60.0
+# Forgotten after a calm hour.
+KEPT_S = 3600.0
+# Addresses remembered; the oldest are dropped first.
+MAX_COUNT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    count: int
+    at_s: float
+
+
+class Throttle:
+    """Failures per address. Safe from any thread. ``clock``: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+
+    def pause_s(self, address: str) -> float:
+        """How long this address has to wait before it may try again; 0: it may."""
+        with self._lock:
+            found = self._failures.get(address)
+            if found is None or found.count < FREE_COUNT:
+                return 0.0
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(found.count - FREE_COUNT, 30))
+            return max(0.0, found.at_s + pause_s - self._clock())
+
+    def failed(self, address: str) -> None:
+        with self._lock:
+            now_s = self._clock()
+            before = self._failures.pop(address, None)
+            count = before.count if before is not None and now_s - before.at_s < KEPT_S else 0
+            self._failures[address] = _Failures(count + 1, now_s)
+            while len(self._failures) > MAX_COUNT:
+                self._failures.popitem(last=False)
+
+    def succeeded(self, address: str) -> None:
+        with self._lock:
+            self._failures.pop(address, None)

@@ -1,0 +1,194 @@
+"""The API of the public application: getting servers, and what belongs to whoever got one."""
+
+from typing import Any
+
+from flask import Blueprint, g
+
+from common.errors import MalformedRecord
+from common.messages import CullRequest
+from common.records import Claim, Gone, Ticket
+from common.records import TicketState as State
+from common.tokens import Scope
+from common.urls import base_path
+from frontend.api import models
+from frontend.api.document import serve_document
+from frontend.api.operation import Answer, operation
+from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
+from frontend.auth import caller
+from frontend.hosts import stats
+from frontend.line import Place
+from frontend.operations import send
+from frontend.spawning import Served, Unavailable, Waiting, Wish
+from frontend.targets import BadTarget, checked
+from frontend.views.spawn import note
+from frontend.views.waiting import poll_s
+from frontend.web import parts
+
+# A new ticket's place is known with the next look at the line.
+FIRST_LOOK_S = 1.0
+
+_SPAWN = (Scope.SPAWN,)
+_NO_TICKET = "the ticket is not known (any more)"
+
+
+def create_views() -> Blueprint:
+    """The blueprint; one per application."""
+    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views.post("/spawn")(spawn)
+    views.get("/tickets/<ticket>")(ticket_state)
+    views.delete("/tickets/<ticket>")(cancel_ticket)
+    views.get("/servers/<user>")(own_server)
+    views.get("/stats")(figures)
+    install_problems(views)
+    serve_document(views, "tmpnb-cluster: servers for programs", _limits)
+    return views
+
+
+@operation(
+    "Get a server",
+    scopes=_SPAWN,
+    body=models.SpawnBody,
+    answers={200: models.Assigned, 202: models.Waiting},
+    refusals={404: "there is no such pool", 429: "nothing was free within the wait, and no ticket was asked for"},
+)
+def spawn(body: models.SpawnBody) -> Answer:
+    """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
+    p = parts()
+    path, _, query = body.path.partition("?")
+    try:
+        target = checked(path.lstrip("/"), query)
+    except BadTarget as exc:
+        raise bad_field("path", str(exc), body.path) from exc
+    wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > p.settings.wait_max_s:
+        raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
+    wish = Wish(g.request_id, _pool(body.pool), target, caller() or None)
+    outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
+    note(outcome)
+    if isinstance(outcome, Served):
+        return Answer(models.Assigned(url=outcome.url, user=outcome.user))
+    if isinstance(outcome, Waiting):
+        place = models.Waiting(
+            ticket=outcome.request_id, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
+        )
+        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.request_id}"})
+    if isinstance(outcome, Unavailable):
+        raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
+    raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
+
+
+@operation("Ask about a ticket", scopes=_SPAWN, answers={200: models.TicketState}, refusals={404: _NO_TICKET})
+def ticket_state(ticket: str) -> Answer:
+    """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
+    found = parts().room.look(ticket)
+    if found is None:
+        raise gone(_NO_TICKET)
+    record, place = found
+    if place is not None:
+        return Answer(_waiting(ticket, place))
+    return Answer(_assigned(record) or models.TicketRefused(reason=record.reason))
+
+
+@operation(
+    "Give a ticket back",
+    scopes=_SPAWN,
+    answers={200: models.Cancelled, 202: models.Cancelled},
+    refusals={404: _NO_TICKET},
+)
+def cancel_ticket(ticket: str) -> Answer:
+    """Out of the line (200). A server that it had is removed with everything in it (202)."""
+    p = parts()
+    record = p.room.cancel(ticket)
+    if record is None:
+        raise gone(_NO_TICKET)
+    if record.state is not State.ASSIGNED or record.user is None:
+        return Answer(models.Cancelled(status="cancelled"))
+    entry = p.store.get(p.keys.claim(record.user))
+    if entry is not None:
+        host = Claim.decode(entry.key, entry.value).host
+        request = CullRequest(sent_at=p.now(), user=record.user, reason="undeliverable", request_id=ticket, force=True)
+        send(p.broker, host, request)
+    return Answer(models.Cancelled(status="removing"), 202)
+
+
+@operation(
+    "Ask about a server",
+    scopes=(Scope.SPAWN, Scope.READ),
+    answers={200: models.OwnServer},
+    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
+)
+def own_server(user: str) -> Answer:
+    """Whether a server is still there, and until when. Ids of users cannot be guessed."""
+    p = parts()
+    entry = p.store.get(p.keys.claim(user))
+    word = _word(user)
+    if entry is None:
+        if word is not None:
+            raise gone(word.reason, 410)
+        raise gone("there is no such server")
+    claim = Claim.decode(entry.key, entry.value)
+    leaves_at = word.until if word is not None else None
+    return Answer(
+        models.OwnServer(
+            user=user,
+            status="claimed" if leaves_at is None else "leaving",
+            pool=claim.pool,
+            claimed_at=claim.claimed_at,
+            expires_at=claim.expires_at,
+            leaves_at=leaves_at,
+        )
+    )
+
+
+@operation("Ask for the figures", scopes=(Scope.SPAWN, Scope.READ), answers={200: models.Stats})
+def figures() -> Answer:
+    """How many servers are available and how many there may be, in all and per host; at most a second old."""
+    return Answer(models.Stats.model_validate(stats(parts().hosts.get(), "")))
+
+
+def _pool(wanted: str | None) -> str:
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool)
+    if pool is not None:
+        return pool
+    names = ", ".join(sorted(pools.specs))
+    if not names:  # Consul has not answered yet, or the first pools are not there yet
+        raise Refused(503, "unavailable", "no pool is known yet", retry_after_s=RETRY_AFTER_S)
+    if wanted is None:
+        raise bad_field("pool", f"say which one; accepted: {names}", wanted)
+    raise Refused(404, "unknown pool", f"pool: there is no pool {wanted[:80]!r}; accepted: {names}")
+
+
+def _waiting(ticket: str, place: Place) -> models.Waiting:
+    return models.Waiting(
+        ticket=ticket,
+        position=place.position,
+        waiting=place.waiting_count,
+        estimate_s=place.estimate_s,
+        retry_in_s=round(poll_s(place), 2),
+    )
+
+
+def _assigned(record: Ticket) -> models.Assigned | None:
+    if record.state is not State.ASSIGNED or not record.url or not record.user:
+        return None
+    g.ids["user"] = record.user
+    return models.Assigned(url=record.url, user=record.user) if record.url.startswith(base_path(record.user)) else None
+
+
+def _word(user: str) -> Gone | None:
+    """What was left about a server that is gone, or about to go."""
+    p = parts()
+    entry = p.store.get(p.keys.gone_of(user))
+    try:
+        return Gone.decode(entry.key, entry.value) if entry is not None else None
+    except MalformedRecord:
+        return None
+
+
+def _limits(document: dict[str, Any]) -> None:
+    """What this cluster accepts, where its settings say less than the type."""
+    wait_s = document["components"]["schemas"]["SpawnBody"]["properties"]["wait_s"]
+    for branch in wait_s["anyOf"]:
+        if "maximum" in branch:
+            branch["maximum"] = parts().settings.wait_max_s

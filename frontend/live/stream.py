@@ -1,0 +1,68 @@
+"""Server-sent events: one whole picture, then its changes. Each stream holds one of gunicorn's threads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from frontend.live.board import Board
+
+# A proxy or a browser gives up a connection on which nothing comes for long.
+HEARTBEAT_S = 15.0
+# How often a stream that has nothing to say looks whether the worker stops: a stop should not take long.
+LOOK_S = 1.0
+# Then the page connects again, and is asked again who it is.
+STREAM_S = 600.0
+# How long a page waits before it connects again, in milliseconds.
+RETRY_MS = 2000
+# Where the application finds out whether its worker goes on (``frontend/serving.py``).
+ALIVE = "tmpnb.alive"
+
+
+class Places:
+    """How many streams there may be at once in this process: all other requests need threads too."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
+
+    def take(self) -> bool:
+        """False: all are taken."""
+        return self._free.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        self._free.release()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """For whoever has taken one."""
+        try:
+            yield
+        finally:
+            self.give_back()
+
+
+def stream(board: Board, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """The body of an answer. Ends after ``STREAM_S``, or when the board or the worker stops."""
+    ends = monotonic() + STREAM_S
+    version, body = board.whole()
+    said, next_words = monotonic(), b"retry: %d\n" % RETRY_MS + _message(b"picture", body)
+    while True:
+        if next_words:
+            said = monotonic()
+            yield next_words
+        if not alive() or board.stopped or monotonic() >= ends:
+            return
+        changes = board.wait(version, LOOK_S)
+        if changes is None:
+            version, body = board.whole()
+            next_words = _message(b"picture", body)
+        elif changes:
+            version = changes[-1][0]
+            next_words = b"".join(_message(b"change", body) for _, body in changes)
+        else:
+            next_words = b": still here\n\n" if monotonic() - said >= HEARTBEAT_S else b""
+
+
+def _message(name: bytes, body: bytes) -> bytes:
+    """JSON has no line breaks of its own, so one line of data is enough."""
+    return b"event: " + name + b"\ndata: " + body + b"\n\n"

@@ -1,0 +1,44 @@
+"""All servers as Consul shows them, for lists: one reading a second serves everybody who asks this process."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from common.keys import Keys
+from common.records import Activity, Claim, HostRecord, Route
+from common.store import Store
+from frontend.culler.decide import Source, sources
+from frontend.decoded import Decoded
+from frontend.ondemand import OnDemand
+
+MAX_AGE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``claims`` and ``routes`` by user, ``hosts`` by name; ``users``: everybody in either, sorted."""
+
+    claims: Mapping[str, Claim]
+    routes: Mapping[str, Route]
+    hosts: Mapping[str, HostRecord]
+    activity: Sequence[Source]
+    users: Sequence[str]
+
+
+def snapshot_view(store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic) -> OnDemand[Snapshot]:
+    """At most a second old. ``get`` raises ``StoreUnavailable``."""
+    claims, routes = Decoded(Claim, keys.claims), Decoded(Route, keys.routes)
+    hosts, activity = Decoded(HostRecord, keys.hosts), Decoded(Activity, keys.activity)
+
+    def read() -> Snapshot:
+        claimed = claims.read(store.list(keys.claims))
+        routed = routes.read(store.list(keys.routes))
+        return Snapshot(
+            claimed,
+            routed,
+            hosts.read(store.list(keys.hosts)),
+            sources(activity.read(store.list(keys.activity)).values()),
+            sorted(claimed.keys() | routed.keys()),
+        )
+
+    return OnDemand(read, MAX_AGE_S, monotonic)
