@@ -41,6 +41,8 @@ class _Tls(TLSConfig):
     def configure_client(self, client: Any) -> None:
         super().configure_client(client)
         client.mount("https://", self._adapter)
+        # Or REQUESTS_CA_BUNDLE, which is for the web, would take the place of ca.pem without a word.
+        client.trust_env = False
 
 
 class DockerLink:
@@ -54,10 +56,7 @@ class DockerLink:
         except docker.errors.TLSParameterError as exc:
             raise ValueError(f"DOCKER_CERT_PATH: ca.pem, cert.pem and key.pem are accepted there: {exc}") from exc
         self.where = found.get("base_url", DEFAULT_UNIX_SOCKET)
-        try:
-            parse_host(self.where, tls="tls" in found)
-        except docker.errors.DockerException as exc:
-            raise ValueError(f"DOCKER_HOST: unix:///path or tcp://host:port is accepted: {exc}") from exc
+        _check_address(self.where, "tls" in found)
         self.socket = urlsplit(self.where.replace("http+unix:", "unix:")).path if "unix:" in self.where else ""
         self._adapter = _Adapter(pool_size, assert_hostname)
         tls = found.pop("tls", None)
@@ -92,6 +91,16 @@ class DockerLink:
                     "(does it accept DOCKER_CERT_PATH/cert.pem?)"
                 )
         return f"Docker: {error}"
+
+
+def _check_address(where: str, tls: bool) -> None:
+    reason = "there is no such way to it"
+    try:
+        if str(parse_host(where, tls=tls)).startswith(("http+unix://", "http://", "https://")):
+            return
+    except (docker.errors.DockerException, ValueError) as exc:
+        reason = str(exc)
+    raise ValueError(f"DOCKER_HOST: unix:///path or tcp://host:port is accepted, not {where[:80]!r}: {reason}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
