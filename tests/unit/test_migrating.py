@@ -1,9 +1,15 @@
 """Every row of docs/migrating-from-tmpnb.md has a test that names it, and every such test has a row."""
 
+import re
 import textwrap
+import tomllib
 
 import pytest
 
+from agent.settings import AgentSettings
+from common.records import PoolSpec
+from frontend.pool_files import read_tables
+from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.migrating.table import PAGE, marked, marks, rows
 
 
@@ -20,6 +26,25 @@ def test_every_test_that_names_a_row_finds_it_on_the_page() -> None:
 def test_no_row_is_there_twice() -> None:
     found = rows(PAGE.read_text())
     assert sorted({name for name in found if found.count(name) > 1}) == []
+
+
+def test_every_option_has_kept_its_name() -> None:
+    text = PAGE.read_text().partition("## HTTP")[0]
+    kept = {"pool_name"}  # means the field ``name``
+    for model in (PoolSpec, AgentSettings, PublicSettings, AdminSettings, CullerSettings):
+        for name, field in model.model_fields.items():
+            kept |= {name, str(field.validation_alias)}
+    assert [name for name in rows(text) if name not in kept] == []
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    text = PAGE.read_text()
+    (table,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (spec,) = read_tables(tomllib.loads(table), "the page", {})
+    assert spec.host_directories == ("/srv/data:/data:ro",)
+    (lines,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    compose = (PAGE.parents[1] / "docker-compose.cluster.yml").read_text()
+    assert [name for line in lines.splitlines() if f"${{{(name := line.partition('=')[0])}:-" not in compose] == []
 
 
 def test_a_row_is_known_by_the_first_text_in_backticks() -> None:
