@@ -4,7 +4,7 @@ import sys
 
 from common.settings import load
 from frontend.multiprocess import share_metrics
-from frontend.settings import PublicSettings
+from frontend.settings import PublicSettings, bind
 
 
 def main(argv: list[str]) -> None:
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     from frontend.wsgi import create_app, start_app, stop_app
 
     setup_logging("frontend", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, f"{settings.ip}:{settings.port}")
+    options = gunicorn_settings(settings, bind(settings.ip, settings.port))
     Server(options, lambda: create_app(settings), start_app, stop_app, folder).run()
 
 

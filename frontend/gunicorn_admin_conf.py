@@ -4,7 +4,7 @@ from typing import Any
 
 from common.settings import load
 from frontend.multiprocess import share_metrics
-from frontend.settings import AdminSettings
+from frontend.settings import AdminSettings, bind
 
 _settings = load(AdminSettings)
 _metrics_folder = share_metrics(_settings)
@@ -16,7 +16,7 @@ from frontend.serving import gunicorn_settings, start_worker, stop_worker  # noq
 from frontend.wsgi import start_admin, stop_admin  # noqa: E402
 
 setup_logging("admin", _settings.log_level, _settings.audit_file)
-globals().update(gunicorn_settings(_settings, f"{_settings.bind_ip}:{_settings.admin_port}"))
+globals().update(gunicorn_settings(_settings, bind(_settings.bind_ip, _settings.admin_port)))
 
 
 def post_worker_init(worker: Any) -> None:

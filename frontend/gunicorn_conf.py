@@ -4,7 +4,7 @@ from typing import Any
 
 from common.settings import load
 from frontend.multiprocess import share_metrics
-from frontend.settings import PublicSettings
+from frontend.settings import PublicSettings, bind
 
 _settings = load(PublicSettings)
 _metrics_folder = share_metrics(_settings)
@@ -16,7 +16,7 @@ from frontend.serving import gunicorn_settings, stop_worker  # noqa: E402
 from frontend.wsgi import start_app, stop_app  # noqa: E402
 
 setup_logging("frontend", _settings.log_level, _settings.audit_file)
-globals().update(gunicorn_settings(_settings, f"{_settings.ip}:{_settings.port}"))
+globals().update(gunicorn_settings(_settings, bind(_settings.ip, _settings.port)))
 
 
 def post_worker_init(worker: Any) -> None:

@@ -4,7 +4,7 @@ import sys
 
 from common.settings import load
 from frontend.multiprocess import share_metrics
-from frontend.settings import AdminSettings
+from frontend.settings import AdminSettings, bind
 
 
 def main(argv: list[str]) -> None:
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     from frontend.wsgi import create_admin, start_admin, stop_admin
 
     setup_logging("admin", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, f"{settings.bind_ip}:{settings.admin_port}")
+    options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port))
     Server(options, lambda: create_admin(settings), start_admin, stop_admin, folder).run()
 
 
