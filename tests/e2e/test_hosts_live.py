@@ -55,12 +55,14 @@ def operators_page(hosts: HostsRig, browser: Browser) -> Iterator[Page]:
     """The page, logged in by its form, without any error of a script or of the content security policy."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(60_000)
+    expect.set_options(timeout=30_000)  # hosts follow within a second, on a busy machine later
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
     log_in(hosts, page)
     yield page
+    expect.set_options(timeout=5_000)
     context.close()
     assert wrong == []
 
@@ -196,7 +198,8 @@ def test_every_number_is_what_consul_and_docker_say_during_a_burst_and_a_drain(
     expect(page.locator("[data-time='1']")).to_contain_text("s")
 
     def visitor_waits() -> bool:
-        return ask(hosts.cluster.url + "/spawn", headers=HTML).status == 503
+        answer = ask(hosts.cluster.url + "/spawn", headers=HTML)
+        return answer.headers.get("location", "").startswith("/waiting/")
 
     wait_until(visitor_waits, "somebody to have to wait", 90)
     ask(hosts.cluster.url + "/spawn", headers=HTML)
@@ -282,7 +285,7 @@ def test_it_says_which_store_is_away_and_goes_on_by_itself(
         photograph(page, "operator-away")
     finally:
         hosts.cluster.compose("start", "rabbitmq", "consul")
-    expect(page.locator("[data-away]")).to_have_count(0)
+    expect(page.locator("[data-away]")).to_have_count(0, timeout=60_000)
     wait_until(lambda: hosts.cluster.available() > 0, "a ready server", 120)
     agree(hosts, page, "after the outage")
 
