@@ -37,7 +37,7 @@ class HostRow {
       el("th", { scope: "row" }, name, this.address, this.problem),
       el("td", { "data-label": "State" }, this.state, this.progress),
       this.servers, this.failure, this.heard,
-      el("td", { class: "buttons" }, ...(canChange ? Object.values(this.buttons) : [])));
+      el("td", { class: "buttons" }, el("div", {}, ...(canChange ? Object.values(this.buttons) : []))));
   }
 
   update(row) {
