@@ -32,7 +32,8 @@ class HostRow {
       drain: el("button", { class: "small", type: "button", onclick: () => this.drain() }, "Drain…"),
       remove: el("button", { class: "small", type: "button", onclick: () => this.forget() }, "Remove…"),
     };
-    for (const [word, button] of Object.entries(this.buttons)) button.setAttribute("aria-label", `${word} ${name}`);
+    const words = { cordon: "Cordon", uncordon: "Uncordon", drain: "Drain", remove: "Remove" };
+    for (const [key, button] of Object.entries(this.buttons)) button.setAttribute("aria-label", `${words[key]} ${name}`);
     this.element = el("tr", { "data-host": name },
       el("th", { scope: "row" }, name, this.address, this.problem),
       el("td", { "data-label": "State" }, this.state, this.progress),
