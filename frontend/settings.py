@@ -74,7 +74,7 @@ class AdminSettings(GunicornSettings):
         default=20,
         ge=1,
         le=252,
-        description="operator's pages that may be open at once, per worker; threads - 4 at most",
+        description="operator's pages and streams of /api/v1/events open at once, per worker; threads - 4 at most",
     )
     session_s: int = Field(
         default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"

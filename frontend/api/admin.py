@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from flask import Blueprint
+from flask import Blueprint, g
 
 from common.errors import ConflictError, MalformedRecord
 from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
@@ -110,6 +110,7 @@ def cull(user: str) -> Answer:
 def extend(user: str, body: models.ExtendBody) -> Answer:
     """It is not culled for idleness, age or absence until then. Never shortens; asked again it changes nothing."""
     p = parts()
+    g.ids["seconds"] = body.seconds
     try:
         until = operations.extend(p.store, p.keys, user, body.seconds, p.now(), p.settings.extend_max_s)
     except operations.OutOfRange as exc:
@@ -167,6 +168,7 @@ def host_record(host: str) -> Answer:
 def host_state(host: str, body: models.StateBody) -> Answer:
     """Asked again it changes nothing, but for a deadline, which counts from the last time."""
     p = parts()
+    g.ids.update(body.model_dump(mode="json", exclude_none=True))
     deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
     draining.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
     return Answer(models.HostTold(host=host, state=body.state, deadline=deadline), 202)
@@ -235,6 +237,7 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
     if body.generation not in {None, present}:
         raise Refused(409, "conflict", f"generation: the present one is {present!r} (given: {body.generation!r})")
     spec = rollout.rollback(parts().store, parts().keys, pool)
+    g.ids["generation"] = spec.generation
     return Answer(models.RolledBack(pool=pool, generation=spec.generation, image=spec.image))
 
 
@@ -242,6 +245,7 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
 def prepare_image(body: models.ImageBody) -> Answer:
     """Hosts that have it do nothing."""
     p = parts()
+    g.ids["image"] = body.image
     asked = rollout.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=body.image)])
     return Answer(models.ImageAsked(image=body.image, hosts=len(asked.get(body.image, {}))), 202)
 

@@ -138,6 +138,16 @@ def test_a_host_is_cordoned_drained_and_made_active_again(admin: Admin) -> None:
     assert len(admin.messages("a")) == 3
 
 
+def test_the_log_says_who_changed_what(admin: Admin, caplog: pytest.LogCaptureFixture) -> None:
+    put_host(admin.store, "a")
+    headers = bearer(put_token(admin, Scope.ADMIN, "lena"))
+    with caplog.at_level("INFO"):
+        admin.client.put("/api/v1/hosts/a/state", headers=headers, json={"state": "draining", "deadline_s": 600})
+    (line,) = [vars(record) for record in caplog.records if record.message == "request"]
+    assert (line["token_name"], line["view"], line["state"]) == ("lena", "/api/v1/hosts/<host>/state", "draining")
+    assert line["deadline_s"] == 600
+
+
 def test_a_host_is_forgotten_once_its_agent_is_gone(admin: Admin) -> None:
     put_host(admin.store, "a")
     put_claim(admin.store, user_id(1), host="a")
