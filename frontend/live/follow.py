@@ -18,8 +18,10 @@ PAUSE_S = 0.5
 LINE_PER_S = 500
 # ... and it is read so often at most.
 LINE_PAUSE_S = 2.0
-# Names of all claims and routes are 1 MB with 20,000 users.
-NAMES_PAUSE_S = 10.0
+# Names of all claims and routes are 1 MB with 20,000 users: so many names a second may be read, ...
+NAMES_PER_S = 2000
+# ... and so often at most.
+NAMES_PAUSE_S = 2.0
 
 
 class Trouble:
@@ -80,11 +82,10 @@ class Followed(Watched[R]):
 class Names:
     """Which keys there are below some prefixes, read once in a while by one thread, ``start`` to ``stop``."""
 
-    def __init__(self, store: Store, prefixes: Sequence[str], trouble: Trouble, pause_s: float = NAMES_PAUSE_S) -> None:
+    def __init__(self, store: Store, prefixes: Sequence[str], trouble: Trouble) -> None:
         self._store = store
         self._prefixes = prefixes
         self._trouble = trouble
-        self._pause_s = pause_s
         self._found: Mapping[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="names", daemon=True)
@@ -119,7 +120,8 @@ class Names:
             try:
                 self.load()
                 backoff.reset()
-                self._stop.wait(self._pause_s)
+                count = sum(map(len, self._found.values()))
+                self._stop.wait(max(NAMES_PAUSE_S, count / NAMES_PER_S))
             except StoreUnavailable as exc:
                 log.debug("names not read", extra={"error": str(exc)})
                 backoff.wait()

@@ -26,6 +26,8 @@ CLAIMS_MAX_AGE_S = 3.0
 MAX_CHARS = 200
 
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,63}")
+# It becomes part of a key, so it may hold nothing that means something in a path.
+_USER = re.compile(r"[a-z0-9]{1,32}")
 
 
 class BadSearch(TmpnbError):
@@ -53,10 +55,10 @@ def parse(text: str, hosts: Collection[str], pools: Collection[str]) -> Wanted:
             host = word
         elif word in pools and pool is None:
             pool = word
-        elif not user:
-            user = word
+        elif not user and _USER.fullmatch(word.lower()):
+            user = word.lower()
         else:
-            raise BadSearch(f"q: {word!r} is no known host or pool; one user, one host and one pool are accepted")
+            raise BadSearch(f"q: {word!r} is no user, known host or pool; one of each at most is accepted")
     return Wanted(user, host, pool)
 
 

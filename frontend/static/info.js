@@ -12,6 +12,8 @@ const plot = new Plot(figure, [
   { name: "used", label: "In use", index: 2 },
 ], SPAN_S);
 let points = [];
+// The page's own numbers are of the moment in which it was asked for: only later points are news.
+const opened = performance.now();
 
 const show = (name, value) => {
   const shown = document.querySelector(`[data-figure=${name}]`);
@@ -41,7 +43,7 @@ function take(found) {
   points = points.filter((point) => point[0] > found.now - 2 * SPAN_S);
   plot.show(points, found.period_s, SPAN_S);
   const newest = points.at(-1);
-  if (!newest) return;
+  if (!newest || found.now - newest[0] > (performance.now() - opened) / 1000) return;
   show("available", newest[1]);
   show("used", newest[2]);
 }

@@ -18,7 +18,8 @@ export class Bar {
       el("span", { class: "figures-of" },
         ...PARTS.map(([part, label]) => el("span", { class: `key ${part}` }, this.counts[part], ` ${label}`)),
         el("span", {}, "of ", this.counts.capacity)),
-      (this.note = el("span", { class: "note-of" })),
+      (this.note = el("code", { class: "note-of", title: "generation" })),
+      (this.extra = el("span", { class: "extra-of" })),
     );
   }
 

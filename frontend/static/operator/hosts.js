@@ -32,12 +32,13 @@ class HostRow {
       drain: el("button", { class: "small", type: "button", onclick: () => this.drain() }, "Drain…"),
       remove: el("button", { class: "small", type: "button", onclick: () => this.forget() }, "Remove…"),
     };
-    for (const [word, button] of Object.entries(this.buttons)) button.setAttribute("aria-label", `${word} ${name}`);
+    const words = { cordon: "Cordon", uncordon: "Uncordon", drain: "Drain", remove: "Remove" };
+    for (const [key, button] of Object.entries(this.buttons)) button.setAttribute("aria-label", `${words[key]} ${name}`);
     this.element = el("tr", { "data-host": name },
       el("th", { scope: "row" }, name, this.address, this.problem),
       el("td", { "data-label": "State" }, this.state, this.progress),
       this.servers, this.failure, this.heard,
-      el("td", { class: "buttons" }, ...(canChange ? Object.values(this.buttons) : [])));
+      el("td", { class: "buttons" }, el("div", {}, ...(canChange ? Object.values(this.buttons) : []))));
   }
 
   update(row) {
@@ -74,7 +75,7 @@ class HostRow {
         this.servers.insertBefore(this.bars.get(name).element, this.images);
       }
       this.bars.get(name).update(pool);
-      this.bars.get(name).note.replaceChildren(...this.generation(pool));
+      this.generation(this.bars.get(name), pool);
     }
     for (const name of [...this.bars.keys()].filter((known) => !(known in pools))) {
       this.bars.get(name).element.remove();
@@ -83,12 +84,12 @@ class HostRow {
   }
 
   /** How far this host is with the pool's generation. */
-  generation(pool) {
+  generation(bar, pool) {
     const how = pool.failing ? "stalled" : pool.ready_old ? `replacing, ${number(pool.ready_old)} to go` : "";
     const older = pool.claimed_old ? `${number(pool.claimed_old)} older in use` : "";
-    const said = [how, older].filter(Boolean).join(", ");
-    return [el("code", { title: "generation" }, pool.generation.slice(0, 7) || "–"),
-      said ? el("span", { class: pool.failing ? "trouble" : null }, ` ${said}`) : ""];
+    say(bar.note, pool.generation.slice(0, 7) || "–");
+    say(bar.extra, [how, older].filter(Boolean).join(", "));
+    bar.extra.classList.toggle("trouble", pool.failing);
   }
 
   fetching(images) {

@@ -20,7 +20,7 @@ class PoolRow {
       el("td", { "data-label": "Servers" }, this.bar.element),
       this.waiting,
       el("td", { "data-label": "Generation" }, this.code, " ", this.hosts, this.stalled),
-      el("td", { class: "buttons" }, canChange ? recycle : null));
+      el("td", { class: "buttons" }, el("div", {}, canChange ? recycle : null)));
   }
 
   update(row) {

@@ -109,7 +109,7 @@ export class Search {
       el("td", { "data-label": "In use since" }, time(user.claimed_at), el("small", {}, ago(user.claimed_at))),
       el("td", { "data-label": "Last active" }, user.last_seen ? time(user.last_seen) : "never seen", el("small", {}, user.last_seen ? `${ago(user.last_seen)} ago` : "")),
       el("td", { "data-label": "Will be culled", class: "text", "data-outlook": "" }, outlook(user)),
-      el("td", { class: "buttons" }, ...(canChange ? buttons : [])));
+      el("td", { class: "buttons" }, el("div", {}, ...(canChange ? buttons : []))));
   }
 
   async extend(user, seconds) {

@@ -26,14 +26,16 @@ export function span(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) {
-    const rest = Math.round(seconds % 60);
-    return `${Math.floor(seconds / 60)} min${rest && seconds < 600 ? ` ${rest} s` : ""}`;
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  if (seconds < 600) {
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
   }
-  const minutes = Math.round((seconds % 3600) / 60);
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
-  return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
+  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+  const hours = Math.round(seconds / 3600);
+  return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
 }
 
 // How far the cluster's clock is ahead of the browser's, in milliseconds.

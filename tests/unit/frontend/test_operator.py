@@ -337,7 +337,7 @@ def test_of_many_only_some_are_shown() -> None:
     assert (found["found"], len(found["users"])) == (192, LIMIT_COUNT)
 
 
-@pytest.mark.parametrize("q", ["", " ", "a/b", "../claims", "%00", "a" * 300, "a b", "<script>"])
+@pytest.mark.parametrize("q", ["", " ", "a/b", "../claims", "%00", "a" * 300, "a b", "<script>", "..", ".", "-"])
 def test_what_cannot_be_searched_for_is_refused_with_what_can(q: str) -> None:
     assert Searching().find(q, 400)["message"].startswith("q: ")
 
