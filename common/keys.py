@@ -50,6 +50,10 @@ class Keys:
         return self.root + "activity/"
 
     @property
+    def statics(self) -> str:
+        return self.root + "statics/"
+
+    @property
     def culler_lock(self) -> str:
         return self.root + "locks/culler"
 
@@ -79,6 +83,14 @@ class Keys:
 
     def ticket(self, request_id: str) -> str:
         return self.tickets + request_id
+
+    def statics_of(self, statics: str) -> str:
+        """What a set of static files holds."""
+        return self.statics + statics
+
+    def statics_lock(self, statics: str) -> str:
+        """Held while a host takes a set out of its image."""
+        return f"{self.root}locks/statics-{statics}"
 
     def activity_of(self, source: str, part: int) -> str:
         """One source may need several parts: a value in Consul holds 512 KB at most."""
