@@ -64,7 +64,7 @@ class SimulatedAgent(World):
         self.commands = Commands(
             self.inventory, Culls(self.port(self.engine), ActivityReader(store, KEYS), self.probe, utc_now), self,
             consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop, lambda: None,
-            self._doubt_store,
+            self._doubt_store, lambda _request, _delivery: None,
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
