@@ -10,7 +10,7 @@ from frontend import lines, remembering
 from frontend.auth import check_token
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
-from frontend.views import pages, server, spawn, stats, waiting
+from frontend.views import pages, server, spawn, statics, stats, waiting
 from frontend.web import answer, pages_are_off, problem, static_versions
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,10 @@ CONTENT_SECURITY_POLICY = (
 )
 
 # With an API token only these are left. The API's own views ask for the token.
-_OPEN_VIEWS = frozenset({"stats.healthz", "stats.readyz", "pages.robots", "server.gone"})
+_OPEN_VIEWS = frozenset(
+    {"stats.healthz", "stats.readyz", "pages.robots", "server.gone", "statics.statics_health", "statics.statics_file"}
+)
+_CACHED_VIEWS = frozenset({"static", "statics.statics_file"})
 _API_VIEWS = frozenset({"spawn.api_spawn", "stats.api_stats", "stats.old_stats"})
 
 _TEXTS = {
@@ -59,7 +62,7 @@ def create_app(parts: Parts) -> Flask:
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)
-    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views):
+    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     harden(app)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
@@ -107,7 +110,7 @@ def _headers(response: Response) -> Response:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     # Addresses of tickets and servers are nobody else's business.
     headers.setdefault("Referrer-Policy", "no-referrer")
-    if request.endpoint != "static" or response.status_code >= 400:
+    if request.endpoint not in _CACHED_VIEWS or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     return response
 

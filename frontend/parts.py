@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
+from common.broker import Requester
 from common.clock import ClusterClock
 from common.keys import Keys
 from common.records import HostRecord
@@ -16,6 +18,8 @@ from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
 from frontend.spawning import Broker, Spawner
+from frontend.statics_keeper import StaticsKeeper
+from frontend.statics_shelf import Shelf
 from frontend.waiting import WaitingRoom
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
@@ -38,6 +42,8 @@ class Parts:
     spawner: Spawner
     late: LateReplies
     server_routes: Remembered[bool]
+    shelf: Shelf
+    statics: StaticsKeeper
     now: Callable[[], datetime]
 
 
@@ -47,9 +53,10 @@ def assemble(
     connect: Callable[[Callable[[bytes], None]], Broker],
     now: Callable[[], datetime] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    connect_aside: Callable[[], AbstractContextManager[Requester]] | None = None,
 ) -> Parts:
     """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
-    time. Nothing is started yet."""
+    time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
     keys = Keys(settings.cluster)
     room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
@@ -65,6 +72,7 @@ def assemble(
         slots=max(1, settings.threads - RESERVED_THREADS),
         now=now,
     )
+    shelf = Shelf(settings.statics_dir)
     return Parts(
         settings=settings,
         store=store,
@@ -75,6 +83,8 @@ def assemble(
         room=room,
         spawner=spawner,
         late=late,
+        shelf=shelf,
+        statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
         server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
         now=now,
     )

@@ -1,6 +1,7 @@
 """Settings of the four entry points of this package. Names and defaults follow tmpnb's options where it had them."""
 
 import ipaddress
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -34,6 +35,10 @@ class PublicSettings(GunicornSettings):
     abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
     ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
     cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
+    statics_dir: Path = Field(
+        default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (statics_shelf.py)
+        description="where static files of images are kept, in memory if possible",
+    )
     allow_origin: str | None = Field(default=None, description="Access-Control-Allow-Origin")
     allow_methods: str | None = Field(default=None, description="Access-Control-Allow-Methods")
     allow_headers: str | None = Field(default=None, description="Access-Control-Allow-Headers")

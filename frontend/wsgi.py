@@ -4,6 +4,8 @@
 """
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Flask
 
@@ -27,7 +29,10 @@ def create_app(settings: PublicSettings | None = None) -> Flask:
     setup_logging("frontend", settings.log_level)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     parts = assemble(
-        settings, consul_store(settings), lambda late: RabbitPublisher(address, "requester", on_late_reply=late)
+        settings,
+        consul_store(settings),
+        lambda late: RabbitPublisher(address, "requester", on_late_reply=late),
+        connect_aside=lambda: connected(RabbitPublisher(address, "statics", on_late_reply=lambda _late: None)),
     )
     app = create_public_app(parts)
     app.extensions["tmpnb.presence"] = presence(parts.store, settings, "frontend", settings.port)
@@ -40,6 +45,7 @@ def start_app(app: Flask) -> None:
     start_broker(parts.broker)
     parts.late.start(parts.broker)
     parts.pools.start()
+    parts.statics.start()
     app.extensions["tmpnb.presence"].start()
     parts.pools.wait_loaded(START_S)
 
@@ -49,6 +55,7 @@ def stop_app(app: Flask) -> None:
     parts: Parts = app.extensions["tmpnb"]
     app.extensions["tmpnb.presence"].stop()
     parts.pools.stop()
+    parts.statics.stop()
     parts.late.stop()
     stop_broker(parts.broker)
 
@@ -77,6 +84,16 @@ def stop_admin(app: Flask) -> None:
     app.extensions["tmpnb.presence"].stop()
     parts.seeder.stop()
     stop_broker(parts.publisher)
+
+
+@contextmanager
+def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
+    """A connection for as long as it is needed."""
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
 
 
 def start_broker(broker: object) -> None:

@@ -15,7 +15,7 @@ from common.store import Store
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_tickets
+from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_statics, sweep_tickets
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +90,12 @@ class Loop:
         now = self._now()
         tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s)
         parts = sweep_activity(self._store, self._keys, now)
-        gone = 0
+        gone = statics = 0
         if time.monotonic() >= self._next_gone:
             # They are many and live for a day.
             gone = sweep_gone(self._store, self._keys, now)
+            statics = sweep_statics(self._store, self._keys, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S
-        if tickets or parts or gone:
-            log.info("swept", extra={"tickets": tickets, "activity_parts": parts, "gone": gone})
+        if tickets or parts or gone or statics:
+            counts = {"tickets": tickets, "activity_parts": parts, "gone": gone, "statics": statics}
+            log.info("swept", extra=counts)

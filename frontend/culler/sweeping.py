@@ -1,4 +1,5 @@
-"""What nobody needs any more in Consul: old tickets, and the records of activity sources that were taken away."""
+"""What nobody needs any more in Consul: old tickets, the records of activity sources that were taken away, sets of
+static files that no server has."""
 
 import logging
 from collections.abc import Callable
@@ -7,13 +8,15 @@ from typing import TypeVar
 
 from common.errors import MalformedRecord
 from common.keys import Keys
-from common.records import Activity, Gone, Ticket, TicketState
+from common.records import Activity, Gone, Route, Statics, Ticket, TicketState
 from common.store import Store
 from frontend.culler.decide import SILENT
+from frontend.decoded import Decoded
+from frontend.operations import read_hosts
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", Ticket, Activity, Gone)
+R = TypeVar("R", Ticket, Activity, Gone, Statics)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile.
 WAITING_KEPT = timedelta(minutes=5)
@@ -21,6 +24,9 @@ WAITING_KEPT = timedelta(minutes=5)
 FINISHED_KEPT = timedelta(minutes=3)
 # Learners come back to yesterday's tab; later the page says no more than that the server is gone.
 GONE_KEPT = timedelta(hours=24)
+
+# A set is used from the moment that a pool's image is there; hosts say so within seconds.
+STATICS_KEPT = timedelta(hours=1)
 
 
 def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
@@ -44,6 +50,18 @@ def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
 def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
     """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
     return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
+
+
+def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete the sets of static files that no server and no host's pool uses; how many. Raises ``StoreUnavailable``.
+
+    Should one be wanted again (Consul had lost its routes), the next host that looks takes it once more.
+    """
+    if not store.watch_keys(keys.statics, 0, 0).keys:
+        return 0
+    used = {pool.statics for host in read_hosts(store, keys).values() for pool in host.pools.values()}
+    used |= {route.statics for route in Decoded(Route, keys.routes).read(store.list(keys.routes)).values()}
+    return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 
 
 def _sweep(store: Store, prefix: str, record: type[R], nobody_needs: Callable[[R], bool]) -> int:
