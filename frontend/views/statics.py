@@ -39,7 +39,8 @@ def statics_file(form: str, name: str) -> Response:
     response.headers["Content-Type"] = content_type(name)
     # As Jupyter sends it: a stricter one would bind workers that a page makes of such a file.
     response.headers["Content-Security-Policy"] = "frame-ancestors 'self'"
-    response.headers.pop("Last-Modified", None)
+    for name in ("Content-Disposition", "Expires", "Last-Modified"):
+        response.headers.pop(name, None)
     if packed:
         response.headers["Content-Encoding"] = "gzip"
     return response
