@@ -269,10 +269,7 @@ def test_nothing_that_a_visitor_sends_reaches_the_frontends_or_shapes_what_other
     assert len(rig.asked) <= 2, "a request with an Authorization header must not make the next one ask again"
     for asked, headers in rig.asked:
         assert asked == f"GET /_statics/gzip/{sha(LARGE[url])}.js"
-        assert headers["Host"] == "statics"
-        assert "secret" not in str(headers)
-        assert "evil" not in str(headers)
-        assert not {"Cookie", "Authorization", "Range", "X-Forwarded-For", "Referer", "Origin"} & set(headers)
+        assert headers == {"Host": "statics"}
 
 
 def test_what_a_server_answers_is_never_given_to_anybody_else(rig: StaticsRig, learner: Server) -> None:
