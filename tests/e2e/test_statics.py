@@ -1,6 +1,6 @@
 """JupyterLab's static files come from the image by way of the frontends and HAProxy, not out of learners' servers."""
 
-import json
+import threading
 from typing import Any
 
 from playwright.sync_api import Page, Response, expect
@@ -82,9 +82,44 @@ def test_the_host_says_what_it_took_and_what_the_image_does_not_have(cluster: Cl
     assert "/opt/" in note, "one of the two images that deploy/pools.toml serves is not here"
     assert status()["statics"] == statics["id"]
     assert "statics" not in "".join(cluster.servers().values()), "the container that was looked at is still there"
-    lines = cluster.docker("logs", cluster.container("frontend")).splitlines()
-    fetched = [line for line in lines if '"static files fetched"' in line]
-    assert len(fetched) == 1, [json.loads(line) for line in fetched]
+    starts = cluster.docker("logs", cluster.container("frontend")).count("Listening at")
+    assert 1 <= fetched_count(cluster) <= starts, "once per container that starts, not once per worker"
+
+
+def fetched_count(cluster: Cluster) -> int:
+    return cluster.docker("logs", cluster.container("frontend")).count('"static files fetched"')
+
+
+def test_who_loads_a_file_notices_no_restart(cluster: Cluster) -> None:
+    base_url = cluster.spawn().partition("/lab")[0]
+    wait_shared(cluster, base_url)
+    url = f"{base_url}/{a_static_file(cluster)}?v=1"
+    expected = ask(url).body
+    fetched = fetched_count(cluster)
+    wrong: list[tuple[int, dict[str, str]]] = []
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.wait(0.02):
+            answer = ask(url)
+            if answer.status == 307:
+                answer = ask(cluster.url + answer.headers["location"])
+            if answer.status != 200 or answer.body != expected:
+                wrong.append((answer.status, answer.headers))
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        # A new agent has forgotten its bundle, and a new frontend has nothing: the files are taken once more.
+        cluster.restart("agent")
+        cluster.restart("frontend")
+        wait_until(lambda: fetched_count(cluster) > fetched, "the files to be fetched again", 60)
+        wait_until(lambda: ask(url).headers.get("vary") == "Accept-Encoding", "HAProxy to use them again")
+    finally:
+        over.set()
+        loading.join()
+    assert wrong == []
+    assert "statics" not in "".join(cluster.servers().values())
 
 
 def test_the_internal_address_is_closed(cluster: Cluster) -> None:
