@@ -23,6 +23,7 @@ from pydantic import (
 
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
+from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names
 from common.sizes import parse_bytes
 from common.statics import Tree, check_trees, parse_tree, split_trees
 
@@ -36,6 +37,13 @@ Labels = dict[Label, Label]
 StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_trees)]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
+# What shapes a container. A field that was added later counts only where it is used: an update of the software must not
+# replace every server.
+_SHAPING = frozenset({
+    "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares", "cpu_quota",
+    "pids_limit", "use_tokens", "user_length",
+})  # fmt: skip
+_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts", "static_files"})
 
 
 def explain(error: ValidationError) -> str:
@@ -78,10 +86,17 @@ class PoolSpec(Record):
             "--ServerApp.port_retries=0 --IdentityProvider.token={token}"
         ),
         min_length=1,
+        max_length=65536,
         description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
     )
-    container_port: int = Field(default=8888, ge=1, le=65535, description="port the server listens at")
-    container_user: str | None = Field(default=None, description="user the command runs as; the image's if unset")
+    container_port: int = Field(
+        default=8888, ge=1, le=65535, description="port the server listens at inside; not used with host_network"
+    )
+    container_user: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$",
+        description="user the command runs as, user or user:group, names or numbers; the image's if unset",
+    )
     environment: dict[str, str] = Field(default_factory=dict, description="variables of the container")
     mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
     cpu_shares: int | None = Field(
@@ -91,11 +106,30 @@ class PoolSpec(Record):
         default=200_000, ge=1000, description="microseconds of CPU per 100 ms: 100000 is one CPU"
     )
     pids_limit: int = Field(default=512, ge=8, description="processes and threads")
+    host_network: bool = Field(
+        default=False,
+        description="the host's network, without any isolation; {port} is then of the agent's range, {ip} the address "
+        "it publishes at; an agent must allow it (allow_host_network)",
+    )
+    docker_network: DockerNetwork | None = Field(
+        default=None,
+        description="a network of the host's Docker Engine, instead of the cluster's, which keeps servers apart",
+    )
+    host_directories: HostDirectories = Field(
+        default=(),
+        description="/host[:/mount[:ro]], comma-separated or a list; /mnt/vol0, /mnt/vol1, … and rw if left out; an "
+        "agent must allow them (allowed_host_directories)",
+    )
+    extra_hosts: ExtraHosts = Field(
+        default=(), description="name:IP or name:[IPv6] for /etc/hosts in the container, comma-separated or a list"
+    )
     use_tokens: bool = Field(default=True, description="a random token per server, put into the redirect")
     user_length: int = Field(
         default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX, description="symbols of the random user id"
     )
-    redirect_uri: str = Field(default="/tree", description="where a new user lands below the server's path")
+    redirect_uri: str = Field(
+        default="/tree", max_length=4096, description="where a new user lands below the server's path"
+    )
     static_files: StaticFiles = Field(
         default=(),
         description="files of the image that are served without asking anybody's server: a list, or comma-separated, "
@@ -147,6 +181,17 @@ class PoolSpec(Record):
             raise ValueError(f"ready ({self.ready}) may not exceed pool_size ({self.pool_size})")
         return self
 
+    @model_validator(mode="after")
+    def _has_one_network(self) -> Self:
+        if self.host_network and self.docker_network is not None:
+            raise ValueError(f"host_network or docker_network is accepted, not both ({self.docker_network!r})")
+        return self
+
+    @property
+    def directories(self) -> tuple[HostDirectory, ...]:
+        """``host_directories``, taken apart."""
+        return tuple(HostDirectory.parse(text, i) for i, text in enumerate(self.host_directories))
+
     @property
     def ready_target(self) -> int:
         """How many servers a host keeps ready while it has room."""
@@ -167,18 +212,15 @@ class PoolSpec(Record):
     @property
     def generation(self) -> str:
         """A hash of everything that shapes a container; sizes and timeouts may change without a new one."""
-        fields = (
-            "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares",
-            "cpu_quota", "pids_limit", "use_tokens", "user_length",
-        )  # fmt: skip
-        # Only where it is used: a pool without it keeps the generation that it had before there was the option.
-        used = {"static_files"} if self.static_files else set()
-        shaped = json.dumps(self.model_dump(mode="json", include=set(fields) | used), sort_keys=True)
-        return hashlib.sha256(shaped.encode()).hexdigest()[:12]
+        shaped = self.model_dump(mode="json", include=set(_SHAPING))
+        shaped |= self.model_dump(mode="json", include=set(_SHAPING_LATER), exclude_defaults=True)
+        text = json.dumps(shaped, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
     def parse(cls, fields: dict[str, Any], where: str) -> Self:
         """A spec from an operator's file; unknown fields are errors there. Raises ``InvalidPool``."""
+        fields = plain_names(fields, where)
         unknown = sorted(set(fields) - set(cls.model_fields))
         if unknown:
             raise InvalidPool(f"{where}: unknown field {unknown[0]!r}; accepted: {', '.join(sorted(cls.model_fields))}")
