@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, Response, expect
 
 from tests.e2e.browsing import visit
@@ -38,6 +39,7 @@ def wait_shared(cluster: Cluster, base_url: str) -> None:
     wait_until(lambda: ask(url).headers.get("vary") == "Accept-Encoding", "HAProxy's table of files")
 
 
+@pytest.mark.tmpnb("static_files")
 def test_jupyterlab_loads_and_its_server_is_asked_for_no_static_file(cluster: Cluster, page: Page) -> None:
     url = cluster.spawn()
     user = user_of(url)
