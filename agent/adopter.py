@@ -62,6 +62,7 @@ class Adopter:
             created_at=found.created_at,
             phase=Phase.CLAIMED if claimed else Phase.STARTING,
             container=container.id,
+            statics=found.statics,
         )
         if not self._inventory.add(server):
             return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from agent import names
+from agent import names, statics
 from agent.adopter import Adopter
 from agent.announce import Announcer
 from agent.apply import Applier
@@ -40,6 +40,7 @@ from agent.remover import Remover
 from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
+from agent.statics_take import Limits
 from agent.succession import Instance
 from agent.tickets import Tickets
 from agent.workers import Workers
@@ -99,11 +100,16 @@ class Agent:
         self._workers = Workers()
         self._renames = ThreadPoolExecutor(RENAME_THREADS, thread_name_prefix="rename")
         self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
-        self._images = Images(parts.engine, self._wake)
+        self._images = Images(parts.engine, self._on_images)
         self._keys = keys
+        self._statics = statics.StaticsBook(
+            parts.engine, parts.store, keys, statics.Host(settings.cluster, settings.host), parts.publisher,
+            Limits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
+            self._wake, self._now,
+        )  # fmt: skip
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
-            self._registry, self._announcer, parts.publisher, self._now,
+            self._registry, self._announcer, parts.publisher, self._now, self._statics,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -111,7 +117,7 @@ class Agent:
                 settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
                 Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
-            self._dock, self._stop, self._on_ready, self._now, self._on_failed,
+            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
         )  # fmt: skip
         self._remover = Remover(
             parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
@@ -129,6 +135,7 @@ class Agent:
             self._auditor.drop,
             self._wake,
             self._doubt_store,
+            self._statics.ask,
         )
         self._claimer = Claimer(
             Host(
@@ -151,6 +158,7 @@ class Agent:
             if self._prepare():
                 self._auditor.start()
                 self._images.start()
+                self._statics.start()
                 self.loop.run(applier, self._beat)
         finally:
             applier.stop()
@@ -164,6 +172,7 @@ class Agent:
         self._commands.stop()
         self._specs.stop()
         self._images.stop()
+        self._statics.stop()
         thread.join(timeout_s)
         self._renames.shutdown(wait=False)
         if self._keeper is not None:
@@ -264,6 +273,10 @@ class Agent:
 
     def _on_specs(self) -> None:
         self._images.use(spec.image for spec in self._specs.all().values())
+        self._on_images()
+
+    def _on_images(self) -> None:
+        self._statics.use(self._specs.all().values())
         self._wake()
 
     def _after_pass(self) -> None:

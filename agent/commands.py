@@ -12,7 +12,7 @@ from agent.inventory import Inventory
 from agent.metrics import CULLS_REFUSED, refusal_reason
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
-from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, decode
+from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
 from common.records import HostState, PoolSpec
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,12 @@ class Commands:
         drop_records: Callable[[str], None],
         wake: Callable[[], None],
         doubt_store: Callable[[], None],
+        ask_statics: Callable[[StaticsRequest, Delivery], None],
     ) -> None:
         """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
         ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
-        answers."""
+        answers; ``ask_statics`` has a frontend's question for static files answered, later."""
+        self._ask_statics = ask_statics
         self._drop_records = drop_records
         self._doubt_store = doubt_store
         self._inventory = inventory
@@ -84,6 +86,8 @@ class Commands:
                 self._control.readmit(message.user)
             elif isinstance(message, PrepareImage):
                 self._control.prepare_image(message.image)
+            elif isinstance(message, StaticsRequest):
+                self._ask_statics(message, delivery)
             elif isinstance(message, RecyclePool):
                 count = self._inventory.make_stale(message.pool)
                 log.info("ready servers to be replaced", extra={"pool": message.pool, "count": count})

@@ -3,7 +3,7 @@
 Every method raises ``EngineUnavailable`` when the engine cannot answer: nothing may be concluded from that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,6 +84,10 @@ class Engine(Protocol):
         """Whether the image is on this host."""
         ...
 
+    def image_id(self, image: str) -> str | None:
+        """The id of the image's content, which its name may lose to another one; None: it is not on this host."""
+        ...
+
     def pull(self, image: str) -> None:
         """Fetch an image, without credentials. May take minutes. Raises ``StartFailed``."""
         ...
@@ -98,6 +102,17 @@ class Engine(Protocol):
 
         Raises ``PortTaken``, ``ImageMissing`` or ``StartFailed``; nothing is left behind by these.
         """
+        ...
+
+    def create(self, image: str, name: str, labels: Mapping[str, str]) -> str:
+        """A container that is never started, to look at its files; returns its id. One of that name is replaced.
+
+        Raises ``ImageMissing`` or ``StartFailed``.
+        """
+        ...
+
+    def archive(self, container: str, path: str) -> Iterator[bytes] | None:
+        """What the container has at ``path``, as a tar archive in pieces; None: nothing is there."""
         ...
 
     def rename(self, container: str, name: str) -> bool:

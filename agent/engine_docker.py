@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LOG_OPTIONS = {"max-size": "1m", "max-file": "2"}
 # A rename takes milliseconds, and a claim waits for it: an engine that hangs is noticed sooner than by other calls.
 RENAME_TIMEOUT_S = 10.0
+ARCHIVE_PIECE_BYTES = 256 * 1024
 # What the engine says when a port is taken: by a container, by a process, by another start just now.
 _TAKEN = ("port is already allocated", "address already in use", "bind for")
 
@@ -77,12 +78,14 @@ class DockerEngine:
             )
 
     def has_image(self, image: str) -> bool:
-        with self._translated("has_image"):
+        return self.image_id(image) is not None
+
+    def image_id(self, image: str) -> str | None:
+        with self._translated("image_id"):
             try:
-                self._api().inspect_image(image)  # type: ignore[no-untyped-call]
+                return str(self._api().inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound:
-                return False
-            return True
+                return None
 
     def pull(self, image: str) -> None:
         with self._translated("pull"):
@@ -113,6 +116,40 @@ class DockerEngine:
                 else:
                     raise
             return self._start(container, spec)
+
+    def create(self, image: str, name: str, labels: Mapping[str, str]) -> str:
+        with self._translated("create"):
+            api = self._api()
+            # One left by an agent that was killed; by its name alone it was never started either.
+            self.remove(name)
+            try:
+                created = api.create_container(
+                    image,
+                    ["/never-started"],
+                    name=name,
+                    labels=dict(labels),
+                    network_disabled=True,
+                    host_config=api.create_host_config(network_mode="none", cap_drop=["ALL"]),
+                )
+            except docker.errors.ImageNotFound as exc:
+                raise ImageMissing(f"image {image} is not on this host") from exc
+            except docker.errors.APIError as exc:
+                if exc.status_code is not None and exc.status_code < 500:
+                    raise StartFailed(f"container cannot be created: {exc.explanation}") from exc
+                raise
+            return str(created["Id"])
+
+    def archive(self, container: str, path: str) -> Iterator[bytes] | None:
+        with self._translated("archive"):
+            try:
+                pieces, _ = self._api().get_archive(container, path, chunk_size=ARCHIVE_PIECE_BYTES)
+            except docker.errors.NotFound:
+                return None
+        return self._pieces(pieces)
+
+    def _pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        with self._translated("archive"):
+            yield from pieces
 
     def rename(self, container: str, name: str) -> bool:
         with self._translated("rename"):

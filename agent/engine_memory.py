@@ -1,9 +1,13 @@
 """An engine in memory: the fake of the engine port for unit tests, held to Docker by the contract suite."""
 
+import hashlib
+import io
 import itertools
+import tarfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
 from common.errors import EngineUnavailable, StartFailed
@@ -13,12 +17,13 @@ from common.errors import EngineUnavailable, StartFailed
 class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
-    ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once. ``history``
-    is what was done, for assertions."""
+    ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once;
+    ``files``: path -> content of each image. ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
     registry: set[str] = field(default_factory=set)
     crashing: set[str] = field(default_factory=set)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     foreign_ports: set[int] = field(default_factory=set)
     down: bool = False
     lose_answers: int = 0
@@ -44,6 +49,20 @@ class MemoryEngine:
     def has_image(self, image: str) -> bool:
         self._check()
         return image in self.images
+
+    def image_id(self, image: str) -> str | None:
+        """Follows from what the image holds, as Docker's does."""
+        self._check()
+        name = self._image_named(image)
+        if name not in self.images:
+            return None
+        content = repr((name, sorted(self.files.get(name, {}).items())))
+        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+    def _image_named(self, image: str) -> str:
+        if not image.startswith("sha256:"):
+            return image
+        return next((name for name in self.images if self.image_id(name) == image), image)
 
     def pull(self, image: str) -> None:
         self._check()
@@ -83,6 +102,34 @@ class MemoryEngine:
         self._containers[container.id] = (container, spec)
         self.history.append(("run", spec.name))
         return container
+
+    def create(self, image: str, name: str, labels: Mapping[str, str]) -> str:
+        with self._changed:
+            self._check()
+            image = self._image_named(image)
+            if image not in self.images:
+                raise ImageMissing(f"image {image} is not on this host")
+            self._containers = {key: pair for key, pair in self._containers.items() if pair[0].name != name}
+            container = Container(f"{next(self._ids):064x}", name, "created", dict(labels))
+            spec = ContainerSpec(name, image, (), dict(labels), "none", 0, "", 0, 0, 0)
+            self._containers[container.id] = (container, spec)
+            self.history.append(("create", name))
+            return container.id
+
+    def archive(self, container: str, path: str) -> Iterator[bytes] | None:
+        self._check()
+        pair = self._containers.get(container)
+        files = self.files.get(pair[1].image, {}) if pair else {}
+        found = {name: data for name, data in files.items() if name == path or name.startswith(f"{path}/")}
+        if not found:
+            return None
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, data in found.items():
+                entry = tarfile.TarInfo(str(PurePosixPath(name).relative_to(PurePosixPath(path).parent)))
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        return iter([archive.getvalue()])
 
     def rename(self, container: str, name: str) -> bool:
         with self._changed:

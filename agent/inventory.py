@@ -33,7 +33,8 @@ LIVE = frozenset({Phase.READY, Phase.CLAIMED})
 class Server:
     """One server. ``container`` is its id, empty until it exists. ``stale``: to be replaced although its generation
     is current. ``was_claimed`` never goes back to False. ``warned_at`` (monotonic seconds): since when its learner is
-    told that it goes with its host; ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping."""
+    told that it goes with its host; ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping.
+    ``statics``: the set of static files that its image has."""
 
     user: str
     pool: str
@@ -49,6 +50,7 @@ class Server:
     warned_at: float | None = None
     readmitted: bool = False
     reason: str = ""
+    statics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,12 @@ class Inventory:
         with self._lock:
             if user in self._servers:
                 self._set(replace(self._servers[user], container=container))
+
+    def set_statics(self, user: str, statics: str) -> None:
+        """The set of static files that its container is made with."""
+        with self._lock:
+            if user in self._servers:
+                self._set(replace(self._servers[user], statics=statics))
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""

@@ -16,6 +16,7 @@ from agent.plan import capacity
 from agent.problems import problem
 from agent.registry import Registry
 from agent.settings import AgentSettings
+from agent.statics import StaticsBook
 from agent.status import pool_statuses
 from agent.succession import Instance
 from common import __version__
@@ -40,6 +41,7 @@ class LocalHost:
         announcer: Announcer,
         publisher: Publisher,
         now: ClusterClock,
+        statics: StaticsBook,
     ) -> None:
         """``address``: IP of this host as the proxies see it."""
         self._settings = settings
@@ -52,6 +54,7 @@ class LocalHost:
         self._registry = registry
         self._announcer = announcer
         self._publisher = publisher
+        self._statics = statics
         self._now = now
         self._started_at = now()
         self.engine = EngineInfo("", 0, 0)
@@ -94,6 +97,7 @@ class LocalHost:
             memory_bytes=self.engine.memory_bytes,
             prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
             farewell_s=self._settings.farewell_s,
+            in_hand=self._statics.in_hand(),
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 
@@ -140,6 +144,12 @@ class LocalHost:
             drain=self._notebook.drain,
             images=self._images.statuses(),
             pools=pool_statuses(
-                specs, self._inventory.snapshot(), self._failures.last, failing, memory_bytes, self._started_at
+                specs,
+                self._inventory.snapshot(),
+                self._failures.last,
+                failing,
+                memory_bytes,
+                self._started_at,
+                self._statics.notes(),
             ),
         )

@@ -40,6 +40,7 @@ class Wishes:
     prepared: frozenset[str] = frozenset()
     drain_over: bool = False
     farewell_s: float = 0.0
+    in_hand: frozenset[str] = frozenset()
 
 
 class Loop:
@@ -142,6 +143,7 @@ class Loop:
                 drain_over=wishes.drain_over,
                 farewell_s=wishes.farewell_s,
                 memory_bytes=wishes.memory_bytes,
+                in_hand=wishes.in_hand,
                 max_starting=self._max_starting,
             )
             actions = plan(wishes.specs, observed, now)

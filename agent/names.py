@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from common.ids import is_user
+from common.statics import is_set_id
 
 CLUSTER = "tmpnb.cluster"
 _HOST = "tmpnb.host"
@@ -20,13 +21,15 @@ _PORT = "tmpnb.port"
 # the container anyway.
 _TOKEN = "tmpnb.token"  # noqa: S105 the label's name
 _CREATED = "tmpnb.created"
+_STATICS = "tmpnb.statics"
 
 _CLAIMED = ".claimed"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a container is for. ``port`` is the published one; ``token`` is empty in pools without tokens."""
+    """What a container is for. ``port`` is the published one; ``token`` is empty in pools without tokens, ``statics``
+    in those without static files."""
 
     pool: str
     user: str
@@ -34,6 +37,7 @@ class Identity:
     port: int
     token: str
     created_at: datetime
+    statics: str = ""
 
 
 def selector(cluster: str, host: str) -> dict[str, str]:
@@ -50,6 +54,7 @@ def labels(cluster: str, host: str, identity: Identity) -> dict[str, str]:
         _PORT: str(identity.port),
         _TOKEN: identity.token,
         _CREATED: identity.created_at.isoformat(),
+        **({_STATICS: identity.statics} if identity.statics else {}),
     }
 
 
@@ -62,7 +67,10 @@ def identity(found: Mapping[str, str]) -> Identity | None:
         created_at = datetime.fromisoformat(found[_CREATED])
         if created_at.tzinfo is None:
             return None
-        return Identity(found[_POOL], user, found[_GENERATION], port, found[_TOKEN], created_at)
+        statics = found.get(_STATICS, "")
+        if statics and not is_set_id(statics):
+            statics = ""  # it serves all the same
+        return Identity(found[_POOL], user, found[_GENERATION], port, found[_TOKEN], created_at, statics)
     except (KeyError, ValueError):
         return None
 
@@ -80,6 +88,11 @@ def container_name(cluster: str, pool: str, user: str) -> str:
 def claimed_name(cluster: str, pool: str, user: str) -> str:
     """The name of a container from its claim on."""
     return container_name(cluster, pool, user) + _CLAIMED
+
+
+def statics_name(cluster: str, host: str, statics: str) -> str:
+    """The name of a container that is only looked at (``statics.py``), and never a server's."""
+    return f"tmpnb-{cluster}-{host}.statics-{statics}"
 
 
 def is_claimed(name: str) -> bool:

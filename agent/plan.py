@@ -36,6 +36,7 @@ class Observed:
     ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
     be tried after failures. ``prepared``: pools whose image is here. ``drain_over``: the drain's deadline has passed.
     ``farewell_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host.
+    ``in_hand``: names of containers that are no servers and only looked at just now.
     """
 
     servers: Sequence[Server]
@@ -49,6 +50,7 @@ class Observed:
     farewell_s: float = 0.0
     memory_bytes: int = 0
     max_starting: int = 8
+    in_hand: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
                 actions.append(MarkClaimed(server.user))
             elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
                 actions.append(NoteClaimed(server.user))
+            continue
+        if container.name in observed.in_hand:
             continue
         found = identity(container.labels)
         if container.id in observed.removed or (found is not None and found.user in users):

@@ -192,6 +192,7 @@ class Registry:
             pool=server.pool,
             generation=server.generation,
             created_at=server.created_at,
+            statics=server.statics,
         )
 
     def _lock(self, user: str) -> threading.Lock:

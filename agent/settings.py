@@ -84,6 +84,15 @@ class AgentSettings(CommonSettings):
     abandon_s: float = Field(
         default=45.0, gt=0, description="seconds after which a ticket nobody asks about is abandoned"
     )
+    statics_max_bytes: int = Field(
+        default=128 << 20, ge=1, le=1 << 30, description="bytes of one image's static files; with more none are used"
+    )
+    statics_max_file_bytes: int = Field(
+        default=32 << 20, ge=1, le=1 << 30, description="bytes of one static file; larger ones are left out"
+    )
+    statics_max_count: int = Field(
+        default=2000, ge=1, le=2500, description="static files of one image; with more none are used"
+    )
     docker_version: str = Field(default="auto", pattern=r"^(auto|1\.\d+)$", description="Docker API version, or auto")
     assert_hostname: bool = Field(
         default=False,

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent import names
@@ -63,9 +63,12 @@ class Starter:
         on_ready: Callable[[Server, dict[str, float]], None],
         now: Callable[[], datetime] = utc_now,
         on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
+        set_of: Callable[[PoolSpec], str] = lambda _spec: "",
     ) -> None:
+        """``set_of``: the set of static files of a container that is made now."""
         self._now = now
         self._on_failed = on_failed
+        self._set_of = set_of
         self._engine = engine
         self._probe = probe
         self._inventory = inventory
@@ -179,7 +182,10 @@ class Starter:
         raise StartFailed(f"{PORT_TRIES} ports in a row were taken by other programs")
 
     def _run_once(self, server: Server, spec: PoolSpec) -> str:
-        wanted = container_spec(server, spec, self._place)
+        statics = self._set_of(spec)
+        if statics != server.statics:
+            self._inventory.set_statics(server.user, statics)
+        wanted = container_spec(replace(server, statics=statics), spec, self._place)
         self._place.permits.check(spec)
         # The engine publishes nothing there, so it would not notice.
         if spec.host_network and self._probe.listens(server.port):
@@ -223,7 +229,9 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
     for placeholder, value in values.items():
         # Literally, so that any other brace may stand in a command. All values are of alphabets safe for a shell.
         command = command.replace(placeholder, value)
-    identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
+    identity = names.Identity(
+        server.pool, server.user, server.generation, server.port, server.token, server.created_at, server.statics
+    )
     return ContainerSpec(
         name=names.container_name(place.cluster, server.pool, server.user),
         image=spec.image,

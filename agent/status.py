@@ -16,15 +16,18 @@ def pool_statuses(
     failing: Container[str],
     memory_bytes: int,
     since: datetime,
+    statics: Mapping[str, tuple[str, str]],
 ) -> dict[str, PoolStatus]:
     """Pool -> status, of all pools that have a spec or still a server here. ``failing``: pools whose present generation
-    does not start; ``since``: when the agent started."""
+    does not start; ``since``: when the agent started; ``statics``: pool -> its set of static files and what
+    became of it."""
     counts = Counter((server.pool, server.phase) for server in servers)
     generations = {pool: spec.generation for pool, spec in specs.items()}  # a hash each: once, not once per server
     old = Counter((s.pool, s.phase) for s in servers if s.generation != generations.get(s.pool, s.generation))
     statuses = {}
     for pool in sorted({*specs, *(server.pool for server in servers)}):
         spec = specs.get(pool)
+        statics_id, note = statics.get(pool, ("", ""))
         statuses[pool] = PoolStatus(
             capacity=capacity(spec, memory_bytes) if spec else 0,
             starting=counts[pool, Phase.STARTING],
@@ -35,6 +38,8 @@ def pool_statuses(
             generation=generations.get(pool, ""),
             failing=pool in failing,
             last_failure=too_big(spec, memory_bytes, since) if spec else None,
+            statics=statics_id,
+            statics_note=note,
         )
         if statuses[pool].last_failure is None:
             statuses[pool] = statuses[pool].model_copy(update={"last_failure": failure_of(pool)})

@@ -58,6 +58,10 @@ class Keys:
         return self.root + "replays/"
 
     @property
+    def statics(self) -> str:
+        return self.root + "statics/"
+
+    @property
     def culler_lock(self) -> str:
         return self.root + "locks/culler"
 
@@ -95,6 +99,14 @@ class Keys:
     def replay(self, digest: str) -> str:
         """The answer to a request that may be sent again, by the digest of its ``Idempotency-Key``."""
         return self.replays + digest
+
+    def statics_of(self, statics: str) -> str:
+        """What a set of static files holds."""
+        return self.statics + statics
+
+    def statics_lock(self, statics: str) -> str:
+        """Held while a host takes a set out of its image."""
+        return f"{self.root}locks/statics-{statics}"
 
     def activity_of(self, source: str, part: int) -> str:
         """One source may need several parts: a value in Consul holds 512 KB at most."""

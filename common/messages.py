@@ -12,6 +12,9 @@ from common.errors import MalformedMessage
 from common.records import IMAGE, HostState, Name, explain
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
+# Of a bundle of static files, at once: large enough for few questions, small enough to hold nobody up.
+PART_BYTES = 256 * 1024
+PART_MAX_BYTES = 2 * PART_BYTES  # in base64, with its envelope
 
 
 class Message(BaseModel):
@@ -91,6 +94,31 @@ class RecyclePool(Message):
     pool: Name | None = None
 
 
+class StaticsRequest(Message):
+    """Ask a host for a set of static files, from byte ``offset`` of its bundle on."""
+
+    type: Literal["statics"] = "statics"
+    statics: str = Field(pattern=r"^[0-9a-f]{16}$")
+    offset: int = Field(ge=0)
+
+
+class StaticsPart(Message):
+    """The answer to a StaticsRequest: up to ``PART_BYTES`` of the bundle, a zip archive whose members are named by the
+    SHA-256 of their content. ``bundle``: SHA-256 of the whole; another one: begin again. ``problem``: why there is
+    none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
+
+    type: Literal["statics-part"] = "statics-part"
+    statics: str
+    bundle: str = ""
+    total_bytes: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0)
+    data: bytes = b""
+    problem: str = ""
+
+
 class Event(Message):
     """Something that happened, for dashboards, audit log and webhooks. ``name`` is the routing key."""
 
@@ -104,16 +132,25 @@ class Event(Message):
 
 
 AnyMessage = Annotated[
-    SpawnRequest | SpawnReply | CullRequest | SetHostState | Readmit | PrepareImage | RecyclePool | Event,
+    SpawnRequest
+    | SpawnReply
+    | CullRequest
+    | SetHostState
+    | Readmit
+    | PrepareImage
+    | RecyclePool
+    | StaticsRequest
+    | StaticsPart
+    | Event,
     Field(discriminator="type"),
 ]
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
 
 
-def decode(body: bytes) -> AnyMessage:
+def decode(body: bytes, max_bytes: int = MAX_BYTES) -> AnyMessage:
     """The message in ``body``; raises ``MalformedMessage`` with the reason."""
-    if len(body) > MAX_BYTES:
-        raise MalformedMessage(f"{len(body)} bytes; at most {MAX_BYTES} are accepted")
+    if len(body) > max_bytes:
+        raise MalformedMessage(f"{len(body)} bytes; at most {max_bytes} are accepted")
     try:
         return _adapter.validate_json(body)
     except ValidationError as exc:

@@ -11,12 +11,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
 from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names
 from common.sizes import parse_bytes
+from common.statics import Tree, check_trees, parse_tree, split_trees
 
 # Names end up in keys, queue names, container names and labels.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
@@ -25,13 +34,16 @@ Count = Annotated[int, Field(ge=0)]
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Label, Label]
+StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_trees)]
+# Of a set of static files (common/statics.py); empty: none.
+StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 # What shapes a container. A field that was added later counts only where it is used: an update of the software must not
 # replace every server.
 _SHAPING = frozenset({
     "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares", "cpu_quota",
     "pids_limit", "use_tokens", "user_length",
 })  # fmt: skip
-_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts"})
+_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts", "static_files"})
 
 
 def explain(error: ValidationError) -> str:
@@ -118,6 +130,12 @@ class PoolSpec(Record):
     redirect_uri: str = Field(
         default="/tree", max_length=4096, description="where a new user lands below the server's path"
     )
+    static_files: StaticFiles = Field(
+        default=(),
+        description="files of the image that are served without asking anybody's server: a list, or comma-separated, "
+        "of /path/in/image[:/url/prefix], the prefix being /static if left out; the longest prefix counts, and a path "
+        "that the image does not have is left out",
+    )
     pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
     ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
     placement: Literal["spread", "pack"] = Field(
@@ -151,6 +169,12 @@ class PoolSpec(Record):
             raise ValueError("a path that starts with one '/', without spaces")
         return value
 
+    @field_validator("static_files")
+    @classmethod
+    def _static_files_are_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_trees(value)
+        return value
+
     @model_validator(mode="after")
     def _ready_fits(self) -> Self:
         if self.ready is not None and self.ready > self.pool_size:
@@ -180,6 +204,10 @@ class PoolSpec(Record):
     @property
     def mem_limit_bytes(self) -> int:
         return parse_bytes(self.mem_limit)
+
+    @property
+    def static_trees(self) -> tuple[Tree, ...]:
+        return tuple(parse_tree(text) for text in self.static_files)
 
     @property
     def generation(self) -> str:
@@ -246,7 +274,8 @@ class Drain(BaseModel):
 class PoolStatus(BaseModel):
     """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7); ``ready_old``
     and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
-    start of ``generation`` failed, nothing is replaced until one succeeds."""
+    start of ``generation`` failed, nothing is replaced until one succeeds. ``statics``: the set of static files of its
+    image, ``statics_note`` what became of them; both empty in pools without."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -259,6 +288,8 @@ class PoolStatus(BaseModel):
     generation: str = ""
     failing: bool = False
     last_failure: Failure | None = None
+    statics: StaticsId = ""
+    statics_note: str = ""
 
 
 class HostRecord(Record):
@@ -295,7 +326,8 @@ class HostNote(Record):
 
 
 class Route(Record):
-    """user -> address:port. Written when the server becomes ready, deleted when it is gone."""
+    """user -> address:port. Written when the server becomes ready, deleted when it is gone. ``statics``: the set of
+    static files that its image has; empty: none is to be used."""
 
     user: str
     host: Name
@@ -304,6 +336,7 @@ class Route(Record):
     pool: Name
     generation: str
     created_at: datetime
+    statics: StaticsId = ""
 
     @property
     def address(self) -> str:
@@ -350,6 +383,34 @@ class PoolHistory(Record):
 
     pool: Name
     specs: tuple[PoolSpec, ...] = ()
+
+
+class StaticFile(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: Count
+
+
+class Statics(Record):
+    """A set of static files, as one host took it out of the image. ``files``: by URL below a server's path,
+    percent-encoded, without the leading slash. ``missing``: entries of ``static_files`` that the image does not have;
+    ``left_out``: files that were too large, or no plain files. ``served``: a frontend has them all."""
+
+    id: StaticsId = Field(min_length=1)
+    image: str = Field(pattern=IMAGE)
+    image_id: str
+    static_files: StaticFiles
+    host: Name
+    taken_at: datetime
+    files: dict[str, StaticFile]
+    missing: tuple[str, ...] = ()
+    left_out: Count = 0
+    served: bool = False
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files.values())
 
 
 class TicketState(StrEnum):

@@ -14,7 +14,7 @@ from frontend.api.operation import operation_of
 from frontend.guard import Guard, Holder
 from frontend.parts import Parts
 from frontend.settings import CORS_HEADERS
-from frontend.views import pages, server, spawn, stats, waiting
+from frontend.views import pages, server, spawn, statics, stats, waiting
 from frontend.web import answer, pages_are_off, problem, static_versions, unavailable
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,10 @@ CONTENT_SECURITY_POLICY = (
 )
 
 # With an API token only these are left, and the API's own views, which ask for the token.
-_OPEN_VIEWS = frozenset({"stats.healthz", "stats.readyz", "pages.robots", "server.gone"})
+_OPEN_VIEWS = frozenset(
+    {"stats.healthz", "stats.readyz", "pages.robots", "server.gone", "statics.statics_health", "statics.statics_file"}
+)
+_CACHED_VIEWS = frozenset({"static", "statics.statics_file"})
 _API_VIEWS = {
     "spawn.api_spawn": (Scope.SPAWN,),
     "stats.api_stats": (Scope.SPAWN, Scope.READ),
@@ -70,7 +73,7 @@ def create_app(parts: Parts) -> Flask:
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)
-    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views):
+    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(public.create_views())
     harden(app)
@@ -123,9 +126,9 @@ def _headers(response: Response) -> Response:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     # Addresses of tickets and servers are nobody else's business.
     headers.setdefault("Referrer-Policy", "no-referrer")
-    if request.endpoint != "static" or response.status_code >= 400:
+    if request.endpoint not in _CACHED_VIEWS or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
-    elif "v" not in request.args:
+    elif request.endpoint == "static" and "v" not in request.args:
         # A script that another one imports, by its plain name: to be asked for again, and mostly not sent again.
         headers["Cache-Control"] = "no-cache"
     return response

@@ -13,7 +13,7 @@ from common.ids import new_request_id
 log = logging.getLogger("frontend.request")
 
 # Probes come every few seconds and say nothing; polls of the waiting room neither, until they end in a server.
-_QUIET = frozenset({"healthz", "readyz", "static", "ticket_state"})
+_QUIET = frozenset({"healthz", "readyz", "static", "statics_health", "statics_file", "ticket_state"})
 
 
 def install(app: Flask) -> None:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
+from common.broker import Requester
 from common.clock import ClusterClock
 from common.keys import Keys
 from common.records import HostRecord
@@ -19,6 +21,8 @@ from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
 from frontend.spawning import Broker, Spawner
+from frontend.statics_keeper import StaticsKeeper
+from frontend.statics_shelf import Shelf
 from frontend.waiting import WaitingRoom
 from frontend.watching import Watched
 
@@ -44,6 +48,8 @@ class Parts:
     late: LateReplies
     sampler: Sampler
     server_routes: Remembered[bool]
+    shelf: Shelf
+    statics: StaticsKeeper
     now: Callable[[], datetime]
 
 
@@ -53,9 +59,10 @@ def assemble(
     connect: Callable[[Callable[[bytes], None]], Broker],
     now: Callable[[], datetime] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    connect_aside: Callable[[], AbstractContextManager[Requester]] | None = None,
 ) -> Parts:
     """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
-    time. Nothing is started yet."""
+    time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
     keys = Keys(settings.cluster)
     room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
@@ -73,6 +80,7 @@ def assemble(
     )
     hosts = hosts_view(store, keys, monotonic)
     series = Series(settings.sample_s, settings.sample_kept_s)
+    shelf = Shelf(settings.statics_dir)
     return Parts(
         settings=settings,
         store=store,
@@ -85,6 +93,8 @@ def assemble(
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
+        shelf=shelf,
+        statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
         server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
         now=now,
     )

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -60,6 +61,10 @@ class PublicSettings(GunicornSettings):
     wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
     ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
     cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
+    statics_dir: Path = Field(
+        default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (statics_shelf.py)
+        description="where static files of images are kept, in memory if possible",
+    )
     allow_origin: str | None = Field(default=None, description="Access-Control-Allow-Origin")
     allow_methods: str | None = Field(default=None, description="Access-Control-Allow-Methods")
     allow_headers: str | None = Field(default=None, description="Access-Control-Allow-Headers")

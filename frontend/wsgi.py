@@ -5,6 +5,8 @@
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Flask
 
@@ -28,7 +30,10 @@ def create_app(settings: PublicSettings | None = None) -> Flask:
     setup_logging("frontend", settings.log_level, settings.audit_file)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     parts = assemble(
-        settings, consul_store(settings), lambda late: RabbitPublisher(address, "requester", on_late_reply=late)
+        settings,
+        consul_store(settings),
+        lambda late: RabbitPublisher(address, "requester", on_late_reply=late),
+        connect_aside=lambda: connected(RabbitPublisher(address, "statics", on_late_reply=lambda _late: None)),
     )
     app = create_public_app(parts)
     app.extensions["tmpnb.presence"] = presence(parts.store, settings, "frontend", settings.port)
@@ -43,6 +48,7 @@ def start_app(app: Flask) -> None:
     parts.pools.start()
     parts.tokens.start()
     parts.sampler.start()
+    parts.statics.start()
     app.extensions["tmpnb.presence"].start()
     deadline = time.monotonic() + START_S
     parts.pools.wait_loaded(START_S)
@@ -56,6 +62,7 @@ def stop_app(app: Flask) -> None:
     parts.pools.stop()
     parts.tokens.stop()
     parts.sampler.stop()
+    parts.statics.stop()
     parts.late.stop()
     stop_broker(parts.broker)
 
@@ -93,6 +100,16 @@ def stop_admin(app: Flask) -> None:
     parts.seeder.stop()
     app.extensions["tmpnb.subscriber"].stop()
     stop_broker(parts.publisher)
+
+
+@contextmanager
+def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
+    """A connection for as long as it is needed."""
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
 
 
 def start_broker(broker: object) -> None:

@@ -1,7 +1,8 @@
 """The route sync's composition root: ``python -m proxy``.
 
-Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), the presence in Consul's
-catalogue. A thread that crashes ends the process with status 1, and it is started again: nothing is lost by it.
+Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), static files (their table), the
+presence in Consul's catalogue. A thread that crashes ends the process with status 1, and it is started again: nothing
+is lost by it.
 """
 
 import logging
@@ -21,9 +22,10 @@ from common.store_consul import ConsulStore
 from proxy.mapfile import MapFile
 from proxy.reporter import Reporter
 from proxy.runtime import HaproxyUnavailable, RouteMap
-from proxy.runtime_socket import SocketRouteMap, SocketTraffic
+from proxy.runtime_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
 from proxy.settings import ProxySettings
-from proxy.table import Delta, Table, Target, is_value
+from proxy.statics import StaticsSync
+from proxy.table import Delta, Table, Target
 from proxy.watcher import RouteWatcher
 from proxy.writer import Writer
 
@@ -59,10 +61,10 @@ def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
     """What HAProxy routes now, or would after a restart: it stays so until Consul says otherwise."""
     try:
         haproxy.connect()
-        routes = {user: value for user, value in haproxy.show() if is_value(value)}
+        routes = dict(haproxy.show())
     except HaproxyUnavailable:
         routes = map_file.read()
-    return {user: Target(value) for user, value in routes.items()}
+    return {user: target for user, entry in routes.items() if (target := Target.parse(entry)) is not None}
 
 
 def run(settings: ProxySettings, stop: threading.Event) -> int:
@@ -96,11 +98,15 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         meta=describe(settings),
     )
     presence = Presence(store, service)
+    files = SocketRouteMap(settings.haproxy_socket, settings.statics_map_name)
+    statics = StaticsSync(store, keys, files, SocketStaticsTraffic(settings.haproxy_socket), stop)
 
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
     log.info("started", extra={"version": __version__, "proxy": settings.proxy_name, "routes": len(seed)})
     working = [threads.start("writer", writer.run), threads.start("reporter", reporter.run)]
+    working.append(threads.start("statics", statics.run))
+    threads.start("watch-statics", statics.follow)
     watcher.start(seed)
     metrics.serve(settings)
     presence.start()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from proxy.table import is_value
+from proxy.table import Target
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class MapFile:
         except OSError:
             return {}
         pairs = (line.partition(" ")[::2] for line in text.splitlines())
-        return {user: value for user, value in pairs if is_value(value)}
+        return {user: value for user, value in pairs if Target.parse(value)}
 
     def write(self, routes: Mapping[str, str]) -> bool:
         """Replace the file in one step: HAProxy never reads half of it. False: it could not be written."""

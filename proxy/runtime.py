@@ -35,8 +35,19 @@ class Counters:
     idle_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What HAProxy has answered with static files since it started: ``from_cache`` of ``requests`` without asking a
+    frontend, and how many bytes."""
+
+    requests: int = 0
+    from_cache: int = 0
+    sent_bytes: int = 0
+
+
 class RouteMap(Protocol):
-    """HAProxy's table of routes. Every method but ``is_connected`` raises ``HaproxyUnavailable``."""
+    """HAProxy's table of routes, or that of static files. Every method but ``is_connected`` raises
+    ``HaproxyUnavailable``."""
 
     def connect(self) -> None: ...
 
@@ -56,6 +67,12 @@ class RouteMap(Protocol):
 
     def replace(self, routes: Mapping[str, str]) -> None:
         """Change the whole table in one step; requests see the old one or the new one, nothing in between."""
+        ...
+
+
+class StaticsTraffic(Protocol):
+    def served(self) -> Served:
+        """Raises ``HaproxyUnavailable``."""
         ...
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers
+from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers, Served
 from proxy.table import Change
 
 
 class MemoryHaproxy:
-    """``RouteMap`` and ``Traffic`` without HAProxy.
+    """``RouteMap``, ``Traffic`` and ``StaticsTraffic`` without HAProxy.
 
     ``stop()`` and ``start(routes)`` are its restart with the table in its file. ``steps`` is every change it was told,
     for assertions; a table replaced as a whole is one step.
@@ -17,6 +17,7 @@ class MemoryHaproxy:
         self.entries = list(routes)
         self.running = True
         self.traffic: dict[str, Counters] = {}
+        self.static_files = Served()
         self.up_for_s = 0.0
         self.steps: list[Change | str] = []
         self._connected = False
@@ -72,6 +73,11 @@ class MemoryHaproxy:
         if not self.running:
             raise HaproxyUnavailable("HAProxy: stopped by the test")
         return dict(self.traffic)
+
+    def served(self) -> Served:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        return self.static_files
 
     def uptime_s(self) -> float:
         return self.up_for_s

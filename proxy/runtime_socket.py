@@ -6,6 +6,7 @@ a long answer never delays a route.
 """
 
 import contextlib
+import csv
 import re
 import select
 import socket
@@ -13,15 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers
+from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers, Served
 from proxy.table import Change
 
 # HAProxy answers within milliseconds, and within a second with 10,000 entries on a busy machine.
 TIMEOUT_S = 5.0
 PROMPT = b"\n> "
-# A command and its payload must fit into one of HAProxy's buffers (tune.bufsize, 16 KB). An entry has at most
-# 32 + 1 + 5 + 1 + 39 + 1 bytes.
-ENTRIES_PER_COMMAND = 150
+# A command and its payload must fit into one of HAProxy's buffers (tune.bufsize, 16 KB). No entry is longer than 600
+# bytes (common/statics.py).
+PAYLOAD_BYTES = 14 * 1024
 # haproxy.cfg: "expire" of the stick table "activity".
 EXPIRE_S = 3600.0
 
@@ -88,8 +89,7 @@ class SocketRouteMap:
             self._quiet(f"set map {self._map} {change.user} {change.new}")
 
     def _add(self, version: str, entries: Sequence[tuple[str, str]]) -> None:
-        for start in range(0, len(entries), ENTRIES_PER_COMMAND):
-            lines = "".join(f"{user} {value}\n" for user, value in entries[start : start + ENTRIES_PER_COMMAND])
+        for lines in payloads(f"{key} {value}\n" for key, value in entries):
             self._quiet(f"add map {version}{self._map} <<\n{lines}")
 
     def _quiet(self, command: str) -> None:
@@ -114,20 +114,26 @@ class SocketRouteMap:
         return answer[: -len(PROMPT)].decode("utf-8", "replace")
 
 
-class SocketTraffic:
-    """``Traffic`` on HAProxy's socket, a connection per question."""
+def payloads(lines: Iterable[str]) -> Iterator[str]:
+    """The lines in as few pieces as HAProxy takes."""
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > PAYLOAD_BYTES:
+            yield "".join(held)
+            held.clear()
+            size = 0
+        held.append(line)
+        size += len(line)
+    if held:
+        yield "".join(held)
+
+
+class _Questions:
+    """A connection per question."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-
-    def counters(self) -> dict[str, Counters]:
-        return dict(parse_counters(self._lines("show table activity")))
-
-    def uptime_s(self) -> float:
-        for line in self._lines("show info"):
-            if line.startswith("Uptime_sec:"):
-                return float(line.partition(":")[2])
-        raise HaproxyUnavailable("HAProxy: show info: no uptime")
 
     def _lines(self, command: str) -> Iterator[str]:
         """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
@@ -138,6 +144,31 @@ class SocketTraffic:
                     yield line.decode("utf-8", "replace")
             except OSError as exc:
                 raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
+
+
+class SocketStaticsTraffic(_Questions):
+    """``StaticsTraffic`` on HAProxy's socket."""
+
+    def served(self) -> Served:
+        # Of the proxy "statics" its sums as a backend (2).
+        rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
+        if not rows:
+            raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
+        row = rows[0]
+        return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
+
+
+class SocketTraffic(_Questions):
+    """``Traffic`` on HAProxy's socket."""
+
+    def counters(self) -> dict[str, Counters]:
+        return dict(parse_counters(self._lines("show table activity")))
+
+    def uptime_s(self) -> float:
+        for line in self._lines("show info"):
+            if line.startswith("Uptime_sec:"):
+                return float(line.partition(":")[2])
+        raise HaproxyUnavailable("HAProxy: show info: no uptime")
 
 
 def parse_counters(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:

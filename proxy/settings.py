@@ -39,6 +39,10 @@ class ProxySettings(CommonSettings):
         return self.run_dir / "routes.map"
 
     @property
+    def statics_map_name(self) -> str:
+        return "statics.map"
+
+    @property
     def want_file(self) -> Path:
         return self.run_dir / "want"
 

@@ -1,6 +1,7 @@
 """The table of routes as HAProxy shall have it. No I/O; used by the writer's thread alone (but for ``users``).
 
-A value of the table is ``<port>@<address>``: the address may hold colons (IPv6), the port cannot hold an "@".
+An entry of the table is ``<port>@<address>``: the address may hold colons (IPv6), the port cannot hold an "@". A server
+whose image has static files that all share has their set as a third field.
 """
 
 import ipaddress
@@ -11,14 +12,34 @@ from common.errors import MalformedRecord
 from common.ids import is_user
 from common.keys import last_segment
 from common.records import Route
+from common.statics import is_set_id
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a user's requests go, and since when (Unix time): the newer of two claims to one address is right."""
+    """Where a user's requests go (``<port>@<address>``), and since when (Unix time): the newer of two claims to one
+    address is right. ``statics``: the set of static files of the server's image; empty: none."""
 
     value: str
     created_at: float = 0.0
+    statics: str = ""
+
+    @classmethod
+    def parse(cls, entry: str) -> "Target | None":
+        """The target in an entry of the table; None: it is none."""
+        value = place(entry)
+        statics = entry[len(value) + 1 :]
+        port, _, address = value.partition("@")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return None
+        good = port.isdecimal() and 0 < int(port) < 65536 and (entry == value or is_set_id(statics))
+        return cls(value, statics=statics) if good else None
+
+    @property
+    def entry(self) -> str:
+        return f"{self.value}@{self.statics}" if self.statics else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +77,12 @@ def decode_route(key: str, value: bytes) -> tuple[str, Target]:
         raise MalformedRecord(f"{key}: target: {exc}") from exc
     if not 0 < route.port < 65536 or address.is_unspecified or address.is_multicast:
         raise MalformedRecord(f"{key}: target: not an address and port that a server can have: {route.target}")
-    return user, Target(f"{route.port}@{address}", route.created_at.timestamp())
+    return user, Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics)
 
 
-def is_value(text: str) -> bool:
-    """Whether ``text`` has the form of a value of the table."""
-    port, at, address = text.partition("@")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return bool(at) and port.isdecimal() and 0 < int(port) < 65536
+def place(entry: str) -> str:
+    """The port and address of an entry, which belong to one user at a time."""
+    return "@".join(entry.split("@", 2)[:2])
 
 
 class Table:
@@ -91,11 +107,11 @@ class Table:
     def value(self, user: str) -> str | None:
         """What HAProxy shall have for the user; None: no entry."""
         target = self._targets.get(user)
-        return target.value if target is not None and self._users_at[target.value][0] == user else None
+        return target.entry if target is not None and self._users_at[target.value][0] == user else None
 
     def values(self) -> dict[str, str]:
         """The whole table."""
-        return {users[0]: value for value, users in self._users_at.items()}
+        return {users[0]: self._targets[users[0]].entry for users in self._users_at.values()}
 
     def yields(self, user: str) -> bool:
         """Whether the user has a record, but its target belongs to a newer one."""
@@ -141,12 +157,12 @@ def diff(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:
     it, also when users swap theirs.
     """
     removals, moves, adds = [], [], []
-    leaving = {old for user, old in have.items() if want.get(user) != old}
+    leaving = {place(old) for user, old in have.items() if place(want.get(user, "")) != place(old)}
     for user, old in have.items():
         new = want.get(user)
         if new is None:
             removals.append(Change(user, old, None))
-        elif new != old and new in leaving:
+        elif new != old and place(new) in leaving:
             removals.append(Change(user, old, None))
             adds.append(Change(user, None, new))
         elif new != old:

@@ -34,7 +34,7 @@ OPERATIONS = 64
 IDENTITY = 10001 if os.getuid() == 0 else os.getuid()
 
 
-def route_record(user: str, target: str) -> bytes:
+def route_record(user: str, target: str, statics: str = "") -> bytes:
     """A record as long as an agent's."""
     return Route(
         user=user,
@@ -44,6 +44,7 @@ def route_record(user: str, target: str) -> bytes:
         pool="default",
         generation="0" * 12,
         created_at=datetime.now(UTC),
+        statics=statics,
     ).encode()
 
 
@@ -144,8 +145,8 @@ class Rig:
         user, port = user or new_user(), port or free_port(self.gateway)
         return Server(self, user, port, self.echo(user, f"/user/{user}/", port))
 
-    def write_route(self, user: str, target: str) -> None:
-        self.store.put(self.keys.route(user), route_record(user, target))
+    def write_route(self, user: str, target: str, statics: str = "") -> None:
+        self.store.put(self.keys.route(user), route_record(user, target, statics))
 
     def write_routes(self, targets: dict[str, str]) -> None:
         """Write many routes, in transactions."""
@@ -244,8 +245,8 @@ class Server:
         self.rig, self.user, self.port, self.process = rig, user, port, process
         self.path = f"/user/{user}/"
 
-    def publish(self) -> "Server":
-        self.rig.write_route(self.user, f"{self.rig.gateway}:{self.port}")
+    def publish(self, statics: str = "") -> "Server":
+        self.rig.write_route(self.user, f"{self.rig.gateway}:{self.port}", statics)
         return self
 
     def withdraw(self) -> None:

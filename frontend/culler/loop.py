@@ -18,7 +18,7 @@ from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_tickets
+from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +106,13 @@ class Loop:
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)
-        gone = replays = 0
+        gone = replays = statics = 0
         if time.monotonic() >= self._next_gone:
             # They may be many.
             gone = sweep_gone(self._store, self._keys, now)
             replays = sweep_replays(self._store, self._keys, now)
+            statics = sweep_statics(self._store, self._keys, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S
-        if tickets or parts or gone or replays:
-            swept = {"tickets": tickets, "activity_parts": parts, "gone": gone, "replays": replays}
-            log.info("swept", extra=swept)
+        counts = {"tickets": tickets, "activity_parts": parts, "gone": gone, "replays": replays, "statics": statics}
+        if any(counts.values()):
+            log.info("swept", extra=counts)

@@ -1,4 +1,5 @@
-"""What nobody needs any more in Consul: old tickets, and the records of activity sources that were taken away."""
+"""What nobody needs any more in Consul: old tickets, the records of activity sources that were taken away, sets of
+static files that no server has."""
 
 import logging
 from collections import Counter
@@ -9,14 +10,16 @@ from typing import TypeVar
 from common import audit_log
 from common.errors import MalformedRecord
 from common.keys import Keys
-from common.records import Activity, Gone, Ticket, TicketState
+from common.records import Activity, Gone, Route, Statics, Ticket, TicketState
 from common.replays import Replay
 from common.store import Store
 from frontend.culler.decide import SILENT
+from frontend.decoded import Decoded
+from frontend.operations import read_hosts
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", Ticket, Activity, Gone, Replay)
+R = TypeVar("R", Ticket, Activity, Gone, Replay, Statics)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile.
 WAITING_KEPT = timedelta(minutes=5)
@@ -24,6 +27,9 @@ WAITING_KEPT = timedelta(minutes=5)
 FINISHED_KEPT = timedelta(minutes=3)
 # Learners come back to yesterday's tab; later the page says no more than that the server is gone.
 GONE_KEPT = timedelta(hours=24)
+
+# A set is used from the moment that a pool's image is there; hosts say so within seconds.
+STATICS_KEPT = timedelta(hours=1)
 
 
 def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
@@ -71,6 +77,18 @@ def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
 def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:
     """Delete answers that nobody will ask for again; how many. Raises ``StoreUnavailable``."""
     return _sweep(store, keys.replays, Replay, lambda replay: replay.is_over(now))
+
+
+def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete the sets of static files that no server and no host's pool uses; how many. Raises ``StoreUnavailable``.
+
+    Should one be wanted again (Consul had lost its routes), the next host that looks takes it once more.
+    """
+    if not store.watch_keys(keys.statics, 0, 0).keys:
+        return 0
+    used = {pool.statics for host in read_hosts(store, keys).values() for pool in host.pools.values()}
+    used |= {route.statics for route in Decoded(Route, keys.routes).read(store.list(keys.routes)).values()}
+    return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 
 
 def _sweep(

@@ -14,6 +14,7 @@ config=${TMPNB_HAPROXY_CFG:-/usr/local/etc/haproxy/haproxy.cfg}
 export TMPNB_RUN_DIR="$run"
 export TMPNB_FRONTEND="${TMPNB_FRONTEND:-frontend:9999}"
 export TMPNB_TRUST_FORWARDED="${TMPNB_TRUST_FORWARDED:-0}"
+export TMPNB_STATICS_CACHE_MB="${TMPNB_STATICS_CACHE_MB:-64}"
 
 say() {
     printf '{"service": "haproxy", "level": "%s", "event": "%s"}\n' "$1" "$2"
@@ -40,5 +41,7 @@ else
     say INFO "table of routes received"
 fi
 [ -e "$run/routes.map" ] || : >"$run/routes.map"
+# The sync fills it within a second; until then everything is asked of servers.
+: >"$run/statics.map"
 
 exec haproxy -W -db -f "$config"

@@ -1,9 +1,11 @@
 """One suite for the engine port: the fake must behave as Docker does, or the unit tests prove nothing."""
 
 import contextlib
+import io
 import secrets
 import socket
 import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,8 +19,10 @@ from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
 from common.pool_fields import HostDirectory
-from tests.light import IMAGE, build_light_image
+from tests.light import IMAGE, ROOT, build_light_image
 from tests.waiting import wait_until
+
+ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
 
 
 @dataclass
@@ -90,7 +94,7 @@ def real(real_network: tuple[str, dict[str, str]]) -> Iterator[Bench]:
 def bench(request: pytest.FixtureRequest) -> Bench:
     """The fake, then Docker."""
     if request.param == "memory":
-        engine = MemoryEngine(images={IMAGE})
+        engine = MemoryEngine(images={IMAGE}, files={IMAGE: {"/opt/echo/server.py": ECHO.read_bytes()}})
         return Bench(engine, {"tmpnb.cluster": "contract"}, "net", engine.kill, real=False)
     found: Bench = request.getfixturevalue("real")
     return found
@@ -204,6 +208,45 @@ def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
 def test_an_existing_network_is_left_as_it_is(bench: Bench) -> None:
     bench.engine.ensure_network(bench.network, bench.labels)
     bench.engine.ensure_network(bench.network, {"other": "1"})
+
+
+def files(pieces: Iterator[bytes] | None) -> dict[str, bytes]:
+    """The plain files of an archive."""
+    assert pieces is not None
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+        return {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isreg()}  # type: ignore[union-attr]
+
+
+def test_files_are_read_from_a_container_that_never_ran(bench: Bench) -> None:
+    name = f"tmpnb-test-{secrets.token_hex(6)}"
+    container = bench.engine.create(IMAGE, name, bench.labels)
+    made = bench.listed()[container]
+    assert (made.name, made.state, made.over) == (name, "created", False)
+    tree = files(bench.engine.archive(container, "/opt/echo"))
+    assert tree["echo/server.py"] == ECHO.read_bytes()
+    single = files(bench.engine.archive(container, "/opt/echo/server.py"))
+    assert single == {"server.py": ECHO.read_bytes()}
+    assert bench.engine.archive(container, "/opt/nothing") is None
+    bench.engine.remove(container)
+    assert bench.engine.archive(container, "/opt/echo") is None
+
+
+def test_creating_the_same_name_again_gives_a_fresh_container(bench: Bench) -> None:
+    name = f"tmpnb-test-{secrets.token_hex(6)}"
+    first = bench.engine.create(IMAGE, name, bench.labels)
+    second = bench.engine.create(IMAGE, name, bench.labels)
+    assert first != second
+    assert set(bench.listed()) == {second}
+
+
+def test_an_image_is_known_by_its_content_and_made_into_a_container_by_it(bench: Bench) -> None:
+    image_id = bench.engine.image_id(IMAGE)
+    assert image_id is not None
+    assert bench.engine.image_id(image_id) == image_id
+    assert bench.engine.create(image_id, f"tmpnb-test-{secrets.token_hex(6)}", bench.labels)
+    assert bench.engine.image_id("tmpnb-test/nowhere:1") is None
+    with pytest.raises(ImageMissing, match="tmpnb-test/nowhere:1"):
+        bench.engine.create("tmpnb-test/nowhere:1", "tmpnb-test-nowhere", bench.labels)
 
 
 # What only the real engine can show

@@ -67,7 +67,7 @@ class SimulatedAgent(World):
                 self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
-            lambda: None, self._doubt_store,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None,
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 

@@ -6,7 +6,7 @@ It outlives the agent, as Docker does: give it to the next one.
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from agent.engine import Container, ContainerSpec, EngineInfo, PortTaken
@@ -38,8 +38,17 @@ class SimEngine:
     def has_image(self, image: str) -> bool:
         return True
 
+    def image_id(self, image: str) -> str | None:
+        return f"sha256:{image}"
+
     def pull(self, image: str) -> None:
         """It has every image."""
+
+    def create(self, image: str, name: str, labels: Mapping[str, str]) -> str:
+        return f"{next(self._ids):064x}"
+
+    def archive(self, container: str, path: str) -> Iterator[bytes] | None:
+        return None
 
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         with self._changed:

@@ -60,6 +60,7 @@ class Culling:
             self.dropped.append,
             lambda: None,
             self.doubt_store,
+            lambda _request, _delivery: None,
         )
         self.commands._threads = Now()  # type: ignore[assignment]
         world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)

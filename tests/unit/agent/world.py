@@ -23,6 +23,9 @@ from agent.ports import PortBook
 from agent.registry import HostAddress, Registry
 from agent.remover import Remover
 from agent.starter import Place, Starter
+from agent.statics import Host as StaticsHost
+from agent.statics import StaticsBook
+from agent.statics_take import Limits
 from agent.tickets import Tickets
 from common import queues
 from common.broker import Delivery, Outgoing
@@ -134,6 +137,7 @@ class World:
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
+        self.limits = Limits()
         self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
 
@@ -152,11 +156,16 @@ class World:
         consumer, publisher = self.port(self.consumer), self.port(self.publisher)
         self.intake = Intake(consumer)
         self.gone: list[Server] = []
+        self.statics = StaticsBook(
+            engine, store, KEYS, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
+            self.clock,
+        )  # fmt: skip
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
             Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, lambda _server, _stages: None,
+            set_of=self.statics.set_of,
         )  # fmt: skip
         remover = Remover(engine, self.inventory, self.ports, self.registry, dock, self.gone.append, 300.0)
         adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
@@ -206,7 +215,10 @@ class World:
         return priority
 
     def _wishes(self) -> Wishes:
-        return Wishes(self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0)
+        return Wishes(
+            self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0,
+            self.statics.in_hand(),
+        )  # fmt: skip
 
     def _suspect(self) -> None:
         self.suspicions += 1

@@ -1,7 +1,7 @@
 """Reading HAProxy's answers."""
 
 from proxy.runtime import Counters
-from proxy.runtime_socket import parse_counters
+from proxy.runtime_socket import PAYLOAD_BYTES, parse_counters, payloads
 
 LINES = """\
 # table: activity, type: string, size:102400, used:2
@@ -16,6 +16,14 @@ def test_the_lines_of_a_stick_table_become_counters() -> None:
         "abcdefghijkm": Counters(requests=3, opened=2, open=1, bytes_in=350, bytes_out=1523, idle_s=8.0),
         "22cdefghijkm": Counters(),
     }
+
+
+def test_entries_go_out_in_pieces_that_haproxy_takes() -> None:
+    lines = [f"{number:0600d}\n" for number in range(100)]
+    pieces = list(payloads(lines))
+    assert "".join(pieces) == "".join(lines)
+    assert max(map(len, pieces)) <= PAYLOAD_BYTES
+    assert list(payloads([])) == []
 
 
 def test_lines_that_are_no_entries_are_left_out() -> None:

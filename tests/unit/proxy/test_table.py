@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import MalformedRecord
-from proxy.table import Delta, Table, Target, decode_route, diff, is_value
-from tests.unit.proxy.routes import KEYS, user, value
+from proxy.table import Delta, Table, Target, decode_route, diff, place
+from tests.unit.proxy.routes import KEYS, route, user, value
 
 A, B, C = user(1), user(2), user(3)
+SET = "0123456789abcdef"
 
 
 def test_a_route_becomes_port_at_address() -> None:
@@ -46,14 +47,34 @@ def test_what_is_no_route_of_the_key_is_malformed(key: str, record: bytes) -> No
         decode_route(key, record)
 
 
-@pytest.mark.parametrize("text", ["80@10.0.0.1", "65535@::1"])
-def test_values_of_the_table_are_recognised(text: str) -> None:
-    assert is_value(text)
+def test_a_route_with_static_files_carries_their_set_and_belongs_to_one_user_all_the_same() -> None:
+    with_set = route(A, "10.0.0.7:8888").model_copy(update={"statics": SET})
+    _, target = decode_route(KEYS.route(A), with_set.encode())
+    assert (target.value, target.entry) == ("8888@10.0.0.7", f"8888@10.0.0.7@{SET}")
+    table = Table()
+    table.update(Delta({A: target, B: Target("8888@10.0.0.7", target.created_at + 1)}))
+    assert table.values() == {B: "8888@10.0.0.7"}
+    table.update(Delta(gone=frozenset({B})))
+    assert table.values() == {A: f"8888@10.0.0.7@{SET}"}
+    assert table.value(A) == f"8888@10.0.0.7@{SET}"
 
 
-@pytest.mark.parametrize("text", ["", "80", "80@", "@10.0.0.1", "0@10.0.0.1", "x@10.0.0.1", "80@host", "65536@::1"])
-def test_other_texts_are_no_values(text: str) -> None:
-    assert not is_value(text)
+@pytest.mark.parametrize("text", ["80@10.0.0.1", "65535@::1", f"80@10.0.0.1@{SET}", f"80@::1@{SET}"])
+def test_entries_of_the_table_are_recognised(text: str) -> None:
+    target = Target.parse(text)
+    assert target is not None
+    assert (target.entry, target.value) == (text, place(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "80", "80@", "@10.0.0.1", "0@10.0.0.1", "x@10.0.0.1", "80@host", "65536@::1", "80@10.0.0.1@",
+        "80@10.0.0.1@set", f"80@10.0.0.1@{SET}@{SET}", f"80@{SET}",
+    ],
+)  # fmt: skip
+def test_other_texts_are_no_entries(text: str) -> None:
+    assert Target.parse(text) is None
 
 
 def test_an_update_names_the_users_it_touched() -> None:
@@ -125,9 +146,10 @@ def test_after_any_history_each_target_belongs_to_its_newest_user(history: list[
         assert told == table.values(), "somebody's entry changed without being touched"
 
 
-tables = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("123456789"), max_size=8).map(
+entries = st.sampled_from([f"{port}@a{statics}" for port in range(9) for statics in ("", "@s", "@t")])
+tables = st.dictionaries(st.sampled_from("abcdefgh"), entries, max_size=8).map(
     # One user per target, as ``Table.values`` promises.
-    lambda routes: {user: target for target, user in {target: user for user, target in routes.items()}.items()}
+    lambda routes: {user: routes[user] for user in {place(entry): user for user, entry in routes.items()}.values()}
 )
 
 
@@ -140,7 +162,7 @@ def test_the_steps_lead_from_one_table_to_the_other(have: dict[str, str], want: 
             del now[change.user]
         else:
             now[change.user] = change.new
-        assert len(set(now.values())) == len(now), "a target belongs to two users"
+        assert len(set(map(place, now.values()))) == len(now), "a target belongs to two users"
     assert now == want
 
 

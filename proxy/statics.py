@@ -1,0 +1,134 @@
+"""Keeps HAProxy's table of static files equal to the sets in Consul that frontends have.
+
+Two threads: ``follow`` watches Consul, ``run`` owns the connection to HAProxy. A file that is not (yet) in the table is
+asked of the user's server, so nothing here is urgent, and nothing is kept on disk for HAProxy's start.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from common.errors import MalformedRecord, StoreUnavailable
+from common.keys import Keys
+from common.records import Statics
+from common.retry import Backoff
+from common.statics import stored_name
+from common.store import Entry, Store
+from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Served, StaticsTraffic
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 60.0
+# Consul answers a watch on an empty prefix at every write anywhere.
+PAUSE_S = 2.0
+# How soon a HAProxy that was restarted has its table again.
+TICK_S = 1.0
+# How often it is said how much was served, if anything was.
+REPORT_S = 300.0
+
+
+def table_of(sets: Iterable[Statics]) -> dict[str, str]:
+    """``<set>/<URL below a server's path>`` -> the name that frontends serve the file by."""
+    return {
+        f"{statics.id}/{url}": stored_name(url, file.sha256)
+        for statics in sets
+        if statics.served
+        for url, file in statics.files.items()
+    }
+
+
+class StaticsSync:
+    """See the module. ``clock``: monotonic seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        haproxy: RouteMap,
+        traffic: StaticsTraffic,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._haproxy = haproxy
+        self._traffic = traffic
+        self._stop = stop
+        self._clock = clock
+        # None: Consul was not read yet, and HAProxy keeps what it has.
+        self._wanted: dict[str, str] | None = None
+        self._applied: dict[str, str] | None = None
+        self._known: dict[str, tuple[int, Statics | None]] = {}
+        self._trouble_said = False
+        self._served = Served()
+        self._next_report_s = clock() + REPORT_S
+
+    def follow(self) -> None:
+        """The watch's work, until stopped. With Consul away the table stays as it is."""
+        backoff = Backoff(self._stop)
+        index = 0
+        while not self._stop.is_set():
+            try:
+                listing = self._store.watch(self._keys.statics, index, WATCH_S)
+                self.take(listing.entries)
+                index = listing.index
+                backoff.reset()
+                self._stop.wait(PAUSE_S)
+            except StoreUnavailable:
+                index = 0
+                backoff.wait()
+
+    def run(self) -> None:
+        """The table's work, until stopped."""
+        while not self._stop.wait(TICK_S):
+            self.tick()
+        self._haproxy.close()
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Make these entries the sets."""
+        self._known = {entry.key: self._read(entry) for entry in entries}
+        self._wanted = table_of(record for _, record in self._known.values() if record is not None)
+
+    def tick(self) -> None:
+        """Tell HAProxy if it has another table than it should have."""
+        wanted = self._wanted
+        if wanted is None:
+            return
+        try:
+            if not self._haproxy.is_connected():
+                self._haproxy.connect()
+                self._applied = dict(self._haproxy.show())
+            if self._applied != wanted:
+                self._haproxy.replace(wanted)
+                self._applied = wanted
+                log.info("table of static files changed", extra={"files": len(wanted)})
+            self._report()
+            self._trouble_said = False
+        except (HaproxyUnavailable, MapDiffers) as exc:
+            self._haproxy.close()
+            if not self._trouble_said:
+                log.warning("haproxy's table of static files not updated", extra={"error": str(exc)})
+            self._trouble_said = True
+
+    def _report(self) -> None:
+        if self._clock() < self._next_report_s:
+            return
+        self._next_report_s = self._clock() + REPORT_S
+        now = self._traffic.served()
+        if now != self._served and now.requests:
+            log.info(
+                "static files served",
+                extra={"requests": now.requests, "from_cache": now.from_cache, "sent_bytes": now.sent_bytes},
+            )
+        self._served = now
+
+    def _read(self, entry: Entry) -> tuple[int, Statics | None]:
+        before = self._known.get(entry.key)
+        if before is not None and before[0] == entry.modify_index:
+            return before
+        try:
+            return entry.modify_index, Statics.decode(entry.key, entry.value)
+        except MalformedRecord as exc:
+            log.warning("malformed set of static files skipped", extra={"reason": str(exc)[:500]})
+            return entry.modify_index, None
