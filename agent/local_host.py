@@ -94,13 +94,16 @@ class LocalHost:
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 
+    def limit(self, spec: PoolSpec) -> int:
+        """How many servers of a pool there may be here."""
+        return capacity(spec, self.engine.memory_bytes)
+
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
         if spec is None or self._inventory.count(pool, Phase.READY) == 0:
             return None
-        limit = capacity(spec, self.engine.memory_bytes)
-        return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), limit)
+        return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), self.limit(spec))
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""
