@@ -17,6 +17,9 @@ from common.records import HostState, PoolSpec
 ABSENT_S = 1.0
 # Why a server is culled whose host is being emptied, past the time that its learner was given.
 DRAINED = "culled: host drained"
+# How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
+# hangs or the pool was made smaller; its visitor should hear of that.
+PROMISE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _remakes(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> l
         spec = specs.get(server.pool)
         if spec is None:
             actions.append(Remove(server.user, "pool removed"))
-        elif now - (server.promised_at or 0.0) > spec.start_timeout_s:
+        elif now - (server.promised_at or 0.0) > PROMISE_S:
             actions.append(Remove(server.user, "could not be started in time"))
         elif server.claim is not None and taken[server.pool] < capacity(spec, observed.memory_bytes):
             taken[server.pool] += 1

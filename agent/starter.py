@@ -207,7 +207,7 @@ class Starter:
                 return self._engine.run(wanted)
 
     def _fail(self, user: str, reason: str, tail: str) -> None:
-        server = self._inventory.stop(user, "start failed")
+        server = self._inventory.stop(user, f"start failed: {reason}")
         if server is None:
             return
         if server.token:

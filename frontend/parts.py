@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from common.clock import ClusterClock
 from common.keys import Keys
@@ -21,7 +22,15 @@ from frontend.waiting import WaitingRoom
 # Threads kept free for pages, polls and health checks while all others wait for replies.
 RESERVED_THREADS = 4
 # A tab left open at a dead server asks several times a second whether there is a route.
-ROUTE_MAX_AGE_S = 1.0
+STANDING_MAX_AGE_S = 1.0
+
+
+class Standing(Enum):
+    """What Consul says of a user's server."""
+
+    ROUTED = "routed"
+    CLAIMED = "claimed"  # and without a route
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Parts:
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
-    server_routes: Remembered[bool]
+    standings: Remembered[Standing]
     now: Callable[[], datetime]
 
 
@@ -75,6 +84,12 @@ def assemble(
         room=room,
         spawner=spawner,
         late=late,
-        server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
+        standings=Remembered(lambda user: _standing(store, keys, user), STANDING_MAX_AGE_S, monotonic),
         now=now,
     )
+
+
+def _standing(store: Store, keys: Keys, user: str) -> Standing:
+    if store.get(keys.route(user)) is not None:
+        return Standing.ROUTED
+    return Standing.CLAIMED if store.get(keys.claim(user)) is not None else Standing.GONE

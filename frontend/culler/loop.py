@@ -37,6 +37,7 @@ class Loop:
         *,
         period_s: float,
         ticket_max_s: float,
+        remember_s: float,
         now: Callable[[], datetime] = utc_now,
         heartbeat: Path = alive.PATH,
     ) -> None:
@@ -47,6 +48,7 @@ class Loop:
         self._absences = absences
         self._period_s = period_s
         self._ticket_max_s = ticket_max_s
+        self._remember_s = remember_s
         self._now = now
         self._heartbeat = heartbeat
         self._next_cull = 0.0
@@ -92,8 +94,8 @@ class Loop:
         parts = sweep_activity(self._store, self._keys, now)
         gone = 0
         if time.monotonic() >= self._next_gone:
-            # They are many and live for a day.
-            gone = sweep_gone(self._store, self._keys, now)
+            # They are many and live for long.
+            gone = sweep_gone(self._store, self._keys, now, self._remember_s)
             self._next_gone = time.monotonic() + GONE_EVERY_S
         if tickets or parts or gone:
             log.info("swept", extra={"tickets": tickets, "activity_parts": parts, "gone": gone})

@@ -19,8 +19,6 @@ R = TypeVar("R", Ticket, Activity, Gone)
 WAITING_KEPT = timedelta(minutes=5)
 # A finished ticket still answers a reload, and a page that slept for a minute.
 FINISHED_KEPT = timedelta(minutes=3)
-# Learners come back to yesterday's tab; later the page says no more than that the server is gone.
-GONE_KEPT = timedelta(hours=24)
 
 
 def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
@@ -41,9 +39,10 @@ def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
     return _sweep(store, keys.activity, Activity, lambda part: now - part.updated_at > SILENT)
 
 
-def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
-    """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
+def sweep_gone(store: Store, keys: Keys, now: datetime, remember_s: float) -> int:
+    """Delete the words left of servers that are gone for ``remember_s`` seconds; how many. Raises
+    ``StoreUnavailable``."""
+    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > timedelta(seconds=remember_s))
 
 
 def _sweep(store: Store, prefix: str, record: type[R], nobody_needs: Callable[[R], bool]) -> int:

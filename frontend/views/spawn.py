@@ -6,11 +6,13 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, g, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from common.errors import StoreUnavailable
 from common.records import Name, explain
 from common.urls import server_url
+from frontend.oldpaths import OldPath, old_path
 from frontend.remembering import remember, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, without_user
+from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
 from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
@@ -35,10 +37,17 @@ def spawn(**_: str) -> Response:
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
     try:
-        target = without_user(below(path, "/spawn", query))
+        user, target = split_user(below(path, "/spawn", query))
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     wanted = request.args.get("pool") or None
+    if user:
+        try:
+            old = old_path(user)
+        except StoreUnavailable:
+            return unavailable()
+        if old is not None:
+            return _at_old_path(user, target, old, wanted)
     pool = parts().pools.choose(wanted, parts().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
@@ -48,7 +57,23 @@ def spawn(**_: str) -> Response:
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
     wish = Wish(g.request_id, pool, target)
-    return _for_person(wish, wanted) if wants_html() else _for_client(wish)
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+
+
+def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
+    """A server at the same path as before: the one that is there, or a new one."""
+    if old.routed or (old.claimed and wants_html()):
+        return _go(server_url(user, target, None))
+    if old.claimed:  # one at a time
+        text = "a server is being made at this path"
+        return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
+    pools = parts().pools
+    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
+    if pool is None:
+        return _no_pool(wanted)
+    wish = Wish(g.request_id, pool, target, user)
+    # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
 
 
 for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
@@ -99,18 +124,20 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     outcome = parts().spawner.for_browser(wish)
     _note(outcome)
     if isinstance(outcome, Served):
-        remember(outcome.user)
+        if not outcome.existing:
+            remember(outcome.user)
         return _go(outcome.url)
     if isinstance(outcome, Waiting):
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
-        pairs = [(k, v) for k, v in (("path", wish.path), ("pool", wanted or "")) if v]
+        path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
+        pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
         return redirect(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
     return unavailable()
 
 
-def _for_client(wish: Wish) -> Response:
+def _for_client(wish: Wish, wait_s: float) -> Response:
     """A client that is no browser would not stay in a waiting room."""
-    outcome = parts().spawner.for_program(wish, parts().settings.window_s)
+    outcome = parts().spawner.for_program(wish, wait_s)
     _note(outcome)
     if isinstance(outcome, Served):
         return _go(outcome.url)

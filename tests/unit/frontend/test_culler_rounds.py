@@ -51,6 +51,7 @@ class Culler:
             absences,
             period_s=600.0,
             ticket_max_s=3600.0,
+            remember_s=86400.0,
             now=clock.now,
             heartbeat=heartbeat,
         )
@@ -309,9 +310,9 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     (entry,) = lost.store.list(KEYS.gone).entries
     gone = Gone.decode(entry.key, entry.value)
     assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", "culled: host lost")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now()) == 0
+    assert sweep_gone(lost.store, KEYS, lost.clock.now(), 3600.0) == 0
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=25)) == 2
+    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=2), 3600.0) == 2
     assert not lost.store.list(KEYS.gone).entries
 
 
