@@ -147,10 +147,13 @@ class Claimer:
         now = self._host.now()
         if request.deadline is not None and now >= request.deadline:
             return "past its deadline"
-        if age_s + WINDOW_MARGIN_S <= request.window_s:
+        # A browser that asks for an old path has a ticket before its request is sent. If that is gone, Consul has lost
+        # its data, and with them perhaps the claim of a server that is there.
+        promised = bool(request.user) and request.deadline is None
+        if not promised and age_s + WINDOW_MARGIN_S <= request.window_s:
             return ""
         wanted = self._tickets.wanted(request.request_id, now)
-        if wanted is Wanted.ABSENT and age_s <= request.window_s + TICKET_GRACE_S:
+        if wanted is Wanted.ABSENT and not promised and age_s <= request.window_s + TICKET_GRACE_S:
             return ""  # the frontend may be just about to write it
         return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
 

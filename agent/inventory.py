@@ -88,20 +88,19 @@ class Inventory:
             return True
 
     def promise(self, server: Server, limit: int) -> bool:
-        """Take in a claimed server that is to be made at an old path. With ``limit`` servers in its pool, a ready one
-        gives up its place, the oldest of an old generation before others. False: its user is known already, or no
-        place can be had."""
+        """Take in a claimed server that is to be made at an old path. With ``limit`` servers in its pool, one that is
+        nobody's gives up its place. False: its user is known already, or ``limit`` servers are claimed."""
         with self._lock:
             if server.user in self._servers:
                 return False
             live = [s for s in self._servers.values() if s.pool == server.pool and s.phase is not Phase.STOPPING]
             if len(live) >= limit:
-                ready = [s for s in live if s.phase is Phase.READY]
-                ready.sort(key=lambda s: (s.generation == server.generation, not s.stale, s.created_at))
+                free = [s for s in live if s.phase is not Phase.CLAIMED]
+                free.sort(key=lambda s: (s.generation == server.generation, not s.stale, s.phase is Phase.READY))
                 needed = len(live) + 1 - limit  # one, unless the limit was lowered
-                if len(ready) < needed:
+                if len(free) < needed:
                     return False
-                for last in ready[:needed]:
+                for last in free[:needed]:
                     self._set(replace(last, phase=Phase.STOPPING, reason="gives up its place"))
             self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, promised_at=self._clock()))
             return True

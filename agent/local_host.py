@@ -101,9 +101,11 @@ class LocalHost:
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
+        claimed_count = self._inventory.count(pool, Phase.CLAIMED)
+        # With all places claimed, what is ready beyond them is about to be retired.
+        if spec is None or self._inventory.count(pool, Phase.READY) == 0 or claimed_count >= self.limit(spec):
             return None
-        return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), self.limit(spec))
+        return priority(spec.placement, claimed_count, self.limit(spec))
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""

@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 # How long to find out what became of a claim's write before the promise is taken back.
 CLAIM_TRY_S = 5.0
-# A host that holds ready servers beyond its capacity retires them in its next pass, in milliseconds.
-NO_PLACE_S = 0.25
 
 
 class Retry(TmpnbError):
@@ -115,7 +113,6 @@ class Remakes:
             raise Retry("the pool is not served here")
         server = self._promised(spec, request.user)
         if not self._inventory.promise(server, self._limit_of(spec)):
-            self._stop.wait(NO_PLACE_S)
             raise Retry("no place for a server at an old path")
         claim = self._registry.new_claim(server, spec, request.request_id)
         with self._lock:

@@ -45,7 +45,10 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
     found = _claim_or_route(store, keys, user)
     if found is None:
         raise NotThere(f"there is no server of user {user!r}")
-    send(publisher, found.host, CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True))
+    # Which server is meant: there may be another one at this path by the time that the host reads it.
+    request_id = found.request_id or None if isinstance(found, Claim) else None
+    request = CullRequest(sent_at=utc_now(), user=user, reason="operator", request_id=request_id, force=True)
+    send(publisher, found.host, request)
     return found.host
 
 

@@ -171,7 +171,6 @@ def hurry(patch: Any) -> None:
     """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
     for module, name in (
         (claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (teller, "ANSWER_TRY_S"), (remakes, "CLAIM_TRY_S"),
-        (remakes, "NO_PLACE_S"),
     ):  # fmt: skip
         patch.setattr(module, name, 0.0)
     patch.setattr(audit, "ABSENT_S", 0.0)

@@ -17,6 +17,8 @@ def run(seed: int, steps: int = 40) -> History:
     actions = {
         lambda: stage.ask(Kind.BROWSER): 20,
         lambda: stage.ask(Kind.PROGRAM): 6,
+        lambda: stage.ask_again(pick()): 10,
+        lambda: stage.ask_again(pick(), Kind.PROGRAM): 2,
         lambda: stage.cull(pick()): 10,
         lambda: stage.leave(pick()): 2,
         lambda: stage.server_ends(pick()): 2,

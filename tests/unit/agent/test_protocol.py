@@ -200,6 +200,10 @@ class Cluster(RuleBasedStateMachine):
     def ask(self, kind: Kind) -> None:
         self.stage.ask(kind)
 
+    @rule(pick=PICK, kind=st.sampled_from(Kind))
+    def ask_for_an_old_path(self, pick: int, kind: Kind) -> None:
+        self.stage.ask_again(pick, kind)
+
     @rule(passes=st.integers(1, 3))
     def time_passes(self, passes: int) -> None:
         self.stage.tick(passes)

@@ -408,7 +408,7 @@ def test_a_server_whose_visitor_has_left_is_not_made(world: World) -> None:
 
 def test_a_program_that_gave_up_gets_no_server_that_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.teller.ANSWER_TRY_S", 0.0)
-    request = world.request(user=USER)
+    request = world.request(user=USER, deadline=ago(-30))
     world.broker.push(queues.spawn("light"), Outgoing(request.encode(), request.request_id), None)
     world.settle()
     world.settle()
@@ -429,3 +429,12 @@ def test_an_ordinary_ticket_is_never_refused(world: World) -> None:
     assert not world.tickets.refuse(request.request_id, USER, "because")
     assert isinstance(read_ticket(world, request), Ticket)
     assert read_ticket(world, request).state is TicketState.WAITING
+
+
+def test_without_its_ticket_a_request_of_a_browser_is_dropped(world: World) -> None:
+    """Consul has lost its data, perhaps also the claim of a server at that path whose host is away (I8)."""
+    request = world.request(user=USER)
+    world.send(request)
+    world.settle()
+    assert containers(world) == []
+    assert world.waiting() == 0

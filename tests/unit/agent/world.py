@@ -210,8 +210,11 @@ class World:
 
     def _ready(self, name: str) -> Callable[[], int | None]:
         def priority() -> int | None:
-            ready = self.may_claim and self.loop.engine_ok and self.inventory.count(name, Phase.READY) > 0
-            return 0 if ready else None
+            spec = self.specs.get(name)
+            if spec is None or not self.may_claim or not self.loop.engine_ok:
+                return None
+            full = self.inventory.count(name, Phase.CLAIMED) >= capacity(spec, self.engine.memory_bytes)
+            return 0 if self.inventory.count(name, Phase.READY) > 0 and not full else None
 
         return priority
 
