@@ -60,7 +60,10 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     consumer = RabbitConsumer(rabbit)
     # Starts, removals, claims, culls, the loop and the stream of events: each may hold a connection.
     pool_size = settings.max_starting + settings.max_dock_workers + 24
-    engine = DockerEngine(settings.docker_version, settings.docker_timeout_s, pool_size)
+    try:
+        engine = DockerEngine(settings.docker_version, settings.docker_timeout_s, pool_size, settings.assert_hostname)
+    except ValueError as exc:
+        sys.exit(f"settings: {exc}")
     parts = Parts(engine, HttpProbe(address), store, publisher, consumer, address, settings.container_ip or address)
     service = Service(
         id=f"tmpnb-agent-{settings.cluster}-{settings.host}",

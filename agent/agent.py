@@ -31,6 +31,7 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
+from agent.permits import Permits
 from agent.ports import PortBook
 from agent.probe import Probe
 from agent.registry import HostAddress, Registry
@@ -107,7 +108,10 @@ class Agent:
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
-            Place(settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s),
+            Place(
+                settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
+                Permits(settings.allow_host_network, settings.allowed_host_directories),
+            ),
             self._dock, self._stop, self._on_ready, self._now,
         )  # fmt: skip
         tickets = Tickets(parts.store, keys, settings.abandon_s)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.errors import ConflictError, StartFailed
+from common.pool_fields import HostDirectory
 
 
 class PortTaken(ConflictError):
@@ -22,8 +23,9 @@ class ImageMissing(StartFailed):
 class ContainerSpec:
     """Everything that shapes one container. ``command`` is the whole argument vector.
 
-    The container's ``container_port`` is published at ``bind_ip:bind_port`` of the host. ``cpu_quota`` is in
-    microseconds per 100 ms, ``cpu_shares`` a weight, ``pids_limit`` counts processes and threads.
+    The container's ``container_port`` is published at ``bind_ip:bind_port`` of the host; with ``host_network`` it has
+    the host's network instead of ``network``, and nothing is published. ``cpu_quota`` is in microseconds per 100 ms,
+    ``cpu_shares`` a weight, ``pids_limit`` counts processes and threads; ``extra_hosts`` are ``name:IP``.
     """
 
     name: str
@@ -40,6 +42,9 @@ class ContainerSpec:
     cpu_quota: int | None = None
     user: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    host_network: bool = False
+    extra_hosts: tuple[str, ...] = ()
+    directories: tuple[HostDirectory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

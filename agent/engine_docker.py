@@ -11,16 +11,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import docker
 import docker.errors
 import requests
 import urllib3.exceptions
-from docker.constants import DEFAULT_UNIX_SOCKET
-from docker.types import LogConfig
-from docker.utils import kwargs_from_env
+from docker.types import LogConfig, Mount
 
+from agent.docker_link import DockerLink
 from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed
@@ -44,17 +43,14 @@ def _bridge(network: str) -> str:
 class DockerEngine:
     """``Engine`` on the Docker Engine that the DOCKER_* environment names (the local socket by default)."""
 
-    def __init__(self, version: str = "auto", timeout_s: float = 60.0, pool_size: int = 32) -> None:
-        """``pool_size``: connections kept open; docker-py closes those beyond it after one use."""
-        self._settings: dict[str, Any] = {
-            "version": version,
-            "timeout": timeout_s,
-            "max_pool_size": pool_size,
-            **kwargs_from_env(),
-        }
+    def __init__(
+        self, version: str = "auto", timeout_s: float = 60.0, pool_size: int = 32, assert_hostname: bool = False
+    ) -> None:
+        """``pool_size``: connections kept open; docker-py closes those beyond it after one use. ``assert_hostname``:
+        under TLS, whether the daemon's name must be in its certificate. Raises ``ValueError`` for a wrong DOCKER_*."""
+        self._link = DockerLink(version, timeout_s, pool_size, assert_hostname)
         self._client: docker.APIClient | None = None
-        where = self._settings.get("base_url", DEFAULT_UNIX_SOCKET)
-        socket = urlsplit(where.replace("http+unix:", "unix:")).path if "unix:" in where else ""
+        socket = self._link.socket
         self._unix = UnixHttp(socket, min(timeout_s, RENAME_TIMEOUT_S)) if socket else None
         self._init = True
 
@@ -179,15 +175,15 @@ class DockerEngine:
             self._unix.close()
 
     def _api(self) -> docker.APIClient:
-        if self._client is None:  # asks for the API's version, so it fails while the engine is away
-            self._client = docker.APIClient(**self._settings)
+        if self._client is None:
+            self._client = self._link.connect()
         return self._client
 
     def _create(self, spec: ContainerSpec) -> str:
         api = self._api()
         host_config = api.create_host_config(
-            network_mode=spec.network,
-            port_bindings={spec.container_port: (spec.bind_ip, spec.bind_port)},
+            network_mode="host" if spec.host_network else spec.network,
+            port_bindings=None if spec.host_network else {spec.container_port: (spec.bind_ip, spec.bind_port)},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             mem_limit=spec.mem_limit_bytes,
@@ -197,6 +193,9 @@ class DockerEngine:
             cpu_quota=spec.cpu_quota,
             cpu_period=100_000 if spec.cpu_quota else None,
             init=self._init,
+            extra_hosts=list(spec.extra_hosts),
+            # Not "binds", by which the engine would make what is not there, as root.
+            mounts=[Mount(d.target, d.source, type="bind", read_only=d.read_only) for d in spec.directories],
             log_config=LogConfig(type=LogConfig.types.JSON, config=LOG_OPTIONS),
         )
         created = api.create_container(
@@ -204,7 +203,7 @@ class DockerEngine:
             list(spec.command),
             name=spec.name,
             labels=dict(spec.labels),
-            ports=[spec.container_port],
+            ports=None if spec.host_network else [spec.container_port],
             user=spec.user,
             environment=dict(spec.environment),
             host_config=host_config,
@@ -241,7 +240,7 @@ class DockerEngine:
         try:
             yield
         except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-            raise EngineUnavailable(f"Docker: {exc}") from exc
+            raise EngineUnavailable(self._link.explain(exc)) from exc
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
             raise EngineUnavailable(f"Docker: {exc!r}") from exc
 

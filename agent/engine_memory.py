@@ -75,7 +75,8 @@ class MemoryEngine:
         if spec.image not in self.images:
             raise ImageMissing(f"image {spec.image} is not on this host")
         taken = {(s.bind_ip, s.bind_port) for c, s in self._containers.values() if c.state == "running"}
-        if spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken:
+        is_taken = spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken
+        if is_taken and not spec.host_network:
             raise PortTaken(f"port {spec.bind_port}: port is already allocated")
         state = "exited" if spec.image in self.crashing else "running"
         container = Container(f"{next(self._ids):064x}", spec.name, state, dict(spec.labels))

@@ -5,6 +5,7 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ ANSWER_MAX_BYTES = 1 << 20
 
 
 class Probe(Protocol):
-    """Any thread. ``port`` is the published one."""
+    """Any thread. ``port`` is the one of the route."""
 
     def answers(self, port: int, user: str) -> bool:
         """Whether the server's base path brings any status below 500: even a refusal comes from one that is up."""
@@ -30,6 +31,10 @@ class Probe(Protocol):
 
     def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
         """Whether any kernel of a Jupyter server is busy or starting; None: it did not say."""
+        ...
+
+    def listens(self, port: int) -> bool:
+        """Whether anything at all accepts connections there."""
         ...
 
 
@@ -53,6 +58,13 @@ class HttpProbe:
             return any(kernel["execution_state"] in {"busy", "starting"} for kernel in kernels)
         except (ValueError, KeyError, TypeError):
             return None
+
+    def listens(self, port: int) -> bool:
+        try:
+            socket.create_connection((self._address, port), TIMEOUT_S).close()
+        except OSError:
+            return False
+        return True
 
     def _get(self, port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and beginning of the body; status 0: no answer."""

@@ -6,9 +6,10 @@ import struct
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from common.pool_fields import absolute_path, split_commas
 from common.records import Labels, Name
 from common.settings import CommonSettings
 
@@ -24,11 +25,17 @@ def _parse_labels(value: object) -> object:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
+def _check_directories(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(absolute_path(path) for path in paths)
+
+
+DirectoryList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas), AfterValidator(_check_directories)]
 LabelList = Annotated[Labels, NoDecode, BeforeValidator(_parse_labels)]
 
 
 class AgentSettings(CommonSettings):
-    """Settings of ``python -m agent``. Docker is found by the usual DOCKER_* environment."""
+    """Settings of ``python -m agent``. Docker is found by the usual environment: DOCKER_HOST,
+    DOCKER_TLS_VERIFY, DOCKER_CERT_PATH."""
 
     host: Name = Field(default_factory=lambda: socket.gethostname().lower(), description="this host's name")
     address: str = Field(
@@ -47,6 +54,14 @@ class AgentSettings(CommonSettings):
     port_max: int = Field(default=29999, ge=1024, le=65535, description="last port to publish servers at")
     port_quarantine_s: float = Field(
         default=120.0, ge=0, description="seconds before a port is used again; longer than any proxy keeps an old route"
+    )
+    allow_host_network: bool = Field(
+        default=False, description="whether pools may have the host's network (host_network): true or false"
+    )
+    allowed_host_directories: DirectoryList = Field(
+        default=(),
+        description="directories of the host that pools may mount, with all below them (host_directories): absolute "
+        "paths, comma-separated",
     )
     max_dock_workers: int = Field(default=2, ge=1, le=64, description="Docker calls in parallel")
     max_starting: int = Field(default=8, ge=1, le=256, description="servers being started or probed at once")
@@ -70,6 +85,10 @@ class AgentSettings(CommonSettings):
         default=45.0, gt=0, description="seconds after which a ticket nobody asks about is abandoned"
     )
     docker_version: str = Field(default="auto", pattern=r"^(auto|1\.\d+)$", description="Docker API version, or auto")
+    assert_hostname: bool = Field(
+        default=False,
+        description="with TLS, whether the name in DOCKER_HOST must be in the daemon's certificate: true or false",
+    )
     docker_timeout_s: float = Field(default=60.0, gt=0, description="seconds one call to Docker may take")
 
     @field_validator("address", "container_ip")

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent import names
 from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
 from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
+from agent.permits import Permits
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
@@ -34,12 +35,13 @@ PORT_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this agent's servers are: labels, names and addresses need it."""
+    """Where this agent's servers are, which labels, names and addresses need, and what they may have there."""
 
     cluster: str
     host: str
     bind_ip: str
     route_settle_s: float
+    permits: Permits = field(default_factory=Permits)
 
 
 class Starter:
@@ -197,6 +199,10 @@ class Starter:
 
     def _run_once(self, server: Server, spec: PoolSpec) -> str:
         wanted = container_spec(server, spec, self._place)
+        self._place.permits.check(spec)
+        # The engine publishes nothing there, so it would not notice.
+        if spec.host_network and self._probe.listens(server.port):
+            raise PortTaken(f"port {server.port}: something listens there already")
         with self._dock:
             if self._stop.is_set():
                 raise EngineUnavailable("the agent stops")
@@ -224,8 +230,9 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
     """What to ask of the engine for a server of that pool."""
     values = {
         "{base_path}": base_path(server.user),
-        "{port}": str(spec.container_port),
-        "{ip}": "0.0.0.0",  # inside the container: published ports arrive on its network interface
+        "{port}": str(server.port if spec.host_network else spec.container_port),
+        # Published ports arrive on whatever interface the container has; on the host's the proxies know one address.
+        "{ip}": place.bind_ip if spec.host_network else "0.0.0.0",
         "{token}": server.token,
     }
     command = spec.command
@@ -241,7 +248,7 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
         image=spec.image,
         command=("/bin/sh", "-c", command),
         labels=names.labels(place.cluster, place.host, identity),
-        network=names.network(place.cluster),
+        network=spec.docker_network or names.network(place.cluster),
         container_port=spec.container_port,
         bind_ip=place.bind_ip,
         bind_port=server.port,
@@ -251,4 +258,7 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
         cpu_quota=spec.cpu_quota,
         user=spec.container_user,
         environment=spec.environment,
+        host_network=spec.host_network,
+        extra_hosts=spec.extra_hosts,
+        directories=spec.directories,
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
+from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names
 from common.sizes import parse_bytes
 
 # Names end up in keys, queue names, container names and labels.
@@ -24,6 +25,13 @@ Count = Annotated[int, Field(ge=0)]
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Label, Label]
+# What shapes a container. A field that was added later counts only where it is used: an update of the software must not
+# replace every server.
+_SHAPING = frozenset({
+    "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares", "cpu_quota",
+    "pids_limit", "use_tokens", "user_length",
+})  # fmt: skip
+_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts"})
 
 
 def explain(error: ValidationError) -> str:
@@ -68,7 +76,9 @@ class PoolSpec(Record):
         min_length=1,
         description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
     )
-    container_port: int = Field(default=8888, ge=1, le=65535, description="port the server listens at")
+    container_port: int = Field(
+        default=8888, ge=1, le=65535, description="port the server listens at inside; not used with host_network"
+    )
     container_user: str | None = Field(default=None, description="user the command runs as; the image's if unset")
     environment: dict[str, str] = Field(default_factory=dict, description="variables of the container")
     mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
@@ -79,6 +89,23 @@ class PoolSpec(Record):
         default=200_000, ge=1000, description="microseconds of CPU per 100 ms: 100000 is one CPU"
     )
     pids_limit: int = Field(default=512, ge=8, description="processes and threads")
+    host_network: bool = Field(
+        default=False,
+        description="the host's network, without any isolation; {port} is then of the agent's range, {ip} the address "
+        "it publishes at; an agent must allow it (allow_host_network)",
+    )
+    docker_network: DockerNetwork | None = Field(
+        default=None,
+        description="a network of the host's Docker Engine, instead of the cluster's, which keeps servers apart",
+    )
+    host_directories: HostDirectories = Field(
+        default=(),
+        description="/host[:/mount[:ro]], comma-separated or a list; /mnt/vol0, /mnt/vol1, … and rw if left out; an "
+        "agent must allow them (allowed_host_directories)",
+    )
+    extra_hosts: ExtraHosts = Field(
+        default=(), description="name:IP or name:[IPv6] for /etc/hosts in the container, comma-separated or a list"
+    )
     use_tokens: bool = Field(default=True, description="a random token per server, put into the redirect")
     user_length: int = Field(
         default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX, description="symbols of the random user id"
@@ -123,6 +150,17 @@ class PoolSpec(Record):
             raise ValueError(f"ready ({self.ready}) may not exceed pool_size ({self.pool_size})")
         return self
 
+    @model_validator(mode="after")
+    def _has_one_network(self) -> Self:
+        if self.host_network and self.docker_network is not None:
+            raise ValueError(f"host_network or docker_network is accepted, not both ({self.docker_network!r})")
+        return self
+
+    @property
+    def directories(self) -> tuple[HostDirectory, ...]:
+        """``host_directories``, taken apart."""
+        return tuple(HostDirectory.parse(text, i) for i, text in enumerate(self.host_directories))
+
     @property
     def ready_target(self) -> int:
         """How many servers a host keeps ready while it has room."""
@@ -139,16 +177,15 @@ class PoolSpec(Record):
     @property
     def generation(self) -> str:
         """A hash of everything that shapes a container; sizes and timeouts may change without a new one."""
-        fields = (
-            "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares",
-            "cpu_quota", "pids_limit", "use_tokens", "user_length",
-        )  # fmt: skip
-        shaped = json.dumps(self.model_dump(mode="json", include=set(fields)), sort_keys=True)
-        return hashlib.sha256(shaped.encode()).hexdigest()[:12]
+        shaped = self.model_dump(mode="json", include=set(_SHAPING))
+        shaped |= self.model_dump(mode="json", include=set(_SHAPING_LATER), exclude_defaults=True)
+        text = json.dumps(shaped, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
     def parse(cls, fields: dict[str, Any], where: str) -> Self:
         """A spec from an operator's file; unknown fields are errors there. Raises ``InvalidPool``."""
+        fields = plain_names(fields, where)
         unknown = sorted(set(fields) - set(cls.model_fields))
         if unknown:
             raise InvalidPool(f"{where}: unknown field {unknown[0]!r}; accepted: {', '.join(sorted(cls.model_fields))}")

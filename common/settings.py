@@ -19,19 +19,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from common.pool_fields import split_commas
 from common.records import Name
 
 T = TypeVar("T", bound="CommonSettings")
 
 
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 UrlList = Annotated[
     tuple[str, ...],
     NoDecode,
-    BeforeValidator(lambda v: _split(v)),
+    BeforeValidator(split_commas),
 ]
 
 

@@ -67,10 +67,26 @@ load_env() {
     done <"$root_dir/.env"
 }
 
+# What pools may mount of this machine: its agent looks at it, and does not write there.
+directories_file() {
+    local file=$root_dir/build/directories-${COMPOSE_PROJECT_NAME:-tmpnb}.yml path paths
+    mkdir -p "$root_dir/build"
+    IFS=, read -r -a paths <<<"$TMPNB_ALLOWED_HOST_DIRECTORIES"
+    {
+        printf 'services:\n  agent:\n    volumes:\n'
+        for path in "${paths[@]}"; do
+            path=$(sed -E "s/^ +//; s/ +\$//; s/'/''/g; s/[$]/\$\$/g" <<<"$path")
+            [ -z "$path" ] || printf "      - {type: bind, source: '%s', target: '%s', read_only: true}\n" "$path" "$path"
+        done
+    } >"$file"
+    echo "$file"
+}
+
 # compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
+    [ -z "${TMPNB_ALLOWED_HOST_DIRECTORIES:-}" ] || files+=(-f "$(directories_file)")
     docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -56,7 +56,7 @@ def rows(model: type[BaseModel], own: bool, prefix: str) -> Iterator[str]:
 def default(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
-    if value in (None, "", {}) or isinstance(value, SecretStr):
+    if value in (None, "", {}, ()) or isinstance(value, SecretStr):
         return ""
     if value == socket.gethostname():
         return "this machine's name"

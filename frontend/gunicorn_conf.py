@@ -5,12 +5,12 @@ from typing import Any
 from common.logs import setup_logging
 from common.settings import load
 from frontend.serving import gunicorn_settings, stop_worker
-from frontend.settings import PublicSettings
+from frontend.settings import PublicSettings, bind
 from frontend.wsgi import start_app, stop_app
 
 _settings = load(PublicSettings)
 setup_logging("frontend", _settings.log_level)
-globals().update(gunicorn_settings(_settings, f"{_settings.ip}:{_settings.port}"))
+globals().update(gunicorn_settings(_settings, bind(_settings.ip, _settings.port)))
 
 
 def post_worker_init(worker: Any) -> None:

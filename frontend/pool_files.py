@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InvalidPool
+from common.pool_fields import plain_names
 from common.records import HostRecord, PoolSpec
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -53,7 +54,8 @@ def _tables(fields: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any
     if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise InvalidPool(f"{where}: pool: a list of tables is accepted, as in [[pool]]")
     found = []
-    for name, table in named.items():
+    for name, given in named.items():
+        table = plain_names(given, f"{where}: pools.{name}")
         if table.get("name", name) != name:
             raise InvalidPool(f"{where}: pools.{name}: name is {table['name']!r}; accepted: {name!r}, or leave it out")
         found.append((f"pools.{name}", {**table, "name": name}))

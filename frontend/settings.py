@@ -1,12 +1,33 @@
 """Settings of the four entry points of this package. Names and defaults follow tmpnb's options where it had them."""
 
 import ipaddress
-from typing import Self
+import re
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from common.records import Name
 from common.settings import CommonSettings, UrlList
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+def _check_listen_address(value: str) -> str:
+    """IPv6 may have brackets, as in a URL; it is kept without."""
+    address = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if re.fullmatch(r"[0-9.]+", address) or ":" in address:
+        return str(ipaddress.ip_address(address))
+    if not _HOST_NAME.fullmatch(address):
+        raise ValueError("an IP address or a host name of this machine is accepted")
+    return address
+
+
+ListenAddress = Annotated[str, AfterValidator(_check_listen_address)]
+
+
+def bind(ip: str, port: int) -> str:
+    """Where to listen, as gunicorn reads it."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 class GunicornSettings(CommonSettings):
@@ -20,7 +41,7 @@ class GunicornSettings(CommonSettings):
 class PublicSettings(GunicornSettings):
     """The public application."""
 
-    ip: str = Field(default="0.0.0.0", description="address to listen at")
+    ip: ListenAddress = Field(default="0.0.0.0", description="IP address to listen at")
     port: int = Field(default=9999, ge=1, le=65535, description="port to listen at")
     secret_key: SecretStr = Field(min_length=16, description="signs the browser's cookie; the same on every replica")
     api_auth_token: SecretStr | None = Field(
@@ -65,8 +86,8 @@ class AdminSettings(GunicornSettings):
 
     workers: int = Field(default=1, ge=1, le=64, description="worker processes, 1 to 64")
     threads: int = Field(default=8, ge=4, le=256, description="threads per worker, 4 to 256")
-    admin_ip: str | None = Field(
-        default=None, description="address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
+    admin_ip: ListenAddress | None = Field(
+        default=None, description="IP address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
     )
     admin_port: int = Field(default=10000, ge=1, le=65535, description="port to listen at")
     admin_auth_token: SecretStr | None = Field(

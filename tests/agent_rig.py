@@ -70,10 +70,13 @@ class AgentProcess:
 class AgentRig:
     """A cluster with one host. ``request`` and ``send`` play the frontend."""
 
-    def __init__(self, consul_url: str, rabbitmq: RabbitAddress, image: str, folder: Path) -> None:
+    def __init__(
+        self, consul_url: str, rabbitmq: RabbitAddress, image: str, folder: Path, cluster: str | None = None
+    ) -> None:
+        """``cluster``: of other parts that this host is to be one of."""
         # Queues of all clusters share a vhost here, so pools and hosts have names of their own too.
         mark = secrets.token_hex(4)
-        self.cluster, self.host, self.pool = f"test-{mark}", f"host-{mark}", f"light-{mark}"
+        self.cluster, self.host, self.pool = cluster or f"test-{mark}", f"host-{mark}", f"light-{mark}"
         self.image, self.folder = image, folder
         self.keys = Keys(self.cluster)
         self.store = ConsulStore([consul_url])

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's folder is its kind, and its kind is its marker: ``-m 'not e2e'``."""
     for item in items:
         kind = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        if kind in {"unit", "contract", "integration", "e2e", "faults"}:
+        if kind in {"unit", "contract", "integration", "migrating", "e2e", "faults"}:
             item.add_marker(kind)
 
 

@@ -5,7 +5,7 @@ import sys
 from common.logs import setup_logging
 from common.settings import load
 from frontend.serving import Server, gunicorn_settings
-from frontend.settings import AdminSettings
+from frontend.settings import AdminSettings, bind
 from frontend.wsgi import create_admin, start_admin, stop_admin
 
 
@@ -13,7 +13,7 @@ def main(argv: list[str]) -> None:
     """Serve until SIGTERM."""
     settings = load(AdminSettings, argv)
     setup_logging("admin", settings.log_level)
-    options = gunicorn_settings(settings, f"{settings.bind_ip}:{settings.admin_port}")
+    options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port))
     Server(options, lambda: create_admin(settings), start_admin, stop_admin).run()
 
 

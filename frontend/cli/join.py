@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from common.pool_fields import absolute_path
 from common.records import IMAGE, Name
 from common.records import Labels as HostLabels
 from common.settings import UrlList
@@ -42,6 +43,8 @@ Address = Annotated[
 ]
 Urls = Annotated[str | None, typer.Option(help="As the new host reaches it, comma-separated.")]
 Labels = Annotated[str | None, typer.Option(help="Which pools it may serve: gpu=yes,room=a.")]
+Directories = Annotated[str | None, typer.Option(help="What pools may mount of it: /srv/data,/srv/home.")]
+Network = Annotated[bool, typer.Option("--allow-host-network", help="Whether pools may have its network.")]
 Image = Annotated[str | None, typer.Option(help="The agent's image, which is on the host or in a registry.")]
 File = Annotated[bool, typer.Option("--file", help="Print the env file for many hosts instead of a command.")]
 
@@ -56,6 +59,8 @@ def join(
     consul_urls: Urls = None,
     rabbitmq_urls: Urls = None,
     labels: Labels = None,
+    allowed_host_directories: Directories = None,
+    allow_host_network: Network = False,
     image: Image = None,
     file: File = False,
 ) -> None:
@@ -70,10 +75,13 @@ def join(
     variables = _variables(chosen, consul, rabbit)
     # The host's own are for the command line, where its shell can fill them in.
     own = {"TMPNB_HOST": host, "TMPNB_ADDRESS": address, "TMPNB_LABELS": labels}
+    directories = _directories(allowed_host_directories)
+    variables["TMPNB_ALLOWED_HOST_DIRECTORIES"] = ",".join(directories)
+    variables["TMPNB_ALLOW_HOST_NETWORK"] = "true" if allow_host_network else None
     if file:
         text = "".join(f"{name}={value}\n" for name, value in (variables | own).items() if value)
     else:
-        text = _command(own, variables, image, urlsplit(consul[0]).hostname or "")
+        text = _command(own, variables, directories, image, urlsplit(consul[0]).hostname or "")
     complain("this text holds the cluster's secrets: keep it off shared screens and out of shell histories")
     sys.stdout.write(text)
 
@@ -89,7 +97,13 @@ def _variables(chosen: CliSettings, consul: tuple[str, ...], rabbit: tuple[str, 
     }
 
 
-def _command(own: dict[str, str | None], variables: dict[str, str | None], image: str, control: str) -> str:
+def _command(
+    own: dict[str, str | None],
+    variables: dict[str, str | None],
+    directories: tuple[str, ...],
+    image: str,
+    control: str,
+) -> str:
     """A script for any POSIX shell. Secrets are in its standard input and in Docker's, so no list of processes shows
     them; pasted into an interactive shell, they stay out of its history."""
     name = shlex.quote(own["TMPNB_HOST"]) if own["TMPNB_HOST"] else '"$(uname -n | tr A-Z a-z)"'
@@ -106,7 +120,9 @@ def _command(own: dict[str, str | None], variables: dict[str, str | None], image
     environment = f"--env TMPNB_HOST={name} --env TMPNB_ADDRESS={address}"
     if own["TMPNB_LABELS"]:
         environment += f" --env TMPNB_LABELS={shlex.quote(own['TMPNB_LABELS'])}"
-    options = " \\\n  ".join((*OPTIONS, environment))
+    # The agent looks at what pools may mount, where the host has it; it needs not write there.
+    volumes = [f"--volume {shlex.quote(f'{path}:{path}:ro')}" for path in directories]
+    options = " \\\n  ".join((*OPTIONS, *volumes, environment))
     lines.append(f"docker run {options} \\\n  --env-file /dev/stdin {shlex.quote(image)} <<'TMPNB_END'")
     lines += [f"{key}={value}" for key, value in variables.items() if value]
     after = 'tmpnb_status=$?; case $- in *i*) set -o history ;; esac 2>/dev/null; (exit "$tmpnb_status")'
@@ -131,6 +147,16 @@ def _urls(option: str, given: str | None, default: tuple[str, ...], schemes: tup
             variable = f"TMPNB_AGENT_{option[2:].replace('-', '_').upper()}"
             _refuse(option, url, f"{accepted}; give it, or set TMPNB_CONTROL_IP ({variable})")
     return urls
+
+
+def _directories(given: str | None) -> tuple[str, ...]:
+    paths = TypeAdapter(UrlList).validate_python(given or "")
+    for path in paths:
+        try:
+            absolute_path(path)
+        except ValueError:
+            _refuse("--allowed-host-directories", path, "absolute paths without '..', '//' and ':', comma-separated")
+    return tuple(absolute_path(path) for path in paths)
 
 
 def _check(host: str | None, address: str | None, labels: str | None, image: str) -> None:

@@ -1,5 +1,6 @@
 """The compose files are valid with official images and with those built here."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -86,3 +87,29 @@ def test_three_nodes_do_not_start_without_their_secrets(secret: str) -> None:
     done = config(given, CLUSTER, HA)
     assert done.returncode != 0
     assert secret in done.stderr
+
+
+def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Path) -> None:
+    """As deploy/lib.sh, which all scripts start Compose by, tells it."""
+    directories = [tmp_path / "a b", tmp_path / "it's", tmp_path / "c$d"]
+    environment = SECRETS | {
+        "COMPOSE_PROJECT_NAME": f"test-{tmp_path.name}",
+        "TMPNB_ALLOWED_HOST_DIRECTORIES": ", ".join(map(str, directories)),
+    }
+    done = subprocess.run(
+        ["bash", "-c", ". deploy/lib.sh && compose config --format json"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (ROOT / "build" / f"directories-test-{tmp_path.name}.yml").unlink()
+    assert done.returncode == 0, done.stderr
+    agent = json.loads(done.stdout)["services"]["agent"]
+    mounted = {v["source"]: (v["target"], v.get("read_only")) for v in agent["volumes"]}
+    for path in map(str, directories):
+        # Compose shows a dollar sign as it would have to be written again.
+        shown = path.replace("$", "$$")
+        assert mounted[shown] == (shown, True)
+    assert agent["environment"]["TMPNB_ALLOWED_HOST_DIRECTORIES"].replace("$$", "$") == ", ".join(map(str, directories))

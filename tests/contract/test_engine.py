@@ -16,6 +16,7 @@ from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTak
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
+from common.pool_fields import HostDirectory
 from tests.light import IMAGE, build_light_image
 from tests.waiting import wait_until
 
@@ -123,6 +124,14 @@ def test_a_taken_port_is_said_and_leaves_nothing_behind(bench: Bench) -> None:
     assert len(bench.listed()) == 1
 
 
+def test_in_the_host_s_network_nothing_is_published_so_no_port_is_missed(bench: Bench) -> None:
+    """Whether it is taken the agent finds out by itself."""
+    waits = bench.spec(host_network=True, command=("/bin/sh", "-c", "exec sleep 600"))
+    bench.engine.run(waits)
+    bench.engine.run(replace(waits, name=waits.name + "-2"))
+    assert len(bench.listed()) == 2
+
+
 def test_a_missing_image_is_said_and_leaves_nothing_behind(bench: Bench) -> None:
     with pytest.raises(ImageMissing, match="tmpnb-test/nowhere:1"):
         bench.engine.run(bench.spec(image="tmpnb-test/nowhere:1"))
@@ -217,6 +226,20 @@ def test_a_container_has_limits_and_no_rights(real: Bench) -> None:
     assert config["RestartPolicy"]["Name"] in ("", "no")
     assert not config["Privileged"]
     assert config["NetworkMode"] == real.network
+
+
+def test_a_directory_that_is_not_there_is_a_failed_start_and_is_not_made(real: Bench, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(StartFailed, match=r"source path does not exist: .*/missing"):
+        real.engine.run(real.spec(directories=(HostDirectory(str(missing), "/data", read_only=False),)))
+    assert not missing.exists()
+    assert real.listed() == {}
+
+
+def test_a_network_that_is_not_there_is_a_failed_start(real: Bench) -> None:
+    with pytest.raises(StartFailed, match="network tmpnb-test-nowhere not found"):
+        real.engine.run(real.spec(network="tmpnb-test-nowhere"))
+    assert real.listed() == {}
 
 
 def test_containers_of_the_network_cannot_reach_each_other(real: Bench) -> None:

@@ -110,3 +110,6 @@ class SimProbe:
 
     def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
         return False
+
+    def listens(self, port: int) -> bool:
+        return False

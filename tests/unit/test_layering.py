@@ -14,13 +14,21 @@ CLIENTS = {
     "requests": {
         "common/consul_http.py",
         "common/store_consul.py",
+        "agent/docker_link.py",
         "agent/engine_docker.py",
         "frontend/cli/servers.py",
     },
-    "docker": {"agent/engine_docker.py"},
+    "docker": {"agent/docker_link.py", "agent/engine_docker.py"},
 }
 # Pure modules: the same answer for the same arguments, without I/O.
-PURE = ("agent/plan.py", "common/records.py", "common/messages.py", "common/keys.py", "common/queues.py")
+PURE = (
+    "agent/plan.py",
+    "common/records.py",
+    "common/pool_fields.py",
+    "common/messages.py",
+    "common/keys.py",
+    "common/queues.py",
+)
 IMPURE = {"socket", "subprocess", "threading", "time", "os", "requests", "pika", "consul", "docker", "http", "urllib"}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from agent.failures import pause_s
 from agent.inventory import Phase
+from agent.permits import Permits
 from agent.ports import NoPortError, PortBook
 from common.errors import StoreUnavailable
 from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
@@ -45,6 +46,37 @@ def test_a_port_taken_by_another_program_is_passed_over() -> None:
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
     assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+
+
+def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> None:
+    spec = pool(pool_size=2, command="serve {ip} {port}", host_network=True, container_port=9000)
+    world = World(spec, permits=Permits(host_network=True))
+    world.settle()
+    for server in world.inventory.snapshot():
+        made = world.engine.spec_of(server.container)
+        assert made.host_network
+        assert made.command[2] == f"serve 10.0.0.1 {server.port}"
+        assert route(world, server.user).port == server.port
+
+
+def test_a_port_of_the_host_at_which_another_program_listens_is_passed_over() -> None:
+    """I5: its answer would be taken for the server's."""
+    world = World(pool(pool_size=2, host_network=True), permits=Permits(host_network=True))
+    world.engine.foreign_ports = {20000, 20002}
+    world.settle()
+    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+
+
+def test_a_pool_that_asks_for_more_than_the_host_allows_starts_nothing_and_says_why() -> None:
+    world = World(pool("a", host_network=True), pool("b", host_directories="/etc"), pool("c"))
+    world.settle()
+    assert {s.pool for s in world.inventory.snapshot()} == {"c"}
+    said = {name: failure.reason for name in "ab" if (failure := world.failures.last(name))}
+    assert said == {
+        "a": "host_network is not allowed on this host (TMPNB_ALLOW_HOST_NETWORK)",
+        "b": "host_directories: /etc is not allowed on this host; allowed: none (TMPNB_ALLOWED_HOST_DIRECTORIES)",
+    }
+    assert len(world.engine.list({})) == 3
 
 
 def test_a_start_whose_answer_is_lost_is_found_by_its_name() -> None:

@@ -18,6 +18,7 @@ from agent.failures import FailureBook
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.loop import Loop, Wishes
+from agent.permits import Permits
 from agent.plan import capacity
 from agent.ports import PortBook
 from agent.registry import HostAddress, Registry
@@ -88,6 +89,9 @@ class FakeProbe:
     def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
         return user in self.busy
 
+    def listens(self, port: int) -> bool:
+        return port in self.engine.foreign_ports
+
 
 class Clock:
     """Monotonic seconds that the test moves on."""
@@ -114,9 +118,12 @@ class World:
         store: MemoryStore | None = None,
         broker: MemoryBroker | None = None,
         next_port: Iterator[int] | None = None,
+        permits: Permits | None = None,
     ) -> None:
-        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says."""
+        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says. ``permits``:
+        nothing, if left out."""
         self.host, self.ip = host, ip
+        self.permits = permits or Permits()
         self.engine = engine or MemoryEngine(images={IMAGE})
         self.probe = FakeProbe(self.engine)
         self.store = store or MemoryStore()
@@ -154,7 +161,7 @@ class World:
         announcer = Announcer(publisher, self.host)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
-            Place(CLUSTER, self.host, self.ip, 0.0), dock, self.stop, self._on_ready,
+            Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
         )  # fmt: skip
         remover = Remover(engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0)
         teller = Teller(self.host, tickets, publisher, utc_now, self.stop)

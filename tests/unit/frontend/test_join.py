@@ -111,6 +111,17 @@ def test_what_is_given_is_not_asked_of_the_host(tmp_path: Path) -> None:
     assert {"TMPNB_HOST=room-b", "TMPNB_ADDRESS=10.1.1.1", "hub.example/agent:2"} <= set(arguments.splitlines())
 
 
+def test_what_pools_may_have_of_the_host_is_passed_on_and_can_be_looked_at(tmp_path: Path) -> None:
+    text = join("--allowed-host-directories", "/srv/data/,/srv/a b", "--allow-host-network").stdout
+    done, arguments, given = run(text, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"/srv/data:/srv/data:ro", "/srv/a b:/srv/a b:ro"} <= set(arguments.splitlines())
+    environment = dict(line.split("=", 1) for line in given.splitlines())
+    settings = AgentSettings(**{name.removeprefix("TMPNB_").lower(): value for name, value in environment.items()})
+    assert settings.allowed_host_directories == ("/srv/data", "/srv/a b")
+    assert settings.allow_host_network
+
+
 def test_the_file_for_many_hosts_is_an_env_file() -> None:
     lines = join("--file").stdout.splitlines()
     assert [line.partition("=")[0] for line in lines] == [
@@ -136,6 +147,8 @@ def test_the_file_for_many_hosts_is_an_env_file() -> None:
         (("--labels", "gpu"), ("--labels", "'gpu'", "name=value")),
         (("--labels", "gpu=$(reboot)"), ("--labels", "name=value")),
         (("--image", "x y"), ("--image", "'x y'")),
+        (("--allowed-host-directories", "data"), ("--allowed-host-directories", "'data'", "absolute")),
+        (("--allowed-host-directories", "/srv/../etc"), ("--allowed-host-directories", "'/srv/../etc'")),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_accepted(arguments: tuple[str, ...], named: tuple[str, ...]) -> None:

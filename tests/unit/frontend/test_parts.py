@@ -13,7 +13,7 @@ from common.store_memory import MemoryStore
 from frontend.ledger import Ledger, State, Verdict
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
-from frontend.settings import AdminSettings, CullerSettings, PublicSettings
+from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
 from tests.unit.frontend.fakes import KEYS, START, Clock, put_pool, user_id
 from tests.waiting import wait_until
 
@@ -200,6 +200,32 @@ def test_without_a_token_the_admin_application_listens_on_loopback_only(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert load(AdminSettings).bind_ip == ip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ip", "10.0.0"), ("ip", "all interfaces"), ("ip", "::zz"), ("ip", "a" * 300), ("port", "0"), ("port", "http")],
+)
+def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    for settings, prefix in ((PublicSettings, ""), (AdminSettings, "admin-")):
+        with pytest.raises(SystemExit):
+            load(settings, [f"--{prefix}{name}={value}"])
+        said = capsys.readouterr().err
+        assert f"--{prefix}{name}" in said
+        assert repr(value[:80]) in said
+        assert f"accepted: {'IP address' if name == 'ip' else 'port'}" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "bound"), [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80"), ("[::1]", "[::1]:80"), ("pc", "pc:80")]
+)
+def test_an_address_of_either_kind_can_be_listened_at(given: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    settings = load(PublicSettings, [f"--ip={given}"])
+    assert bind(settings.ip, 80) == bound
 
 
 @pytest.mark.parametrize("template", sorted((FRONTEND / "templates").glob("*.html")), ids=lambda path: path.name)

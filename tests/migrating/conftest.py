@@ -1,0 +1,20 @@
+"""One site for all tests of this folder."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from common.broker_rabbitmq import RabbitAddress
+from tests.light import build_light_image
+from tests.migrating.site import Site
+
+
+@pytest.fixture(scope="session")
+def site(consul_url: str, rabbitmq: RabbitAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    build_light_image()
+    site = Site(consul_url, rabbitmq, tmp_path_factory.mktemp("site"))
+    try:
+        site.start()
+        yield site
+    finally:
+        site.close()
