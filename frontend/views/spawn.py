@@ -22,13 +22,15 @@ RETRY_AFTER_S = 5
 
 
 class SpawnBody(BaseModel):
-    """What a program may say about the server it wants; everything has a default."""
+    """What a program may say about the server it wants; everything has a default. ``image_name`` is sent by Thebe 0.x
+    to everybody, and not looked at: pools decide about images."""
 
     model_config = ConfigDict(extra="forbid")
 
     pool: Name | None = None
     path: Annotated[str, Field(max_length=MAX_CHARS)] = ""
     wait_s: float | None = Field(default=None, ge=0.05, description="seconds")
+    image_name: object = Field(default=None, exclude=True)
 
 
 def spawn(**_: str) -> Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.e2e.browsing import chromium
 from tests.e2e.cluster import ROOT, Cluster
 from tests.hosts_rig import HostsRig
 from tests.light import light_pool
@@ -44,17 +45,7 @@ def _room(cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # As root in a container Chromium has no sandbox; the rest keeps it from talking to the internet.
-        arguments = [
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        browser = chromium(playwright)
         yield browser
         browser.close()
 
