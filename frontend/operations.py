@@ -31,7 +31,10 @@ def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
 
 
 def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
-    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now."""
+    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
+    ``NotThere``."""
+    if pool is not None and pool not in (pools := read_pools(store, keys)):
+        raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
     drained = 0
     for name, record in read_hosts(store, keys).items():
         ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})

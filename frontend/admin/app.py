@@ -4,6 +4,7 @@ from flask import Flask, Response, request
 
 from common.errors import InvalidPool, TmpnbError, TransientError
 from frontend import lines
+from frontend.admin import redirector
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.app import harden
@@ -32,6 +33,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
         return check_token(token.get_secret_value())
 
     app.register_blueprint(views)
+    app.register_blueprint(redirector.views)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)

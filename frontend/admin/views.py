@@ -34,6 +34,7 @@ ENDPOINTS = (
     ("DELETE", "/api/pool", "replace all ready servers (?pool=NAME: of one pool); claimed ones stay"),
     ("GET", "/api/users", "every server, ready or claimed"),
     ("DELETE", "/api/users/<user>", "remove a user's server"),
+    ("DELETE", "/hosts", 'drain a host, as tmpnb-redirector was told: {"host": "…"}; POST is answered with 410'),
     ("GET", "/healthz", "the process answers; needs no token"),
 )
 
@@ -189,6 +190,7 @@ def api_prepare_image() -> Response:
 
 
 @views.delete("/api/pool")
+@views.delete("/api/pool/")
 def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     p = parts()
