@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 
 import pytest
 import requests
@@ -40,12 +41,21 @@ def server(shared_rig: Rig) -> Server:
     return shared_rig.server().publish().wait_routed()
 
 
+def idle_servers(rig: Rig, names: Iterable[str]) -> dict[str, Server]:
+    """Servers whose users, active a moment ago, are idle now."""
+    wait_watching(rig)
+    servers = {name: rig.server().publish() for name in names}
+    for server in servers.values():
+        server.wait_routed()
+    for server in servers.values():
+        wait_until(lambda server=server: last_active(server), "the user's first activity")  # type: ignore[misc]
+    wait_periods(rig, 1)
+    return servers
+
+
 @pytest.fixture
-def idle(server: Server) -> Server:
-    """A server whose user, active a moment ago, is idle now."""
-    wait_until(lambda: last_active(server), "the user's first activity")
-    wait_periods(server.rig, 1)
-    return server
+def idle(shared_rig: Rig) -> Server:
+    return idle_servers(shared_rig, ["one"])["one"]
 
 
 def test_opening_a_page_is_activity(server: Server) -> None:
@@ -54,46 +64,49 @@ def test_opening_a_page_is_activity(server: Server) -> None:
     assert abs(at - time.time()) < 60
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "api/kernels?1700000000",
-        "api/kernels/0",
-        "api/sessions",
-        "api/terminals?token=x",
-        "api/kernelspecs",
-        "api/contents/a/b.ipynb?content=0",
-        "api/status",
-        "api/metrics/v1",
-        "api/me",
-    ],
+POLLED = (
+    "api/kernels?1700000000",
+    "api/kernels/0",
+    "api/sessions",
+    "api/terminals?token=x",
+    "api/kernelspecs",
+    "api/contents/a/b.ipynb?content=0",
+    "api/status",
+    "api/metrics/v1",
+    "api/me",
 )
-def test_polling_is_no_activity(idle: Server, path: str) -> None:
-    before = last_active(idle)
-    for _ in range(10):
-        idle.rig.get(idle.path + path)
-    wait_periods(idle.rig, 2)
-    assert last_active(idle) == before
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "api/kernels"),
-        ("PUT", "api/contents/a.ipynb"),
-        ("PATCH", "api/sessions/1"),
-        ("DELETE", "api/terminals/1"),
-        ("GET", "lab"),
-        ("GET", "files/api/kernels"),
-        ("GET", "api"),
-        ("GET", "api/nbconvert/html/a.ipynb"),
-    ],
+def test_polling_is_no_activity(shared_rig: Rig) -> None:
+    idle = idle_servers(shared_rig, POLLED)
+    before = {path: last_active(server) for path, server in idle.items()}
+    for path, server in idle.items():
+        for _ in range(10):
+            shared_rig.get(server.path + path)
+    wait_periods(shared_rig, 2)
+    assert {path: last_active(server) for path, server in idle.items()} == before
+
+
+USED = (
+    "POST api/kernels",
+    "PUT api/contents/a.ipynb",
+    "PATCH api/sessions/1",
+    "DELETE api/terminals/1",
+    "GET lab",
+    "GET files/api/kernels",
+    "GET api",
+    "GET api/nbconvert/html/a.ipynb",
 )
-def test_what_people_do_is_activity(idle: Server, method: str, path: str) -> None:
-    before = last_active(idle)
-    wait_until(lambda: time.time() > before + 1, "another second")
-    requests.request(method, idle.rig.url + idle.path + path, timeout=10).raise_for_status()
-    wait_until(lambda: last_active(idle) > before, "the activity")
+
+
+def test_what_people_do_is_activity(shared_rig: Rig) -> None:
+    idle = idle_servers(shared_rig, USED)
+    before = {use: last_active(server) for use, server in idle.items()}
+    wait_until(lambda: time.time() > max(before.values()) + 1, "another second")
+    for use, server in idle.items():
+        method, path = use.split()
+        requests.request(method, shared_rig.url + server.path + path, timeout=10).raise_for_status()
+    wait_until(lambda: all(last_active(idle[use]) > before[use] for use in USED), "the activity of every use")
 
 
 def test_an_open_websocket_is_activity_only_while_it_is_used(idle: Server) -> None:
