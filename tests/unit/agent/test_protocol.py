@@ -16,18 +16,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from agent import claims
 from agent.engine import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
 from common.errors import MalformedRecord
+from common.ids import new_user
 from common.messages import SpawnRequest
 from common.records import Claim, HostState
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_agent import hurry
 from tests.faults.simulated_stage import Stage
-from tests.unit.agent.world import KEYS, World, pool
+from tests.unit.agent.world import KEYS, World, ago, pool
 
 SIZE = 4
 
@@ -37,8 +37,8 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patience = claims.CLAIM_TRY_S, claims.MARK_TRY_S
-        claims.CLAIM_TRY_S = claims.MARK_TRY_S = 0.0
+        self.patch = pytest.MonkeyPatch()
+        hurry(self.patch)
         self.world = World(pool(pool_size=SIZE, start_timeout_s=0.01))
         self.world.settle()
         self.owner: dict[str, str] = {}
@@ -51,6 +51,13 @@ class Protocol(RuleBasedStateMachine):
     def ask(self) -> SpawnRequest:
         request = self.world.request()
         self._send(request)
+        return request
+
+    @rule(target=requests)
+    def ask_for_an_old_path(self) -> SpawnRequest:
+        """As a program does, which has no ticket. The answer comes once the server is made."""
+        request = self.world.request(user=new_user(), deadline=ago(-3600))
+        self.world.send(request)
         return request
 
     @rule(request=requests)
@@ -125,7 +132,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _send(self, request: SpawnRequest) -> None:
         reply = self.world.send(request)
-        if reply is None:
+        if reply is None or reply.existing:
             return
         previous = self.owner.setdefault(reply.user, reply.request_id)
         assert previous == reply.request_id, "I1: a server was claimed by two requests"
@@ -172,7 +179,7 @@ class Protocol(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """I6: when everything works again, every container is accounted for within a few passes."""
-        claims.CLAIM_TRY_S, claims.MARK_TRY_S = self.patience
+        self.patch.undo()
         world = self.world
         self._heal()
         for _ in range(3):

@@ -326,3 +326,19 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
     culler.rounds.cull(lambda: True)
     (event,) = culler.events(besides="")
     assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})
+
+
+def test_whoever_waits_for_a_server_that_a_lost_host_has_promised_is_refused(lost: Culler) -> None:
+    """At an old path: the claim was all that said so. A ticket of somebody else stays in line."""
+    promised, other = "ab" * 16, "cd" * 16
+    put_claim(lost.store, user_id(1), request_id=promised)
+    for request_id, user in ((promised, user_id(1)), (other, None)):
+        ticket = Ticket(request_id=request_id, pool="default", created_at=START, seen_at=START, user=user)
+        lost.store.put(KEYS.ticket(request_id), ticket.encode())
+    told: dict[str, Ticket] = {}
+    for _ in range(round(GRACE_S / 15) + 3):
+        lost.ticks(15)
+        for entry in lost.store.list(KEYS.tickets).entries:
+            told[entry.key.removeprefix(KEYS.tickets)] = Ticket.decode(entry.key, entry.value)
+    assert (told[promised].state, told[other].state) == (TicketState.REFUSED, TicketState.WAITING)
+    assert "lost" in (told[promised].reason or "")
