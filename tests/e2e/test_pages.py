@@ -110,22 +110,21 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
 
 
 def test_a_learner_whose_server_is_gone_gets_a_new_one_at_the_same_address(
-    cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph, host_state: Callable[..., None]
+    cluster: Cluster, page: Page, photograph: Photograph, host_state: Callable[..., None]
 ) -> None:
-    page, kind = any_page
     url = cluster.spawn()
     user = url.split("/")[4]
     cluster.cull([user])
     wait_until(lambda: user not in cluster.records("claims"), "the culled server to be gone", 60)
     visit(page, f"{cluster.url}/user/{user}/lab?reset=1")
     expect(page.get_by_role("heading", name="This server is gone")).to_be_visible()
-    photograph(page, f"gone-with-a-way-back-{kind}")
+    photograph(page, "gone-with-a-way-back")
     host_state(state="cordoned")  # so that the learner has to wait, however fast the machine is
     wait_until(lambda: cluster.available() == 0, "the host to be cordoned", 30)
     page.get_by_role("link", name="Start it again at this address").click()
     expect(page.get_by_role("heading", name="Starting your server again")).to_be_visible()
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    photograph(page, f"starting-again-{kind}")
+    photograph(page, "starting-again")
     host_state(state="active")
     page.wait_for_url(f"**/user/{user}/lab**", timeout=90_000)
     expect(page.locator("#jp-main-dock-panel")).to_be_visible()
