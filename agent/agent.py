@@ -110,7 +110,7 @@ class Agent:
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
             Place(
                 settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
-                Permits(settings.allow_host_network, settings.allowed_host_directories),
+                Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
             self._dock, self._stop, self._on_ready, self._now,
         )  # fmt: skip

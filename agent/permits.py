@@ -6,6 +6,7 @@ who can write beside it.
 """
 
 import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from common.records import PoolSpec
 
 @dataclass(frozen=True, slots=True)
 class Permits:
-    """``directories``: absolute paths; they and what is below them may be mounted."""
+    """``directories``: absolute paths; they and what is below them may be mounted. ``pools``: all that this host
+    serves."""
 
     host_network: bool = False
     directories: tuple[str, ...] = ()
+    pools: Callable[[], Mapping[str, PoolSpec]] = dict
 
     def check(self, spec: PoolSpec) -> None:
         """Raises ``StartFailed`` for a pool that asks for more."""
@@ -37,6 +40,9 @@ class Permits:
             return f"is not allowed on this host; allowed: {accepted} (TMPNB_ALLOWED_HOST_DIRECTORIES)"
         # The operator's own word may lead anywhere, what lies below it may not lead away.
         base = max(above, key=lambda path: len(path.parts))
+        writer = self._writer_above(wanted, base)
+        if writer:
+            return f"is not allowed: it lies in a directory that learners of pool {writer} can write"
         path = base
         try:
             if not path.is_dir():
@@ -50,6 +56,14 @@ class Permits:
                     return f"is not allowed: {path} is not a directory"
         except OSError as exc:
             return f"cannot be looked at: {path}: {exc.strerror}; {_HINT}"
+        return ""
+
+    def _writer_above(self, wanted: Path, base: Path) -> str:
+        """A pool whose learners could put a link in the way between our look and the engine's mount; empty: none."""
+        between = {str(path) for path in (base, *wanted.parents) if path.is_relative_to(base) and path != wanted}
+        for name, spec in self.pools().items():
+            if any(d.source in between and not d.read_only for d in spec.directories):
+                return name
         return ""
 
 

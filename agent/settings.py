@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from common.pool_fields import absolute_path, split_commas
@@ -93,8 +93,8 @@ class AgentSettings(CommonSettings):
 
     @field_validator("address", "container_ip")
     @classmethod
-    def _address_is_an_ip(cls, value: str | None) -> str | None:
-        if value is not None and value != GATEWAY:
+    def _address_is_an_ip(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (value != GATEWAY or info.field_name != "address"):
             ipaddress.ip_address(value)
         return value
 

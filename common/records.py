@@ -74,12 +74,17 @@ class PoolSpec(Record):
             "--ServerApp.port_retries=0 --IdentityProvider.token={token}"
         ),
         min_length=1,
+        max_length=65536,
         description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
     )
     container_port: int = Field(
         default=8888, ge=1, le=65535, description="port the server listens at inside; not used with host_network"
     )
-    container_user: str | None = Field(default=None, description="user the command runs as; the image's if unset")
+    container_user: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$",
+        description="user the command runs as, user or user:group, names or numbers; the image's if unset",
+    )
     environment: dict[str, str] = Field(default_factory=dict, description="variables of the container")
     mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
     cpu_shares: int | None = Field(
@@ -110,7 +115,9 @@ class PoolSpec(Record):
     user_length: int = Field(
         default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX, description="symbols of the random user id"
     )
-    redirect_uri: str = Field(default="/tree", description="where a new user lands below the server's path")
+    redirect_uri: str = Field(
+        default="/tree", max_length=4096, description="where a new user lands below the server's path"
+    )
     pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
     ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
     placement: Literal["spread", "pack"] = Field(

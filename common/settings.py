@@ -5,6 +5,7 @@ The only place that reads the environment. Called once, by each composition root
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
@@ -83,7 +84,7 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     Flags may be written with dashes or underscores, as tmpnb took them. Ends the process with status 2 and one line
     per problem that names the option, the value and what is accepted.
     """
-    arguments = [_dashed(argument) for argument in argv or []]
+    arguments = _spelled_out(settings, [_dashed(argument) for argument in argv or []])
     settings._file = _take_config(arguments) or os.environ.get("TMPNB_CONFIG")
     if settings._file and not Path(settings._file).is_file():
         _refuse(settings, [((), f"--config (TMPNB_CONFIG): no such file {settings._file!r}; accepted: TOML", None)])
@@ -111,6 +112,16 @@ def _dashed(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return "--" + name[2:].replace("_", "-") + equals + value
+
+
+def _spelled_out(settings: type[CommonSettings], arguments: list[str]) -> list[str]:
+    """A switch alone means true, as tmpnb took it."""
+    fields = settings.model_fields.items()
+    switches = {f"--{name.replace('_', '-')}" for name, field in fields if field.annotation is bool}
+    return [
+        f"{argument}=true" if argument in switches and after.startswith("--") else argument
+        for argument, after in pairwise([*arguments, "--"])
+    ]
 
 
 def _take_config(arguments: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""One site for all tests of this folder."""
+"""One site for all tests of this folder, and gone before those of the next."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.light import build_light_image
 from tests.migrating.site import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(consul_url: str, rabbitmq: RabbitAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     build_light_image()
     site = Site(consul_url, rabbitmq, tmp_path_factory.mktemp("site"))

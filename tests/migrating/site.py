@@ -191,6 +191,10 @@ class Site:
         expires_at = Claim.decode(entry.key, entry.value).expires_at
         return expires_at is not None and utc_now() > expires_at + timedelta(seconds=1)
 
+    def is_gone(self, url: str) -> bool:
+        """Whether a server is culled: its page says so, and nothing claims it. Asks it, if it is still there."""
+        return self.ask("GET", url).status_code == 404 and user_of(url) not in self.agent.claims()
+
     def exec(self, url: str, *command: str) -> str:
         """What a command says inside the server's container."""
         inside = self._docker.containers.get(self.container(url).id)

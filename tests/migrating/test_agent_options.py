@@ -81,7 +81,8 @@ def test_every_call_is_of_the_version_of_docker_s_api_that_was_asked_for(trial: 
         return {match[1] for call in ear.heard if (match := re.match(r"\w+ /v([0-9.]+)/", call))}
 
     assert versions(trial.narrow) == {"1.40"}
-    assert any("/rename?" in call for call in trial.narrow.heard), "the call that a claim waits for, too"
+    renames = [call for call in trial.narrow.heard if "/rename?" in call]
+    assert [call.startswith("POST /v1.40/") for call in renames] == [True], "the call that a claim waits for, too"
     (found,) = versions(trial.wide)
     assert tuple(map(int, found.split("."))) > (1, 40), "the newest that the Engine has, by default"
 
@@ -124,11 +125,14 @@ def test_ports_of_the_host_that_are_taken_are_passed_over(rig: AgentRig) -> None
         for port in (first, first + 2):
             held.enter_context(socket.create_server(("127.0.0.1", port)))
         rig.apply(rig.spec(host_network=True, pool_size=2))
-        rig.start(TMPNB_ALLOW_HOST_NETWORK="true", TMPNB_PORT_MIN=str(first), TMPNB_PORT_MAX=str(first + 3))
+        agent = rig.start(TMPNB_ALLOW_HOST_NETWORK="true", TMPNB_PORT_MIN=str(first), TMPNB_PORT_MAX=str(first + 3))
         rig.ready(2)
         routes = rig.routes()
         assert {route.port for route in routes.values()} == {first + 1, first + 3}
         assert {rig.visit(f"/user/{user}/hello") for user in routes} == {200}
+        # Not found out by a server that could not listen: somebody else's answer would have been taken for its own.
+        assert "port taken by another program" in agent.events()
+        assert "server did not start" not in agent.events()
 
 
 @pytest.mark.tmpnb("host_directories")

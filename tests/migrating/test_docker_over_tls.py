@@ -52,6 +52,7 @@ def test_the_daemon_s_name_counts_when_it_is_asked_for(rig: AgentRig, engine: Re
     assert '"waiting"' not in by_default.log.read_text()
 
 
+@pytest.mark.tmpnb("assert_hostname")
 def test_a_server_on_another_machine_s_engine_is_started_claimed_and_opened(
     rig: AgentRig, engine: RemoteEngine
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_server_on_another_machine_s_engine_is_started_claimed_and_opened(
     wait_until(lambda: rig.counts() == (1, 1), "a replacement")
 
 
+@pytest.mark.tmpnb("assert_hostname")
 def test_a_daemon_of_another_authority_is_not_believed_until_it_is_mended(
     rig: AgentRig, engine: RemoteEngine, tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_daemon_of_another_authority_is_not_believed_until_it_is_mended(
     assert record.problem == ""
 
 
+@pytest.mark.tmpnb("assert_hostname")
 def test_a_daemon_that_does_not_accept_the_agent_is_said(rig: AgentRig, engine: RemoteEngine, tmp_path: Path) -> None:
     other = make_authority(tmp_path / "other")
     make_certificate(other, other, "cert", "clientAuth")

@@ -66,8 +66,13 @@ def test_a_cross_origin_header_is_on_every_answer_through_the_proxy(site: Site, 
     assert (unset.status_code, header in unset.headers) == (204, False)
 
 
-@pytest.mark.tmpnb("ip", "admin_ip")
-@pytest.mark.parametrize("application", ["closed", "closed_admin"])
+@pytest.mark.parametrize(
+    "application",
+    [
+        pytest.param("closed", marks=pytest.mark.tmpnb("ip")),
+        pytest.param("closed_admin", marks=pytest.mark.tmpnb("admin_ip")),
+    ],
+)
 def test_an_application_listens_at_its_address_only(request: pytest.FixtureRequest, application: str) -> None:
     port: int = request.getfixturevalue(application)
     assert accepts(OTHER_IP, port)

@@ -1,5 +1,7 @@
 """Options of tmpnb's that are fields of a pool now: each reaches the container, or does what it did."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import requests
 
 from tests.light import IMAGE
 from tests.migrating.site import Site, user_of
+from tests.proxy_rig import Process
 from tests.waiting import wait_until
 
 
@@ -136,33 +139,41 @@ def test_a_server_in_the_host_s_network_listens_where_its_route_leads(site: Site
     assert requests.get(f"http://{route.target}{url}", timeout=5).status_code == 200
 
 
+@contextlib.contextmanager
+def culler(site: Site, period: str) -> Iterator[Process]:
+    process = site.run("frontend.culler", period)
+    try:
+        yield process
+    finally:
+        process.terminate()
+
+
 @pytest.mark.tmpnb("cull_timeout")
 def test_a_server_that_nobody_uses_is_culled_after_the_idle_limit(site: Site) -> None:
     url = site.spawn("idle")
-    culler = site.run("frontend.culler", "--cull_period=1")
-    try:
-        user = user_of(url)
-        wait_until(lambda: user not in site.agent.claims() | site.agent.routes().keys(), "the idle server to go", 60)
-        assert not [name for name in site.agent.containers() if f"-{user}" in name]
-    finally:
-        culler.terminate()
+    with culler(site, "--cull_period=1"):
+        wait_until(lambda: user_of(url) not in site.agent.claims(), "the idle server's claim to go", 60)
+    assert user_of(url) not in site.agent.routes()
+    assert not [name for name in site.agent.containers() if f"-{user_of(url)}" in name]
 
 
-@pytest.mark.tmpnb("cull_max", "cull_period")
-def test_an_old_server_is_culled_although_it_is_in_use_and_only_when_it_is_looked_for(site: Site) -> None:
+@pytest.mark.tmpnb("cull_max")
+def test_a_server_that_is_too_old_is_culled_although_it_is_in_use(site: Site) -> None:
+    url = site.spawn("old")
+    with culler(site, "--cull_period=1"):
+        wait_until(lambda: site.is_gone(url), "the old server, asked for something all the time, to go", 60)
+
+
+@pytest.mark.tmpnb("cull_period")
+def test_servers_are_culled_only_when_they_are_looked_for(site: Site) -> None:
     """One culler looks once an hour: it finds the first server, and never the second. Another looks every second."""
     first = site.spawn("old")
     wait_until(lambda: site.is_overdue(first), "the first server to be too old")
-    hourly = site.run("frontend.culler", "--cull-period=3600")
-    gone = lambda url: site.ask("GET", url).status_code == 404 and user_of(url) not in site.agent.claims()  # noqa: E731
-    wait_until(lambda: gone(first), "the first server, in use all the time, to go", 60)
-    second = site.spawn("old")
-    wait_until(lambda: site.is_overdue(second), "the second server to be too old")
-    assert hourly.is_running()
-    assert user_of(second) in site.agent.claims()
-    hourly.terminate()
-    often = site.run("frontend.culler", "--cull_period=1")
-    try:
-        wait_until(lambda: gone(second), "the second server to go", 60)
-    finally:
-        often.terminate()
+    with culler(site, "--cull-period=3600") as hourly:
+        wait_until(lambda: site.is_gone(first), "the first server to go", 60)
+        second = site.spawn("old")
+        wait_until(lambda: site.is_overdue(second), "the second server to be too old")
+        assert hourly.is_running()
+        assert not site.is_gone(second)
+    with culler(site, "--cull_period=1"):
+        wait_until(lambda: site.is_gone(second), "the second server to go", 60)

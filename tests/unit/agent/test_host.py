@@ -22,6 +22,7 @@ from agent.succession import Instance, is_dead
 from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
 from common.records import HostNote, HostRecord, HostState
+from common.settings import load
 from common.store import Entry
 from common.store_memory import MemoryStore
 from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
@@ -372,3 +373,38 @@ def test_the_session_must_survive_a_late_tick_and_two_slow_calls() -> None:
     with pytest.raises(ValueError, match="session_tick_s"):
         AgentSettings(host="h", session_tick_s=5)
     assert AgentSettings(host="h", session_tick_s=5, session_ttl_s=20).session_tick_s == 5
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--container_ip=1.2.3", "IPv4 or IPv6 address (given: '1.2.3')"),
+        ("--container-ip=gateway", "IPv4 or IPv6 address (given: 'gateway')"),
+        ("--max-dock-workers=0", "greater than or equal to 1"),
+        ("--max_dock_workers=many", "integer"),
+        ("--docker-version=2.0", "Docker API version, or auto"),
+        ("--assert_hostname=maybe", "true or false"),
+        ("--allow-host-network=2", "true or false"),
+        ("--allowed-host-directories=/srv,data", "not 'data'"),
+        ("--allowed_host_directories=/srv/../etc", "absolute paths, comma-separated"),
+        ("--allowed_host_directories=/" + "x" * 5000, "of at most 4096 bytes"),
+    ],
+)
+def test_a_wrong_setting_of_tmpnb_s_is_named_with_its_value_and_what_is_accepted(
+    argument: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load(AgentSettings, ["--host=h", argument])
+    said = capsys.readouterr().err
+    name, _, value = argument.partition("=")
+    assert name.replace("_", "-").replace("----", "--") in said
+    assert says in said
+    assert value[:80] in said
+
+
+def test_settings_of_tmpnb_s_are_taken_with_dashes_and_underscores() -> None:
+    argv = ["--host=h", "--container_ip=::1", "--max-dock-workers=3", "--docker_version=1.41", "--assert_hostname"]
+    found = load(AgentSettings, [*argv, "--allowed-host-directories=/srv/data/, /srv/home"])
+    assert (found.container_ip, found.max_dock_workers, found.docker_version) == ("::1", 3, "1.41")
+    assert (found.assert_hostname, found.allow_host_network) == (True, False)
+    assert found.allowed_host_directories == ("/srv/data", "/srv/home")

@@ -71,6 +71,31 @@ def test_an_allowed_directory_that_the_agent_does_not_see_is_refused_with_a_hint
         check(place, "allowed/open")
 
 
+def test_a_directory_inside_one_that_a_pool_s_learners_can_write_is_refused(place: Path) -> None:
+    """They could put a link in its place just when the engine mounts it."""
+    inside = pool("inside", host_directories=f"{place}/allowed/open/deep")
+    pools = {"inside": inside, "outside": pool("outside", host_directories=f"{place}/allowed/open:ro")}
+    permits = Permits(directories=(str(place / "allowed"),), pools=lambda: pools)
+    permits.check(inside)
+    for above in ("allowed", "allowed/open"):
+        pools["outside"] = pool("outside", host_directories=f"{place}/{above}:/work")
+        with pytest.raises(StartFailed, match=r"/deep is not allowed: .* learners of pool outside can write"):
+            permits.check(inside)
+        permits.check(pools["outside"])
+
+
+def test_it_is_not_refused_where_the_operator_has_named_it(place: Path) -> None:
+    inside = pool("inside", host_directories=f"{place}/allowed/open")
+    outside = pool("outside", host_directories=f"{place}/allowed")
+    named = (str(place / "allowed"), str(place / "allowed" / "open"))
+    Permits(directories=named, pools=lambda: {"inside": inside, "outside": outside}).check(inside)
+
+
+def test_two_pools_may_share_a_directory(place: Path) -> None:
+    specs = {name: pool(name, host_directories=f"{place}/allowed/open") for name in "ab"}
+    Permits(directories=(str(place / "allowed"),), pools=lambda: specs).check(specs["a"])
+
+
 def test_one_directory_that_is_not_allowed_is_enough(place: Path) -> None:
     spec = pool(host_directories=[f"{place}/allowed", f"{place}/secret"])
     with pytest.raises(StartFailed, match="/secret is not allowed"):

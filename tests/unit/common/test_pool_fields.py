@@ -109,7 +109,13 @@ def test_extra_hosts(given: object, meant: tuple[str, ...]) -> None:
         ({"pool_size": -1}, "greater than or equal to 0"),
         ({"cull_timeout": "1h"}, "number"),
         ({"redirect_uri": "lab"}, "a path that starts with one '/'"),
+        ({"redirect_uri": "/" + "x" * 4096}, "at most 4096 characters"),
         ({"command": ""}, "at least 1 character"),
+        ({"command": "x" * 65537}, "at most 65536 characters"),
+        ({"container_user": ""}, "pattern"),
+        ({"container_user": "a b"}, "pattern"),
+        ({"container_user": 1000}, "string"),
+        ({"image": "x" * 256}, "pattern"),
         ({"use_tokens": "perhaps"}, "boolean"),
     ],
 )

@@ -9,6 +9,7 @@ from common.settings import CommonSettings, load
 
 class Example(CommonSettings):
     cull_period: float = Field(default=600.0, ge=1, description="seconds between looks")
+    use_tokens: bool = Field(default=False, description="whether there are tokens")
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,20 @@ def test_defaults_hold_without_anything_given() -> None:
 @pytest.mark.parametrize("flag", ["--cull-period=5", "--cull_period=5"])
 def test_flags_may_have_dashes_or_underscores(flag: str) -> None:
     assert load(Example, [flag]).cull_period == 5.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        ([], False),
+        (["--use_tokens"], True),
+        (["--use-tokens", "--cull-period=5"], True),
+        (["--use-tokens=True"], True),
+        (["--use-tokens", "false", "--cull-period", "5"], False),
+    ],
+)
+def test_a_switch_alone_means_true_as_in_tmpnb(argv: list[str], meant: bool) -> None:
+    assert load(Example, argv).use_tokens is meant
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +58,7 @@ def test_lists_of_urls_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) 
     ("argv", "said"),
     [
         (["--cull-period=soon"], ("--cull-period", "soon", "seconds between looks")),
+        (["--use-tokens=maybe"], ("--use-tokens", "maybe", "whether there are tokens")),
         (["--cull-period=0"], ("--cull-period", "'0'", "greater than or equal to 1")),
         (["--no-such-option=1"], ("no-such-option",)),
         (["--cluster=Not A Name"], ("--cluster", "Not A Name")),
