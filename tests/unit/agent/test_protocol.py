@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from agent.engine import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
+from agent.plan import PROMISE_S
 from common.errors import MalformedRecord
 from common.ids import new_user
 from common.messages import SpawnRequest
@@ -184,6 +185,9 @@ class Protocol(RuleBasedStateMachine):
         self._heal()
         for _ in range(3):
             world.settle()
+        # A pool that was made smaller may have no room for what was promised; its visitor is told after a while.
+        world.clock.now += PROMISE_S
+        world.settle()
         known = {s.container: s for s in world.inventory.snapshot()}
         assert {c.id for c in world.engine.list({})} == set(known), "I6"
         assert {s.phase for s in known.values()} <= {Phase.READY, Phase.CLAIMED}, "I6"
