@@ -120,11 +120,16 @@ class Stage:
     def ask_again(self, pick: int, kind: Kind = Kind.BROWSER) -> None:
         """Somebody whose server is gone asks for one at the same path. As the frontend does, for paths that word was
         left of; whether there is a claim again it may have seen a moment too early."""
-        if self.store._down:
-            return
-        users = sorted(last_segment(entry.key) for entry in self.store.list(KEYS.gone).entries)
+        users = self._gone()
         if users:
             self.ask(kind, users[pick % len(users)])
+
+    def _gone(self) -> list[str]:
+        """The users of whom word was left, in the order in which they were given their servers: ids are random."""
+        if self.store._down:
+            return []
+        left = {last_segment(entry.key) for entry in self.store.list(KEYS.gone).entries}
+        return [user for user in dict.fromkeys(given.user for given in self.recorder.history().given) if user in left]
 
     def ask(self, kind: Kind, user: str = "") -> None:
         request_id = new_request_id()
@@ -302,6 +307,15 @@ class Stage:
         agent.disconnect()
         self.store.delete(KEYS.host(agent.host))
         self._fault("network cut", hurts=frozenset({agent.host}))
+
+    def lose(self, pick: int) -> None:
+        """A host is cut off until it counts as lost, and its learners ask for their old paths."""
+        before = set(self._gone())
+        self.cut(pick)
+        for _ in range(3):
+            self.culler_looks(GRACE_S)
+        for user in [user for user in self._gone() if user not in before]:
+            self.ask(Kind.BROWSER, user)
 
     def mend(self, pick: int, reboot: bool) -> None:
         """It is back; with a reboot, nothing runs there any more."""

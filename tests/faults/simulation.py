@@ -36,6 +36,7 @@ def run(seed: int, steps: int = 40) -> History:
         lambda: stage.deliver_again(pick()): 4,
         lambda: stage.reorder(chance.shuffle): 2,
         lambda: stage.cut(pick()): 1,
+        lambda: stage.lose(pick()): 2,
         lambda: stage.mend(pick(), chance.random() < 0.5): 3,
     }
     for action in chance.choices(list(actions), list(actions.values()), k=steps):

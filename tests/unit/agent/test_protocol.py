@@ -283,6 +283,10 @@ class Cluster(RuleBasedStateMachine):
     def network_is_cut(self, pick: int) -> None:
         self.stage.cut(pick)
 
+    @rule(pick=PICK)
+    def host_is_lost_and_its_learners_ask_for_their_old_paths(self, pick: int) -> None:
+        self.stage.lose(pick)
+
     @rule(pick=PICK, reboot=st.booleans())
     def host_is_back(self, pick: int, reboot: bool) -> None:
         self.stage.mend(pick, reboot)
