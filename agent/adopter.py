@@ -6,6 +6,7 @@ Consul does not answer, nothing is ready.
 
 import logging
 import threading
+from collections.abc import Callable
 
 from agent import names
 from agent.engine import Container, Engine
@@ -14,7 +15,7 @@ from agent.ports import PortBook
 from agent.registry import Registry
 from agent.starter import Starter
 from common.errors import EngineUnavailable, StartFailed
-from common.records import PoolSpec
+from common.records import Claim, PoolSpec
 from common.retry import steady
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,12 @@ class Adopter:
         ports: PortBook,
         registry: Registry,
         starter: Starter,
+        owed: Callable[[Claim], bool],
         cluster: str,
         stop: threading.Event,
     ) -> None:
+        """``owed``: whether somebody waits for a claimed server; it may raise ``StoreUnavailable``."""
+        self._owed = owed
         self._engine = engine
         self._inventory = inventory
         self._ports = ports
@@ -78,13 +82,13 @@ class Adopter:
                 self._inventory.set_claim(server.user, claim)
             if server.phase is not Phase.CLAIMED:
                 self._mark(server)
-            steady(self._stop)(self._registry.repair, server.user, spec)
-        else:
-            try:
-                self._starter.finish(server.user, spec.start_timeout_s if spec else PROBE_S, {})
-            except StartFailed as exc:
-                self._inventory.stop(server.user, f"adopted, but {exc}")
-                return
+            if claim is not None and steady(self._stop)(self._owed, claim):
+                if not self._finish(server, spec):
+                    return
+            else:
+                steady(self._stop)(self._registry.repair, server.user, spec)
+        elif not self._finish(server, spec):
+            return
         adopted = self._inventory.get(server.user)
         if adopted is not None:
             log.info(
@@ -92,6 +96,15 @@ class Adopter:
                 extra={"user": adopted.user, "pool": adopted.pool, "container": adopted.container[:12],
                        "phase": adopted.phase.value},
             )  # fmt: skip
+
+    def _finish(self, server: Server, spec: PoolSpec | None) -> bool:
+        """Go on with a start. False: it has failed."""
+        try:
+            self._starter.finish(server.user, spec.start_timeout_s if spec else PROBE_S, {})
+        except StartFailed as exc:
+            self._inventory.stop(server.user, f"adopted, but {exc}")
+            return False
+        return True
 
     def _mark(self, server: Server) -> None:
         """Its claim was written and its name was not: a crash between the two."""

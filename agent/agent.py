@@ -28,7 +28,7 @@ from agent.host_note import Notebook
 from agent.host_record import HostKeeper
 from agent.images import Images
 from agent.intake import Intake
-from agent.inventory import Inventory, Server
+from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
@@ -36,12 +36,14 @@ from agent.permits import Permits
 from agent.ports import PortBook
 from agent.probe import Probe
 from agent.registry import HostAddress, Registry
+from agent.remakes import Remakes
 from agent.remover import Remover
 from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
 from agent.statics_take import Limits
 from agent.succession import Instance
+from agent.teller import Teller
 from agent.tickets import Tickets
 from agent.workers import Workers
 from common import queues
@@ -119,11 +121,13 @@ class Agent:
             ),
             self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
         )  # fmt: skip
+        tickets = Tickets(parts.store, keys, settings.abandon_s)
         self._remover = Remover(
-            parts.engine, self.inventory, self._ports, self._registry, self._dock, self._on_gone, settings.farewell_s
-        )
+            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock, self._on_gone,
+            settings.farewell_s,
+        )  # fmt: skip
         self._auditor = Auditor(
-            self._registry, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
+            self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )
         self._commands = Commands(
             self.inventory,
@@ -137,13 +141,18 @@ class Agent:
             self._doubt_store,
             self._statics.ask,
         )
+        teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
+        self._remakes = Remakes(
+            settings.host, self.inventory, self._registry, tickets, teller, self._announcer, self._specs.get,
+            self._here.limit, lambda spec, user: self._starter.promised(spec, user, self._ports.take()), self._stop,
+        )  # fmt: skip
         self._claimer = Claimer(
             Host(
                 settings.cluster, settings.host, self._specs.get, self._suspect_store,
                 lambda: self.loop.suspect_engine(), self._may_claim, self._now,
             ),
-            parts.engine, self.inventory, self._registry, Tickets(parts.store, keys, settings.abandon_s),
-            parts.consumer, parts.publisher, self._intake, self._announcer, self._renames, self._stop, self._wake,
+            parts.engine, self.inventory, self._registry, tickets, teller, self._remakes, parts.consumer, self._intake,
+            self._announcer, self._renames, self._stop, self._wake,
         )  # fmt: skip
         self._keeper: HostKeeper | None = None
         self.loop = Loop(
@@ -246,8 +255,9 @@ class Agent:
     def _applier(self) -> Applier:
         settings = self._settings
         adopter = Adopter(
-            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, settings.cluster, self._stop
-        )
+            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._remakes.owed,
+            settings.cluster, self._stop,
+        )  # fmt: skip
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
             settings.cluster, ThreadPoolExecutor(settings.max_starting, "start"),
@@ -326,10 +336,13 @@ class Agent:
             extra={"user": server.user, "pool": server.pool, "container": server.container[:12], "port": server.port,
                    **{f"{stage}_ms": round(value, 1) for stage, value in stages_ms.items()}},
         )  # fmt: skip
-        stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
-        self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
         for stage, elapsed_ms in stages_ms.items():
             START_STAGES.labels(stage).observe(elapsed_ms / 1000)
+        if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
+            self._remakes.made(server, stages_ms)
+        else:
+            stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
+            self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
         self._wake()
 
     def _on_failed(self, server: Server, reason: str) -> None:

@@ -9,7 +9,7 @@ from agent import names
 from agent.adopter import Adopter
 from agent.engine import Engine
 from agent.inventory import Inventory, Phase
-from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remove, RemoveContainer, Start, Warn
+from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remake, Remove, RemoveContainer, Start, Warn
 from agent.ports import NoPortError, PortBook
 from agent.remover import Remover
 from agent.starter import Starter
@@ -63,6 +63,8 @@ class Applier:
             match action:
                 case Start():
                     return self._start(action)
+                case Remake():
+                    return self._remake(action)
                 case Remove():
                     return self._remove(action)
                 case Adopt():
@@ -93,6 +95,13 @@ class Applier:
         return self._submit(
             self._starts, server.user, lambda: self._finish(server.user, lambda: self._starter.start(server, spec))
         )
+
+    def _remake(self, action: Remake) -> bool:
+        server = self._inventory.get(action.user)
+        spec = self._spec_of(server.pool) if server is not None else None
+        if server is None or spec is None:
+            return False
+        return self._submit(self._starts, server.user, lambda: self._starter.remake(server.user, spec))
 
     def _remove(self, action: Remove) -> bool:
         server = self._inventory.stop(action.user, action.reason, action.phases)

@@ -11,6 +11,7 @@ from agent.inventory import LIVE, Inventory
 from agent.metrics import REPAIRS
 from agent.plan import ABSENT_S
 from agent.registry import Registry
+from agent.tickets import Tickets
 from common.errors import StoreUnavailable
 from common.records import PoolSpec
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 # Repairs after an outage do not wait for this; it finds what nobody noticed (a key deleted by hand).
 PERIOD_S = 60.0
 RETRY_S = 2.0
+# To a visitor whose server was promised and not made.
+INTERRUPTED = "the host was restarted in the meantime"
 
 
 class Auditor:
@@ -28,6 +31,7 @@ class Auditor:
     def __init__(
         self,
         registry: Registry,
+        tickets: Tickets,
         inventory: Inventory,
         spec_of: Callable[[str], PoolSpec | None],
         look: Callable[[], bool],
@@ -36,6 +40,7 @@ class Auditor:
     ) -> None:
         self._holds = holds
         self._registry = registry
+        self._tickets = tickets
         self._inventory = inventory
         self._spec_of = spec_of
         self._look = look
@@ -88,6 +93,9 @@ class Auditor:
         """Delete what this host's records say of a user it does not have. Raises ``StoreUnavailable``."""
         if self._inventory.get(user) is None and self._registry.owned_here(user):
             log.info("leftover records deleted", extra={"user": user})
+            _, claim = self._registry.find_claim(user)
+            if claim is not None:  # promised at an old path by an agent that ended before the container was there
+                self._tickets.refuse(claim.request_id, user, INTERRUPTED)
             self._drop(user)
 
     def _drop_leftovers(self) -> bool:

@@ -5,10 +5,9 @@ Called by the workers (``workers.py``), one thread per pool.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from agent import names
@@ -16,45 +15,28 @@ from agent.announce import Announcer
 from agent.engine import Engine
 from agent.intake import Intake
 from agent.inventory import Inventory, Server
-from agent.metrics import CLAIM_STAGES, CLAIMS, TICKET_WAIT, TIME_TO_SERVER
+from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.registry import Registry
+from agent.remakes import Remakes, Retry
+from agent.teller import WINDOW_MARGIN_S, Stages, Teller, Told
 from agent.tickets import Tickets, Wanted
 from common import queues
-from common.broker import Consumer, Delivery, Outgoing, Publisher
+from common.broker import Consumer, Delivery
 from common.clock import utc_now
-from common.errors import (
-    BrokerUnavailable,
-    EngineUnavailable,
-    MalformedMessage,
-    StoreUnavailable,
-    TmpnbError,
-    TransientError,
-    Unroutable,
-)
-from common.messages import SpawnReply, SpawnRequest, decode
+from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TransientError
+from common.messages import SpawnRequest, decode
 from common.records import PoolSpec
 from common.retry import brief
 from common.urls import server_url
 
 log = logging.getLogger(__name__)
 
-# Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a
-# reply that arrives as the window closes must find the ticket written as well.
-WINDOW_MARGIN_S = 0.5
-# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come: the
-# first is for dropping a request unserved, the second for taking a server back, while the pool's line waits.
+# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come.
 TICKET_GRACE_S = 5.0
-RELEASE_GRACE_S = 2.0
 # How long to find out what became of a claim's write before the server is given up and the request handed back.
 CLAIM_TRY_S = 5.0
 # How long to try to mark the container: longer than any hiccup, and the pool's line waits.
 MARK_TRY_S = 2.0
-# How long a claimed server is kept while neither its reply nor its ticket can be written.
-ANSWER_TRY_S = 30.0
-
-
-class _Retry(TmpnbError):
-    """The request could not be served now; it goes back to its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +52,6 @@ class Host:
     now: Callable[[], datetime] = utc_now
 
 
-@dataclass(slots=True)
-class _Stages:
-    """Milliseconds per stage of one request, in order."""
-
-    last: float = field(default_factory=time.monotonic)
-    ms: dict[str, float] = field(default_factory=dict)
-
-    def done(self, stage: str) -> None:
-        now = time.monotonic()
-        self.ms[stage] = round(1000 * (now - self.last), 2)
-        self.last = now
-
-
 class Claimer:
     """Serves one request at a time per thread; safe to use from the threads of several pools."""
 
@@ -93,8 +62,9 @@ class Claimer:
         inventory: Inventory,
         registry: Registry,
         tickets: Tickets,
+        teller: Teller,
+        remakes: Remakes,
         consumer: Consumer,
-        publisher: Publisher,
         intake: Intake,
         announcer: Announcer,
         renames: Executor,
@@ -106,8 +76,9 @@ class Claimer:
         self._inventory = inventory
         self._registry = registry
         self._tickets = tickets
+        self._teller = teller
+        self._remakes = remakes
         self._consumer = consumer
-        self._publisher = publisher
         self._intake = intake
         self._announcer = announcer
         self._renames = renames
@@ -125,7 +96,7 @@ class Claimer:
             return
         try:
             self._serve(delivery, request)
-        except (_Retry, TransientError) as exc:
+        except (Retry, TransientError) as exc:
             if isinstance(exc, StoreUnavailable):
                 self._host.suspect_store()
             log.info("request handed back", extra={"request_id": request.request_id, "reason": str(exc)})
@@ -144,10 +115,10 @@ class Claimer:
             self._wake()
 
     def _serve(self, delivery: Delivery, request: SpawnRequest) -> None:
-        stages = _Stages()
+        stages = Stages()
         age_s = (self._host.now() - request.sent_at).total_seconds()
         stages.ms["queue"] = round(1000 * age_s, 2)
-        before = self._inventory.served(request.request_id)
+        before = self._inventory.served(request.request_id) if not request.user else None
         if before is not None:  # its ack was lost: the same answer again (I1, I2)
             self._answer(delivery, request, before, stages, again=True)
             self._consumer.ack(delivery)
@@ -160,8 +131,18 @@ class Claimer:
             self._consumer.ack(delivery)
             return
         if not self._host.may_claim():
-            raise _Retry("this host may not claim now")
+            raise Retry("this host may not claim now")
         stages.done("check")
+        if request.user:
+            self._remakes.accept(delivery, request)
+        else:
+            self._give(delivery, request, stages)
+        # That may have been the last ready server; no further request may then be delivered here.
+        self._intake.update()
+        self._consumer.ack(delivery)
+
+    def _give(self, delivery: Delivery, request: SpawnRequest, stages: Stages) -> None:
+        """One of the ready servers. Raises ``Retry``."""
         server = self._claim(request, stages)
         if self._answer(delivery, request, server, stages):
             waited_s = (self._host.now() - request.sent_at).total_seconds()
@@ -176,29 +157,29 @@ class Claimer:
             TIME_TO_SERVER.labels(server.pool).observe(waited_s)
             for stage, elapsed_ms in stages.ms.items():
                 CLAIM_STAGES.labels(stage).observe(elapsed_ms / 1000)
-        # That may have been the last ready server; no further request may then be delivered here.
-        self._intake.update()
-        self._consumer.ack(delivery)
 
     def _unwanted(self, request: SpawnRequest, age_s: float) -> str:
         """Why nobody wants the server any more; empty: somebody does."""
         now = self._host.now()
         if request.deadline is not None and now >= request.deadline:
             return "past its deadline"
-        if age_s + WINDOW_MARGIN_S <= request.window_s:
+        # A browser that asks for an old path has a ticket before its request is sent. If that is gone, Consul has lost
+        # its data, and with them perhaps the claim of a server that is there.
+        promised = bool(request.user) and request.deadline is None
+        if not promised and age_s + WINDOW_MARGIN_S <= request.window_s:
             return ""
         wanted = self._tickets.wanted(request.request_id, now)
-        if wanted is Wanted.ABSENT and age_s <= request.window_s + TICKET_GRACE_S:
+        if wanted is Wanted.ABSENT and not promised and age_s <= request.window_s + TICKET_GRACE_S:
             return ""  # the frontend may be just about to write it
         return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
 
-    def _claim(self, request: SpawnRequest, stages: _Stages) -> Server:
-        """A server that is this request's and nobody else's, in Consul and by its name. Raises ``_Retry``."""
+    def _claim(self, request: SpawnRequest, stages: Stages) -> Server:
+        """A server that is this request's and nobody else's, in Consul and by its name. Raises ``Retry``."""
         while True:
             spec = self._host.spec_of(request.pool)
             server = self._inventory.take(request.pool, spec.generation if spec else "")
             if server is None:
-                raise _Retry("no ready server")
+                raise Retry("no ready server")
             # At once: whatever comes of the write, this server is never ready again (I3).
             renaming = self._renames.submit(self._rename, server)
             mine = self._write_claim(server, request, spec)
@@ -217,7 +198,7 @@ class Claimer:
             # It may have been written. Nobody was told of the server, so it can go.
             self._inventory.stop(server.user, "claim cannot be proved")
             self._host.suspect_store()
-            raise _Retry(str(exc)) from exc
+            raise Retry(str(exc)) from exc
         if found is not None:
             self._inventory.set_claim(server.user, found)
         if found is None or found.request_id != request.request_id:
@@ -230,20 +211,20 @@ class Claimer:
         return brief(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:
-        """Whether the container is there, and marked. Raises ``_Retry`` when it could not be marked: a server that
+        """Whether the container is there, and marked. Raises ``Retry`` when it could not be marked: a server that
         anybody was told of must be known as claimed even if Consul loses the claim (I3)."""
         try:
             exists = renaming.result()
         except EngineUnavailable as exc:
             self._inventory.stop(server.user, "claim cannot be marked")
             self._host.suspect_engine()
-            raise _Retry(str(exc)) from exc
+            raise Retry(str(exc)) from exc
         if not exists:
             self._inventory.stop(server.user, "container is gone")
         return exists
 
     def _answer(
-        self, delivery: Delivery, request: SpawnRequest, server: Server, stages: _Stages, again: bool = False
+        self, delivery: Delivery, request: SpawnRequest, server: Server, stages: Stages, again: bool = False
     ) -> bool:
         """Tell the requester, or its ticket, or release the server: it must not leak. True: somebody was told.
 
@@ -252,7 +233,15 @@ class Claimer:
         spec = self._host.spec_of(server.pool)
         path = request.path or (spec.redirect_uri if spec else "/")
         url = server_url(server.user, path, server.token or None)
-        told = self._tell(delivery, request, server, url, stages, again)
+        answered = self._teller.tell(delivery, request, server, url, stages)
+        if answered is Told.STOPPED:  # the next agent finds claim and request, and answers
+            raise Retry("the agent stops")
+        if answered is Told.UNKNOWN:  # the request is not to be lost (I2)
+            if not again:
+                self._inventory.stop(server.user, "nobody could be told")
+            self._host.suspect_store()
+            raise Retry("neither requester nor ticket can be told")
+        told = answered is Told.YES
         CLAIMS.labels(server.pool, "repeated" if again else "claimed" if told else "released").inc()
         log.info(
             "server claimed" if told else "server kept, nobody to tell again" if again else "server released",
@@ -266,62 +255,6 @@ class Claimer:
                 container=server.container, reason="reply cannot be delivered",
             )  # fmt: skip
         return told
-
-    def _tell(
-        self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages: _Stages, again: bool
-    ) -> bool:
-        give_up = time.monotonic() + ANSWER_TRY_S
-        while True:
-            replied, gone = self._reply(delivery, request, server, url, stages.ms)
-            stages.done("reply")
-            age_s = (self._host.now() - request.sent_at).total_seconds()
-            assigned = False
-            if not replied or age_s + WINDOW_MARGIN_S > request.window_s:
-                try:
-                    assigned = self._tickets.assign(request.request_id, server.user, url)
-                except StoreUnavailable:
-                    gone = False
-                stages.done("ticket")
-            if assigned and not again:
-                TICKET_WAIT.labels(server.pool).observe(age_s)
-            if replied or assigned:
-                return True
-            # Nobody listens and there is no ticket, nor will there be one.
-            over = time.monotonic() > give_up
-            if gone and (over or age_s > request.window_s + RELEASE_GRACE_S):
-                return False
-            if over:
-                # Its ticket may well be there and be read again some day: the request is not to be lost (I2).
-                if not again:
-                    self._inventory.stop(server.user, "nobody could be told")
-                self._host.suspect_store()
-                raise _Retry("neither requester nor ticket can be told")
-            if self._stop.wait(0.2):  # the next agent finds claim and request, and answers
-                raise _Retry("the agent stops")
-
-    def _reply(
-        self, delivery: Delivery, request: SpawnRequest, server: Server, url: str, stages_ms: dict[str, float]
-    ) -> tuple[bool, bool]:
-        """Whether the broker took the reply, and whether the requester is gone for good."""
-        if delivery.reply_to is None:
-            return False, True
-        reply = SpawnReply(
-            sent_at=self._host.now(),
-            request_id=request.request_id,
-            user=server.user,
-            host=self._host.name,
-            pool=server.pool,
-            url=url,
-            stages_ms=dict(stages_ms),
-        )
-        message = Outgoing(reply.encode(), message_id=request.request_id, correlation_id=delivery.correlation_id)
-        try:
-            self._publisher.publish(delivery.reply_to, message)
-        except Unroutable:
-            return False, True
-        except BrokerUnavailable:
-            return False, False
-        return True, False
 
 
 def _spawn_request(delivery: Delivery) -> SpawnRequest:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from agent.announce import Announcer
 from agent.culls import DOUBTABLE, Culls
-from agent.inventory import Inventory
+from agent.inventory import Inventory, Server
 from agent.metrics import CULLS_REFUSED, refusal_reason
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
@@ -131,6 +131,9 @@ class Commands:
         if server is None:
             self._drop_records(request.user)  # done already, or its container was lost with its records left
             return
+        if _is_for_another(request, server):
+            log.info("cull of an earlier server at that path", extra={"user": server.user, "reason": request.reason})
+            return
         refusal = self._culls.refusal(request, server, self._spec_of(server.pool))
         fields = {"user": server.user, "pool": server.pool, "reason": request.reason}
         if refusal:
@@ -148,3 +151,10 @@ class Commands:
             return
         self._inventory.stop(server.user, f"culled: {request.reason}")
         self._wake()
+
+
+def _is_for_another(request: CullRequest, server: Server) -> bool:
+    """Whether it was decided of a server that was at this path before. (A claim that was lost and written again does
+    not know its request.)"""
+    claimed_by = server.claim.request_id if server.claim is not None else ""
+    return bool(request.request_id and claimed_by) and request.request_id != claimed_by

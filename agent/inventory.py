@@ -32,9 +32,10 @@ LIVE = frozenset({Phase.READY, Phase.CLAIMED})
 @dataclass(frozen=True, slots=True)
 class Server:
     """One server. ``container`` is its id, empty until it exists. ``stale``: to be replaced although its generation
-    is current. ``was_claimed`` never goes back to False. ``warned_at`` (monotonic seconds): since when its learner is
-    told that it goes with its host; ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping.
-    ``statics``: the set of static files that its image has."""
+    is current. ``was_claimed`` never goes back to False. ``promised_at`` (monotonic seconds): since when it is to be
+    made at an old path. ``warned_at`` (the same): since when its learner is told that it goes with its host;
+    ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping. ``statics``: the set of static
+    files that its image has."""
 
     user: str
     pool: str
@@ -47,10 +48,16 @@ class Server:
     claim: Claim | None = None
     was_claimed: bool = False
     stale: bool = False
+    promised_at: float | None = None
     warned_at: float | None = None
     readmitted: bool = False
     reason: str = ""
     statics: str = ""
+
+    @property
+    def unmade(self) -> bool:
+        """Somebody's already, at an old path, and without a container yet."""
+        return self.phase is Phase.CLAIMED and self.promised_at is not None and not self.container
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,32 @@ class Inventory:
                 return False
             self._set(replace(server, was_claimed=server.phase is Phase.CLAIMED))
             return True
+
+    def promise(self, server: Server, limit: int) -> bool:
+        """Take in a claimed server that is to be made at an old path. With ``limit`` servers in its pool, one that is
+        nobody's gives up its place. False: its user is known already, or ``limit`` servers are claimed."""
+        with self._lock:
+            if server.user in self._servers:
+                return False
+            live = [s for s in self._servers.values() if s.pool == server.pool and s.phase is not Phase.STOPPING]
+            if len(live) >= limit:
+                free = [s for s in live if s.phase is not Phase.CLAIMED]
+                free.sort(key=lambda s: (s.generation == server.generation, not s.stale, s.phase is Phase.READY))
+                needed = len(live) + 1 - limit  # one, unless the limit was lowered
+                if len(free) < needed:
+                    return False
+                for last in free[:needed]:
+                    self._set(replace(last, phase=Phase.STOPPING, reason="gives up its place"))
+            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, promised_at=self._clock()))
+            return True
+
+    def take_promise_back(self, user: str) -> None:
+        """Forget a server that was promised and is somebody else's: nothing of it is anywhere."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is not None and server.unmade and server.claim is None:
+                del self._servers[user]
+                self._counts[server.pool, server.phase] -= 1
 
     def get(self, user: str) -> Server | None:
         with self._lock:

@@ -101,13 +101,18 @@ class LocalHost:
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 
+    def limit(self, spec: PoolSpec) -> int:
+        """How many servers of a pool there may be here."""
+        return capacity(spec, self.engine.memory_bytes)
+
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
+        claimed_count = self._inventory.count(pool, Phase.CLAIMED)
+        # With all places claimed, what is ready beyond them is about to be retired.
+        if spec is None or self._inventory.count(pool, Phase.READY) == 0 or claimed_count >= self.limit(spec):
             return None
-        limit = capacity(spec, self.engine.memory_bytes)
-        return priority(spec.placement, self._inventory.count(pool, Phase.CLAIMED), limit)
+        return priority(spec.placement, claimed_count, self.limit(spec))
 
     def figures(self, claiming: bool) -> HostFigures:
         """For the metrics: counts that are kept anyway."""

@@ -95,6 +95,12 @@ def statics_name(cluster: str, host: str, statics: str) -> str:
     return f"tmpnb-{cluster}-{host}.statics-{statics}"
 
 
+def remade_name(cluster: str, pool: str, user: str, request_id: str) -> str:
+    """The name of a container that is claimed from the beginning, for a server at an old path. It holds the request,
+    so that it never meets the container that was there before."""
+    return f"{container_name(cluster, pool, user)}.{request_id[:12]}{_CLAIMED}"
+
+
 def is_claimed(name: str) -> bool:
     """Whether a container of that name was ever claimed. User ids hold no dot, so the ending is unmistakable."""
     return name.endswith(_CLAIMED)

@@ -17,6 +17,9 @@ from common.records import HostState, PoolSpec
 ABSENT_S = 1.0
 # Why a server is culled whose host is being emptied, past the time that its learner was given.
 DRAINED = "culled: host drained"
+# How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
+# hangs or the pool was made smaller; its visitor should hear of that.
+PROMISE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,14 @@ class Warn:
     user: str
 
 
-Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn
+@dataclass(frozen=True, slots=True)
+class Remake:
+    """Make the container of a server that was promised at an old path."""
+
+    user: str
+
+
+Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Remake
 
 
 def capacity(spec: PoolSpec, memory_bytes: int) -> int:
@@ -128,6 +138,7 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
     actions += [Remove(s.user, s.reason) for s in observed.servers if s.phase is Phase.STOPPING]
     if any(isinstance(action, Adopt) for action in actions):
         return actions  # first count what is there (I7); the next pass follows at once
+    actions += _remakes(specs, observed, now)
     ending = {action.user for action in actions if isinstance(action, Remove)}
     noted = {action.user for action in actions if isinstance(action, NoteClaimed)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
@@ -142,6 +153,24 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
         actions += retirements
     starting = Counter(s.pool for s in servers if s.phase is Phase.STARTING)
     return [*actions, *_share(wishes, starting, observed.max_starting)]
+
+
+def _remakes(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:
+    """The promised servers that there is room for (I7), first come first served, and those that waited too long."""
+    actions: list[Action] = []
+    promised = sorted((s for s in observed.servers if s.unmade), key=lambda s: (s.promised_at or 0.0, s.user))
+    # Whatever else is there takes room, also what is about to be removed.
+    taken = Counter(s.pool for s in observed.servers if not s.unmade)
+    for server in promised:
+        spec = specs.get(server.pool)
+        if spec is None:
+            actions.append(Remove(server.user, "pool removed"))
+        elif now - (server.promised_at or 0.0) > PROMISE_S:
+            actions.append(Remove(server.user, "could not be started in time"))
+        elif server.claim is not None and taken[server.pool] < capacity(spec, observed.memory_bytes):
+            taken[server.pool] += 1
+            actions.append(Remake(server.user))
+    return actions
 
 
 def _share(wishes: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:

@@ -4,6 +4,7 @@ Writing and withdrawing a user's records exclude each other, so that a late repa
 server that is being removed (I5).
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from common.errors import MalformedRecord
 from common.ids import digest
 from common.keys import Keys, last_segment
 from common.records import Claim, Gone, PoolSpec, Route
-from common.store import Store
+from common.store import Entry, Store
 
 R = TypeVar("R", Route, Claim)
 
@@ -26,6 +27,8 @@ _LOCKS = 64
 
 # The reason in the record of a server whose learner is warned that it goes with its host.
 LEAVING = "leaving: host drained"
+# Why a server is removed whose user has been given a new one at the same path, on another host.
+REPLACED = "made again on another host"
 
 
 def _is_parked(server: Server) -> bool:
@@ -58,18 +61,23 @@ class Registry:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def publish(self, user: str) -> bool:
-        """Write the route of a server. False: it is stopping or gone, and nothing was written."""
+        """Write the route of a server. False: it is stopping or gone, and nothing was written.
+
+        Only who has the claim may write the route of a claimed server: its user may have been given a new one at the
+        same path, on another host, while this one was cut off."""
         with self._lock(user):
             server = self._inventory.get(user)
             if server is None or server.phase is Phase.STOPPING or _is_parked(server):
+                return False
+            if server.phase is Phase.CLAIMED and not self._hold_claim(server, None)[0]:
                 return False
             self._store.put(self._keys.route(user), self._route(server).encode())
             return True
 
     def withdraw(self, user: str) -> None:
-        """Delete the route. Callers have set the server to stopping before."""
+        """Delete the route, if it is ours. Callers have set the server to stopping before."""
         with self._lock(user):
-            self._store.delete(self._keys.route(user))
+            self._delete_ours(self._keys.route(user), Route)
 
     def say_gone(self, server: Server) -> None:
         """Leave word of why the server of a learner is no more, for the page at its address."""
@@ -86,9 +94,9 @@ class Registry:
         self._store.put(self._keys.gone_of(server.user), gone.encode())
 
     def close(self, user: str) -> None:
-        """Delete the claim, the last thing of a server."""
+        """Delete the claim, if it is ours, the last thing of a server."""
         with self._lock(user):
-            self._store.delete(self._keys.claim(user))
+            self._delete_ours(self._keys.claim(user), Claim)
 
     def new_claim(self, server: Server, spec: PoolSpec | None, request_id: str) -> Claim:
         """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
@@ -127,27 +135,55 @@ class Registry:
         repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase not in LIVE:
+            if server is None or server.phase not in LIVE or (server.unmade and server.claim is None):
                 return False
+            if server.phase is Phase.CLAIMED:
+                held, repaired = self._hold_claim(server, spec)
+                if not held or server.unmade:
+                    return repaired
             entry = self._store.get(self._keys.route(user))
             route = self._route(server)
             if (entry is None or entry.value != route.encode()) and not _is_parked(server):
                 self._store.put(self._keys.route(user), route.encode())
                 repaired = True
-            if server.phase is Phase.CLAIMED:
-                repaired |= self._repair_claim(server, spec)
         return repaired
 
-    def _repair_claim(self, server: Server, spec: PoolSpec | None) -> bool:
-        exists, stored = self.find_claim(server.user)
-        if stored is not None and stored != server.claim:
-            # An operator has given it more time: that, too, is written again when Consul loses it.
-            self._inventory.set_claim(server.user, stored)
-        if exists:
-            return False
-        claim = server.claim or self.new_claim(server, spec, request_id="")
-        self._inventory.set_claim(server.user, claim)
-        return self._store.create(self._keys.claim(server.user), claim.encode())
+    def _hold_claim(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
+        """Whether the claim of a claimed server is this host's, and whether it was written just now because there was
+        none (I8). A server whose claim is another host's was replaced by one there, and is stopped here."""
+        key = self._keys.claim(server.user)
+        entry = self._store.get(key)
+        wrote = False
+        if entry is None:
+            claim = server.claim or self.new_claim(server, spec, request_id="")
+            self._inventory.set_claim(server.user, claim)
+            wrote = self._store.create(key, claim.encode())
+            entry = None if wrote else self._store.get(key)
+        if entry is None or self._is_ours(entry, Claim):
+            self._remember(server, entry)
+            return True, wrote
+        self._inventory.stop(server.user, REPLACED)
+        return False, False
+
+    def _remember(self, server: Server, entry: Entry | None) -> None:
+        """An operator may have given it more time: that, too, is written again when Consul loses it."""
+        with contextlib.suppress(MalformedRecord):
+            stored = Claim.decode(entry.key, entry.value) if entry is not None else None
+            if stored is not None and stored != server.claim:
+                self._inventory.set_claim(server.user, stored)
+
+    def _delete_ours(self, key: str, kind: type[Route] | type[Claim]) -> None:
+        """Delete a record of a user, unless another host has written it: it has made the server again."""
+        while (entry := self._store.get(key)) is not None and self._is_ours(entry, kind):
+            if self._store.delete_unchanged(key, entry.modify_index):
+                return
+
+    def _is_ours(self, entry: Entry, kind: type[Route] | type[Claim]) -> bool:
+        """What cannot be read counts as ours: it stands at a user that we have."""
+        try:
+            return kind.decode(entry.key, entry.value).host == self._me.host
+        except MalformedRecord:
+            return True
 
     def leftovers(self, users: frozenset[str]) -> set[str]:
         """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another

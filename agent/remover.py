@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from agent.engine import Engine
 from agent.inventory import Inventory, Server
 from agent.ports import PortBook
-from agent.registry import Registry
+from agent.registry import REPLACED, Registry
+from agent.tickets import Tickets
 from common.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Remover:
         inventory: Inventory,
         ports: PortBook,
         registry: Registry,
+        tickets: Tickets,
         dock: AbstractContextManager[None],
         on_gone: Callable[[Server], None],
         farewell_s: float,
@@ -35,13 +37,16 @@ class Remover:
         self._inventory = inventory
         self._ports = ports
         self._registry = registry
+        self._tickets = tickets
         self._dock = dock
         self._on_gone = on_gone
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
-        if server.was_claimed:
+        if server.was_claimed and server.reason != REPLACED:
             self._registry.say_gone(server)
+            if server.claim is not None:  # promised at an old path, and somebody waits for it
+                self._tickets.refuse(server.claim.request_id, server.user, server.reason)
         # Before anything ends, so that no path leads to a container that is going (I5).
         self._registry.withdraw(server.user)
         if server.container:

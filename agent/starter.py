@@ -92,6 +92,10 @@ class Starter:
             created_at=self._now(),
         )
 
+    def promised(self, spec: PoolSpec, user: str, port: int) -> Server:
+        """A server of that pool at the old path of ``user``, claimed and without a container."""
+        return replace(self.new(spec, port), user=user, phase=Phase.CLAIMED)
+
     def start(self, server: Server, spec: PoolSpec) -> None:
         """Start a server that is in the inventory as starting."""
         begun = time.monotonic()
@@ -116,25 +120,48 @@ class Starter:
             log.warning("server not started", extra=fields)
             self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
 
+    def remake(self, user: str, spec: PoolSpec) -> None:
+        """Make the container of a server that was promised. Raises ``TransientError``: do it again; the container has
+        a name of its own, and one that was made after all is found again."""
+        server = self._inventory.get(user)
+        if server is None or not server.unmade:
+            return
+        begun = time.monotonic()
+        try:
+            self._inventory.set_container(user, self._run(server, spec))
+            self.finish(user, spec.start_timeout_s, {"start": 1000 * (time.monotonic() - begun)})
+        except StartFailed as exc:
+            self._fail(user, str(exc), exc.log)
+        except TransientError:
+            raise
+        except Exception:
+            self._inventory.stop(user, "start interrupted", {Phase.CLAIMED})
+            raise
+
     def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> bool:
-        """From a running container to a ready server. Also for adopted ones. False: nobody wants it any more.
+        """From a running container to a ready server, or to one at an old path that is somebody's already. Also for
+        adopted ones. False: nobody wants it any more.
 
         Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
         server = self._inventory.get(user)
         if server is None:
             return False
+        phase = server.phase
         begun = time.monotonic()
         if not wait_until_ready(
-            self._probe, server.port, user, timeout_s, self._stop, lambda: not self._starting(user)
+            self._probe, server.port, user, timeout_s, self._stop, lambda: not self._is(user, phase)
         ):
-            self._explain(user, timeout_s)
+            self._explain(user, phase, timeout_s)
             return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
-        steady(self._stop)(self._registry.publish, user)
+        if not steady(self._stop)(self._registry.publish, user):
+            return False  # it is stopping
         routed = time.monotonic()
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
-        if self._stop.wait(self._place.route_settle_s) or not self._inventory.make_ready(user):
+        if self._stop.wait(self._place.route_settle_s):
+            return False
+        if phase is Phase.STARTING and not self._inventory.make_ready(user):
             return False
         self._failures.succeeded(server.pool)
         stages_ms |= {"probe": 1000 * (answered - begun), "route": 1000 * (routed - answered)}
@@ -144,16 +171,16 @@ class Starter:
             self._on_ready(ready, stages_ms)
         return True
 
-    def _starting(self, user: str) -> bool:
+    def _is(self, user: str, phase: Phase) -> bool:
         server = self._inventory.get(user)
-        return server is not None and server.phase is Phase.STARTING
+        return server is not None and server.phase is phase
 
-    def _explain(self, user: str, timeout_s: float) -> None:
+    def _explain(self, user: str, phase: Phase, timeout_s: float) -> None:
         """Raise why a server did not become ready, unless nobody wants it any more."""
         server = self._inventory.get(user)
         if server is None or self._stop.is_set():
             return
-        if server.phase is Phase.STARTING:
+        if server.phase is phase:
             reason = f"no answer on {base_path('<user>')} within {timeout_s:g} s"
         elif server.phase is Phase.STOPPING and server.reason == "container exited":
             reason = "the container exited"
@@ -200,7 +227,7 @@ class Starter:
                 return self._engine.run(wanted)
 
     def _fail(self, user: str, reason: str, tail: str) -> None:
-        server = self._inventory.stop(user, "start failed")
+        server = self._inventory.stop(user, f"start failed: {reason}")
         if server is None:
             return
         if server.token:
@@ -232,8 +259,11 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
     identity = names.Identity(
         server.pool, server.user, server.generation, server.port, server.token, server.created_at, server.statics
     )
+    name = names.container_name(place.cluster, server.pool, server.user)
+    if server.claim is not None:
+        name = names.remade_name(place.cluster, server.pool, server.user, server.claim.request_id)
     return ContainerSpec(
-        name=names.container_name(place.cluster, server.pool, server.user),
+        name=name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
         labels=names.labels(place.cluster, place.host, identity),

@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from common.errors import MalformedRecord
+from common.ids import is_request_id
 from common.keys import Keys
 from common.records import Ticket, TicketState
 from common.store import Store
@@ -48,9 +49,29 @@ class Tickets:
                 return False
             ticket, index = found
             if ticket.state is not TicketState.WAITING:
-                return ticket.user == user  # an earlier delivery of the same request has done it
+                # An earlier delivery of the same request has done it.
+                return ticket.state is TicketState.ASSIGNED and ticket.user == user
             assigned = ticket.model_copy(update={"state": TicketState.ASSIGNED, "user": user, "url": url})
             if self._store.replace(self._keys.ticket(request_id), assigned.encode(), index):
+                return True
+        return False
+
+    def owed(self, request_id: str, user: str) -> Ticket | None:
+        """The ticket that waits for the server at an old path of ``user``. None: there is none that does."""
+        found = self._read(request_id) if is_request_id(request_id) else None
+        return found[0] if found is not None and _waits_for(found[0], user) else None
+
+    def refuse(self, request_id: str, user: str, reason: str) -> bool:
+        """Say why there will be no server at the old path of ``user``. False: no ticket waits for it."""
+        if not is_request_id(request_id):
+            return False
+        for _ in range(ASSIGN_TRIES):
+            found = self._read(request_id)
+            if found is None or not _waits_for(found[0], user):
+                return False
+            ticket, index = found
+            refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": reason})
+            if self._store.replace(self._keys.ticket(request_id), refused.encode(), index):
                 return True
         return False
 
@@ -63,3 +84,8 @@ class Tickets:
             return Ticket.decode(key, entry.value), entry.modify_index
         except MalformedRecord:
             return None
+
+
+def _waits_for(ticket: Ticket, user: str) -> bool:
+    """Only tickets for servers at old paths name a user before they are assigned."""
+    return ticket.state is TicketState.WAITING and ticket.user == user

@@ -6,9 +6,10 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from common.errors import MalformedMessage
+from common.ids import is_user
 from common.records import IMAGE, HostState, Name, explain
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
@@ -33,6 +34,7 @@ class SpawnRequest(Message):
     ``window_s``: how long the frontend waits for a direct reply; later answers go to the ticket.
     ``deadline``: after it nobody wants the server (a program's wait is over); None: as long as the ticket is asked for.
     ``path``: deep link below the server's path, with query string; empty: the pool's ``redirect_uri``.
+    ``user``: the server is to be made again at the old path of this user; empty: any ready server.
     """
 
     type: Literal["spawn"] = "spawn"
@@ -41,10 +43,19 @@ class SpawnRequest(Message):
     window_s: float = Field(gt=0)
     deadline: datetime | None = None
     path: str = ""
+    user: str = ""
+
+    @field_validator("user")
+    @classmethod
+    def _user_is_an_id(cls, value: str) -> str:
+        if value and not is_user(value):
+            raise ValueError("a user id, or nothing")
+        return value
 
 
 class SpawnReply(Message):
-    """The answer to a SpawnRequest: a server. ``stages_ms``: where the agent's time went, by name of the stage."""
+    """The answer to a SpawnRequest: a server. ``stages_ms``: where the agent's time went, by name of the stage.
+    ``existing``: it was asked for at an old path, and is there, or being made, for another request: no token."""
 
     type: Literal["spawned"] = "spawned"
     request_id: str
@@ -52,6 +63,7 @@ class SpawnReply(Message):
     host: Name
     pool: Name
     url: str
+    existing: bool = False
     stages_ms: dict[str, float] = Field(default_factory=dict)
 
 

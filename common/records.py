@@ -420,10 +420,15 @@ class TicketState(StrEnum):
 
 
 class Ticket(Record):
-    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused."""
+    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused.
+
+    ``user`` is set once it is assigned; of a server that is to be made again at an old path from the beginning, and
+    ``path`` is then what is to be opened there.
+    """
 
     request_id: str
     pool: Name
+    path: str = ""
     state: TicketState = TicketState.WAITING
     created_at: datetime
     seen_at: datetime

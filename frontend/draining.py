@@ -10,14 +10,16 @@ from datetime import datetime
 from common import queues
 from common.broker import Publisher
 from common.errors import MalformedRecord, TmpnbError
+from common.ids import is_request_id
 from common.keys import Keys
 from common.messages import SetHostState
-from common.records import Claim, Gone, HostRecord, HostState, Route
+from common.records import Claim, Gone, HostRecord, HostState, Route, Ticket, TicketState
 from common.store import Store
 from frontend.decoded import Decoded
 from frontend.operations import NotThere, send
 
 LOST = "culled: host lost"
+PROMISE_LOST = "the host that was starting it was lost"
 
 
 class StillThere(TmpnbError):
@@ -107,6 +109,22 @@ def close_servers(
             store.put(keys.gone_of(user), gone.encode())
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         store.delete(keys.route(user))
+        if claim is not None:
+            _refuse(store, keys, claim)
         store.delete(keys.claim(user))
         closed[user] = claim
     return closed
+
+
+def _refuse(store: Store, keys: Keys, claim: Claim) -> None:
+    """Tell whoever still waits for the server that the lost host had promised to make at an old path."""
+    entry = store.get(keys.ticket(claim.request_id)) if is_request_id(claim.request_id) else None
+    if entry is None:
+        return
+    try:
+        ticket = Ticket.decode(entry.key, entry.value)
+    except MalformedRecord:
+        return
+    if ticket.state is TicketState.WAITING and ticket.user == claim.user:
+        refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": PROMISE_LOST})
+        store.replace(entry.key, refused.encode(), entry.modify_index)

@@ -75,7 +75,7 @@ class LateReplies:
         verdict = self._ledger.judge(reply)
         if verdict is Verdict.ASSIGN:
             verdict = self._assign(reply)
-        if verdict is Verdict.UNDELIVERABLE:
+        if verdict is Verdict.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
             brief(self._stop, RETRY_S)(give_back, publisher, reply)
         LATE_REPLIES.labels(verdict.value).inc()
         log.info(

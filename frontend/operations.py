@@ -51,7 +51,10 @@ def metrics_targets(store: Store, keys: Keys) -> list[dict[str, Any]]:
 
 
 def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
-    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now."""
+    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
+    ``NotThere``."""
+    if pool is not None and pool not in (pools := read_pools(store, keys)):
+        raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
     drained = 0
     for name, record in read_hosts(store, keys).items():
         ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
@@ -65,7 +68,10 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
     found = _claim_or_route(store, keys, user)
     if found is None:
         raise NotThere(f"there is no server of user {user!r}")
-    send(publisher, found.host, CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True))
+    # Which server is meant: there may be another one at this path by the time that the host reads it.
+    request_id = found.request_id or None if isinstance(found, Claim) else None
+    request = CullRequest(sent_at=utc_now(), user=user, reason="operator", request_id=request_id, force=True)
+    send(publisher, found.host, request)
     return found.host
 
 

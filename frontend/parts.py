@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from common.broker import Requester
 from common.clock import ClusterClock
@@ -29,7 +30,15 @@ from frontend.watching import Watched
 # Threads kept free for pages, polls and health checks while all others wait for replies.
 RESERVED_THREADS = 4
 # A tab left open at a dead server asks several times a second whether there is a route.
-ROUTE_MAX_AGE_S = 1.0
+STANDING_MAX_AGE_S = 1.0
+
+
+class Standing(Enum):
+    """What Consul says of a user's server."""
+
+    ROUTED = "routed"
+    CLAIMED = "claimed"  # and without a route
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Parts:
     spawner: Spawner
     late: LateReplies
     sampler: Sampler
-    server_routes: Remembered[bool]
+    standings: Remembered[Standing]
     shelf: Shelf
     statics: StaticsKeeper
     now: Callable[[], datetime]
@@ -93,8 +102,14 @@ def assemble(
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
+        standings=Remembered(lambda user: _standing(store, keys, user), STANDING_MAX_AGE_S, monotonic),
         shelf=shelf,
         statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
-        server_routes=Remembered(lambda user: store.get(keys.route(user)) is not None, ROUTE_MAX_AGE_S, monotonic),
         now=now,
     )
+
+
+def _standing(store: Store, keys: Keys, user: str) -> Standing:
+    if store.get(keys.route(user)) is not None:
+        return Standing.ROUTED
+    return Standing.CLAIMED if store.get(keys.claim(user)) is not None else Standing.GONE

@@ -152,6 +152,12 @@ class CullerSettings(CommonSettings):
         default=120.0, ge=1, description="a host whose record is gone for so many seconds counts as lost"
     )
     ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+    remember_s: float = Field(
+        default=86400.0,
+        ge=60,
+        description="so many seconds after its end it is remembered why a server is gone, and that its path may have a "
+        "new one",
+    )
 
 
 class CliSettings(CommonSettings):

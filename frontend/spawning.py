@@ -40,22 +40,25 @@ class Broker(Requester, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``path``: below the server's path, with query; empty: the pool's landing place. ``who``: by which right, for the
-    audit log."""
+    """``path``: below the server's path, with query; empty: the pool's landing place. ``user``: whose old path a server
+    is wanted at; empty: any ready one. ``who``: by which right, for the audit log."""
 
     request_id: str
     pool: str
     path: str = ""
+    user: str = ""
     who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """``stages_ms``: the agent's stages and ``broker``, the time between here and there."""
+    """``stages_ms``: the agent's stages and ``broker``, the time between here and there. ``existing``: asked for at an
+    old path, it was there already, for somebody else perhaps."""
 
     user: str
     host: str
     url: str
+    existing: bool = False
     stages_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -113,9 +116,14 @@ class Spawner:
         with self._slot(wait_s) as window_s:
             request = self._request(wish, window_s, None)
             try:
+                if request.user:
+                    # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
+                    self._room.open(request)
                 served = self._ask(request, self._ticket_max_s)
                 return served if served is not None else self._queue(request)
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
+                if request.user:
+                    self._leave(request)
                 return self._give_up(request, exc)
 
     def for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
@@ -165,6 +173,7 @@ class Spawner:
             window_s=window_s,
             deadline=deadline,
             path=wish.path,
+            user=wish.user,
         )
 
     def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
@@ -208,6 +217,12 @@ class Spawner:
         except StoreUnavailable as exc:
             log.info("ticket not closed", extra={"request_id": reply.request_id, "error": str(exc)})
 
+    def _leave(self, request: SpawnRequest) -> None:
+        try:
+            self._room.close(request.request_id)
+        except StoreUnavailable:
+            log.debug("ticket left to be swept", extra={"request_id": request.request_id})
+
     def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
         reply = self._ledger.settle(request.request_id, State.REFUSED)
         return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
@@ -231,7 +246,7 @@ def _served(reply: SpawnReply, elapsed_ms: float) -> Served:
     stages_ms = {name: round(ms, 2) for name, ms in reply.stages_ms.items()}
     if elapsed_ms:
         stages_ms["broker"] = round(max(0.0, elapsed_ms - agent_ms), 2)
-    return Served(reply.user, reply.host, reply.url, stages_ms)
+    return Served(reply.user, reply.host, reply.url, reply.existing, stages_ms)
 
 
 def _from_ticket(ticket: Ticket) -> Served | None:

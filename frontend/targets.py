@@ -54,12 +54,13 @@ def checked(path: str, query: str = "") -> str:
     return f"{target}?{urlencode(pairs)}" if pairs else target
 
 
-def without_user(target: str) -> str:
-    """``user/<old user>/lab`` -> ``lab``: the page of a server that is gone links to a new one at the same path."""
-    parts = target.split("/", 2)
-    if len(parts) >= 2 and parts[0] == "user" and is_user(parts[1].partition("?")[0]):
-        return parts[2] if len(parts) == 3 else ""
-    return target
+def split_user(target: str) -> tuple[str, str]:
+    """``user/<old user>/lab`` -> the old user and ``lab``, with the query; other targets: no user and the target."""
+    path, question, query = target.partition("?")
+    parts = path.split("/", 2)
+    if len(parts) < 2 or parts[0] != "user" or not is_user(parts[1]):
+        return "", target
+    return parts[1], (parts[2] if len(parts) == 3 else "") + question + query
 
 
 def spawn_link(target: str, pool: str | None = None, *, fresh: bool = False) -> str:

@@ -62,10 +62,21 @@ class WaitingRoom:
     def open(self, request: SpawnRequest) -> Ticket:
         """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there."""
         now = self._now()
-        ticket = Ticket(request_id=request.request_id, pool=request.pool, created_at=request.sent_at, seen_at=now)
+        ticket = Ticket(
+            request_id=request.request_id,
+            pool=request.pool,
+            created_at=request.sent_at,
+            seen_at=now,
+            user=request.user or None,
+            path=request.path if request.user else "",
+        )
         if self._store.create(self._keys.ticket(request.request_id), ticket.encode()):
             return ticket
         return self.find(request.request_id) or ticket
+
+    def close(self, request_id: str) -> None:
+        """Forget the ticket: its request was not published."""
+        self._store.delete(self._keys.ticket(request_id))
 
     def find(self, request_id: str) -> Ticket | None:
         """The ticket as stored now. None: there is none (any more)."""

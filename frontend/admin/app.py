@@ -8,7 +8,7 @@ from common import audit_log
 from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.tokens import Scope
 from frontend import auth, lines, metrics, operations
-from frontend.admin import live, login, sessions
+from frontend.admin import live, login, redirector, sessions
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.api import admin
@@ -39,7 +39,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
-    for blueprint in (views, live.views, login.views, admin.create_views()):
+    for blueprint in (views, redirector.views, live.views, login.views, admin.create_views()):
         app.register_blueprint(blueprint)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)

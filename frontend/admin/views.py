@@ -40,6 +40,7 @@ ENDPOINTS = (
     ("GET", "/api/search", "servers in use by user, host or pool (?q=), with why and when each will be culled"),
     ("GET", "/api/hosts/<host>/pools/<pool>/log", "the last lines of the container that did not start there"),
     ("GET", "/live", "what the operator's page shows, as server-sent events; as one JSON to those who ask for that"),
+    ("DELETE", "/hosts", 'drain a host, as tmpnb-redirector was told: {"host": "…"}; POST is answered with 410'),
     ("GET", "/healthz", "the process answers; needs no token"),
 )
 
@@ -200,6 +201,7 @@ def api_prepare_image() -> Response:
 
 
 @views.delete("/api/pool")
+@views.delete("/api/pool/")
 def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     p = parts()

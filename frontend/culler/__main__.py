@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
         absences,
         period_s=settings.cull_period,
         ticket_max_s=settings.ticket_max_s,
+        remember_s=settings.remember_s,
         now=now,
     )
     entry = presence(store, settings, "culler", 0)

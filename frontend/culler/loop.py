@@ -40,6 +40,7 @@ class Loop:
         *,
         period_s: float,
         ticket_max_s: float,
+        remember_s: float,
         now: Callable[[], datetime] = utc_now,
         heartbeat: Path = alive.PATH,
     ) -> None:
@@ -50,6 +51,7 @@ class Loop:
         self._absences = absences
         self._period_s = period_s
         self._ticket_max_s = ticket_max_s
+        self._remember_s = remember_s
         self._now = now
         self._heartbeat = heartbeat
         self._next_cull = 0.0
@@ -108,8 +110,8 @@ class Loop:
         parts = sweep_activity(self._store, self._keys, now)
         gone = replays = statics = 0
         if time.monotonic() >= self._next_gone:
-            # They may be many.
-            gone = sweep_gone(self._store, self._keys, now)
+            # They may be many, and live for long.
+            gone = sweep_gone(self._store, self._keys, now, self._remember_s)
             replays = sweep_replays(self._store, self._keys, now)
             statics = sweep_statics(self._store, self._keys, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S

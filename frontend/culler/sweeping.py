@@ -25,8 +25,6 @@ R = TypeVar("R", Ticket, Activity, Gone, Replay, Statics)
 WAITING_KEPT = timedelta(minutes=5)
 # A finished ticket still answers a reload, and a page that slept for a minute.
 FINISHED_KEPT = timedelta(minutes=3)
-# Learners come back to yesterday's tab; later the page says no more than that the server is gone.
-GONE_KEPT = timedelta(hours=24)
 
 # A set is used from the moment that a pool's image is there; hosts say so within seconds.
 STATICS_KEPT = timedelta(hours=1)
@@ -69,9 +67,10 @@ def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
     return _sweep(store, keys.activity, Activity, lambda part: now - part.updated_at > SILENT)
 
 
-def sweep_gone(store: Store, keys: Keys, now: datetime) -> int:
-    """Delete the words left of servers that are long gone; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > GONE_KEPT)
+def sweep_gone(store: Store, keys: Keys, now: datetime, remember_s: float) -> int:
+    """Delete the words left of servers that are gone for ``remember_s`` seconds; how many. Raises
+    ``StoreUnavailable``."""
+    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > timedelta(seconds=remember_s))
 
 
 def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:

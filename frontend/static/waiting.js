@@ -25,7 +25,7 @@
   };
 
   const waiting = (state) => {
-    show("headline", "You are in line");
+    show("headline", room.dataset.headline);
     show("position", String(state.position));
     show("waiting", String(state.waiting));
     show("estimate", state.estimate);

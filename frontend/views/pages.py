@@ -43,6 +43,7 @@ for _name in _DEEP:
 
 
 @views.get("/info")
+@views.get("/info/")
 def info() -> Response:
     """The cluster in numbers."""
     try:

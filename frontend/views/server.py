@@ -4,12 +4,14 @@ import threading
 
 from flask import Blueprint, Response, g, redirect, request
 
-from common.errors import MalformedRecord, StoreUnavailable, TransientError
+from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.messages import Readmit
 from common.records import Gone
 from common.urls import base_path
+from frontend.oldpaths import farewell, may_return
 from frontend.operations import send
+from frontend.parts import Standing
 from frontend.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
 from frontend.views.waiting import say_estimate
 from frontend.web import answer, page, pages_are_off, parts, problem, unavailable, wants_html
@@ -45,38 +47,38 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
     try:
-        has_route = parts().server_routes.get(user)
+        standing = parts().standings.get(user)
     except StoreUnavailable:
         return unavailable()
     html = wants_html() and not pages_are_off()
-    if has_route:
+    if standing is Standing.ROUTED:
         if html:
             return page("away.html", 503, RETRY_AFTER_S)
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
+    word = farewell(user) if html or standing is Standing.CLAIMED else None
+    left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
+    if standing is Standing.CLAIMED and left_s <= 0:
+        # Claimed and without a route: it is being made again at this path.
+        if html:
+            return page("starting.html", 503, RETRY_AFTER_S)
+        return answer({"status": "starting"}, 503, RETRY_AFTER_S)
     if not html:
         return answer({"status": "gone"}, 404)
-    word = farewell(user)
+    return _farewell_page(user, word, left_s)
+
+
+def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
     path, query = raw_path_and_query(request.environ)
     try:
         target = below(path, f"/user/{user}", query)
     except BadTarget:
         target = ""
-    again = spawn_link(target, fresh=True)
-    left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
+    new = spawn_link(target, fresh=True)
     if left_s > 0:
-        return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=again)
+        return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
     why = WHY.get(word.reason if word is not None else "", WHY_UNKNOWN)
-    return page("gone.html", 404, why=why, target=target, again=again)
-
-
-def farewell(user: str) -> Gone | None:
-    """What was left in Consul about a server that is gone or about to go."""
-    p = parts()
-    try:
-        entry = p.store.get(p.keys.gone_of(user))
-        return Gone.decode(entry.key, entry.value) if entry is not None else None
-    except (StoreUnavailable, MalformedRecord):
-        return None
+    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) else None
+    return page("gone.html", 404, why=why, target=target, new=new, again=again)
 
 
 @views.post("/leaving/<user>")

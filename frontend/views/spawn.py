@@ -6,12 +6,14 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, g, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from common.errors import StoreUnavailable
 from common.records import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
+from frontend.oldpaths import OldPath, old_path
 from frontend.remembering import remember, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, without_user
+from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
 from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
@@ -21,13 +23,15 @@ RETRY_AFTER_S = 5
 
 
 class SpawnBody(BaseModel):
-    """What a program may say about the server it wants; everything has a default."""
+    """What a program may say about the server it wants; everything has a default. ``image_name`` is sent by Thebe 0.x
+    to everybody, and not looked at: pools decide about images."""
 
     model_config = ConfigDict(extra="forbid")
 
     pool: Name | None = None
     path: Annotated[str, Field(max_length=MAX_CHARS)] = ""
     wait_s: float | None = Field(default=None, ge=0.05, description="seconds")
+    image_name: object = Field(default=None, exclude=True)
 
 
 def spawn(**_: str) -> Response:
@@ -36,10 +40,17 @@ def spawn(**_: str) -> Response:
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
     try:
-        target = without_user(below(path, "/spawn", query))
+        user, target = split_user(below(path, "/spawn", query))
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     wanted = request.args.get("pool") or None
+    if user:
+        try:
+            old = old_path(user)
+        except StoreUnavailable:
+            return unavailable()
+        if old is not None:
+            return _at_old_path(user, target, old, wanted)
     pool = parts().pools.choose(wanted, parts().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
@@ -48,8 +59,24 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.request_id, pool, target, caller() or None)
-    return _for_person(wish, wanted) if wants_html() else _for_client(wish)
+    wish = Wish(g.request_id, pool, target, who=caller() or None)
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+
+
+def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
+    """A server at the same path as before: the one that is there, or a new one."""
+    if old.routed or (old.claimed and wants_html()):
+        return _go(server_url(user, target, None))
+    if old.claimed:  # one at a time
+        text = "a server is being made at this path"
+        return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
+    pools = parts().pools
+    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
+    if pool is None:
+        return _no_pool(wanted)
+    wish = Wish(g.request_id, pool, target, user, caller() or None)
+    # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
 
 
 for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
@@ -74,7 +101,7 @@ def api_spawn() -> Response:
     pool = parts().pools.choose(body.pool, settings.default_pool)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, caller() or None), wait_s)
+    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, who=caller() or None), wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})
@@ -100,18 +127,20 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     outcome = parts().spawner.for_browser(wish)
     note(outcome)
     if isinstance(outcome, Served):
-        remember(outcome.user)
+        if not outcome.existing:
+            remember(outcome.user)
         return _go(outcome.url)
     if isinstance(outcome, Waiting):
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
-        pairs = [(k, v) for k, v in (("path", wish.path), ("pool", wanted or "")) if v]
+        path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
+        pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
         return redirect(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
     return unavailable()
 
 
-def _for_client(wish: Wish) -> Response:
+def _for_client(wish: Wish, wait_s: float) -> Response:
     """A client that is no browser would not stay in a waiting room."""
-    outcome = parts().spawner.for_program(wish, parts().settings.window_s)
+    outcome = parts().spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return _go(outcome.url)

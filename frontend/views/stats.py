@@ -22,6 +22,7 @@ def api_stats() -> Response:
 
 
 @views.get("/stats", strict_slashes=False)
+@views.get("/stats/", strict_slashes=False)
 def old_stats() -> Response:
     return redirect("/api/stats", 302)  # type: ignore[return-value]
 

@@ -49,6 +49,7 @@ def room(request_id: str) -> Response:
         place=place,
         estimate=say_estimate(place.estimate_s),
         again=_again(),
+        returning=ticket.user is not None,
     )
 
 

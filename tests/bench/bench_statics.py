@@ -24,7 +24,7 @@ import docker
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.bench.figures import heading, show
-from tests.e2e.browsing import launch, visit
+from tests.e2e.browsing import chromium, visit
 from tests.e2e.cluster import ROOT, Cluster, ask
 from tests.waiting import wait_until
 
@@ -83,7 +83,7 @@ def main() -> None:
 @contextlib.contextmanager
 def browsing() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = chromium(playwright)
         yield browser
         browser.close()
 

@@ -5,20 +5,21 @@ from typing import Any
 from playwright.sync_api import Browser, Page, Playwright, Response
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
+# As root in a container Chromium has no sandbox; the rest keeps it from talking to the internet.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
-def launch(playwright: Playwright) -> Browser:
-    """Chromium as the machine has it."""
-    # As root in a container Chromium has no sandbox; the rest keeps it from talking to the internet.
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+
+def chromium(playwright: Playwright) -> Browser:
+    """The machine's Chromium."""
+    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
 
 
 # A container that starts brings a network interface, and Chromium gives up whatever it loads when it sees one.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.e2e.browsing import launch
+from tests.e2e.browsing import chromium
 from tests.e2e.cluster import ROOT, Cluster
 from tests.hosts_rig import HostsRig
 from tests.light import light_pool
@@ -45,7 +45,7 @@ def _room(cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = chromium(playwright)
         yield browser
         browser.close()
 

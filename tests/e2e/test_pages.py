@@ -109,6 +109,48 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
     assert user in cluster.records("routes")
 
 
+def test_a_learner_whose_server_is_gone_gets_a_new_one_at_the_same_address(
+    cluster: Cluster, page: Page, photograph: Photograph, host_state: Callable[..., None]
+) -> None:
+    url = cluster.spawn()
+    user = url.split("/")[4]
+    cluster.cull([user])
+    wait_until(lambda: user not in cluster.records("claims"), "the culled server to be gone", 60)
+    visit(page, f"{cluster.url}/user/{user}/lab?reset=1")
+    expect(page.get_by_role("heading", name="This server is gone")).to_be_visible()
+    photograph(page, "gone-with-a-way-back")
+    host_state(state="cordoned")  # so that the learner has to wait, however fast the machine is
+    wait_until(lambda: cluster.available() == 0, "the host to be cordoned", 30)
+    page.get_by_role("link", name="Start it again at this address").click()
+    expect(page.get_by_role("heading", name="Starting your server again")).to_be_visible()
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    photograph(page, "starting-again")
+    host_state(state="active")
+    page.wait_for_url(f"**/user/{user}/lab**", timeout=90_000)
+    expect(page.locator("#jp-main-dock-panel")).to_be_visible()
+    assert len([name for name in cluster.servers().values() if user in name]) == 1
+
+
+def test_a_server_that_is_being_made_again(
+    cluster: Cluster, any_page: tuple[Page, str], photograph: Photograph
+) -> None:
+    page, kind = any_page
+    user = "23456789abce"
+    key = f"{cluster.consul_url}/v1/kv/tmpnb/{cluster.name}/claims/{user}"
+    claim = {"user": user, "host": "elsewhere", "pool": "default", "request_id": "0" * 32,
+             "claimed_at": "2026-01-01T00:00:00Z", "idle_limit_s": 0}  # fmt: skip
+    assert ask(key, "PUT", body=json.dumps(claim).encode()).status == 200
+    try:
+        answer = visit(page, f"{cluster.url}/user/{user}/lab")
+        assert answer is not None
+        assert answer.status == 503
+        expect(page.get_by_role("heading", name="Your server is starting")).to_be_visible()
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        photograph(page, f"starting-{kind}")
+    finally:
+        ask(key, "DELETE")
+
+
 def test_a_server_whose_host_does_not_answer(
     cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]
 ) -> None:

@@ -34,9 +34,19 @@ def i1_claimed_by_one_request(history: History) -> Iterator[str]:
     """Replies, tickets and claims in Consul name one request per server. (A claim that was written again after Consul
     and the agent lost it does not know its request.)"""
     told: defaultdict[str, set[str]] = defaultdict(set)
+    by_token: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    asked_again = {(request.path_of, request.request_id) for request in history.requests}
     for given in history.given:
-        told[given.user].add(given.request_id)
-    in_consul = _claims_in_consul(history)
+        by_token[given.user, given.token].add(given.request_id)
+        if (given.user, given.request_id) not in asked_again:  # else another server, at the same path
+            told[given.user].add(given.request_id)
+    for (user, token), requests in sorted(by_token.items()):
+        if token and len(requests) > 1:
+            yield f"one server at {user} was claimed by requests {', '.join(sorted(requests))}"
+    in_consul = {
+        user: {request for request in requests if (user, request) not in asked_again}
+        for user, requests in _claims_in_consul(history).items()
+    }
     for user in sorted(told.keys() | in_consul.keys()):
         # One whose client never learned the cluster's name for it stands in Consul under that.
         named = {request for request in told[user] if not request.startswith("~")} | in_consul.get(user, set()) - {""}
@@ -143,8 +153,9 @@ def i8_lost_records_come_back(history: History) -> Iterator[str]:
 def _vanished(history: History, *, after_loss: bool) -> Iterator[str]:
     """Servers that were given to somebody and are gone or another container, although nobody asked for it and no fault
     may hurt them. ``after_loss``: only those that went after Consul had lost its records (I8, else I4)."""
-    culled = {cull.user: cull.at_s for cull in history.culls}
-    given = {item.user: item.at_s for item in reversed(history.given)}
+    # Of several servers at one path the last one counts.
+    given = {item.user: item.at_s for item in history.given}
+    culled = {cull.user: cull.at_s for cull in history.culls if cull.at_s >= given.get(cull.user, 0.0)}
     seen: dict[str, tuple[str, Box]] = {}
     reported: set[str] = set()
     for look in history.looks:
@@ -169,13 +180,14 @@ def _claims_in_consul(history: History, until_s: float = float("inf")) -> dict[s
     """User -> the requests that its claims named. A claim that Consul lost while nobody had been told of it, nor its
     container been marked, was none: nothing in the world knows of it any more."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    proved = {given.user for given in history.given}
+    proved: set[str] = set()
     losses = [fault.at_s for fault in history.faults if fault.loses_records]
     for look in history.looks:
         if look.at_s > until_s:
             break
         while losses and losses[0] <= look.at_s:
-            losses.pop(0)
+            lost_s = losses.pop(0)
+            proved |= {given.user for given in history.given if given.at_s <= lost_s}
             found = defaultdict(set, {user: requests for user, requests in found.items() if user in proved})
         proved |= {box.user for _, box in _boxes(look) if box.claimed}
         for user, request_id in (look.claims or {}).items():
@@ -209,8 +221,10 @@ def _leftovers(look: Look) -> set[str]:
         for host, box in boxes
         if not box.running or box.user not in look.routes
     }
+    count = Counter(box.user for _, box in boxes if box.running)
     return (
         dead
+        | {f"one of {n} containers of {user}" for user, n in count.items() if n > 1}
         | {f"route of {user}" for user in look.routes.keys() - running}
         | {f"claim of {user}" for user in look.claims.keys() - running}
     )

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 class Outcome(StrEnum):
     """What the client of a request knows in the end. ``OPEN``: nothing. ``BROKEN``: its connection broke off.
-    ``LEFT``: the client itself went away."""
+    ``LEFT``: the client itself went away. ``POINTED``: it asked for an old path, and was led to the server that another
+    request has there, without its token. ``REFUSED``: the server could not be made at the old path."""
 
     OPEN = "open"
     SERVED = "served"
@@ -19,6 +20,8 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
     BROKEN = "connection broken"
     LEFT = "client left"
+    POINTED = "led to the server that is there"
+    REFUSED = "refused"
 
 
 class Kind(StrEnum):
@@ -29,7 +32,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Request:
     """One wish. ``ended_s``: since when ``outcome`` is known. ``user``: whose server it got. ``request_id``: the
-    cluster's, or one that begins with ``~`` where the client never learns it."""
+    cluster's, or one that begins with ``~`` where the client never learns it. ``path_of``: the user whose old path it
+    asked for."""
 
     request_id: str
     kind: Kind
@@ -38,15 +42,18 @@ class Request:
     ended_s: float
     outcome: Outcome
     user: str = ""
+    path_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A server that somebody was told to be theirs: by a reply, or by a ticket."""
+    """A server that somebody was told to be theirs: by a reply, or by a ticket. ``token``: what tells it from others at
+    the same path, where that is known."""
 
     at_s: float
     request_id: str
     user: str
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

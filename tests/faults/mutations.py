@@ -118,6 +118,11 @@ def _two_requests_for_one_server(patch: Any) -> None:
     patch.setattr(Inventory, "take", keep)
 
 
+def _survivors_take_their_paths_back(patch: Any) -> None:
+    """A host that comes back does not look whether its users have servers elsewhere."""
+    patch.setattr(Registry, "_hold_claim", lambda self, server, spec: (True, False))
+
+
 MUTATIONS = {
     "claim without check-and-set": Mutation("I1", _claim_without_check_and_set),
     "two requests for one server": Mutation("I1", _two_requests_for_one_server),
@@ -127,6 +132,7 @@ MUTATIONS = {
     "retire claimed servers": Mutation("I4", _claimed_servers_are_retired),
     "routes stay and ports are used again at once": Mutation("I5", _routes_stay_and_ports_are_used_again_at_once),
     "leftovers stay": Mutation("I6", _leftovers_stay),
+    "survivors take their paths back": Mutation("I6", _survivors_take_their_paths_back),
     "capacity ignored": Mutation("I7", _capacity_ignored),
     "lost records are taken for culls": Mutation("I8", _lost_records_are_taken_for_culls),
     "lost records stay lost": Mutation("I8", _lost_records_stay_lost),

@@ -18,18 +18,18 @@ class Recorder:
         self._requests: dict[str, Request] = {}
         self._kinds: dict[type, list[Any]] = {kind: [] for kind in (Given, Look, Response, Stream, Cull, Fault)}
 
-    def asked(self, request_id: str, kind: Kind, pool: str) -> None:
+    def asked(self, request_id: str, kind: Kind, pool: str, path_of: str = "") -> None:
         now = self.now()
         with self._lock:
-            self._requests[request_id] = Request(request_id, kind, pool, now, now, Outcome.OPEN)
+            self._requests[request_id] = Request(request_id, kind, pool, now, now, Outcome.OPEN, path_of=path_of)
 
-    def ended(self, request_id: str, outcome: Outcome, user: str = "") -> None:
+    def ended(self, request_id: str, outcome: Outcome, user: str = "", token: str = "") -> None:
         """The latest news of a request replaces what was known."""
         with self._lock:
             new = replace(self._requests[request_id], ended_s=self.now(), outcome=outcome, user=user)
             self._requests[request_id] = new
             if user:
-                self._kinds[Given].append(Given(new.ended_s, request_id, user))
+                self._kinds[Given].append(Given(new.ended_s, request_id, user, token))
 
     def renamed(self, request_id: str, ticket: str) -> None:
         """It is in line, and its ticket says under which id the cluster knows it."""
@@ -45,8 +45,11 @@ class Recorder:
     def servers(self) -> list[str]:
         """The users of all servers that somebody got, but those whose end was asked for."""
         with self._lock:
-            ended = {cull.user for cull in self._kinds[Cull]}
-            return [r.user for r in self._requests.values() if r.user and r.user not in ended]
+            given = {item.user: item.at_s for item in self._kinds[Given]}
+            for cull in self._kinds[Cull]:
+                if given.get(cull.user, cull.at_s) <= cull.at_s:
+                    given.pop(cull.user, None)
+            return list(given)
 
     def add(self, item: Given | Look | Response | Stream | Cull | Fault) -> None:
         with self._lock:

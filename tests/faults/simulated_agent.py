@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from agent import audit, claims
+from agent import audit, claims, remakes, teller
 from agent.announce import Announcer
 from agent.audit import Auditor
 from agent.commands import Commands
@@ -60,7 +60,9 @@ class SimulatedAgent(World):
         self.must_audit = True
         super().restart()
         store, consumer = self.port(self.store), self.port(self.consumer)
-        self.auditor = Auditor(self.registry, self.inventory, self.specs.get, self._look, lambda: True, self.stop)
+        self.auditor = Auditor(
+            self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True, self.stop
+        )
         self.commands = Commands(
             self.inventory,
             Culls(
@@ -170,6 +172,8 @@ class SimulatedAgent(World):
 
 def hurry(patch: Any) -> None:
     """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
-    for name in ("CLAIM_TRY_S", "MARK_TRY_S", "ANSWER_TRY_S"):
-        patch.setattr(claims, name, 0.0)
+    for module, name in (
+        (claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (teller, "ANSWER_TRY_S"), (remakes, "CLAIM_TRY_S"),
+    ):  # fmt: skip
+        patch.setattr(module, name, 0.0)
     patch.setattr(audit, "ABSENT_S", 0.0)

@@ -36,6 +36,8 @@ POOL, SIZE = "light", 3
 # Nothing in a simulation waits for a reply: it is there when the call returns, or later by ticket.
 WINDOW_S = 0.001
 GRACE_S = 60.0
+# Rounds that calm may take longer when there is still something to make; what never ends is seen all the same.
+CALM_MAX = 10
 
 
 class Broker(MemoryBroker):
@@ -115,14 +117,30 @@ class Stage:
 
     # Load
 
-    def ask(self, kind: Kind) -> None:
+    def ask_again(self, pick: int, kind: Kind = Kind.BROWSER) -> None:
+        """Somebody whose server is gone asks for one at the same path. As the frontend does, for paths that word was
+        left of; whether there is a claim again it may have seen a moment too early."""
+        users = self._gone()
+        if users:
+            self.ask(kind, users[pick % len(users)])
+
+    def _gone(self) -> list[str]:
+        """The users of whom word was left, in the order in which they were given their servers: ids are random."""
+        if self.store._down:
+            return []
+        left = {last_segment(entry.key) for entry in self.store.list(KEYS.gone).entries}
+        return [user for user in dict.fromkeys(given.user for given in self.recorder.history().given) if user in left]
+
+    def ask(self, kind: Kind, user: str = "") -> None:
         request_id = new_request_id()
-        self.recorder.asked(request_id, kind, POOL)
-        wish = Wish(request_id, POOL)
+        self.recorder.asked(request_id, kind, POOL, user)
+        wish = Wish(request_id, POOL, user=user)
         spawner = self.frontend.spawner
         found = spawner.for_browser(wish) if kind is Kind.BROWSER else spawner.for_program(wish, WINDOW_S)
-        if isinstance(found, Served):
-            self.recorder.ended(request_id, Outcome.SERVED, found.user)
+        if isinstance(found, Served) and found.existing:
+            self.recorder.ended(request_id, Outcome.POINTED)
+        elif isinstance(found, Served):
+            self.recorder.ended(request_id, Outcome.SERVED, found.user, _token(found.url))
         elif isinstance(found, Waiting):
             self.recorder.ended(request_id, Outcome.WAITING)
         else:
@@ -137,8 +155,14 @@ class Stage:
                 return
             if ticket is None:  # Consul has lost it: the page says so, and offers to start again
                 self.recorder.ended(request_id, Outcome.UNAVAILABLE)
+            elif ticket.state is TicketState.REFUSED:
+                self.recorder.ended(request_id, Outcome.REFUSED)
             elif ticket.state is TicketState.ASSIGNED and ticket.user:
-                self.recorder.ended(request_id, Outcome.SERVED, ticket.user)
+                token = _token(ticket.url or "")
+                if token:
+                    self.recorder.ended(request_id, Outcome.SERVED, ticket.user, token)
+                else:
+                    self.recorder.ended(request_id, Outcome.POINTED)
 
     def leave(self, pick: int) -> None:
         """A waiting browser is closed, and its ticket grows old."""
@@ -155,13 +179,17 @@ class Stage:
     def cull(self, pick: int) -> None:
         """An operator removes a claimed server."""
         users = self.recorder.servers()
-        if not users:
+        if not users or self.store._down:
             return
         user = users[pick % len(users)]
+        entry = self.store.get(KEYS.claim(user))
+        request_id = Claim.decode(entry.key, entry.value).request_id if entry is not None else ""
         host = next((name for name, host in self.hosts.items() if user in self._running(host).values()), None)
         if host is not None:
             self.recorder.add(Cull(self.recorder.now(), user))
-            request = CullRequest(sent_at=utc_now(), user=user, reason="operator", force=True)
+            request = CullRequest(
+                sent_at=utc_now(), user=user, reason="operator", force=True, request_id=request_id or None
+            )
             self.broker.push(queues.host(host), Outgoing(request.encode(), new_request_id()), None)
 
     def server_ends(self, pick: int) -> None:
@@ -280,6 +308,15 @@ class Stage:
         self.store.delete(KEYS.host(agent.host))
         self._fault("network cut", hurts=frozenset({agent.host}))
 
+    def lose(self, pick: int) -> None:
+        """A host is cut off until it counts as lost, and its learners ask for their old paths."""
+        before = set(self._gone())
+        self.cut(pick)
+        for _ in range(3):
+            self.culler_looks(GRACE_S)
+        for user in [user for user in self._gone() if user not in before]:
+            self.ask(Kind.BROWSER, user)
+
     def mend(self, pick: int, reboot: bool) -> None:
         """It is back; with a reboot, nothing runs there any more."""
         agent = self._host(pick).agent
@@ -341,8 +378,17 @@ class Stage:
             for host in self.hosts.values():
                 host.agent.failures.succeeded(POOL)
             self.settle()
+            for _ in range(CALM_MAX):
+                if not self._busy():
+                    break
+                self.settle(1)
             self.recorder.add(self.look(calm=True))
         return self.recorder.history()
+
+    def _busy(self) -> bool:
+        """Whether an agent is about to make or remove a server: it may have taken its request a moment ago."""
+        servers = [server for host in self.hosts.values() for server in host.agent.inventory.snapshot()]
+        return any(server.unmade or server.phase in {Phase.STARTING, Phase.STOPPING} for server in servers)
 
     # What can be seen
 
@@ -386,3 +432,7 @@ class Stage:
     def _fault(self, name: str, hurts: frozenset[str] = frozenset(), loses_records: bool = False) -> None:
         now = self.recorder.now()
         self.recorder.add(Fault(name, now, now, hurts, loses_records=loses_records))
+
+
+def _token(url: str) -> str:
+    return url.partition("token=")[2]

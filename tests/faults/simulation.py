@@ -17,6 +17,8 @@ def run(seed: int, steps: int = 40) -> History:
     actions = {
         lambda: stage.ask(Kind.BROWSER): 20,
         lambda: stage.ask(Kind.PROGRAM): 6,
+        lambda: stage.ask_again(pick()): 10,
+        lambda: stage.ask_again(pick(), Kind.PROGRAM): 2,
         lambda: stage.cull(pick()): 10,
         lambda: stage.leave(pick()): 2,
         lambda: stage.server_ends(pick()): 2,
@@ -34,6 +36,7 @@ def run(seed: int, steps: int = 40) -> History:
         lambda: stage.deliver_again(pick()): 4,
         lambda: stage.reorder(chance.shuffle): 2,
         lambda: stage.cut(pick()): 1,
+        lambda: stage.lose(pick()): 2,
         lambda: stage.mend(pick(), chance.random() < 0.5): 3,
     }
     for action in chance.choices(list(actions), list(actions.values()), k=steps):

@@ -15,8 +15,9 @@ from common import queues
 from common.broker import Outgoing
 from common.broker_rabbitmq import RabbitAddress, RabbitSubscriber
 from common.clock import utc_now
-from common.messages import CullRequest, Event, RecyclePool, SetHostState
-from common.records import HostState
+from common.ids import new_request_id, new_user
+from common.messages import CullRequest, Event, RecyclePool, SetHostState, SpawnRequest
+from common.records import HostState, Ticket, TicketState
 from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
@@ -90,6 +91,45 @@ def test_a_killed_agent_s_successor_adopts_everything_and_serves_at_once(rig: Ag
         name.removesuffix(".claimed") for name in before
     }
     assert "session of a dead predecessor closed" in successor.events()
+
+
+def test_a_server_at_an_old_path_is_made_once_whenever_the_agent_is_killed(rig: AgentRig) -> None:
+    """I1, I2, I6, I7: killed after the promise, while the container starts; the request comes once more."""
+    user, request_id = new_user(), new_request_id()
+    slow = "sleep 3; exec echo-server --ip {ip} --port {port} --base-path {base_path} --token={token}"
+    rig.apply(rig.spec(pool_size=2))
+    agent = rig.start()
+    rig.ready(2)
+    rig.apply(rig.spec(pool_size=2, command=slow))
+    key, now = rig.keys.ticket(request_id), utc_now()
+    ticket = Ticket(request_id=request_id, pool=rig.pool, created_at=now, seen_at=now, user=user, path="lab?x=1")
+    rig.store.put(key, ticket.encode())
+    request = SpawnRequest(sent_at=now, request_id=request_id, pool=rig.pool, window_s=30, path="lab?x=1", user=user)
+
+    def publish() -> None:
+        rig.requester.publish(queues.spawn(rig.pool), Outgoing(request.encode(), request_id))
+
+    def told() -> Ticket:
+        entry = rig.store.get(key)
+        assert entry is not None
+        return Ticket.decode(key, entry.value)
+
+    def mine() -> list[str]:
+        return [name for name in rig.containers() if user in name]
+
+    publish()
+    wait_until(mine, "the container to be started")
+    agent.signal(KILL)
+    assert user in rig.claims(), "the promise outlives the agent"
+    assert user not in rig.routes()
+    publish()
+    rig.start()
+    wait_until(lambda: told().state is not TicketState.WAITING, "the ticket to be told")
+    assert told().state is TicketState.ASSIGNED
+    assert mine() == [f"tmpnb-{rig.cluster}-{rig.pool}-{user}.{request_id[:12]}.claimed"]
+    assert rig.visit(told().url or "") == 200
+    assert (told().url or "").startswith(f"/user/{user}/lab?x=1&token=")
+    assert len([c for c in rig.containers().values() if c.status == "running"]) <= 2
 
 
 def test_a_stopped_agent_leaves_servers_and_routes_and_takes_its_record_with_it(rig: AgentRig) -> None:

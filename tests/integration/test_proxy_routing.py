@@ -79,6 +79,14 @@ def test_a_server_without_the_slash_is_redirected_to_it(shared_rig: Rig, alice: 
     assert answer.headers["Location"] == alice.path + "?token=a%26b"
 
 
+def test_slashes_that_an_old_client_has_put_in_twice_are_one(shared_rig: Rig, alice: Server) -> None:
+    """Thebe 0.x: its base URL ends with one, the server's path begins and ends with one, and it adds one more."""
+    answer = requests.get(f"{shared_rig.url}//user/{alice.user}//api//x?a=//b", timeout=10).json()
+    assert (answer["name"], answer["path"], answer["query"]) == (alice.user, f"{alice.path}api/x", {"a": "//b"})
+    answer = requests.get(f"{shared_rig.url}{alice.path}proxy/http://x//y", timeout=10).json()
+    assert answer["path"] == f"{alice.path}proxy/http://x//y", "an application's own"
+
+
 HOSTILE = [
     "/user/{alice}/../{bob}/",
     "/user/{alice}/..",
@@ -88,7 +96,6 @@ HOSTILE = [
     "/user/{alice}/.%2e/{bob}/",
     "/user/../user/{alice}/",
     "/user/./{alice}/",
-    "//user/{alice}/",
     "/user//{alice}/",
     "/%75ser/{alice}/",
     "/user%2F{alice}%2F",

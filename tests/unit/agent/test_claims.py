@@ -5,7 +5,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent import claims
 from agent.inventory import Phase
 from common import queues
 from common.broker import Outgoing
@@ -221,7 +220,7 @@ def test_a_request_goes_back_to_its_queue_when_neither_reply_nor_ticket_can_be_w
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I2: the frontend was killed and Consul went away between the claim and the answer; the ticket is still there."""
-    monkeypatch.setattr(claims, "ANSWER_TRY_S", 0.0)
+    monkeypatch.setattr("agent.teller.ANSWER_TRY_S", 0.0)
     request = world.request(sent_at=ago(30))
     ticket(world, request)
     create = world.store.create

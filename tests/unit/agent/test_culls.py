@@ -221,6 +221,15 @@ def test_a_cull_that_came_twice_is_done_once() -> None:
     assert culling.dropped == [culling.user], "what its records may still say is cleared"
 
 
+def test_a_cull_of_the_server_that_was_at_this_path_before_does_not_meet_the_next_one() -> None:
+    culling = Culling()
+    assert not culling.cull("operator", force=True, request_id="0" * 32)
+    server = culling.world.inventory.get(culling.user)
+    assert server is not None
+    assert server.claim is not None
+    assert culling.cull("operator", force=True, request_id=server.claim.request_id)
+
+
 def test_a_ready_server_is_not_culled_for_idleness() -> None:
     culling = Culling()
     (ready,) = culling.world.users(Phase.READY)

@@ -11,12 +11,14 @@ from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.plan import (
     DRAINED,
+    PROMISE_S,
     Action,
     Adopt,
     Look,
     MarkClaimed,
     NoteClaimed,
     Observed,
+    Remake,
     Remove,
     RemoveContainer,
     Start,
@@ -25,7 +27,7 @@ from agent.plan import (
     missing,
     plan,
 )
-from common.records import HostState, PoolSpec
+from common.records import Claim, HostState, PoolSpec
 from tests.unit.agent.world import CLUSTER, HOST, pool
 
 SPEC = pool(pool_size=8, ready=4)
@@ -312,3 +314,55 @@ def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_no
     marked = replace(container_of(ready), name=names.claimed_name(CLUSTER, ready.pool, ready.user))
     observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
     assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
+
+
+def promised(user: str, at: float, proved: bool = True) -> Server:
+    """A server at an old path that has no container yet."""
+    claim = Claim(
+        user=user, host=HOST, pool=SPEC.name, request_id="0" * 32, claimed_at=BEGIN, idle_limit_s=0
+    ) if proved else None  # fmt: skip
+    return Server(
+        user, SPEC.name, SPEC.generation, 21000, "token", BEGIN, Phase.CLAIMED, claim=claim, promised_at=at,
+        was_claimed=True,
+    )  # fmt: skip
+
+
+def remade(there: list[Server], state: HostState = HostState.ACTIVE, now: float = 100.0) -> list[str]:
+    actions = plan({SPEC.name: SPEC}, Observed(there, state=state), now)
+    return [action.user for action in actions if isinstance(action, Remake)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "made"),
+    [
+        ({"claimed": 5}, ["first", "second"]),
+        ({"claimed": 7}, ["first"]),
+        ({"claimed": 7, "stopping": 1}, []),  # it is there until it is gone
+        ({"claimed": 6, "starting": 1}, ["first"]),
+        ({"claimed": 8}, []),
+    ],
+)
+def test_what_was_promised_is_made_when_there_is_room_first_come_first_served(
+    counts: dict[str, int], made: list[str]
+) -> None:
+    """I7."""
+    there = [*servers(**counts), promised("second", 2.0), promised("first", 1.0)]
+    assert remade(there, now=3.0) == made
+    assert remade(there, HostState.DRAINING, now=3.0) == made, "it was promised before"
+
+
+def test_a_promise_takes_room_from_what_would_be_started() -> None:
+    there = [*servers(claimed=4), promised("a", 99.0), promised("b", 99.0), promised("c", 99.0)]
+    assert shape(plan({SPEC.name: SPEC}, Observed(there), 100.0)) == {"Remake": 3, "Start": 1}
+
+
+def test_a_promise_is_not_kept_before_its_claim_is_proved() -> None:
+    assert remade([promised("a", 99.0, proved=False)]) == []
+
+
+def test_a_promise_that_finds_no_room_is_over_after_a_while() -> None:
+    there = [*servers(claimed=8), promised("a", 100.0)]
+    assert removed(plan({SPEC.name: SPEC}, Observed(there), 100.0 + PROMISE_S)) == {}
+    late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + PROMISE_S)
+    assert removed(late) == {"a": "could not be started in time"}
+    assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": "pool removed"}

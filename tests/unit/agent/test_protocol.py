@@ -16,18 +16,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from agent import claims
 from agent.engine import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
+from agent.plan import PROMISE_S
 from common.errors import MalformedRecord
+from common.ids import new_user
 from common.messages import SpawnRequest
 from common.records import Claim, HostState
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_agent import hurry
 from tests.faults.simulated_stage import Stage
-from tests.unit.agent.world import KEYS, World, pool
+from tests.unit.agent.world import KEYS, World, ago, pool
 
 SIZE = 4
 
@@ -37,8 +38,8 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patience = claims.CLAIM_TRY_S, claims.MARK_TRY_S
-        claims.CLAIM_TRY_S = claims.MARK_TRY_S = 0.0
+        self.patch = pytest.MonkeyPatch()
+        hurry(self.patch)
         self.world = World(pool(pool_size=SIZE, start_timeout_s=0.01))
         self.world.settle()
         self.owner: dict[str, str] = {}
@@ -51,6 +52,13 @@ class Protocol(RuleBasedStateMachine):
     def ask(self) -> SpawnRequest:
         request = self.world.request()
         self._send(request)
+        return request
+
+    @rule(target=requests)
+    def ask_for_an_old_path(self) -> SpawnRequest:
+        """As a program does, which has no ticket. The answer comes once the server is made."""
+        request = self.world.request(user=new_user(), deadline=ago(-3600))
+        self.world.send(request)
         return request
 
     @rule(request=requests)
@@ -125,7 +133,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _send(self, request: SpawnRequest) -> None:
         reply = self.world.send(request)
-        if reply is None:
+        if reply is None or reply.existing:
             return
         previous = self.owner.setdefault(reply.user, reply.request_id)
         assert previous == reply.request_id, "I1: a server was claimed by two requests"
@@ -172,11 +180,14 @@ class Protocol(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """I6: when everything works again, every container is accounted for within a few passes."""
-        claims.CLAIM_TRY_S, claims.MARK_TRY_S = self.patience
+        self.patch.undo()
         world = self.world
         self._heal()
         for _ in range(3):
             world.settle()
+        # A pool that was made smaller may have no room for what was promised; its visitor is told after a while.
+        world.clock.now += PROMISE_S
+        world.settle()
         known = {s.container: s for s in world.inventory.snapshot()}
         assert {c.id for c in world.engine.list({})} == set(known), "I6"
         assert {s.phase for s in known.values()} <= {Phase.READY, Phase.CLAIMED}, "I6"
@@ -199,6 +210,10 @@ class Cluster(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(Kind))
     def ask(self, kind: Kind) -> None:
         self.stage.ask(kind)
+
+    @rule(pick=PICK, kind=st.sampled_from(Kind))
+    def ask_for_an_old_path(self, pick: int, kind: Kind) -> None:
+        self.stage.ask_again(pick, kind)
 
     @rule(passes=st.integers(1, 3))
     def time_passes(self, passes: int) -> None:
@@ -267,6 +282,10 @@ class Cluster(RuleBasedStateMachine):
     @rule(pick=PICK)
     def network_is_cut(self, pick: int) -> None:
         self.stage.cut(pick)
+
+    @rule(pick=PICK)
+    def host_is_lost_and_its_learners_ask_for_their_old_paths(self, pick: int) -> None:
+        self.stage.lose(pick)
 
     @rule(pick=PICK, reboot=st.booleans())
     def host_is_back(self, pick: int, reboot: bool) -> None:

@@ -14,7 +14,7 @@ def auditor(world: World, holds: bool = True) -> Auditor:
         world.turn()
         return world.loop.engine_ok
 
-    return Auditor(world.registry, world.inventory, world.specs.get, look, lambda: holds, world.stop)
+    return Auditor(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds, world.stop)
 
 
 def foreign_container(world: World, **labels: str) -> str:

@@ -19,13 +19,16 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.loop import Loop, Wishes
 from agent.permits import Permits
+from agent.plan import capacity
 from agent.ports import PortBook
 from agent.registry import HostAddress, Registry
+from agent.remakes import Remakes
 from agent.remover import Remover
 from agent.starter import Place, Starter
 from agent.statics import Host as StaticsHost
 from agent.statics import StaticsBook
 from agent.statics_take import Limits
+from agent.teller import Teller
 from agent.tickets import Tickets
 from common import queues
 from common.broker import Delivery, Outgoing
@@ -162,13 +165,23 @@ class World:
         )  # fmt: skip
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
+        tickets = self.tickets = Tickets(store, KEYS, 45.0)
+        announcer = Announcer(publisher, self.host)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
-            Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, lambda _server, _stages: None,
+            Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
             set_of=self.statics.set_of,
         )  # fmt: skip
-        remover = Remover(engine, self.inventory, self.ports, self.registry, dock, self.gone.append, 300.0)
-        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, CLUSTER, self.stop)
+        remover = Remover(engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0)
+        teller = Teller(self.host, tickets, publisher, utc_now, self.stop)
+        self.remakes = Remakes(
+            self.host, self.inventory, self.registry, tickets, teller, announcer, self.specs.get,
+            lambda spec: capacity(spec, self.engine.memory_bytes),
+            lambda spec, user: starter.promised(spec, user, self.ports.take()), self.stop,
+        )  # fmt: skip
+        adopter = Adopter(
+            engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, CLUSTER, self.stop
+        )
         self.applier = Applier(
             engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
             Now(), lambda: None,
@@ -182,11 +195,15 @@ class World:
                 CLUSTER, self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
                 lambda: self.may_claim and self.loop.engine_ok,
             ),
-            engine, self.inventory, self.registry, Tickets(store, KEYS, 45.0), consumer, publisher,
-            self.intake, Announcer(publisher, self.host), Now(), self.stop, lambda: None,
+            engine, self.inventory, self.registry, tickets, teller, self.remakes, consumer, self.intake, announcer,
+            Now(), self.stop, lambda: None,
         )  # fmt: skip
         for name in self.specs:
             self.intake.open(queues.spawn(name), self.serve, self._ready(name))
+
+    def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
+        if server.phase is Phase.CLAIMED:
+            self.remakes.made(server, stages_ms)
 
     def serve(self, delivery: Delivery) -> None:
         """What the pool's worker does with a request."""
@@ -209,8 +226,11 @@ class World:
 
     def _ready(self, name: str) -> Callable[[], int | None]:
         def priority() -> int | None:
-            ready = self.may_claim and self.loop.engine_ok and self.inventory.count(name, Phase.READY) > 0
-            return 0 if ready else None
+            spec = self.specs.get(name)
+            if spec is None or not self.may_claim or not self.loop.engine_ok:
+                return None
+            full = self.inventory.count(name, Phase.CLAIMED) >= capacity(spec, self.engine.memory_bytes)
+            return 0 if self.inventory.count(name, Phase.READY) > 0 and not full else None
 
         return priority
 

@@ -71,10 +71,9 @@ def test_every_endpoint_asks_for_the_token_but_the_probe_the_login_and_what_it_l
 
 def test_the_index_lists_every_endpoint(admin: Admin) -> None:
     listed = {row["path"] for row in admin.ask("GET", "/")["endpoints"]}
-    there = {str(rule) for rule in admin.app.url_map.iter_rules() if rule.endpoint.startswith(("admin.", "live."))} - {
-        "/"
-    }
-    assert listed == there
+    prefixes = ("admin.", "live.", "redirector.")
+    rules = [rule for rule in admin.app.url_map.iter_rules() if rule.endpoint.startswith(prefixes)]
+    assert listed == {str(rule).rstrip("/") for rule in rules} - {""}
     assert 'id="hosts"' in admin.client.get("/", headers=TOKEN | BROWSER).text
 
 
@@ -134,6 +133,7 @@ def test_wrong_pools_are_refused_and_nothing_is_written(admin: Admin, body: byte
 def test_recycling_tells_every_host_and_counts_ready_servers(admin: Admin) -> None:
     put_host(admin.store, "a", default=PoolStatus(ready=4, claimed=2), r=PoolStatus(ready=1))
     put_host(admin.store, "b", default=PoolStatus(ready=3))
+    put_pool(admin.store, "r")
     assert admin.ask("DELETE", "/api/pool") == {"drained": 8}
     assert admin.ask("DELETE", "/api/pool?pool=r") == {"drained": 1}
     everything, one = admin.messages("a")
@@ -298,3 +298,43 @@ def test_an_image_is_fetched_everywhere_before_it_is_needed(admin: Admin) -> Non
     (message,) = admin.messages("a")
     assert isinstance(message, PrepareImage)
     assert "image" in admin.ask("POST", "/api/images", 400, json={"image": "--help"})["message"]
+
+
+def test_recycling_a_pool_that_is_not_there_is_a_clear_404(admin: Admin) -> None:
+    put_pool(admin.store, "default")
+    assert "accepted: default" in admin.ask("DELETE", "/api/pool/?pool=nope", 404)["message"]
+
+
+def test_hosts_are_not_added_any_more(admin: Admin) -> None:
+    """Whatever a script of tmpnb-redirector's time sends."""
+    for body in (b'{"host": "http://10.0.0.1:8000"}', b"", b"{"):
+        answer = admin.ask("POST", "/hosts", 410, data=body)
+        assert answer["status"] == "gone"
+        assert "announce themselves" in answer["message"]
+
+
+def test_a_host_that_is_removed_is_drained(admin: Admin) -> None:
+    put_host(admin.store, "host-1")
+    answer = admin.ask("DELETE", "/hosts", 202, data=b'{"host": "host-1"}')
+    assert answer == {"status": "requested", "host": "host-1", "state": "draining"}
+    (told,) = admin.messages("host-1")
+    assert isinstance(told, SetHostState)
+    assert (told.state, told.deadline) == (HostState.DRAINING, None)
+    assert "nope" in admin.ask("DELETE", "/hosts/", 404, json={"host": "nope"})["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"host": "http://10.0.0.1"}', b'{"host": "a", "x": 1}'])
+def test_removing_what_is_no_host_s_name_is_a_clear_400(admin: Admin, body: bytes) -> None:
+    put_host(admin.store, "host-1")
+    answer = admin.ask("DELETE", "/hosts", 400, data=body)
+    assert 'accepted: {"host": "NAME"}' in answer["message"]
+    assert admin.messages("host-1") == []
+
+
+def test_a_cull_names_the_server_that_is_meant(admin: Admin) -> None:
+    """Another one may be at its path by the time that the host reads it."""
+    put_claim(admin.store, user_id(1), request_id="ab" * 16)
+    admin.ask("DELETE", f"/api/users/{user_id(1)}", 202)
+    (told,) = admin.messages("host-1")
+    assert isinstance(told, CullRequest)
+    assert told.request_id == "ab" * 16

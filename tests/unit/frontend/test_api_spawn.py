@@ -133,3 +133,10 @@ def test_when_all_threads_wait_further_requests_are_answered_at_once(cluster: Fa
     assert 5.0 in waits
     with spawner._slot(5.0) as wait_s:
         assert wait_s == 5.0
+
+
+def test_thebe_0_x_gets_a_server_whatever_image_it_asks_for(browser: FlaskClient) -> None:
+    """It sends JSON as text, to everybody."""
+    answer = browser.post("/api/spawn/", data='{"image_name":"jupyter/notebook"}', content_type="text/plain")
+    assert answer.status_code == 200
+    assert answer.json == {"url": f"/user/{user_id(1)}/lab?token=secret-token"}

@@ -52,6 +52,7 @@ class Culler:
             absences,
             period_s=600.0,
             ticket_max_s=3600.0,
+            remember_s=86400.0,
             now=clock.now,
             heartbeat=heartbeat,
         )
@@ -310,9 +311,9 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     (entry,) = lost.store.list(KEYS.gone).entries
     gone = Gone.decode(entry.key, entry.value)
     assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", "culled: host lost")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now()) == 0
+    assert sweep_gone(lost.store, KEYS, lost.clock.now(), 3600.0) == 0
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=25)) == 2
+    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=2), 3600.0) == 2
     assert not lost.store.list(KEYS.gone).entries
 
 
@@ -336,3 +337,19 @@ def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
     assert sweep_replays(culler.store, KEYS, now) == 2
     left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
     assert left == {"young", "under-way"}
+
+
+def test_whoever_waits_for_a_server_that_a_lost_host_has_promised_is_refused(lost: Culler) -> None:
+    """At an old path: the claim was all that said so. A ticket of somebody else stays in line."""
+    promised, other = "ab" * 16, "cd" * 16
+    put_claim(lost.store, user_id(1), request_id=promised)
+    for request_id, user in ((promised, user_id(1)), (other, None)):
+        ticket = Ticket(request_id=request_id, pool="default", created_at=START, seen_at=START, user=user)
+        lost.store.put(KEYS.ticket(request_id), ticket.encode())
+    told: dict[str, Ticket] = {}
+    for _ in range(round(GRACE_S / 15) + 3):
+        lost.ticks(15)
+        for entry in lost.store.list(KEYS.tickets).entries:
+            told[entry.key.removeprefix(KEYS.tickets)] = Ticket.decode(entry.key, entry.value)
+    assert (told[promised].state, told[other].state) == (TicketState.REFUSED, TicketState.WAITING)
+    assert "lost" in (told[promised].reason or "")

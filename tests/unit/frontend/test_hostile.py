@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.urls import server_url
-from frontend.targets import BadTarget, below, checked, raw_path_and_query, without_user
+from frontend.targets import BadTarget, below, checked, raw_path_and_query, split_user
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
 
 
@@ -137,15 +137,17 @@ def test_any_raw_request_line_is_read_or_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "rest"),
+    ("target", "user", "rest"),
     [
-        (f"user/{user_id(1)}/lab/x", "lab/x"),
-        (f"user/{user_id(1)}/", ""),
-        (f"user/{user_id(1)}", ""),
-        ("user/somebody/lab", "user/somebody/lab"),
-        ("lab", "lab"),
-        ("", ""),
+        (f"user/{user_id(1)}/lab/x?a=b/c", user_id(1), "lab/x?a=b/c"),
+        (f"user/{user_id(1)}/?a=1", user_id(1), "?a=1"),
+        (f"user/{user_id(1)}?a=1", user_id(1), "?a=1"),
+        (f"user/{user_id(1)}", user_id(1), ""),
+        ("user/somebody/lab", "", "user/somebody/lab"),
+        (f"users/{user_id(1)}/lab", "", f"users/{user_id(1)}/lab"),
+        ("lab", "", "lab"),
+        ("", "", ""),
     ],
 )
-def test_an_old_users_prefix_is_taken_off(target: str, rest: str) -> None:
-    assert without_user(target) == rest
+def test_an_old_users_prefix_is_taken_off(target: str, user: str, rest: str) -> None:
+    assert split_user(target) == (user, rest)

@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.records import HostState, PoolStatus
-from tests.unit.frontend.fakes import BROWSER, START, FakeCluster, put_host
+from tests.unit.frontend.fakes import BROWSER, START, FakeCluster, put_host, settings
 
 
 @pytest.fixture
@@ -47,8 +47,11 @@ def test_a_malformed_host_record_is_left_out(hosts: FakeCluster) -> None:
     assert sorted(figures["hosts"]) == ["a", "b", "c"]
 
 
-def test_the_old_address_redirects(browser: FlaskClient) -> None:
-    assert browser.get("/stats").headers["Location"] == "/api/stats"
+@pytest.mark.parametrize("path", ["/stats", "/stats/"])
+def test_the_old_address_redirects_also_across_origins(path: str) -> None:
+    answer = FakeCluster(settings(allow_origin="*")).client.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/api/stats")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 def test_info_shows_the_numbers(hosts: FakeCluster) -> None:

@@ -1,0 +1,43 @@
+"""``/hosts`` as tmpnb-redirector had it, for scripts that still call it: adding is over, removing one is a drain."""
+
+from typing import cast
+
+from flask import Blueprint, Response, current_app, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.records import HostState, Name, explain
+from frontend import draining
+from frontend.admin.parts import AdminParts
+from frontend.web import answer
+
+views = Blueprint("redirector", __name__)
+
+
+class HostBody(BaseModel):
+    """``{"host": "…"}``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: Name
+
+
+@views.post("/hosts")
+@views.post("/hosts/")
+def add() -> Response:
+    """410: whatever was asked to be added adds itself now."""
+    text = "hosts announce themselves here; for a new one see 'tmpnb join'. GET /api/hosts shows those that are there"
+    return answer({"status": "gone", "message": text}, 410)
+
+
+@views.delete("/hosts")
+@views.delete("/hosts/")
+def remove() -> Response:
+    """202: the host takes nobody new, its ready servers go, those in use stay until they end."""
+    try:
+        host = HostBody.model_validate_json(request.get_data()).host
+    except ValidationError as exc:
+        text = f'{explain(exc)}; accepted: {{"host": "NAME"}}, a host\'s name as in GET /api/hosts, not its URL'
+        return answer({"status": "bad request", "message": text}, 400)
+    p = cast(AdminParts, current_app.extensions["tmpnb"])
+    draining.set_host_state(p.store, p.keys, p.publisher, host, HostState.DRAINING, p.now())
+    return answer({"status": "requested", "host": host, "state": HostState.DRAINING.value}, 202)
