@@ -121,22 +121,13 @@ def _is_counted(host: HostLook) -> bool:
 
 def _boxes(host: Host) -> tuple[Box, ...] | None:
     """None: the engine (or the host) does not answer."""
-    listing = [
-        "timeout",
-        "10",
-        "docker",
-        "ps",
-        "--all",
-        "--no-trunc",
-        "--filter",
-        "label=tmpnb.user",
-        "--format",
-        FORMAT,
-    ]
     try:
-        lines = host.exec(*listing).splitlines()
+        *lines, last = host.exec("sh", "-c", LISTING.format(FORMAT)).splitlines() or [""]
     except Exception as exc:  # noqa: BLE001 a frozen or destroyed host: whatever the Docker client says
         print(f"{host.name} is not seen: {str(exc)[:100]}")
+        return None
+    if last != "complete":
+        print(f"{host.name} is not seen: the listing is cut off")
         return None
     fields = [line.split("\t") for line in lines]
     return tuple(Box(id_, user, pool, state, is_claimed(name)) for id_, name, state, user, pool in fields)
