@@ -162,8 +162,9 @@ def rejoined(cluster: Cluster, node: str) -> bool:
         user = f"tmpnb:{cluster.secret('TMPNB_RABBITMQ_PASSWORD')}"
         login = {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
         answer = ask(published(cluster, node, 15672) + "/api/queues/tmpnb", headers=login, timeout_s=5)
-        # Each queue knows which of its members are there.
-        return answer.status == 200 and all(len(queue.get("online", ())) == 3 for queue in answer.json())
+        # Each work queue knows which of its members are there. (Those that only listen to events live on one node.)
+        work = [queue for queue in answer.json() if queue.get("type") == "quorum"]
+        return answer.status == 200 and bool(work) and all(len(queue.get("online", ())) == 3 for queue in work)
     except (OSError, ValueError, AssertionError, IndexError):
         return False
 
