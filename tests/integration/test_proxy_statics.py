@@ -299,7 +299,9 @@ def test_a_file_that_the_frontends_do_not_have_comes_from_the_server(rig: Static
 def test_static_files_are_no_activity(rig: StaticsRig, learner: Server) -> None:
     quiet = rig.learner()
     traffic = SocketTraffic(rig.run_dir / "haproxy.sock")
-    before = traffic.counters()[quiet.user]  # it was asked whether it is routed
+    # It was asked whether it is routed; the bytes of that answer are counted a moment later.
+    wait_until(lambda: traffic.counters()[quiet.user].bytes_out > 0, "the first answer to be counted")
+    before = traffic.counters()[quiet.user]
     for _ in range(3):
         assert rig.get(quiet.path + URL).content == MAIN
     after = traffic.counters()[quiet.user]
