@@ -45,6 +45,10 @@ class PlayedAgent:
         self._consumer.start()
         self._publisher.start()
         self._consumer.consume(queues.spawn(pool), self.deliveries.put)
+        # Requests wait for half a second here: it must be there before the first one is sent.
+        self._publisher.declare(queues.spawn(pool))
+        self._publisher.publish(queues.spawn(pool), Outgoing(b"are you there?", "probe"))
+        self._consumer.ack(self.deliveries.get(timeout=30))
 
     def close(self) -> None:
         self._consumer.stop()
