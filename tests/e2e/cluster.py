@@ -141,9 +141,9 @@ class Cluster:
 
     def servers(self) -> dict[str, str]:
         """Container id -> name of every user server of this cluster, whatever its state."""
-        lines = self.docker(
-            "ps", "--all", "--filter", f"label=tmpnb.cluster={self.name}", "--format", "{{.ID}} {{.Names}}"
-        ).splitlines()
+        # A container without a user is none: one that static files are being taken from.
+        filters = ("--filter", f"label=tmpnb.cluster={self.name}", "--filter", "label=tmpnb.user")
+        lines = self.docker("ps", "--all", *filters, "--format", "{{.ID}} {{.Names}}").splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
     def records(self, kind: str) -> dict[str, Any]:
