@@ -4,7 +4,6 @@ Writing and withdrawing a user's records exclude each other, so that a late repa
 server that is being removed (I5).
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,12 +122,7 @@ class Registry:
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
         """Whether there is a claim, and what it says (None: nothing that can be read)."""
         entry = self._store.get(self._keys.claim(user))
-        if entry is None:
-            return False, None
-        try:
-            return True, Claim.decode(entry.key, entry.value)
-        except MalformedRecord:
-            return True, None
+        return entry is not None, _decode(entry, Claim)
 
     def repair(self, user: str, spec: PoolSpec | None) -> bool:
         """Write what is missing of a live server's records (I8). True: something was."""
@@ -159,31 +153,25 @@ class Registry:
             self._inventory.set_claim(server.user, claim)
             wrote = self._store.create(key, claim.encode())
             entry = None if wrote else self._store.get(key)
-        if entry is None or self._is_ours(entry, Claim):
-            self._remember(server, entry)
-            return True, wrote
-        self._inventory.stop(server.user, REPLACED)
-        return False, False
+        stored = _decode(entry, Claim)
+        if stored is not None and stored.host != self._me.host:
+            self._inventory.stop(server.user, REPLACED)
+            return False, False
+        if stored is not None and stored != server.claim:
+            # An operator may have given it more time: that, too, is written again when Consul loses it.
+            self._inventory.set_claim(server.user, stored)
+        return True, wrote
 
-    def _remember(self, server: Server, entry: Entry | None) -> None:
-        """An operator may have given it more time: that, too, is written again when Consul loses it."""
-        with contextlib.suppress(MalformedRecord):
-            stored = Claim.decode(entry.key, entry.value) if entry is not None else None
-            if stored is not None and stored != server.claim:
-                self._inventory.set_claim(server.user, stored)
-
-    def _delete_ours(self, key: str, kind: type[Route] | type[Claim]) -> None:
+    def _delete_ours(self, key: str, kind: type[R]) -> None:
         """Delete a record of a user, unless another host has written it: it has made the server again."""
         while (entry := self._store.get(key)) is not None and self._is_ours(entry, kind):
             if self._store.delete_unchanged(key, entry.modify_index):
                 return
 
-    def _is_ours(self, entry: Entry, kind: type[Route] | type[Claim]) -> bool:
+    def _is_ours(self, entry: Entry, kind: type[R]) -> bool:
         """What cannot be read counts as ours: it stands at a user that we have."""
-        try:
-            return kind.decode(entry.key, entry.value).host == self._me.host
-        except MalformedRecord:
-            return True
+        found = _decode(entry, kind)
+        return found is None or found.host == self._me.host
 
     def leftovers(self, users: frozenset[str]) -> set[str]:
         """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another
@@ -196,24 +184,18 @@ class Registry:
     def _of_this_host(self, prefix: str, kind: type[R]) -> dict[str, R]:
         found = {}
         for entry in self._store.list(prefix).entries:
-            try:
-                record = kind.decode(entry.key, entry.value)
-            except MalformedRecord:
-                continue  # whose it is cannot be told; reported by those who read it
-            if record.host == self._me.host:
+            record = _decode(entry, kind)  # whose an unreadable one is cannot be told; those who read it report it
+            if record is not None and record.host == self._me.host:
                 found[last_segment(entry.key)] = record
         return found
 
     def owned_here(self, user: str) -> bool:
         """Whether a record of that user names this host."""
-        for key, kind in ((self._keys.route(user), Route), (self._keys.claim(user), Claim)):
-            entry = self._store.get(key)
-            try:
-                if entry is not None and kind.decode(key, entry.value).host == self._me.host:
-                    return True
-            except MalformedRecord:
-                continue
-        return False
+        route = _decode(self._store.get(self._keys.route(user)), Route)
+        if route is not None and route.host == self._me.host:
+            return True
+        claim = self.read_claim(user)
+        return claim is not None and claim.host == self._me.host
 
     def read_claim(self, user: str) -> Claim | None:
         """The claim as stored now; None: there is none that can be read."""
@@ -233,3 +215,11 @@ class Registry:
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]
+
+
+def _decode(entry: Entry | None, kind: type[R]) -> R | None:
+    """None: it is not there, or cannot be read."""
+    try:
+        return kind.decode(entry.key, entry.value) if entry is not None else None
+    except MalformedRecord:
+        return None

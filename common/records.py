@@ -23,9 +23,9 @@ from pydantic import (
 
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
-from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names
+from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
 from common.sizes import parse_bytes
-from common.statics import Tree, check_trees, parse_tree, split_trees
+from common.statics import Tree, check_trees, parse_tree
 
 # Names end up in keys, queue names, container names and labels.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=0)]
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Label, Label]
-StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_trees)]
+StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 # What shapes a container. A field that was added later counts only where it is used: an update of the software must not

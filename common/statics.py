@@ -73,11 +73,6 @@ def parse_tree(text: str) -> Tree:
     return tree
 
 
-def split_trees(value: object) -> object:
-    """A comma list as tmpnb's options had them, or a list."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 def check_trees(value: Sequence[str]) -> None:
     """Raises ``ValueError`` for a list that no image can be asked for."""
     if len(value) > TREES_MAX:

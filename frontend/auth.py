@@ -28,12 +28,6 @@ def guard() -> Guard:
     return found
 
 
-def scope_of(token: str) -> Scope | None:
-    """What the holder of ``token`` may do in this application; None: it is nobody's. Raises ``StoreUnavailable``."""
-    holder = guard().holder(token)
-    return None if holder is None else holder.scope
-
-
 def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response | None:
     """None: the request may go on. Otherwise the answer: 401 without a good token, 403 with one that may not do this.
 

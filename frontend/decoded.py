@@ -1,15 +1,24 @@
-"""Reading a prefix of Consul without decoding again what did not change."""
+"""Reading records: one that may not be there, and a prefix without decoding again what did not change."""
 
 import logging
 from typing import Generic, TypeVar
 
 from common.errors import MalformedRecord
 from common.records import Record
-from common.store import Listing
+from common.store import Listing, Store
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
+
+
+def read_one(store: Store, key: str, record: type[R]) -> R | None:
+    """The record at ``key``; None: there is none, or none that can be read. Raises ``StoreUnavailable``."""
+    entry = store.get(key)
+    try:
+        return record.decode(key, entry.value) if entry is not None else None
+    except MalformedRecord:
+        return None
 
 
 class Decoded(Generic[R]):

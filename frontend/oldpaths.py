@@ -11,6 +11,7 @@ from flask import session
 
 from common.errors import MalformedRecord, StoreUnavailable
 from common.records import Gone
+from frontend.decoded import read_one
 from frontend.web import parts
 
 
@@ -43,9 +44,8 @@ def farewell(user: str) -> Gone | None:
     """What was left in Consul about a server that is gone or about to go."""
     p = parts()
     try:
-        entry = p.store.get(p.keys.gone_of(user))
-        return Gone.decode(entry.key, entry.value) if entry is not None else None
-    except (StoreUnavailable, MalformedRecord):
+        return read_one(p.store, p.keys.gone_of(user), Gone)
+    except StoreUnavailable:
         return None
 
 

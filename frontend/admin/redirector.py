@@ -1,13 +1,11 @@
 """``/hosts`` as tmpnb-redirector had it, for scripts that still call it: adding is over, removing one is a drain."""
 
-from typing import cast
-
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.records import HostState, Name, explain
 from frontend import draining
-from frontend.admin.parts import AdminParts
+from frontend.admin.web import parts
 from frontend.web import answer
 
 views = Blueprint("redirector", __name__)
@@ -38,6 +36,6 @@ def remove() -> Response:
     except ValidationError as exc:
         text = f'{explain(exc)}; accepted: {{"host": "NAME"}}, a host\'s name as in GET /api/hosts, not its URL'
         return answer({"status": "bad request", "message": text}, 400)
-    p = cast(AdminParts, current_app.extensions["tmpnb"])
+    p = parts()
     draining.set_host_state(p.store, p.keys, p.publisher, host, HostState.DRAINING, p.now())
     return answer({"status": "requested", "host": host, "state": HostState.DRAINING.value}, 202)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Blueprint, g
 
-from common.errors import ConflictError, MalformedRecord
+from common.errors import ConflictError
 from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
 from common.tokens import Scope
 from frontend import draining, operations, rollout
@@ -18,15 +18,13 @@ from frontend.api.events import events
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field, gone, install_problems
 from frontend.culler.decide import outlook
-from frontend.decoded import Decoded
+from frontend.decoded import Decoded, read_one
 from frontend.hosts import stats
 from frontend.line import places
 from frontend.snapshot import Snapshot
 
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
-
-R = TypeVar("R", Claim, Route, Gone)
 
 _READ = (Scope.READ,)
 _ADMIN = (Scope.ADMIN,)
@@ -78,7 +76,7 @@ def servers(query: models.ServersQuery) -> Answer:
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     p = parts()
-    claim, route = _read(p.keys.claim(user), Claim), _read(p.keys.route(user), Route)
+    claim, route = read_one(p.store, p.keys.claim(user), Claim), read_one(p.store, p.keys.route(user), Route)
     if claim is None and route is None:
         raise _no_server(user)
     return Answer(_server(claim, route, p.snapshot.get(), p.now()))
@@ -294,17 +292,8 @@ def _culling(claim: Claim, seen: Snapshot, now: datetime) -> models.Culling:
     )
 
 
-def _read(key: str, record: type[R]) -> R | None:
-    """None: not there, or not readable."""
-    entry = parts().store.get(key)
-    try:
-        return record.decode(key, entry.value) if entry is not None else None
-    except MalformedRecord:
-        return None
-
-
 def _no_server(user: str) -> Refused:
-    word = _read(parts().keys.gone_of(user), Gone)
+    word = read_one(parts().store, parts().keys.gone_of(user), Gone)
     return gone("there is no such server") if word is None else gone(word.reason, 410)
 
 

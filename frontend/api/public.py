@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.errors import MalformedRecord
 from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
 from common.records import TicketState as State
@@ -15,6 +14,7 @@ from frontend.api.document import serve_document
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
 from frontend.auth import caller
+from frontend.decoded import read_one
 from frontend.hosts import stats
 from frontend.line import Place
 from frontend.operations import send
@@ -121,7 +121,7 @@ def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
     p = parts()
     entry = p.store.get(p.keys.claim(user))
-    word = _word(user)
+    word = read_one(p.store, p.keys.gone_of(user), Gone)
     if entry is None:
         if word is not None:
             raise gone(word.reason, 410)
@@ -174,16 +174,6 @@ def _assigned(record: Ticket) -> models.Assigned | None:
         return None
     g.ids["user"] = record.user
     return models.Assigned(url=record.url, user=record.user) if record.url.startswith(base_path(record.user)) else None
-
-
-def _word(user: str) -> Gone | None:
-    """What was left about a server that is gone, or about to go."""
-    p = parts()
-    entry = p.store.get(p.keys.gone_of(user))
-    try:
-        return Gone.decode(entry.key, entry.value) if entry is not None else None
-    except MalformedRecord:
-        return None
 
 
 def _limits(document: dict[str, Any]) -> None:

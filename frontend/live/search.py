@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from common.errors import MalformedRecord, TmpnbError
+from common.errors import TmpnbError
 from common.keys import Keys
-from common.records import Activity, Claim, Gone, HostRecord, PoolSpec, Record, Route
+from common.records import Activity, Claim, Gone, HostRecord, PoolSpec, Route
 from common.store import Store
 from frontend.culler.decide import Outlook, Source, outlook, sources
-from frontend.decoded import Decoded
+from frontend.decoded import Decoded, read_one
 from frontend.ondemand import OnDemand
 
 # Rows of an answer: who sees more types more.
@@ -113,21 +113,14 @@ class Search:
         return list(Decoded(Claim, prefix).read(self._store.list(prefix)).values())
 
     def _target(self, user: str) -> str | None:
-        route = self._read(self._keys.route(user), Route)
-        return route.target if isinstance(route, Route) else None
+        route = read_one(self._store, self._keys.route(user), Route)
+        return route.target if route is not None else None
 
     def _gone(self, user: str) -> dict[str, Any] | None:
-        gone = self._read(self._keys.gone_of(user), Gone)
-        if not isinstance(gone, Gone):
+        gone = read_one(self._store, self._keys.gone_of(user), Gone)
+        if gone is None:
             return None
         return {"user": gone.user, "host": gone.host, "pool": gone.pool, "reason": gone.reason, "at": _iso(gone.at)}
-
-    def _read(self, key: str, kind: type[Record]) -> Record | None:
-        entry = self._store.get(key)
-        try:
-            return None if entry is None else kind.decode(key, entry.value)
-        except MalformedRecord:
-            return None
 
 
 def claim_row(claim: Claim, seen: Outlook) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from frontend.live.board import Board
 
@@ -31,14 +30,6 @@ class Places:
 
     def give_back(self) -> None:
         self._free.release()
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """For whoever has taken one."""
-        try:
-            yield
-        finally:
-            self.give_back()
 
 
 def stream(board: Board, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
