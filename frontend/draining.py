@@ -9,13 +9,13 @@ from datetime import datetime
 
 from common import queues
 from common.broker import Publisher
+from common.decoded import Decoded
 from common.errors import MalformedRecord, TmpnbError
 from common.ids import is_request_id
 from common.keys import Keys
 from common.messages import SetHostState
 from common.records import Claim, Gone, HostRecord, HostState, Route, Ticket, TicketState
 from common.store import Store
-from frontend.decoded import Decoded
 from frontend.operations import NotThere, send
 
 LOST = "culled: host lost"

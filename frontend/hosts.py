@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common import __version__
+from common.decoded import Decoded
 from common.keys import Keys
 from common.records import HostRecord, HostState
 from common.store import Store
-from frontend.decoded import Decoded
 from frontend.ondemand import OnDemand
 
 MAX_AGE_S = 1.0

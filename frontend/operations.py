@@ -9,13 +9,13 @@ from typing import Any
 from common import queues
 from common.broker import Outgoing, Publisher
 from common.clock import utc_now
+from common.decoded import Decoded
 from common.errors import ConflictError, MalformedRecord, TmpnbError, Unroutable
 from common.ids import new_request_id
 from common.keys import Keys
 from common.messages import CullRequest, Message, RecyclePool
 from common.records import Activity, Claim, HostRecord, PoolSpec, Route
 from common.store import Store
-from frontend.decoded import Decoded
 
 # At most so much time at once: a day. A setting of the applications that offer it.
 EXTEND_MAX_S = 86_400.0

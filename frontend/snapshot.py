@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from common.decoded import Decoded
 from common.keys import Keys
 from common.records import Activity, Claim, HostRecord, Route
 from common.store import Store
 from frontend.culler.decide import Source, sources
-from frontend.decoded import Decoded
 from frontend.ondemand import OnDemand
 
 MAX_AGE_S = 1.0

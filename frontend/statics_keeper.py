@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from common.broker import Requester
+from common.decoded import Decoded
 from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
 from common.keys import Keys
 from common.records import Statics
 from common.retry import Backoff
 from common.store import Store
-from frontend.decoded import Decoded
 from frontend.operations import read_hosts
 from frontend.statics_fetch import fetch, hosts_with
 from frontend.statics_shelf import Shelf

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
+from common.decoded import Decoded
 from common.errors import ConflictError
 from common.keys import Keys
 from common.store import Store
 from common.tokens import Scope, Token, new_token
-from frontend.decoded import Decoded
 from frontend.operations import NotThere
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from common.clock import utc_now
+from common.decoded import Decoded
 from common.errors import MalformedRecord
 from common.keys import Keys, last_segment
 from common.messages import SpawnReply, SpawnRequest
 from common.records import Ticket, TicketState
 from common.store import Entry, Store
-from frontend.decoded import Decoded
 from frontend.line import Pace, Place, places
 from frontend.ondemand import OnDemand
 

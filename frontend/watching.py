@@ -5,11 +5,11 @@ import threading
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
+from common.decoded import Decoded
 from common.errors import StoreUnavailable
 from common.records import Record
 from common.retry import Backoff
 from common.store import Store
-from frontend.decoded import Decoded
 
 log = logging.getLogger(__name__)
 

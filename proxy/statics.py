@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from common.errors import MalformedRecord, StoreUnavailable
+from common.decoded import Decoded
+from common.errors import StoreUnavailable
 from common.keys import Keys
 from common.records import Statics
 from common.retry import Backoff
 from common.statics import stored_name
-from common.store import Entry, Store
+from common.store import Listing, Store
 from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Served, StaticsTraffic
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class StaticsSync:
         # None: Consul was not read yet, and HAProxy keeps what it has.
         self._wanted: dict[str, str] | None = None
         self._applied: dict[str, str] | None = None
-        self._known: dict[str, tuple[int, Statics | None]] = {}
+        self._decoded = Decoded(Statics, keys.statics)
         self._trouble_said = False
         self._served = Served()
         self._next_report_s = clock() + REPORT_S
@@ -71,7 +72,7 @@ class StaticsSync:
         while not self._stop.is_set():
             try:
                 listing = self._store.watch(self._keys.statics, index, WATCH_S)
-                self.take(listing.entries)
+                self.take(listing)
                 index = listing.index
                 backoff.reset()
                 self._stop.wait(PAUSE_S)
@@ -85,10 +86,9 @@ class StaticsSync:
             self.tick()
         self._haproxy.close()
 
-    def take(self, entries: Iterable[Entry]) -> None:
-        """Make these entries the sets."""
-        self._known = {entry.key: self._read(entry) for entry in entries}
-        self._wanted = table_of(record for _, record in self._known.values() if record is not None)
+    def take(self, listing: Listing) -> None:
+        """Make these the sets."""
+        self._wanted = table_of(self._decoded.read(listing).values())
 
     def tick(self) -> None:
         """Tell HAProxy if it has another table than it should have."""
@@ -99,10 +99,12 @@ class StaticsSync:
             if not self._haproxy.is_connected():
                 self._haproxy.connect()
                 self._applied = dict(self._haproxy.show())
-            if self._applied != wanted:
-                self._haproxy.replace(wanted)
+            if self._applied is not wanted:
+                # Once per change: two large tables are not compared every second.
+                if self._applied != wanted:
+                    self._haproxy.replace(wanted)
+                    log.info("table of static files changed", extra={"files": len(wanted)})
                 self._applied = wanted
-                log.info("table of static files changed", extra={"files": len(wanted)})
             self._report()
             self._trouble_said = False
         except (HaproxyUnavailable, MapDiffers) as exc:
@@ -122,13 +124,3 @@ class StaticsSync:
                 extra={"requests": now.requests, "from_cache": now.from_cache, "sent_bytes": now.sent_bytes},
             )
         self._served = now
-
-    def _read(self, entry: Entry) -> tuple[int, Statics | None]:
-        before = self._known.get(entry.key)
-        if before is not None and before[0] == entry.modify_index:
-            return before
-        try:
-            return entry.modify_index, Statics.decode(entry.key, entry.value)
-        except MalformedRecord as exc:
-            log.warning("malformed set of static files skipped", extra={"reason": str(exc)[:500]})
-            return entry.modify_index, None

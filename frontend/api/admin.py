@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, g
 
+from common.decoded import Decoded, read_one
 from common.errors import ConflictError
 from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
 from common.tokens import Scope
@@ -18,7 +19,6 @@ from frontend.api.events import events
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field, gone, install_problems
 from frontend.culler.decide import outlook
-from frontend.decoded import Decoded, read_one
 from frontend.hosts import stats
 from frontend.line import places
 from frontend.snapshot import Snapshot

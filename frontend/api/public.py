@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, g
 
+from common.decoded import read_one
 from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
 from common.records import TicketState as State
@@ -14,7 +15,6 @@ from frontend.api.document import serve_document
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
 from frontend.auth import caller
-from frontend.decoded import read_one
 from frontend.hosts import stats
 from frontend.line import Place
 from frontend.operations import send

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from common.decoded import Decoded
 from common.errors import TmpnbError
 from common.keys import Keys
 from common.records import HostRecord, HostState, PoolStatus, Route
@@ -13,7 +14,6 @@ from frontend import draining, operations
 from frontend.cli.context import cluster_now, note, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
-from frontend.decoded import Decoded
 from frontend.draining import DrainProgress
 from frontend.operations import NotThere
 from frontend.reach import tcp_probe, unreachable

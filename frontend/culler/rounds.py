@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 from common import audit_log
 from common.broker import Publisher
 from common.clock import utc_now
+from common.decoded import Decoded
 from common.errors import BrokerUnavailable
 from common.keys import Keys
 from common.messages import CullRequest, Event
@@ -17,7 +18,6 @@ from common.store import Store
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
-from frontend.decoded import Decoded
 from frontend.draining import close_servers
 from frontend.operations import send
 from frontend.reach import Probe, tcp_probe, unreachable

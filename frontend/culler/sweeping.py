@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from common import audit_log
+from common.decoded import Decoded
 from common.errors import MalformedRecord
 from common.keys import Keys
 from common.records import Activity, Gone, Route, Statics, Ticket, TicketState
 from common.replays import Replay
 from common.store import Store
 from frontend.culler.decide import SILENT
-from frontend.decoded import Decoded
 from frontend.operations import read_hosts
 
 log = logging.getLogger(__name__)

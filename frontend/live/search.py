@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from common.decoded import Decoded, read_one
 from common.errors import TmpnbError
 from common.keys import Keys
 from common.records import Activity, Claim, Gone, HostRecord, PoolSpec, Route
 from common.store import Store
 from frontend.culler.decide import Outlook, Source, outlook, sources
-from frontend.decoded import Decoded, read_one
 from frontend.ondemand import OnDemand
 
 # Rows of an answer: who sees more types more.

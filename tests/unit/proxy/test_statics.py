@@ -34,7 +34,7 @@ class Sync:
         self.store.put(KEYS.statics_of(record.id), record.encode())
 
     def turn(self) -> dict[str, str]:
-        self.sync.take(self.store.list(KEYS.statics).entries)
+        self.sync.take(self.store.list(KEYS.statics))
         self.sync.tick()
         return self.haproxy.routes
 

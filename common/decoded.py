@@ -46,5 +46,5 @@ class Decoded(Generic[R]):
         try:
             return self._record.decode(key, value)
         except MalformedRecord as exc:
-            log.warning("record skipped", extra={"key": key, "error": str(exc)})
+            log.warning("malformed record skipped", extra={"key": key, "error": str(exc)})
             return None
