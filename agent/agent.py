@@ -331,17 +331,17 @@ class Agent:
             self._wake()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
+        stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
         log.info(
             "server ready",
             extra={"user": server.user, "pool": server.pool, "container": server.container[:12], "port": server.port,
-                   **{f"{stage}_ms": round(value, 1) for stage, value in stages_ms.items()}},
+                   **{f"{stage}_ms": value for stage, value in stages.items()}},
         )  # fmt: skip
         for stage, elapsed_ms in stages_ms.items():
             START_STAGES.labels(stage).observe(elapsed_ms / 1000)
         if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
             self._remakes.made(server, stages_ms)
         else:
-            stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
             self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
         self._wake()
 

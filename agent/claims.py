@@ -18,7 +18,7 @@ from agent.inventory import Inventory, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.registry import Registry
 from agent.remakes import Remakes, Retry
-from agent.teller import WINDOW_MARGIN_S, Stages, Teller, Told
+from agent.teller import WINDOW_MARGIN_S, Stages, Teller, Told, address_of
 from agent.tickets import Tickets, Wanted
 from common import queues
 from common.broker import Consumer, Delivery
@@ -27,7 +27,6 @@ from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable,
 from common.messages import SpawnRequest, decode
 from common.records import PoolSpec
 from common.retry import brief
-from common.urls import server_url
 
 log = logging.getLogger(__name__)
 
@@ -230,9 +229,7 @@ class Claimer:
 
         ``again``: it was perhaps told before, and its learner is at work: then the server is not released. If nobody
         knows it after all, the culler sees that it is never visited."""
-        spec = self._host.spec_of(server.pool)
-        path = request.path or (spec.redirect_uri if spec else "/")
-        url = server_url(server.user, path, server.token or None)
+        url = address_of(server, request.path, self._host.spec_of(server.pool))
         answered = self._teller.tell(delivery, request, server, url, stages)
         if answered is Told.STOPPED:  # the next agent finds claim and request, and answers
             raise Retry("the agent stops")

@@ -80,10 +80,6 @@ class Engine(Protocol):
         """A bridge network whose containers cannot reach each other. One that exists is left as it is."""
         ...
 
-    def has_image(self, image: str) -> bool:
-        """Whether the image is on this host."""
-        ...
-
     def image_id(self, image: str) -> str | None:
         """The id of the image's content, which its name may lose to another one; None: it is not on this host."""
         ...

@@ -8,9 +8,8 @@ import hashlib
 import http.client
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +24,7 @@ from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, Por
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed
+from common.metrics import timed
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,6 @@ class DockerEngine:
                 labels=dict(labels),
                 check_duplicate=True,
             )
-
-    def has_image(self, image: str) -> bool:
-        return self.image_id(image) is not None
 
     def image_id(self, image: str) -> str | None:
         with self._translated("image_id"):
@@ -277,18 +274,16 @@ class DockerEngine:
     def _translated(self, call: str) -> Iterator[None]:
         """Every failure of docker-py and the network that is not handled above means: it cannot answer now. ``call``:
         its name in the metrics."""
-        begun = time.perf_counter()
-        try:
-            yield
-        except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-            DOCKER_ERRORS.labels(call).inc()
-            raise EngineUnavailable(self._link.explain(exc)) from exc
-        except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
-            DOCKER_ERRORS.labels(call).inc()
-            raise EngineUnavailable(f"Docker: {exc!r}") from exc
-        finally:
-            if call != "watch":  # its duration is a wait
-                DOCKER_SECONDS.labels(call).observe(time.perf_counter() - begun)
+        # The duration of a watch is a wait.
+        with nullcontext() if call == "watch" else timed(DOCKER_SECONDS.labels(call)):
+            try:
+                yield
+            except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+                DOCKER_ERRORS.labels(call).inc()
+                raise EngineUnavailable(self._link.explain(exc)) from exc
+            except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
+                DOCKER_ERRORS.labels(call).inc()
+                raise EngineUnavailable(f"Docker: {exc!r}") from exc
 
 
 def _filter(labels: Mapping[str, str]) -> list[str]:

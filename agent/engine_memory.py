@@ -46,10 +46,6 @@ class MemoryEngine:
         self._check()
         self.networks.setdefault(name, dict(labels))
 
-    def has_image(self, image: str) -> bool:
-        self._check()
-        return image in self.images
-
     def image_id(self, image: str) -> str | None:
         """Follows from what the image holds, as Docker's does."""
         self._check()

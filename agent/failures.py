@@ -2,11 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.records import Failure
+from common.records import Failure, PoolSpec
 
 # The first retry is quick (a hiccup of the engine), the last is rare enough to cost nothing and frequent enough that
 # a repaired image comes up while the operator still watches.
@@ -57,13 +57,13 @@ class FailureBook:
         with self._lock:
             self._streaks.pop(pool, None)
 
-    def not_before(self, generations: dict[str, str]) -> dict[str, float]:
-        """Pool -> when its next start may be tried, of the pools whose given generation is failing."""
+    def not_before(self, specs: Mapping[str, PoolSpec]) -> dict[str, float]:
+        """Pool -> when its next start may be tried, of the pools whose present generation is failing."""
         with self._lock:
             return {
                 pool: streak.not_before
                 for pool, streak in self._streaks.items()
-                if generations.get(pool) == streak.generation
+                if (spec := specs.get(pool)) is not None and spec.generation == streak.generation
             }
 
     def last(self, pool: str) -> Failure | None:

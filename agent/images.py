@@ -79,7 +79,7 @@ class Images:
         image = self._due()
         if image is None:
             return False
-        if not self._engine.has_image(image):
+        if self._engine.image_id(image) is None:
             self._note(image, ImageStatus(state=ImageState.PULLING))
             try:
                 self._engine.pull(image)

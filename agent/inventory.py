@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from common.records import Claim
 
@@ -112,8 +113,7 @@ class Inventory:
         with self._lock:
             server = self._servers.get(user)
             if server is not None and server.unmade and server.claim is None:
-                del self._servers[user]
-                self._counts[server.pool, server.phase] -= 1
+                self._drop(server)
 
     def get(self, user: str) -> Server | None:
         with self._lock:
@@ -138,10 +138,6 @@ class Inventory:
         with self._lock:
             return dict(self._counts)
 
-    def pools(self) -> set[str]:
-        with self._lock:
-            return {server.pool for server in self._servers.values()}
-
     def served(self, request_id: str) -> Server | None:
         """The server that was claimed by this request and still lives here."""
         with self._lock:
@@ -149,21 +145,15 @@ class Inventory:
             return server if server is not None and server.phase is Phase.CLAIMED else None
 
     def set_container(self, user: str, container: str) -> None:
-        with self._lock:
-            if user in self._servers:
-                self._set(replace(self._servers[user], container=container))
+        self._change(user, container=container)
 
     def set_statics(self, user: str, statics: str) -> None:
         """The set of static files that its container is made with."""
-        with self._lock:
-            if user in self._servers:
-                self._set(replace(self._servers[user], statics=statics))
+        self._change(user, statics=statics)
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""
-        with self._lock:
-            if user in self._servers:
-                self._set(replace(self._servers[user], port=port))
+        self._change(user, port=port)
 
     def make_ready(self, user: str) -> bool:
         """starting -> ready. False: it was claimed or stopped meanwhile."""
@@ -252,12 +242,20 @@ class Inventory:
         with self._lock:
             server = self._servers.get(user)
             if server is not None and server.phase is Phase.STOPPING:
-                del self._servers[user]
-                self._counts[server.pool, server.phase] -= 1
+                self._drop(server)
                 if server.claim is not None and self._by_request.get(server.claim.request_id) == user:
                     del self._by_request[server.claim.request_id]
                 self._gone.append(Gone(user, server.container, self._clock()))
                 self._forget_old()
+
+    def _change(self, user: str, **fields: Any) -> None:
+        with self._lock:
+            if user in self._servers:
+                self._set(replace(self._servers[user], **fields))
+
+    def _drop(self, server: Server) -> None:
+        del self._servers[server.user]
+        self._counts[server.pool, server.phase] -= 1
 
     def _set(self, server: Server) -> Server:
         """The only place that stores a server."""

@@ -117,10 +117,10 @@ class LocalHost:
     def figures(self, claiming: bool) -> HostFigures:
         """For the metrics: counts that are kept anyway."""
         specs, counts = self._specs(), self._inventory.counts()
-        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+        failing = self._failures.not_before(specs)
         pools = {
             pool: PoolFigures(
-                capacity(specs[pool], self.engine.memory_bytes) if pool in specs else 0,
+                self.limit(specs[pool]) if pool in specs else 0,
                 pool in failing,
                 {phase: counts.get((pool, phase), 0) for phase in Phase},
             )
@@ -132,7 +132,7 @@ class LocalHost:
         """The host record as it should be now."""
         specs = self._specs()
         memory_bytes = self.engine.memory_bytes
-        failing = self._failures.not_before({pool: spec.generation for pool, spec in specs.items()})
+        failing = self._failures.not_before(specs)
         return HostRecord(
             host=self._settings.host,
             address=self._address,

@@ -131,7 +131,7 @@ class Loop:
         now = self._clock()
         if self.engine_ok:
             wishes = self._wishes()
-            not_before = self._failures.not_before({pool: spec.generation for pool, spec in wishes.specs.items()})
+            not_before = self._failures.not_before(wishes.specs)
             observed = Observed(
                 servers=self._inventory.snapshot(),
                 look=look,

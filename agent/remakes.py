@@ -12,14 +12,13 @@ from collections.abc import Callable
 from agent.announce import Announcer
 from agent.inventory import Inventory, Phase, Server
 from agent.registry import Registry
-from agent.teller import Stages, Teller, Told
+from agent.teller import Stages, Teller, Told, address_of
 from agent.tickets import Tickets
 from common.broker import Delivery
 from common.errors import StoreUnavailable, TmpnbError
 from common.messages import SpawnRequest
 from common.records import Claim, PoolSpec
 from common.retry import brief, steady
-from common.urls import server_url
 
 log = logging.getLogger(__name__)
 
@@ -170,5 +169,4 @@ class Remakes:
             log.info("server remade", extra={"request_id": ticket.request_id, "user": server.user})
 
     def _url(self, server: Server, path: str) -> str:
-        spec = self._spec_of(server.pool)
-        return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
+        return address_of(server, path, self._spec_of(server.pool))

@@ -12,6 +12,8 @@ from agent.tickets import Tickets
 from common.broker import Delivery, Outgoing, Publisher
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from common.messages import SpawnReply, SpawnRequest
+from common.records import PoolSpec
+from common.urls import server_url
 
 # Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a
 # reply that arrives as the window closes must find the ticket written as well.
@@ -41,6 +43,11 @@ class Stages:
         now = time.monotonic()
         self.ms[stage] = round(1000 * (now - self._last), 2)
         self._last = now
+
+
+def address_of(server: Server, path: str, spec: PoolSpec | None) -> str:
+    """Where its visitor opens a server: at ``path``, or where its pool says."""
+    return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
 
 
 class Teller:

@@ -25,7 +25,7 @@ from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
 from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
 from common.sizes import parse_bytes
-from common.statics import Tree, check_trees, parse_tree
+from common.statics import check_trees
 
 # Names end up in keys, queue names, container names and labels.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
@@ -204,10 +204,6 @@ class PoolSpec(Record):
     @property
     def mem_limit_bytes(self) -> int:
         return parse_bytes(self.mem_limit)
-
-    @property
-    def static_trees(self) -> tuple[Tree, ...]:
-        return tuple(parse_tree(text) for text in self.static_files)
 
     @property
     def generation(self) -> str:

@@ -35,9 +35,6 @@ class SimEngine:
     def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
         """There are no networks."""
 
-    def has_image(self, image: str) -> bool:
-        return True
-
     def image_id(self, image: str) -> str | None:
         return f"sha256:{image}"
 

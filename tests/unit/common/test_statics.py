@@ -16,7 +16,8 @@ def test_a_path_alone_is_served_below_static_as_tmpnb_had_it() -> None:
 
 
 def test_a_comma_list_and_a_list_mean_the_same() -> None:
-    assert pool("/a/b:/static/lab, /c").static_trees == (Tree("/a/b", "/static/lab"), Tree("/c", "/static"))
+    trees = tuple(map(parse_tree, pool("/a/b:/static/lab, /c").static_files))
+    assert trees == (Tree("/a/b", "/static/lab"), Tree("/c", "/static"))
     assert pool(["/a/b:/static/lab", "/c"]) == pool("/a/b:/static/lab, /c")
 
 
