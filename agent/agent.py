@@ -144,7 +144,8 @@ class Agent:
         teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
         self._remakes = Remakes(
             settings.host, self.inventory, self._registry, tickets, teller, self._announcer, self._specs.get,
-            self._here.limit, lambda spec, user: self._starter.promised(spec, user, self._ports.take()), self._stop,
+            self._here.limit, lambda spec, user: self._starter.promised(spec, user, self._ports.take()),
+            self._ports.release, self._stop,
         )  # fmt: skip
         self._claimer = Claimer(
             Host(

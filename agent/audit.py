@@ -93,7 +93,7 @@ class Auditor:
         """Delete what this host's records say of a user it does not have. Raises ``StoreUnavailable``."""
         if self._inventory.get(user) is None and self._registry.owned_here(user):
             log.info("leftover records deleted", extra={"user": user})
-            claim = self._registry.read_claim(user)
+            claim = self._registry.own_claim(user)
             if claim is not None:  # promised at an old path by an agent that ended before the container was there
                 self._tickets.refuse(claim.request_id, user, INTERRUPTED)
             self._drop(user)

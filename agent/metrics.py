@@ -67,7 +67,7 @@ CULLS = Counter(
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
-    "Culls that the second look refused: active, visited, kernel_busy, computing, not_claimed.",
+    "Culls that the second look refused: active, visited, kernel_busy, computing, kept (by an operator), not_claimed.",
     ["pool", "reason"],
 )
 DOCKER_SECONDS = Histogram(
@@ -113,6 +113,7 @@ _REFUSALS = {
     "visited": "visited",
     "a kernel": "kernel_busy",
     "computing": "computing",
+    "kept by": "kept",
     "server is": "not_claimed",
 }
 

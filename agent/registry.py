@@ -194,8 +194,12 @@ class Registry:
         route = _decode(self._store.get(self._keys.route(user)), Route)
         if route is not None and route.host == self._me.host:
             return True
+        return self.own_claim(user) is not None
+
+    def own_claim(self, user: str) -> Claim | None:
+        """The claim as stored now, if it names this host."""
         claim = self.read_claim(user)
-        return claim is not None and claim.host == self._me.host
+        return claim if claim is not None and claim.host == self._me.host else None
 
     def read_claim(self, user: str) -> Claim | None:
         """The claim as stored now; None: there is none that can be read."""

@@ -44,10 +44,11 @@ class Remakes:
         spec_of: Callable[[str], PoolSpec | None],
         limit_of: Callable[[PoolSpec], int],
         promised: Callable[[PoolSpec, str], Server],
+        release: Callable[[int], None],
         stop: threading.Event,
     ) -> None:
         """``host``: our name; ``limit_of``: how many servers of a pool there may be here; ``promised`` makes up a
-        server of a pool at a user's path, with a port."""
+        server of a pool at a user's path, with a port, and ``release`` gives that back."""
         self._host = host
         self._inventory = inventory
         self._registry = registry
@@ -57,6 +58,7 @@ class Remakes:
         self._spec_of = spec_of
         self._limit_of = limit_of
         self._promised = promised
+        self._release = release
         self._stop = stop
         self._lock = threading.Lock()
         self._asked: dict[str, tuple[Delivery, SpawnRequest]] = {}
@@ -113,6 +115,7 @@ class Remakes:
             raise Retry("the pool is not served here")
         server = self._promised(spec, request.user)
         if not self._inventory.promise(server, self._limit_of(spec)):
+            self._release(server.port)
             raise Retry("no place for a server at an old path")
         claim = self._registry.new_claim(server, spec, request.request_id)
         with self._lock:
@@ -128,6 +131,7 @@ class Remakes:
             raise
         if found is None or found.request_id != request.request_id:
             self._inventory.take_promise_back(request.user)
+            self._release(server.port)
             self._point_to(delivery, request, found)
             return
         # Only now does the plan have it made.

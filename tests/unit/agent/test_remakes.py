@@ -379,6 +379,35 @@ def test_the_records_of_a_removed_server_are_not_taken_for_leftovers_once_anothe
     assert claim(other, reply.user) is not None
 
 
+def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World) -> None:
+    """Whose promise it is says the claim."""
+    other = another(world)
+    request = take(other, USER)
+    left = route(world, world.send(world.request()).user).model_copy(update={"user": USER})  # type: ignore[union-attr]
+    world.store.put(KEYS.route(USER), left.encode())
+    Auditor(
+        world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True, world.stop
+    ).drop(USER)
+    assert read_ticket(world, request).state is TicketState.WAITING
+    other.settle()
+    assert read_ticket(world, request).state is TicketState.ASSIGNED
+
+
+def test_a_promise_that_comes_to_nothing_gives_its_port_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = set(world.ports._used)
+    foreign = world.registry.new_claim(world.inventory.snapshot()[0], None, "ef" * 16)
+    monkeypatch.setattr(world.registry, "create_claim", lambda _claim: foreign)
+    take(world, USER)
+    assert world.ports._used == used, "another host was faster"
+    full = World(pool(pool_size=2))
+    full.settle()
+    for _ in range(2):
+        assert full.send(full.request())
+    used = set(full.ports._used)
+    take(full, new_user())
+    assert full.ports._used == used, "everything is claimed"
+
+
 def test_after_the_store_lost_everything_the_promise_stands(world: World) -> None:
     """I8: the claim is written again, and so is the route once there is one."""
     ask(world)

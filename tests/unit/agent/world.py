@@ -177,7 +177,7 @@ class World:
         self.remakes = Remakes(
             self.host, self.inventory, self.registry, tickets, teller, announcer, self.specs.get,
             lambda spec: capacity(spec, self.engine.memory_bytes),
-            lambda spec, user: starter.promised(spec, user, self.ports.take()), self.stop,
+            lambda spec, user: starter.promised(spec, user, self.ports.take()), self.ports.release, self.stop,
         )  # fmt: skip
         adopter = Adopter(
             engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, CLUSTER, self.stop
