@@ -78,7 +78,8 @@ directories_file() {
             path=$(sed -E "s/^ +//; s/ +\$//; s/'/''/g; s/[$]/\$\$/g" <<<"$path")
             [ -z "$path" ] || printf "      - {type: bind, source: '%s', target: '%s', read_only: true}\n" "$path" "$path"
         done
-    } >"$file"
+    } >"$file.$$"
+    mv "$file.$$" "$file" # at once: others may be reading it
     echo "$file"
 }
 

@@ -4,10 +4,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from common.broker_rabbitmq import RabbitAddress
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
@@ -66,3 +70,25 @@ def rabbitmq() -> Iterator[RabbitAddress]:
     with container:
         port = container.get_exposed_port(5672)
         yield RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """The machine's Chromium: one, because Playwright can be started once at a time."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.e2e.browsing import chromium
+
+    with sync_playwright() as playwright:
+        browser = chromium(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> Iterator["Page"]:
+    """A page of a fresh visitor: no cookies, desktop size."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()

@@ -1,5 +1,6 @@
 """The light server of tests/images/echo as a pool: it starts in a tenth of a second and needs a few MB."""
 
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -25,6 +26,7 @@ ready = {ready}
 """
 
 
+@functools.cache
 def build_light_image() -> None:
     base = os.environ.get("PYTHON_IMAGE", "tmpnb-local/base:trixie")
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", IMAGE, "tests/images/echo"]

@@ -146,6 +146,11 @@ class Cluster:
         lines = self.docker("ps", "--all", *filters, "--format", "{{.ID}} {{.Names}}").splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
+    def looked_at(self) -> str:
+        """Names of the containers that static files are being taken from."""
+        filters = ("--filter", f"label=tmpnb.cluster={self.name}", "--filter", "name=.statics-")
+        return self.docker("ps", "--all", *filters, "--format", "{{.Names}}").strip()
+
     def records(self, kind: str) -> dict[str, Any]:
         """The records below ``tmpnb/<cluster>/<kind>/`` by the last part of their key."""
         answer = ask(f"{self.consul_url}/v1/kv/tmpnb/{self.name}/{kind}/?recurse")

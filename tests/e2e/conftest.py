@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.e2e.browsing import chromium
 from tests.e2e.cluster import ROOT, Cluster
 from tests.hosts_rig import HostsRig
 from tests.light import light_pool
@@ -40,23 +39,6 @@ def hosts() -> Iterator[HostsRig]:
 def _room(cluster: Cluster) -> None:
     """Every module begins with nothing claimed: one host has only so many servers."""
     cluster.make_room()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = chromium(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of a fresh visitor: no cookies, desktop size."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
 
 
 @pytest.fixture

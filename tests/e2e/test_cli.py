@@ -32,9 +32,12 @@ def read(cluster: Cluster, *arguments: str) -> Any:
 
 def test_the_figures_agree_with_the_containers_that_run(cluster: Cluster) -> None:
     wait_until(lambda: cluster.available() >= 4, "a full pool", 120)
-    hosts = read(cluster, "hosts")
-    counts = hosts["host-1"]["pools"]["default"]
-    assert counts["ready"] + counts["claimed"] + counts["starting"] == len(cluster.servers())
+
+    def counted() -> dict[str, int] | None:
+        counts: dict[str, int] = read(cluster, "hosts")["host-1"]["pools"]["default"]
+        return counts if counts["ready"] + counts["claimed"] + counts["starting"] == len(cluster.servers()) else None
+
+    counts = wait_until(counted, "the record to say what runs", 60, every_s=1)
     assert read(cluster, "stats")["available"] == counts["ready"]
     assert set(read(cluster, "pools", "list")) == {"default"}
     table = tmpnb(cluster, "hosts")

@@ -60,10 +60,12 @@ def operators_page(hosts: HostsRig, browser: Browser) -> Iterator[Page]:
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-    log_in(hosts, page)
-    yield page
-    expect.set_options(timeout=5_000)
-    context.close()
+    try:
+        log_in(hosts, page)
+        yield page
+    finally:
+        expect.set_options(timeout=5_000)
+        context.close()
     assert wrong == []
 
 
@@ -125,6 +127,16 @@ def dockers_numbers(host: Host) -> tuple[int, int]:
     """Servers that run on the host, and how many of them are somebody's."""
     names = [inner.name for inner in host.servers() if inner.state == "running"]
     return len(names), sum(name.endswith(".claimed") for name in names)
+
+
+def claims_per_s(page: Page) -> float:
+    text = page.locator("[data-rate=per_s]").inner_text()
+    return float(text) if text[:1].isdigit() else 0.0
+
+
+def is_learners_only(host: Host) -> bool:
+    running, claimed = dockers_numbers(host)
+    return running == claimed > 0
 
 
 def shown(page: Page) -> dict[str, Any]:
@@ -197,12 +209,14 @@ def test_every_number_is_what_consul_and_docker_say_during_a_burst_and_a_drain(
         photograph_all(page, photograph, "operator-burst")
         urls = {future.result() for future in burst}
     assert len(urls) == BURST
+    # Of the last minute, so before anything else is waited for.
+    expect(page.locator("#events li[data-event='server.claimed']")).not_to_have_count(0)
+    wait_until(lambda: claims_per_s(page) > 0, "the rate of claims")
+    expect(page.locator("[data-time='1']")).to_contain_text("s")
+    wait_until(lambda: is_learners_only(host), "the drained host's ready servers to be gone", 60)
     numbers = agree(hosts, page, "after the burst, during the drain")
     assert numbers["totals"]["used"] == BURST
     assert int(numbers["hosts"][host.name]["left"].split()[0]) == dockers_numbers(host)[1] > 0
-    expect(page.locator("#events li[data-event='server.claimed']")).not_to_have_count(0)
-    assert float(page.locator("[data-rate=per_s]").inner_text()) > 0
-    expect(page.locator("[data-time='1']")).to_contain_text("s")
 
     def visitor_waits() -> bool:
         answer = ask(hosts.cluster.url + "/spawn", headers=HTML)
@@ -256,6 +270,7 @@ def test_it_is_worked_by_keys_alone(hosts: HostsRig, operators_page: Page, photo
     page.keyboard.press("/")
     page.keyboard.type(user[:8])
     page.keyboard.press("Enter")
+    expect(page.locator("#found-title")).to_be_focused()
     found = page.locator(f"tr[data-user='{user}']")
     expect(found.locator("[data-outlook]")).to_contain_text("At ")
     tab_to(f"Keep {user} for 4 hours more")
@@ -265,6 +280,8 @@ def test_it_is_worked_by_keys_alone(hosts: HostsRig, operators_page: Page, photo
     photograph(page, "operator-search")
     page.keyboard.press("/")
     page.keyboard.press("Enter")
+    # The rows are new ones once it has answered.
+    expect(page.locator("#found-title")).to_be_focused()
     tab_to(f"Cull {user}")
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")

@@ -97,6 +97,8 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
     assert visit(page, url)
     host_state(state="draining", deadline_s=0.5)
     wait_until(lambda: user not in cluster.records("routes"), "the warning", 60)
+    # The proxy follows Consul a moment later.
+    wait_until(lambda: ask(f"{cluster.url}/user/{user}/lab").status == 503, "the proxy to follow")
     answer = visit(page, f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
     assert answer is not None
     assert answer.status == 503

@@ -83,7 +83,7 @@ def test_the_host_says_what_it_took_and_what_the_image_does_not_have(cluster: Cl
     assert f"{len(statics['files'])} files" in note
     assert "/opt/" in note, "one of the two images that deploy/pools.toml serves is not here"
     assert status()["statics"] == statics["id"]
-    assert "statics" not in "".join(cluster.servers().values()), "the container that was looked at is still there"
+    wait_until(lambda: not cluster.looked_at(), "the container that was looked at to be gone")
     starts = cluster.docker("logs", cluster.container("frontend")).count("Listening at")
     assert 1 <= fetched_count(cluster) <= starts, "once per container that starts, not once per worker"
 
@@ -121,7 +121,7 @@ def test_who_loads_a_file_notices_no_restart(cluster: Cluster) -> None:
         over.set()
         loading.join()
     assert wrong == []
-    assert "statics" not in "".join(cluster.servers().values())
+    wait_until(lambda: not cluster.looked_at(), "the container that was looked at to be gone")
 
 
 def test_the_internal_address_is_closed(cluster: Cluster) -> None:

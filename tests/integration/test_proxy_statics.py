@@ -16,7 +16,7 @@ import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.records import StaticFile, Statics
-from proxy.runtime import Served
+from proxy.runtime import Counters, Served
 from proxy.runtime_socket import SocketStaticsTraffic, SocketTraffic
 from tests.proxy_rig import Rig, Server, accepts
 from tests.unit.frontend.fakes import FakeCluster, settings
@@ -299,12 +299,22 @@ def test_a_file_that_the_frontends_do_not_have_comes_from_the_server(rig: Static
 def test_static_files_are_no_activity(rig: StaticsRig, learner: Server) -> None:
     quiet = rig.learner()
     traffic = SocketTraffic(rig.run_dir / "haproxy.sock")
-    # It was asked whether it is routed; the bytes of that answer are counted a moment later.
-    wait_until(lambda: traffic.counters()[quiet.user].bytes_out > 0, "the first answer to be counted")
-    before = traffic.counters()[quiet.user]
+
+    def settled() -> Counters:
+        """Bytes are counted a moment after the answer: of the first one (is it routed?), and of what should not be."""
+        last: list[Counters] = []
+
+        def still() -> bool:
+            last.append(traffic.counters()[quiet.user])
+            return last[-1].bytes_out > 0 and last[-2:-1] == last[-1:]
+
+        wait_until(still, "the counters to stand still", every_s=0.2)
+        return last[-1]
+
+    before = settled()
     for _ in range(3):
         assert rig.get(quiet.path + URL).content == MAIN
-    after = traffic.counters()[quiet.user]
+    after = settled()
     assert (after.requests, after.bytes_in, after.bytes_out) == (before.requests, before.bytes_in, before.bytes_out)
     assert rig.is_from(quiet, "static/other.js")
     assert traffic.counters()[quiet.user].requests == before.requests + 1

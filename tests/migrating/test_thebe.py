@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.e2e.browsing import chromium, visit
+from tests.e2e.browsing import visit
 from tests.migrating.site import Site
 from tests.migrating.table import PAGE
 from tests.proxy_rig import Rig, free_port
@@ -168,25 +168,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = chromium(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context()
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    page.on("console", lambda message: print(message.text))
-    yield page
-    context.close()
-
-
 def open_page(page: Page, elsewhere: Elsewhere, script: str, base: str, pool: str) -> None:
+    page.on("console", lambda message: print(message.text))
     elsewhere.pages["/page"] = HTML % {"base": base, "pool": pool, "script": script}
     visit(page, elsewhere.origin + "/page")
 
