@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browsing import visit
 from tests.e2e.cluster import Cluster, ask
+from tests.e2e.learners import HTML
 from tests.waiting import wait_until
 
 Photograph = Callable[[Page, str], Path]
@@ -98,7 +99,7 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
     host_state(state="draining", deadline_s=0.5)
     wait_until(lambda: user not in cluster.records("routes"), "the warning", 60)
     # The proxy follows Consul a moment later.
-    wait_until(lambda: ask(f"{cluster.url}/user/{user}/lab").status == 503, "the proxy to follow")
+    wait_until(lambda: ask(f"{cluster.url}/user/{user}/lab", headers=HTML).status == 503, "the proxy to follow")
     answer = visit(page, f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
     assert answer is not None
     assert answer.status == 503
