@@ -28,7 +28,8 @@ from common.sizes import parse_bytes
 from common.statics import check_trees
 
 # Names end up in keys, queue names, container names and labels.
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME)]
 IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
 Count = Annotated[int, Field(ge=0)]
 # Of hosts, matched by pools: ``gpu=yes``.

@@ -9,7 +9,7 @@ from flask import Flask, Response, current_app, g, request
 
 from common import audit_log
 from common.tokens import Scope, split
-from frontend.guard import Guard
+from frontend.guard import Guard, Holder
 from frontend.metrics import AUTH_REFUSALS
 from frontend.web import answer
 
@@ -43,12 +43,20 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     holder = guard().holder(token)
     if holder is None:
         if legacy:
-            return refused(answer({"status": "forbidden", "message": "the token is wrong"}, 403))
+            return forbidden("the token is wrong")
         return _unauthorized("the token is wrong, or its time is over")
+    return admit(holder, accepted)
+
+
+def admit(holder: Holder, accepted: Collection[Scope]) -> Response | None:
+    """None: the holder may do this. Otherwise the answer: 403."""
     g.caller = g.ids["token_name"] = holder.name
-    if not any(holder.scope.allows(scope) for scope in accepted):
-        return refused(answer({"status": "forbidden", "message": "the token is not for this"}, 403))
-    return None
+    allowed = any(holder.scope.allows(scope) for scope in accepted)
+    return None if allowed else forbidden("the token is not for this")
+
+
+def forbidden(message: str) -> Response:
+    return refused(answer({"status": "forbidden", "message": message}, 403))
 
 
 def caller() -> str:

@@ -114,7 +114,9 @@ def rollback(store: Store, keys: Keys, pool: str) -> PoolSpec:
 
 def progress(spec: PoolSpec, hosts: Mapping[str, HostRecord]) -> list[HostProgress]:
     """Every host that serves the pool."""
-    return [_progress(spec, record) for _, record in sorted(hosts.items()) if spec.served_by(record.labels)]
+    generation = spec.generation  # a hash: once, not per host
+    rows = sorted(hosts.items())
+    return [_progress(spec, generation, record) for _, record in rows if spec.served_by(record.labels)]
 
 
 def is_over(rows: Sequence[HostProgress]) -> bool:
@@ -122,9 +124,9 @@ def is_over(rows: Sequence[HostProgress]) -> bool:
     return all(row.stage in {Stage.DONE, Stage.HELD, Stage.STALLED} for row in rows)
 
 
-def _progress(spec: PoolSpec, record: HostRecord) -> HostProgress:
+def _progress(spec: PoolSpec, generation: str, record: HostRecord) -> HostProgress:
     status = record.pools.get(spec.name)
-    if status is None or status.generation != spec.generation:
+    if status is None or status.generation != generation:
         return HostProgress(record.host, Stage.UNSEEN, 0, 0, 0, 0)
     image = record.images.get(spec.image)
     stage, reason = Stage.ROLLING, ""

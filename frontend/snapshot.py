@@ -1,7 +1,6 @@
 """All servers as Consul shows them, for lists: one reading a second serves everybody who asks this process."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.decoded import Decoded
@@ -25,7 +24,7 @@ class Snapshot:
     users: Sequence[str]
 
 
-def snapshot_view(store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic) -> OnDemand[Snapshot]:
+def snapshot_view(store: Store, keys: Keys) -> OnDemand[Snapshot]:
     """At most a second old. ``get`` raises ``StoreUnavailable``."""
     claims, routes = Decoded(Claim, keys.claims), Decoded(Route, keys.routes)
     hosts, activity = Decoded(HostRecord, keys.hosts), Decoded(Activity, keys.activity)
@@ -41,4 +40,4 @@ def snapshot_view(store: Store, keys: Keys, monotonic: Callable[[], float] = tim
             sorted(claimed.keys() | routed.keys()),
         )
 
-    return OnDemand(read, MAX_AGE_S, monotonic)
+    return OnDemand(read, MAX_AGE_S)

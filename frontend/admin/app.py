@@ -68,24 +68,20 @@ def _authorize() -> Response | None:
     if "Authorization" in request.headers or known is None:
         # A browser that is led here by another site's page has no token to show, but may reach an open address.
         if needed is Scope.ADMIN and not sessions.is_ours():
-            return _forbidden("the request comes from another site's page")
+            return auth.forbidden("the request comes from another site's page")
         return auth.authorize((needed,), legacy=legacy)
     holder = known.holder()
     if holder is None:
         if live.wants_page() and request.endpoint == "admin.index":
             return redirect("/login", 303)  # type: ignore[return-value]
         return auth.authorize((needed,), legacy=legacy)
-    g.caller = g.ids["token_name"] = holder.name
     g.scope = holder.scope
-    if not holder.scope.allows(needed):
-        return _forbidden("the token is not for this")
+    turned_away = auth.admit(holder, (needed,))
+    if turned_away is not None:
+        return turned_away
     if needed is Scope.ADMIN and not sessions.is_from_page():
-        return _forbidden(f"a browser's session is accepted from the operator's page only ({sessions.OWN_HEADER})")
+        return auth.forbidden(f"a browser's session is accepted from the operator's page only ({sessions.OWN_HEADER})")
     return None
-
-
-def _forbidden(message: str) -> Response:
-    return auth.refused(answer({"status": "forbidden", "message": message}, 403))
 
 
 def _out_of_range(error: OutOfRange) -> Response:

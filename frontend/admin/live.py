@@ -1,18 +1,15 @@
 """The operator's page and what it asks for: the stream of changes, logs of failures, searches."""
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from frontend.admin.sessions import sessions
 from frontend.admin.web import may_change, own_page, parts
 from frontend.live.search import BadSearch
-from frontend.live.stream import ALIVE, stream
+from frontend.live.stream import FULL_RETRY_S, held, stream
 from frontend.web import answer, wants_html
 
 views = Blueprint("live", __name__)
-
-# A page that finds no free place comes back by itself.
-FULL_RETRY_S = 10
 
 
 def operators_page() -> Response:
@@ -33,13 +30,9 @@ def live() -> ResponseReturnValue:
     p = parts()
     if "text/event-stream" not in request.headers.get("Accept", ""):
         return Response(p.board.whole()[1], mimetype="application/json")
-    if not p.streams.take():
+    response = held(p.streams, lambda alive: stream(p.board, alive))
+    if response is None:
         return answer({"status": "full", "message": "too many pages are open (live_streams)"}, 503, FULL_RETRY_S)
-    alive = current_app.extensions.get(ALIVE, lambda: True)
-    response = Response(stream(p.board, alive), mimetype="text/event-stream")
-    # Also when the browser goes away before the first byte: a generator that never began is not closed.
-    response.call_on_close(p.streams.give_back)
-    response.headers["X-Accel-Buffering"] = "no"
     return response
 
 

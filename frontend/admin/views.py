@@ -2,17 +2,17 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Any
 
 from flask import Blueprint, Response, g, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from common.errors import InvalidPool
-from common.messages import Event
-from common.records import IMAGE, HostRecord, HostState, PoolSpec, explain
+from common.records import HostRecord, PoolSpec, explain
 from frontend import draining, operations, rollout
 from frontend.admin.live import operators_page, wants_page
-from frontend.admin.web import parts
+from frontend.admin.web import give_time, parts
+from frontend.api.admin_models import ExtendBody, ImageBody, StateBody
 from frontend.hosts import stats
 from frontend.pool_files import read_tables
 from frontend.web import answer
@@ -43,31 +43,6 @@ ENDPOINTS = (
     ("DELETE", "/hosts", 'drain a host, as tmpnb-redirector was told: {"host": "…"}; POST is answered with 410'),
     ("GET", "/healthz", "the process answers; needs no token"),
 )
-
-
-class StateBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    state: HostState
-    deadline_s: Annotated[float | None, Field(gt=0, le=7 * 86400)] = None
-
-    @model_validator(mode="after")
-    def _only_a_drain_has_a_deadline(self) -> Self:
-        if self.deadline_s is not None and self.state is not HostState.DRAINING:
-            raise ValueError("deadline_s is accepted with the state 'draining' only")
-        return self
-
-
-class ImageBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    image: str = Field(pattern=IMAGE)
-
-
-class ExtendBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    seconds: float = Field(gt=0)
 
 
 @views.get("/")
@@ -229,8 +204,5 @@ def api_extend(user: str) -> Response:
         seconds = ExtendBody.model_validate_json(request.get_data()).seconds
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
-    p = parts()
-    until = operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
-    event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
-    p.publisher.emit(event.name, event.encode())
+    until = give_time(user, seconds)
     return answer({"user": user, "kept_until": until.isoformat()})

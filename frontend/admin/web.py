@@ -1,10 +1,13 @@
 """What the admin application's views share."""
 
+from datetime import datetime
 from typing import Any, cast
 
 from flask import Response, current_app, g
 
+from common.messages import Event
 from common.tokens import Scope
+from frontend import operations
 from frontend.admin.parts import AdminParts
 from frontend.admin.sessions import sessions
 from frontend.web import page
@@ -13,6 +16,15 @@ from frontend.web import page
 def parts() -> AdminParts:
     """The parts of the running application."""
     return cast(AdminParts, current_app.extensions["tmpnb"])
+
+
+def give_time(user: str, seconds: float) -> datetime:
+    """As ``operations.extend``, and told to those who watch."""
+    p = parts()
+    until = operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
+    event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
+    p.publisher.emit(event.name, event.encode())
+    return until
 
 
 def may_change() -> bool:

@@ -1,6 +1,7 @@
 """The API of the admin application: everything that an operator sees and does."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +13,13 @@ from common.errors import ConflictError
 from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
 from common.tokens import Scope
 from frontend import draining, operations, rollout
-from frontend.admin.web import parts
+from frontend.admin.web import give_time, parts
 from frontend.api import admin_models as models
 from frontend.api.document import serve_document
 from frontend.api.events import events
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field, gone, install_problems
-from frontend.culler.decide import outlook
+from frontend.culler.decide import Source, outlook
 from frontend.hosts import stats
 from frontend.line import places
 from frontend.snapshot import Snapshot
@@ -61,10 +62,15 @@ def servers(query: models.ServersQuery) -> Answer:
     seen = parts().snapshot.get()
     found = [user for user in seen.users if _matches(seen, user, query)]
     rest = found if query.after is None else [user for user in found if user > query.after]
-    page = rest[: query.limit]
-    rows = [_server(seen.claims.get(user), seen.routes.get(user), seen, parts().now()) for user in page]
+    page, now = rest[: query.limit], parts().now()
+
+    def row(user: str) -> models.Server:
+        claim = seen.claims.get(user)
+        culling = _culling(claim, seen.activity, seen.hosts, now) if claim else None
+        return _server(claim, seen.routes.get(user), culling)
+
     after = page[-1] if len(rest) > len(page) else None
-    return Answer(models.Servers(servers=rows, total=len(found), next=after))
+    return Answer(models.Servers(servers=[row(user) for user in page], total=len(found), next=after))
 
 
 @operation(
@@ -79,7 +85,10 @@ def server(user: str) -> Answer:
     claim, route = read_one(p.store, p.keys.claim(user), Claim), read_one(p.store, p.keys.route(user), Route)
     if claim is None and route is None:
         raise _no_server(user)
-    return Answer(_server(claim, route, p.snapshot.get(), p.now()))
+    told = None
+    if claim is not None:
+        told = _culling(claim, p.search.activity.get(), operations.read_hosts(p.store, p.keys), p.now())
+    return Answer(_server(claim, route, told))
 
 
 @operation(
@@ -110,7 +119,7 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
     p = parts()
     g.ids["seconds"] = body.seconds
     try:
-        until = operations.extend(p.store, p.keys, user, body.seconds, p.now(), p.settings.extend_max_s)
+        until = give_time(user, body.seconds)
     except operations.OutOfRange as exc:
         accepted = f"more than 0 and at most {p.settings.extend_max_s:g} are accepted"
         raise bad_field("seconds", accepted, body.seconds) from exc
@@ -127,9 +136,7 @@ def tickets(query: models.TicketsQuery) -> Answer:
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
     place = places(read, p.now(), p.settings.abandon_s)
-    counts: dict[str, int] = {}
-    for ticket in waiting:
-        counts[ticket.pool] = counts.get(ticket.pool, 0) + 1
+    counts = Counter(ticket.pool for ticket in waiting)
     rows = [
         models.WaitingTicket(
             id=ticket.request_id[:SHOWN_CHARACTERS],
@@ -218,8 +225,11 @@ def pool_status(pool: str) -> Answer:
 def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
     p = parts()
-    _known(pool)
-    return Answer(models.Recycled(pool=pool, drained=operations.recycle(p.store, p.keys, p.publisher, pool)))
+    try:
+        drained = operations.recycle(p.store, p.keys, p.publisher, pool)
+    except operations.NotThere as exc:
+        raise Refused(404, "unknown pool", f"pool: {exc}") from exc
+    return Answer(models.Recycled(pool=pool, drained=drained))
 
 
 @operation(
@@ -253,8 +263,8 @@ def figures() -> Answer:
     """As in the public API, with users and waiting tickets."""
     p = parts()
     found = stats(operations.read_hosts(p.store, p.keys), "")
-    found["users"] = len(p.snapshot.get().claims)
-    found["waiting"] = len(p.store.list(p.keys.tickets).entries)
+    found["users"] = len(p.store.watch_keys(p.keys.claims, 0, 0).keys)
+    found["waiting"] = len(p.store.watch_keys(p.keys.tickets, 0, 0).keys)
     return Answer(models.AdminStats.model_validate(found))
 
 
@@ -265,7 +275,7 @@ def _matches(seen: Snapshot, user: str, query: models.ServersQuery) -> bool:
     return query.state in {None, state} and query.host in {None, found.host} and query.pool in {None, found.pool}
 
 
-def _server(claim: Claim | None, route: Route | None, seen: Snapshot, now: datetime) -> models.Server:
+def _server(claim: Claim | None, route: Route | None, culling: models.Culling | None) -> models.Server:
     found = claim or route
     assert found is not None  # noqa: S101 both callers have one
     return models.Server(
@@ -277,12 +287,14 @@ def _server(claim: Claim | None, route: Route | None, seen: Snapshot, now: datet
         claimed_at=claim.claimed_at if claim else None,
         expires_at=claim.expires_at if claim else None,
         kept_until=claim.kept_until if claim else None,
-        culling=_culling(claim, seen, now) if claim else None,
+        culling=culling,
     )
 
 
-def _culling(claim: Claim, seen: Snapshot, now: datetime) -> models.Culling:
-    told = outlook(claim, seen.activity, seen.hosts, now)
+def _culling(
+    claim: Claim, activity: Sequence[Source], hosts: Mapping[str, HostRecord], now: datetime
+) -> models.Culling:
+    told = outlook(claim, activity, hosts.keys(), now)
     return models.Culling(
         at=told.at,
         reason=told.reason,

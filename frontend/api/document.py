@@ -40,7 +40,7 @@ Adjust = Callable[[dict[str, Any]], None]
 Declared = tuple[Rule, str, Operation]
 
 
-def serve_document(views: Blueprint, title: str, adjust: Adjust = lambda _document: None) -> None:
+def serve_document(views: Blueprint, title: str, adjust: Adjust) -> None:
     """Add ``openapi.json``, which describes ``views``. ``adjust`` may change it: settings say what is accepted."""
 
     @operation("This document", scopes=(), answers={200: dict[str, Any]})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.ids import USER_LENGTH_MAX
@@ -19,10 +19,8 @@ from frontend.admin.web import parts
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field
 from frontend.live.feed import Feed, Heard
-from frontend.live.stream import ALIVE, HEARTBEAT_S, LOOK_S, RETRY_MS, STREAM_S
+from frontend.live.stream import FULL_RETRY_S, HEARTBEAT_S, LOOK_S, RETRY_MS, STREAM_S, held
 
-# Who finds no free place comes back by itself.
-FULL_RETRY_S = 10
 # Ids are milliseconds at the start of a process and count on: fewer digits than that, so that any number can be one.
 _ID_DIGITS = 16
 LAST_ID = "Last-Event-ID"
@@ -63,13 +61,9 @@ def events(query: EventsQuery) -> Answer | Response:
     """
     p = parts()
     after = _after(query)
-    if not p.streams.take():
+    response = held(p.streams, lambda alive: follow(p.board.feed, after, query, alive))
+    if response is None:
         raise Refused(503, "full", "too many follow the events already (live_streams)", retry_after_s=FULL_RETRY_S)
-    alive = current_app.extensions.get(ALIVE, lambda: True)
-    response = Response(follow(p.board.feed, after, query, alive), mimetype="text/event-stream")
-    # Also when the client goes away before the first byte: a generator that never began is not closed.
-    response.call_on_close(p.streams.give_back)
-    response.headers["X-Accel-Buffering"] = "no"
     return response
 
 

@@ -15,11 +15,10 @@ from flask import Response, current_app, jsonify, make_response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.ids import USER_ALPHABET, USER_LENGTH_MAX, USER_LENGTH_MIN
+from common.records import NAME
 from common.tokens import Scope
 from frontend.api import problems, replays
 from frontend.api.problems import Refused
-
-_NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,8 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         f"^[{USER_ALPHABET}]{{{USER_LENGTH_MIN},{USER_LENGTH_MAX}}}$", "id of a user", "23456789abcd"
     ),
     "ticket": PathParameter(r"^[0-9a-f]{32}$", "id of a ticket: whoever has it has the ticket", "0" * 32),
-    "host": PathParameter(_NAME, "name of a host", "host-1"),
-    "pool": PathParameter(_NAME, "name of a pool", "default"),
+    "host": PathParameter(NAME, "name of a host", "host-1"),
+    "pool": PathParameter(NAME, "name of a pool", "default"),
 }
 
 

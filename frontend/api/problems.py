@@ -1,12 +1,13 @@
 """Errors of the API: one form for all, with a word for programs and a sentence for people."""
 
-from flask import Blueprint, Response, jsonify, make_response
+from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
 from frontend.draining import StillThere
 from frontend.operations import NotThere
 from frontend.rollout import NoHistory
+from frontend.web import answer
 
 # Servers start within seconds.
 RETRY_AFTER_S = 5
@@ -59,10 +60,7 @@ class Refused(TmpnbError):
 
 def respond(error: Refused) -> Response:
     """The answer that a refusal stands for."""
-    response = make_response(jsonify(error.problem.model_dump(exclude_defaults=True)), error.code)
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
-    return response
+    return answer(error.problem.model_dump(exclude_defaults=True), error.code, error.retry_after_s)
 
 
 def bad_request(error: ValidationError) -> Refused:

@@ -9,7 +9,6 @@ from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
 from common.records import TicketState as State
 from common.tokens import Scope
-from common.urls import base_path
 from frontend.api import models
 from frontend.api.document import serve_document
 from frontend.api.operation import Answer, operation
@@ -21,7 +20,7 @@ from frontend.operations import send
 from frontend.spawning import Served, Unavailable, Waiting, Wish
 from frontend.targets import BadTarget, checked
 from frontend.views.spawn import note
-from frontend.views.waiting import poll_s
+from frontend.views.waiting import assigned_url, poll_s
 from frontend.web import parts
 
 # A new ticket's place is known with the next look at the line.
@@ -170,10 +169,8 @@ def _waiting(ticket: str, place: Place) -> models.Waiting:
 
 
 def _assigned(record: Ticket) -> models.Assigned | None:
-    if record.state is not State.ASSIGNED or not record.url or not record.user:
-        return None
-    g.ids["user"] = record.user
-    return models.Assigned(url=record.url, user=record.user) if record.url.startswith(base_path(record.user)) else None
+    url = assigned_url(record)
+    return models.Assigned(url=url, user=record.user) if url and record.user else None
 
 
 def _limits(document: dict[str, Any]) -> None:

@@ -38,15 +38,13 @@ def is_old(ticket: Ticket, now: datetime, ticket_max_s: float) -> bool:
     return now - ticket.seen_at > kept
 
 
-def sweep_tickets(
-    store: Store, keys: Keys, now: datetime, ticket_max_s: float, waiting: Counter[str] | None = None
-) -> int:
+def sweep_tickets(store: Store, keys: Keys, now: datetime, ticket_max_s: float, waiting: Counter[str]) -> int:
     """Delete old tickets; how many. Those that go on waiting are added to ``waiting``, by pool. Raises
     ``StoreUnavailable``."""
 
     def nobody_needs(ticket: Ticket) -> bool:
         old = is_old(ticket, now, ticket_max_s)
-        if waiting is not None and ticket.state is TicketState.WAITING and not old:
+        if ticket.state is TicketState.WAITING and not old:
             waiting[ticket.pool] += 1
         return old
 

@@ -115,7 +115,8 @@ class Board:
         with self._changed:
             if self._whole[0] != self._version:
                 now = {"now": self._now().isoformat(), "version": self._version}
-                body = self._picture | now | {"events": self._events(0), "series": self._series()}
+                events = [event_row(heard) for heard in self.feed.since(0, EVENTS_COUNT)]
+                body = self._picture | now | {"events": events, "series": self._series()}
                 self._whole = (self._version, encode(body))
             return self._whole
 
@@ -213,9 +214,6 @@ class Board:
         sample = sample_of(self._hosts.records, self._now(), waiting)
         self.series.add(sample)
         return [sample.point()]
-
-    def _events(self, after: int) -> list[Json]:
-        return [event_row(heard) for heard in self.feed.since(after, EVENTS_COUNT)]
 
     def _series(self) -> Json:
         return {"period_s": self.series.period_s, "points": [sample.point() for sample in self.series.since(0)]}

@@ -71,11 +71,11 @@ class Feed:
         with self._changed:
             return self._since(after, limit)
 
-    def wait(self, after: int, timeout_s: float, limit: int | None = None) -> list[Heard]:
+    def wait(self, after: int, timeout_s: float) -> list[Heard]:
         """As ``since``, but waits until there is one; empty: none within ``timeout_s``, or the feed was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._latest > after, timeout_s)
-            return self._since(after, limit)
+            return self._since(after, None)
 
     def close(self) -> None:
         """Let everybody who waits go: the process stops."""

@@ -79,7 +79,7 @@ class Search:
         self._decoded = Decoded(Claim, keys.claims)
         self._all = OnDemand(self._read_all, CLAIMS_MAX_AGE_S)
         activity = Decoded(Activity, keys.activity)
-        self._sources: OnDemand[list[Source]] = OnDemand(
+        self.activity: OnDemand[list[Source]] = OnDemand(
             lambda: sources(activity.read(store.list(keys.activity)).values()), ACTIVITY_MAX_AGE_S
         )
 
@@ -96,7 +96,7 @@ class Search:
         ]  # fmt: skip
         matching.sort(key=lambda claim: (claim.claimed_at, claim.user))
         shown = matching[:LIMIT_COUNT]
-        seen = self._sources.get() if shown else []
+        seen = self.activity.get() if shown else []
         rows = [claim_row(claim, outlook(claim, seen, hosts.keys(), now)) for claim in shown]
         answer: dict[str, Any] = {"found": len(matching), "users": rows}
         if len(rows) == 1:

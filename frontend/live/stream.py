@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from flask import Response, current_app
+
 from frontend.live.board import Board
 
 # A proxy or a browser gives up a connection on which nothing comes for long.
@@ -14,6 +16,8 @@ LOOK_S = 1.0
 STREAM_S = 600.0
 # How long a page waits before it connects again, in milliseconds.
 RETRY_MS = 2000
+# Who finds no free place comes back by itself.
+FULL_RETRY_S = 10
 # Where the application finds out whether its worker goes on (``frontend/serving.py``).
 ALIVE = "tmpnb.alive"
 
@@ -30,6 +34,17 @@ class Places:
 
     def give_back(self) -> None:
         self._free.release()
+
+
+def held(places: Places, body: Callable[[Callable[[], bool]], Iterator[bytes]]) -> Response | None:
+    """An answer that holds a place until its end; None: all are taken. ``body`` is given whether the worker goes on."""
+    if not places.take():
+        return None
+    response = Response(body(current_app.extensions.get(ALIVE, lambda: True)), mimetype="text/event-stream")
+    # Also when the client goes away before the first byte: a generator that never began is not closed.
+    response.call_on_close(places.give_back)
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
 
 
 def stream(board: Board, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> Iterator[bytes]:

@@ -101,15 +101,22 @@ def say_estimate(estimate_s: float | None) -> str:
     return f"about {minutes} minute{'s' if minutes != 1 else ''}"
 
 
-def _take(ticket: Ticket) -> str | None:
-    """The server's URL if the ticket has one. The ticket stays until it is swept: a reload must find it again."""
+def assigned_url(ticket: Ticket) -> str | None:
+    """The server's URL, if the ticket has one, and one that is its own user's."""
     if ticket.state is not TicketState.ASSIGNED or not ticket.url or not ticket.user:
         return None
     if not ticket.url.startswith(base_path(ticket.user)):
         return None
     g.ids["user"] = ticket.user
-    remember(ticket.user)
     return ticket.url
+
+
+def _take(ticket: Ticket) -> str | None:
+    """As ``assigned_url``, and remembered. The ticket stays until it is swept: a reload must find it again."""
+    url = assigned_url(ticket)
+    if url is not None and ticket.user:
+        remember(ticket.user)
+    return url
 
 
 def _again() -> str:
