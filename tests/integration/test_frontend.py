@@ -32,6 +32,8 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 POOLS = '[pools.default]\nimage = "${IMAGE}"\nredirect_uri = "/lab"\n'
+# Connections in a row after which each of the two workers has surely had one.
+WORKERS_MET_COUNT = 20
 
 
 class PlayedAgent:
@@ -191,7 +193,10 @@ def public(world: World, start: Start) -> subprocess.Popen[bytes]:
 
     def serves() -> bool:
         status, _, _ = world.ask("GET", "/spawn", {"Accept": "x"} | {"Sec-Purpose": "prefetch"})
-        return status == 503 and world.ask("POST", "/api/spawn", body={"wait_s": 0.05})[0] == 429
+        # Many in a row: whichever worker takes the connection, and one that does not know the pool answers 503.
+        return status == 503 and all(
+            world.ask("POST", "/api/spawn", body={"wait_s": 0.05})[0] == 429 for _ in range(WORKERS_MET_COUNT)
+        )
 
     wait_until(serves, "every worker to know the pool")
     return process
