@@ -66,9 +66,10 @@ test: lint test-stack ## Run the linters and all tests
 test-faults: test-stack ## Break parts of a cluster under load and check its promises (all night: LONG=1)
 	TMPNB_FAULT_LONG=$(LONG) $(PYTHON) -m pytest -s $(if $(LONG),--timeout 0 tests/unit/agent/test_protocol.py) tests/faults
 
-docs: venv ## Write docs/configuration.md and docs/metrics.md from the code
+docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md from the code
 	$(PYTHON) docs/configuration.py
 	$(PYTHON) docs/metrics.py
+	$(PYTHON) docs/limits.py
 
 bench: test-stack ## Measure and print the table of medians
 	@deploy/have.sh wrk wrk

@@ -30,6 +30,25 @@ def test_every_setting_says_what_it_means() -> None:
     assert [line for line in page.splitlines() if line.endswith("|  |")] == []
 
 
+def test_the_page_of_limits_is_up_to_date() -> None:
+    generator = runpy.run_path(str(DOCS / "limits.py"))
+    assert (DOCS / "limits.md").read_text() == generator["page"](), "run: make docs"
+
+
+def test_every_setting_that_is_a_limit_is_on_the_page_of_limits() -> None:
+    generator = runpy.run_path(str(DOCS / "limits.py"))
+    rows = {limit.source for section in generator["SECTIONS"].values() for limit in section}
+    names = {
+        f"{process}:{name}" for process, model in generator["PROCESSES"].items() for name in model.model_fields
+        if process == "every process" or name not in generator["CommonSettings"].model_fields
+    }  # fmt: skip
+    names |= {f"haproxy:{name}" for name in re.findall(r"\$\{(TMPNB_\w+):-", generator["START"].read_text())}
+    limits = {name for name in names if re.search(r"(^|[:_])(max|limit|limits)($|_)", name, re.IGNORECASE)}
+    no_limits = {"agent:port_max", "frontend:max_age"}  # the end of a range, a header
+    # The culler's is the frontend's: the same setting of two processes.
+    assert limits - rows - no_limits - {"culler:ticket_max_s"} == set()
+
+
 def documented() -> dict[str, tuple[str, set[str]]]:
     """Name -> kind and labels, as the page says."""
     rows = [line.split(" | ") for line in (DOCS / "metrics.md").read_text().splitlines() if line.startswith("| `")]

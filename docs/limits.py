@@ -1,0 +1,116 @@
+"""Writes docs/limits.md: ``make docs``. A test keeps it up to date, and wants a row for every setting that is a limit.
+
+Defaults come from where they are: a settings class, a field of pools, a variable of HAProxy's start.sh, or a constant.
+"""
+
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from agent.settings import AgentSettings
+from common.records import PoolSpec
+from common.settings import CommonSettings
+from frontend.settings import AdminSettings, CullerSettings, PublicSettings
+from proxy.settings import ProxySettings
+
+PAGE = Path(__file__).with_name("limits.md")
+START = Path(__file__).parents[1] / "proxy" / "haproxy" / "start.sh"
+HEAD = """# Limits
+
+Written by `make docs` from docs/limits.py; do not edit.
+
+Everything that a visitor, a learner's server, the holder of a token or an operator can make grow has a bound. The
+defaults are for a lecture room of 500 people behind one address. A limit with a `TMPNB_` name goes into `.env` (or the
+agent's environment); one of a pool into its table in `pools.toml`; one without a name is a constant of the code.
+"""
+PROCESSES: dict[str, type[BaseModel]] = {
+    "every process": CommonSettings,
+    "frontend": PublicSettings,
+    "admin": AdminSettings,
+    "culler": CullerSettings,
+    "agent": AgentSettings,
+    "sync": ProxySettings,
+    "pool": PoolSpec,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One row. ``source``: where the default is: ``<process>:<setting>``, ``haproxy:<variable>`` or
+    ``<module>:<CONSTANT>``; ``reached``: what happens, and what whoever reached it is told."""
+
+    grows: str
+    source: str
+    reached: str
+
+
+# One list per kind of who can make it grow.
+SECTIONS: dict[str, tuple[Limit, ...]] = {
+    "Visitors and their browsers": (
+        Limit("body of a request to the public application", "frontend.app:MAX_BODY_BYTES", "413"),
+        Limit("wait for a server that a program asks for, seconds", "frontend:wait_max_s", "400 that names it"),
+        Limit("time in the waiting room, seconds", "frontend:ticket_max_s", "a page that offers to start again"),
+        Limit("length of an address below a server's path", "frontend.targets:MAX_CHARS", "400"),
+    ),
+    "Learners' servers": (
+        Limit("memory", "pool:mem_limit", "the kernel ends what asks for more"),
+        Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
+        Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
+        Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),
+        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "not read further"),
+    ),
+    "Images": (
+        Limit("static files of one image, bytes", "agent:statics_max_bytes", "none are used; the host record says so"),
+        Limit("one static file, bytes", "agent:statics_max_file_bytes", "left out; the host record says so"),
+        Limit("static files of one image", "agent:statics_max_count", "none are used; the host record says so"),
+        Limit("HAProxy's cache of static files, megabytes", "haproxy:TMPNB_STATICS_CACHE_MB", "the oldest make room"),
+    ),
+    "Holders of tokens, and operators": (
+        Limit("servers of a pool per host", "pool:pool_size", "the waiting room, or 429"),
+        Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
+        Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
+    ),
+    "Hosts": (
+        Limit("servers being started at once", "agent:max_starting", "the others wait"),
+        Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
+    ),
+}
+
+
+def default(source: str) -> tuple[str, Any]:
+    """Name of the setting, and its default."""
+    place, _, name = source.partition(":")
+    if place == "haproxy":
+        found = re.search(rf"\$\{{{name}:-([^}}]*)\}}", START.read_text())
+        if found is None:
+            raise LookupError(f"{name} has no default in {START.name}")
+        return f"`{name}`", found[1]
+    if place in PROCESSES:
+        shown = f"`{name}` (pool)" if place == "pool" else f"`TMPNB_{name.upper()}`"
+        return shown, PROCESSES[place].model_fields[name].get_default(call_default_factory=True)
+    return "", getattr(importlib.import_module(place), name)
+
+
+def row(limit: Limit) -> str:
+    setting, value = default(limit.source)
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"| {limit.grows} | {shown} | {setting} | {limit.reached} |"
+
+
+def page() -> str:
+    parts = [HEAD]
+    for title, limits in SECTIONS.items():
+        parts += [f"## {title}\n", "| what can grow | at most | setting | when it is reached |\n|---|---|---|---|"]
+        parts += [*map(row, limits), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
