@@ -18,6 +18,7 @@ from common import alive, metrics
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.logs import setup_logging
 from common.presence import TTL_S, Presence, describe
+from common.runtime.threads import Worker, crashed
 from common.settings import load
 from common.store import Service
 from common.store_consul import ConsulStore
@@ -45,7 +46,7 @@ def main() -> None:
     run(settings, stop)
     logging.shutdown()
     # Threads inside an uninterruptible call must not hold up the exit.
-    os._exit(0)
+    os._exit(1 if crashed() else 0)
 
 
 def run(settings: AgentSettings, stop: threading.Event) -> None:
@@ -79,7 +80,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     )
     presence = Presence(store, service)
     agent = Agent(settings, parts, alive.beat)
-    loop = threading.Thread(target=agent.run, name="loop")
+    loop = Worker("loop", agent.run, stop.is_set, vital=True)
     log.info("agent starts", extra={"host": settings.host, "address": address, "cluster": settings.cluster})
     publisher.start()
     consumer.start()

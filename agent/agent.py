@@ -8,7 +8,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -53,6 +52,7 @@ from common.errors import TransientError
 from common.keys import Keys
 from common.records import HostRecord, HostState
 from common.retry import Backoff
+from common.runtime.threads import Pool, Worker
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Agent:
         )
         self._intake = Intake(parts.consumer)
         self._workers = Workers()
-        self._renames = ThreadPoolExecutor(RENAME_THREADS, thread_name_prefix="rename")
+        self._renames = Pool(RENAME_THREADS, "rename")
         self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
         self._images = Images(parts.engine, self._on_images)
         self._keys = keys
@@ -173,7 +173,7 @@ class Agent:
         finally:
             applier.stop()
 
-    def stop(self, thread: threading.Thread, timeout_s: float) -> None:
+    def stop(self, thread: Worker, timeout_s: float) -> None:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
         self._intake.close()
         self._workers.stop(timeout_s)
@@ -261,8 +261,8 @@ class Agent:
         )  # fmt: skip
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
-            settings.cluster, ThreadPoolExecutor(settings.max_starting, "start"),
-            ThreadPoolExecutor(2 * settings.max_dock_workers, "remove"), self._wake,
+            settings.cluster, Pool(settings.max_starting, "start"),
+            Pool(2 * settings.max_dock_workers, "remove"), self._wake,
         )  # fmt: skip
 
     def _may_claim(self) -> bool:

@@ -14,6 +14,7 @@ from agent.registry import Registry
 from agent.tickets import Tickets
 from common.errors import StoreUnavailable
 from common.records import PoolSpec
+from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Auditor:
         self._stop = stop
         self._wake = threading.Event()
         self._full = True
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread = Worker("audit", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()

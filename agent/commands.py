@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
 from common.records import HostState, PoolSpec
+from common.runtime.threads import Pool
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Commands:
         self._announcer = announcer
         self._spec_of = spec_of
         self._wake = wake
-        self._threads = ThreadPoolExecutor(CULL_THREADS, thread_name_prefix="cull")
+        self._threads = Pool(CULL_THREADS, "cull")
 
     def stop(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

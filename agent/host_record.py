@@ -18,6 +18,7 @@ from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys
 from common.metrics import SESSIONS_LOST
 from common.records import HostRecord
+from common.runtime.threads import Worker
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class HostKeeper:
         self._written: tuple[str, float] = ("", float("-inf"))
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="host-record", daemon=True)
+        self._thread = Worker("host-record", self._run, self._stop.is_set, vital=True)
 
     def start(self) -> None:
         self._thread.start()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from agent.engine import Engine
 from common.errors import EngineUnavailable, StartFailed
 from common.records import ImageState, ImageStatus
+from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Images:
         self._statuses: dict[str, ImageStatus] = {}
         self._tried: dict[str, float] = {}
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="images", daemon=True)
+        self._thread = Worker("images", self._run, lambda: self._stopped)
 
     def start(self) -> None:
         self._thread.start()

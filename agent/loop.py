@@ -21,6 +21,7 @@ from common.errors import EngineUnavailable
 from common.metrics import timed
 from common.records import HostState, PoolSpec
 from common.retry import Backoff
+from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,7 @@ class Loop:
 
     def run(self, applier: Applier, beat: Callable[[], None]) -> None:
         """Until the stop event is set and ``wake`` is called."""
-        watcher = threading.Thread(target=self._watch, name="engine-events", daemon=True)
-        watcher.start()
+        Worker("engine-events", self._watch, self._stop.is_set).start()
         while not self._stop.is_set():
             beat()
             with timed(RECONCILE_SECONDS):

@@ -8,6 +8,7 @@ from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys, last_segment
 from common.records import PoolSpec
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Specs:
         self._specs: dict[str, PoolSpec] = {}
         self._bad: dict[str, str] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="specs", daemon=True)
+        self._thread = Worker("specs", self._run, self._stop.is_set)
         self.known = threading.Event()
 
     def start(self) -> None:

@@ -23,6 +23,7 @@ from common.ids import new_request_id
 from common.keys import Keys, last_segment
 from common.messages import PART_BYTES, StaticsPart, StaticsRequest
 from common.records import PoolSpec, Statics
+from common.runtime.threads import Worker
 from common.statics import parse_tree, set_id
 from common.store import Store
 
@@ -91,7 +92,7 @@ class StaticsBook:
         self._bundles: dict[str, _Bundle] = {}
         self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="statics", daemon=True)
+        self._thread = Worker("statics", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()

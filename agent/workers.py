@@ -3,8 +3,10 @@
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from common.broker import Delivery
+from common.runtime.threads import Worker
 
 
 class Workers:
@@ -13,19 +15,21 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: dict[str, tuple[queue.SimpleQueue[Delivery | None], threading.Thread]] = {}
+        self._stop = threading.Event()
+        self._workers: dict[str, tuple[queue.SimpleQueue[Delivery | None], Worker]] = {}
 
     def handler(self, name: str, work: Callable[[Delivery], None]) -> Callable[[Delivery], None]:
         """What to give to ``Consumer.consume``: it puts deliveries into the hands of the thread of that name."""
         with self._lock:
             if name not in self._workers:
                 line: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
-                thread = threading.Thread(target=_work, args=(line, work), name=name, daemon=True)
+                thread = Worker(name, partial(_work, line, work), self._stop.is_set)
                 self._workers[name] = (line, thread)
                 thread.start()
             return self._workers[name][0].put
 
     def stop(self, timeout_s: float) -> None:
+        self._stop.set()
         with self._lock:
             workers = list(self._workers.values())
         for line, _ in workers:

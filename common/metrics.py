@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from common import __version__
+from common.runtime.threads import Worker
 from common.settings import CommonSettings
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,12 @@ def serve(settings: CommonSettings) -> None:
     if not settings.metrics_port:
         return
     try:
-        start_http_server(settings.metrics_port, settings.metrics_ip)
+        _, thread = start_http_server(settings.metrics_port, settings.metrics_ip)
     except OSError as exc:
         log.error(  # noqa: TRY400 the text says it all
             "metrics cannot be served",
             extra={"option": "metrics_port", "value": settings.metrics_port, "error": str(exc)},
         )
+        return
+    # The library's own thread, which never ends as long as all is well.
+    Worker("metrics", thread.join, lambda: False, vital=True).start()

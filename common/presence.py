@@ -5,6 +5,7 @@ import threading
 
 from common import __version__
 from common.errors import StoreUnavailable
+from common.runtime.threads import Worker
 from common.settings import CommonSettings
 from common.store import Service, Store
 
@@ -27,7 +28,7 @@ class Presence:
         self._store = store
         self._service = service
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+        self._thread = Worker("presence", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()
@@ -35,7 +36,7 @@ class Presence:
     def stop(self) -> None:
         """End the thread and take the service out of the catalogue."""
         self._stop.set()
-        self._thread.join(timeout=BEAT_S)
+        self._thread.join(BEAT_S)
         try:
             self._store.deregister(self._service.id)
         except StoreUnavailable:

@@ -21,6 +21,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from common import queues
 from common.metrics import RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
 from common.retry import Backoff
+from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Link:
         self._connection: BlockingConnection | None = None
         self._connected = threading.Event()
         self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{role}", daemon=True)
+        self._thread = Worker(f"rabbitmq-{role}", self._run, self._stop.is_set, vital=True)
         self._role = role
         self._warned = False
         self._trouble = ""

@@ -6,6 +6,7 @@
 import logging
 import queue
 import threading
+from functools import partial
 
 from common import queues
 from common.broker import Outgoing, Publisher
@@ -14,6 +15,7 @@ from common.errors import MalformedMessage, TransientError, Unroutable
 from common.ids import new_request_id
 from common.messages import CullRequest, SpawnReply, decode
 from common.retry import brief
+from common.runtime.threads import Worker
 from common.urls import base_path
 from frontend.ledger import Ledger, Verdict
 from frontend.metrics import LATE_REPLIES
@@ -34,17 +36,19 @@ class LateReplies:
         self._room = room
         self._bodies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._last = threading.Event()
+        self._thread: Worker | None = None
 
     def put(self, body: bytes) -> None:
         self._bodies.put(body)
 
     def start(self, publisher: Publisher) -> None:
-        self._thread = threading.Thread(target=self._run, args=(publisher,), name="late-replies", daemon=True)
+        self._thread = Worker("late-replies", partial(self._run, publisher), self._last.is_set)
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish what is queued, within ``timeout_s``."""
+        self._last.set()
         self._bodies.put(None)
         if self._thread is not None:
             self._thread.join(timeout_s)

@@ -12,6 +12,7 @@ from common.errors import InvalidPool, StoreUnavailable
 from common.keys import Keys
 from common.records import PoolSpec
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Store
 from frontend.operations import read_pools
 from frontend.pool_files import read_file
@@ -32,14 +33,14 @@ class Seeder:
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="seeder", daemon=True)
+        self._thread = Worker("seeder", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=5.0)
+        self._thread.join(5.0)
 
     def look(self) -> None:
         """One look: write pools if there are none. Raises ``StoreUnavailable`` and ``InvalidPool``."""

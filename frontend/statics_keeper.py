@@ -15,6 +15,7 @@ from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
 from common.keys import Keys
 from common.records import Statics
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Store
 from frontend.operations import read_hosts
 from frontend.statics_fetch import fetch, hosts_with
@@ -53,7 +54,7 @@ class StaticsKeeper:
         self._unused_since: dict[str, float] = {}
         self._index = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="statics", daemon=True)
+        self._thread = Worker("statics", self._run, self._stop.is_set)
         self.ready = False
 
     def start(self) -> None:

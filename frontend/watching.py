@@ -9,6 +9,7 @@ from common.decoded import Decoded
 from common.errors import StoreUnavailable
 from common.records import Record
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Watched(Generic[R]):
         self._pause_s = pause_s
         self._loaded = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Worker(name, self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()

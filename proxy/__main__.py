@@ -1,21 +1,21 @@
 """The route sync's composition root: ``python -m proxy``.
 
 Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), static files (their table), the
-presence in Consul's catalogue. A thread that crashes ends the process with status 1, and it is started again: nothing
-is lost by it.
+presence in Consul's catalogue. One that ends unasked goes on again; without the writer the process ends with status 1,
+and is started again: nothing is lost by it.
 """
 
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
 
 from common import __version__, metrics
 from common.clock import ClusterClock
 from common.keys import Keys
 from common.logs import setup_logging
 from common.presence import TTL_S, Presence, describe
+from common.runtime.threads import Worker, crashed
 from common.settings import load
 from common.store import Service
 from common.store_consul import ConsulStore
@@ -35,28 +35,6 @@ log = logging.getLogger(__name__)
 STOP_S = 8.0
 
 
-class Threads:
-    """The process's threads: all daemons, because a watch waits for up to a minute; a crash of one stops all."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self.crashed = False
-
-    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._guard, args=(name, work), name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def _guard(self, name: str, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception:
-            if not self._stop.is_set():
-                log.exception("thread crashed", extra={"thread_name": name})
-                self.crashed = True
-                self._stop.set()
-
-
 def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
     """What HAProxy routes now, or would after a restart: it stays so until Consul says otherwise."""
     try:
@@ -74,10 +52,9 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
     store = ConsulStore(settings.consul_urls, token)
     haproxy = SocketRouteMap(settings.haproxy_socket, settings.map_file.name)
     map_file = MapFile(settings.map_file, settings.want_file)
-    threads = Threads(stop)
     table = Table()
 
-    watcher = RouteWatcher(store, keys, lambda delta: writer.put(delta), stop, settings.vanish_grace_s, threads.start)
+    watcher = RouteWatcher(store, keys, lambda delta: writer.put(delta), stop, settings.vanish_grace_s)
     writer = Writer(table, haproxy, map_file, lambda: watcher.store_up, stop)
     reporter = Reporter(
         store,
@@ -104,9 +81,13 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
     log.info("started", extra={"version": __version__, "proxy": settings.proxy_name, "routes": len(seed)})
-    working = [threads.start("writer", writer.run), threads.start("reporter", reporter.run)]
-    working.append(threads.start("statics", statics.run))
-    threads.start("watch-statics", statics.follow)
+    working = [
+        Worker("writer", writer.run, stop.is_set, vital=True),
+        Worker("reporter", reporter.run, stop.is_set),
+        Worker("statics", statics.run, stop.is_set),
+    ]
+    for thread in (*working, Worker("watch.statics", statics.follow, stop.is_set)):
+        thread.start()
     watcher.start(seed)
     metrics.serve(settings)
     presence.start()
@@ -115,7 +96,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         thread.join(STOP_S)
     presence.stop()
     log.info("stopped")
-    return 1 if threads.crashed else 0
+    return 1 if crashed() else 0
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from common.errors import StoreUnavailable
 from common.ids import USER_ALPHABET
 from common.keys import Keys, last_segment
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Entry, Listing, Store
 from proxy.table import Delta, Target
 from proxy.view import Known, View
@@ -65,15 +66,12 @@ class RouteWatcher:
         emit: Callable[[Delta], None],
         stop: threading.Event,
         grace_s: float,
-        run: Callable[[str, Callable[[], None]], object],
     ) -> None:
-        """``run(name, work)`` starts a thread (the composition root decides what its crash means)."""
         self._store = store
         self._keys = keys
         self._emit = emit
         self._stop = stop
         self._grace_s = grace_s
-        self._run_thread = run
         self._lock = threading.Lock()
         self._watches: list[_Watch] = []
         self._store_up = True
@@ -100,13 +98,17 @@ class RouteWatcher:
             watch.retired.set()
         self._watches = list(watches)
         for watch in self._watches:
-            self._run_thread(f"watch-{last_segment(watch.prefix)}", partial(self._follow, watch))
+            name = f"watch.routes-{last_segment(watch.prefix)}"
+            Worker(name, partial(self._follow, watch), partial(self._is_over, watch)).start()
+
+    def _is_over(self, watch: _Watch) -> bool:
+        return self._stop.is_set() or watch.retired.is_set()
 
     def _follow(self, watch: _Watch) -> None:
         """One watch, until it is retired or the process stops."""
         index = 0
         backoff = Backoff(self._stop)
-        while not self._stop.is_set() and not watch.retired.is_set():
+        while not self._is_over(watch):
             started_s = time.monotonic()
             try:
                 listing = self._look(watch, index, started_s)

@@ -4,11 +4,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from common.broker_rabbitmq import RabbitAddress
+from common.runtime import threads
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,6 +36,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = item.path.relative_to(item.config.rootpath / "tests").parts[0]
         if kind in {"unit", "contract", "integration", "migrating", "e2e", "faults"}:
             item.add_marker(kind)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_ends_unasked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A thread that goes on after an error hides it from pytest; one that ends the process would end pytest."""
+    ended: list[str] = []
+    counted = threads.THREADS_ENDED.labels
+
+    def labels(kind: str) -> object:
+        counter = counted(kind)
+        return SimpleNamespace(inc=lambda: (ended.append(kind), counter.inc()), _value=counter._value)
+
+    monkeypatch.setattr(threads.THREADS_ENDED, "labels", labels)
+    monkeypatch.setattr(threads, "end_process", lambda _name: None)
+    yield
+    if request.node.get_closest_marker("ends_threads") is None:
+        assert not ended, f"threads ended unasked: {ended}"
 
 
 @pytest.fixture(scope="session")

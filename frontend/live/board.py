@@ -17,6 +17,7 @@ from common import __version__
 from common.broker import Subscriber
 from common.keys import Keys
 from common.records import HostRecord, PoolSpec, Ticket
+from common.runtime.threads import Worker
 from common.store import Store
 from frontend.live import picture
 from frontend.live.feed import Feed, Heard
@@ -73,7 +74,7 @@ class Board:
         self._version = 0
         self._changes: deque[tuple[int, bytes]] = deque(maxlen=CHANGES_COUNT)
         self._whole: tuple[int, bytes] = (-1, b"")
-        self._thread = threading.Thread(target=self._run, name="board", daemon=True)
+        self._thread = Worker("board", self._run, self._stop.is_set)
 
     def start(self, subscriber: Subscriber) -> None:
         """``subscriber``: the one that the feed listens to; started by the caller."""

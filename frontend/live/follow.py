@@ -7,6 +7,7 @@ from datetime import datetime
 
 from common.errors import StoreUnavailable
 from common.retry import Backoff
+from common.runtime.threads import Worker
 from common.store import Store
 from frontend.watching import R, Watched
 
@@ -88,7 +89,7 @@ class Names:
         self._trouble = trouble
         self._found: Mapping[str, frozenset[str]] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="names", daemon=True)
+        self._thread = Worker("names", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from common.errors import TransientError
 from common.records import HostRecord, HostState
+from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Sampler:
         self.series = series
         self._take = take
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
+        self._thread = Worker("samples", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()

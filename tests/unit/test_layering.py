@@ -84,3 +84,18 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_product_code_never_sleeps_blindly(path: Path) -> None:
     assert "time.sleep(" not in path.read_text(), f"{name(path)} sleeps: wait on the stop event"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_a8_every_thread_is_under_the_one_guard(path: Path) -> None:
+    if name(path) == "common/runtime/threads.py":
+        return
+    bare = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread", "ThreadPool"}
+    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    used |= {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not used & bare, f"{name(path)} uses {used & bare}: common.runtime.threads has Worker and Pool"

@@ -1,7 +1,7 @@
 """Parts of the sync wired together without Consul and HAProxy."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,3 @@ def stop(store: MemoryStore) -> Iterator[threading.Event]:
     yield stop
     stop.set()
     store.outage(True)
-
-
-@pytest.fixture
-def run() -> Callable[[str, Callable[[], None]], object]:
-    """Starts threads, which end with the ``stop`` fixture."""
-
-    def run(name: str, work: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-        return thread
-
-    return run

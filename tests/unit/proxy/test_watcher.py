@@ -1,7 +1,6 @@
 """The watches on Consul: what they tell the writer, through outages and changes of their number."""
 
 import threading
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -37,10 +36,8 @@ def seen() -> Seen:
 
 
 @pytest.fixture
-def watcher(
-    store: MemoryStore, seen: Seen, stop: threading.Event, run: Callable[[str, Callable[[], None]], object]
-) -> RouteWatcher:
-    return RouteWatcher(store, KEYS, seen.put, stop, 0.5, run)
+def watcher(store: MemoryStore, seen: Seen, stop: threading.Event) -> RouteWatcher:
+    return RouteWatcher(store, KEYS, seen.put, stop, 0.5)
 
 
 def write(store: MemoryStore, number: int, target: int | None = None) -> None:
@@ -184,7 +181,6 @@ class Recording(MemoryStore):
 def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     seen: Seen,
     stop: threading.Event,
-    run: Callable[[str, Callable[[], None]], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "KEYS_ABOVE", 5)
@@ -193,7 +189,7 @@ def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     store = Recording()
     for number in range(20):
         write(store, number)
-    RouteWatcher(store, KEYS, seen.put, stop, 0.5, run).start({})
+    RouteWatcher(store, KEYS, seen.put, stop, 0.5).start({})
     wait_until(lambda: len(seen.table) == 20, "the first listing")
     write(store, 20)
     wait_until(lambda: seen.table.value(user(20)) == map_value(20), "a new route")
