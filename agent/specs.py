@@ -8,6 +8,7 @@ from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys, last_segment
 from common.records import PoolSpec
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Entry, Store
 
@@ -42,12 +43,15 @@ class Specs:
         self._stop = threading.Event()
         self._thread = Worker("specs", self._run, self._stop.is_set)
         self.known = threading.Event()
+        self._fresh = Freshness("pools")
 
     def start(self) -> None:
+        self._fresh.start()
         self._thread.start()
 
     def stop(self) -> None:
         """The thread is a daemon: its last watch ends with the process."""
+        self._fresh.stop()
         self._stop.set()
 
     def all(self) -> dict[str, PoolSpec]:
@@ -64,6 +68,7 @@ class Specs:
             try:
                 listing = self._store.watch(self._keys.pools, index, WATCH_S)
                 self.take(listing.entries)
+                self._fresh.read()
                 index = listing.index
                 backoff.reset()
                 # A busy store must not make this a busy loop (Consul's rule for blocking queries).

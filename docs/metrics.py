@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import agent.metrics
 import common.metrics
+import common.runtime.freshness
 import common.runtime.threads
 import frontend.culler.metrics
 import frontend.metrics
@@ -35,6 +36,7 @@ over its workers.
 SECTIONS: tuple[tuple[str, ModuleType], ...] = (
     ("Every process", common.metrics),
     ("Threads of every process", common.runtime.threads),
+    ("Watches of every process", common.runtime.freshness),
     ("Frontend and admin application", frontend.metrics),
     ("Culler", frontend.culler.metrics),
     ("Agent", agent.metrics),

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from common.errors import TransientError
 from common.metrics import WAIT_BUCKETS_S, say_build, status_class
+from common.runtime.freshness import aged
 from frontend.settings import GunicornSettings
 
 REQUEST_SECONDS = Histogram(
@@ -89,7 +90,7 @@ def _leave(_error: BaseException | None) -> None:
 def _door(application: _Wsgi, port: int, targets: Callable[[], bytes] | None) -> _Wsgi:
     """What came in at ``port`` sees the metrics and nothing else; everybody else the application."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    _Workers(registry)  # type: ignore[no-untyped-call]
     metrics: _Wsgi = make_wsgi_app(registry)
 
     def answer(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
@@ -106,6 +107,13 @@ def _door(application: _Wsgi, port: int, targets: Callable[[], bytes] | None) ->
         return [body]
 
     return answer
+
+
+class _Workers(MultiProcessCollector):
+    """What all workers count together."""
+
+    def collect(self) -> Iterable[Metric]:
+        return aged(super().collect())  # type: ignore[no-untyped-call]
 
 
 def forget_worker(folder: str | None, pid: int) -> None:

@@ -12,6 +12,7 @@ from common.errors import InvalidPool, StoreUnavailable
 from common.keys import Keys
 from common.records import PoolSpec
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Store
 from frontend.operations import read_pools
@@ -33,18 +34,22 @@ class Seeder:
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
         self._stop = threading.Event()
+        self._fresh = Freshness("seeder")
         self._thread = Worker("seeder", self._run, self._stop.is_set)
 
     def start(self) -> None:
+        self._fresh.start()
         self._thread.start()
 
     def stop(self) -> None:
+        self._fresh.stop()
         self._stop.set()
         self._thread.join(5.0)
 
     def look(self) -> None:
         """One look: write pools if there are none. Raises ``StoreUnavailable`` and ``InvalidPool``."""
         present = read_pools(self._store, self._keys)
+        self._fresh.read()
         if present:
             self._known = present
             return

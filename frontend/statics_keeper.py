@@ -15,6 +15,7 @@ from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
 from common.keys import Keys
 from common.records import Statics
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Store
 from frontend.operations import read_hosts
@@ -54,13 +55,16 @@ class StaticsKeeper:
         self._unused_since: dict[str, float] = {}
         self._index = 0
         self._stop = threading.Event()
+        self._fresh = Freshness("statics")
         self._thread = Worker("statics", self._run, self._stop.is_set)
         self.ready = False
 
     def start(self) -> None:
+        self._fresh.start()
         self._thread.start()
 
     def stop(self) -> None:
+        self._fresh.stop()
         self._stop.set()
 
     def turn(self, wait_s: float = 0.0) -> bool:
@@ -70,6 +74,7 @@ class StaticsKeeper:
         listing = self._store.watch(self._keys.statics, self._index if wait_s else 0, wait_s)
         self._index = listing.index
         self._sets = self._decoded.read(listing)
+        self._fresh.read()
         lacking = [record for record in self._sets.values() if self._lacks(record)]
         if lacking:
             with self._shelf.alone() as mine:

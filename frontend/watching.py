@@ -9,6 +9,7 @@ from common.decoded import Decoded
 from common.errors import StoreUnavailable
 from common.records import Record
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Store
 
@@ -26,7 +27,7 @@ class Watched(Generic[R]):
     """The records below ``prefix``, the last known ones while Consul is away. One thread, ``start`` to ``stop``."""
 
     def __init__(self, store: Store, record: type[R], prefix: str, name: str, pause_s: float = PAUSE_S) -> None:
-        """``name``: of the thread, and in the log."""
+        """``name``: of the thread, in the log, and in the metric of its age."""
         self._store = store
         self._prefix = prefix
         self._decoded = Decoded(record, prefix)
@@ -34,13 +35,16 @@ class Watched(Generic[R]):
         self._name = name
         self._pause_s = pause_s
         self._loaded = threading.Event()
+        self._fresh = Freshness(name)
         self._stop = threading.Event()
         self._thread = Worker(name, self._run, self._stop.is_set)
 
     def start(self) -> None:
+        self._fresh.start()
         self._thread.start()
 
     def stop(self) -> None:
+        self._fresh.stop()
         self._stop.set()
 
     @property
@@ -75,5 +79,6 @@ class Watched(Generic[R]):
     def _take(self, index: int, wait_s: float) -> int:
         listing = self._store.watch(self._prefix, index, wait_s)
         self._records = self.accept(self._decoded.read(listing))
+        self._fresh.read()
         self._loaded.set()
         return listing.index

@@ -14,6 +14,7 @@ from common.errors import StoreUnavailable
 from common.keys import Keys
 from common.records import Statics
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.statics import stored_name
 from common.store import Listing, Store
 from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Served, StaticsTraffic
@@ -61,6 +62,8 @@ class StaticsSync:
         self._wanted: dict[str, str] | None = None
         self._applied: dict[str, str] | None = None
         self._decoded = Decoded(Statics, keys.statics)
+        self._fresh = Freshness("statics")
+        self._fresh.start()
         self._trouble_said = False
         self._served = Served()
         self._next_report_s = clock() + REPORT_S
@@ -73,6 +76,7 @@ class StaticsSync:
             try:
                 listing = self._store.watch(self._keys.statics, index, WATCH_S)
                 self.take(listing)
+                self._fresh.read()
                 index = listing.index
                 backoff.reset()
                 self._stop.wait(PAUSE_S)

@@ -19,6 +19,7 @@ from common.errors import StoreUnavailable
 from common.ids import USER_ALPHABET
 from common.keys import Keys, last_segment
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Entry, Listing, Store
 from proxy.table import Delta, Target
@@ -54,6 +55,7 @@ class _Watch:
     # When everything is to be read again, after changes that were seen by names only; monotonic.
     whole_due_s: float = math.inf
     retired: threading.Event = field(default_factory=threading.Event)
+    fresh: Freshness = field(default_factory=lambda: Freshness("routes"))
 
 
 class RouteWatcher:
@@ -96,8 +98,10 @@ class RouteWatcher:
     def _begin(self, watches: Iterable[_Watch]) -> None:
         for watch in self._watches:
             watch.retired.set()
+            watch.fresh.stop()
         self._watches = list(watches)
         for watch in self._watches:
+            watch.fresh.start()
             name = f"watch.routes-{last_segment(watch.prefix)}"
             Worker(name, partial(self._follow, watch), partial(self._is_over, watch)).start()
 
@@ -118,6 +122,7 @@ class RouteWatcher:
                 backoff.wait()
                 continue
             self._note_store(None)
+            watch.fresh.read()
             backoff.reset()
             watch.doubtful |= listing.index < index
             index = listing.index

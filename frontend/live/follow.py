@@ -7,6 +7,7 @@ from datetime import datetime
 
 from common.errors import StoreUnavailable
 from common.retry import Backoff
+from common.runtime.freshness import Freshness
 from common.runtime.threads import Worker
 from common.store import Store
 from frontend.watching import R, Watched
@@ -89,12 +90,15 @@ class Names:
         self._trouble = trouble
         self._found: Mapping[str, frozenset[str]] = {}
         self._stop = threading.Event()
+        self._fresh = Freshness("names")
         self._thread = Worker("names", self._run, self._stop.is_set)
 
     def start(self) -> None:
+        self._fresh.start()
         self._thread.start()
 
     def stop(self) -> None:
+        self._fresh.stop()
         self._stop.set()
 
     def load(self) -> None:
@@ -105,6 +109,7 @@ class Names:
             self._trouble.saw(str(exc))
             raise
         self._trouble.saw("")
+        self._fresh.read()
 
     def below(self, prefix: str) -> frozenset[str]:
         """The names below ``prefix`` without it, as last read."""

@@ -14,9 +14,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 # Prometheus' conventions: base units, and what a series counts at its end.
 UNITS = ("_seconds", "_bytes", "_total", "_info")
-LABELS = {"thread", "watch", 
+LABELS = {
     "action", "call", "change", "event", "method", "operation", "outcome", "pool", "queue", "reason", "role", "round",
-    "stage", "state", "status", "verdict", "version", "view",
+    "stage", "state", "status", "thread", "verdict", "version", "view", "watch",
 }  # fmt: skip
 
 
