@@ -114,6 +114,16 @@ def test_workers_count_together_whichever_is_asked(gunicorn: Gunicorn) -> None:
     assert gunicorn.workers() <= counted, "both have answered"
 
 
+def test_a8_a_view_that_no_worker_could_read_grows_old(gunicorn: Gunicorn) -> None:
+    def ages() -> dict[str, float]:
+        told = {key: value for key, value in gunicorn.metrics().items() if key[0] == "tmpnb_watch_age_seconds"}
+        return {json.loads(labels)["watch"]: value for (_, labels), value in told.items()}
+
+    before = ages()
+    assert set(before) == {"pools", "tokens", "statics"}
+    wait_until(lambda: all(age > before[watch] for watch, age in ages().items()), "ages that grow")
+
+
 def test_the_door_has_no_application_behind_it_and_the_application_no_door(gunicorn: Gunicorn) -> None:
     for path in ("/metrics", "/metrics/", "/targets"):
         answer = ask(f"http://127.0.0.1:{gunicorn.port}{path}", headers={"Host": f"x:{gunicorn.metrics_port}"})
