@@ -27,6 +27,13 @@ def wants_html() -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def is_https() -> bool:
+    """Whether the browser speaks TLS: it ends before us, and whoever ends it says so; the first of several is the one
+    nearest to the browser."""
+    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    return request.is_secure or said == "https"
+
+
 def is_speculative() -> bool:
     """Whether nobody has really asked yet: a prefetch, a prerender, a link checker, or an image tag elsewhere."""
     purpose = " ".join(request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"))

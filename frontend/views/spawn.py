@@ -11,7 +11,7 @@ from common.records import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
-from frontend.remembering import remember, remembered
+from frontend.remembering import remember, remember_ticket, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
 from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
 from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
@@ -131,6 +131,7 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
             remember(outcome.user)
         return _go(outcome.url)
     if isinstance(outcome, Waiting):
+        remember_ticket(outcome.request_id)
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]

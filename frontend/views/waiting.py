@@ -9,7 +9,7 @@ from common.ids import is_request_id
 from common.records import Ticket, TicketState
 from common.urls import base_path
 from frontend.line import Place
-from frontend.remembering import remember
+from frontend.remembering import remember_served
 from frontend.targets import BadTarget, checked, spawn_link
 from frontend.web import answer, page, parts, problem, unavailable
 
@@ -36,7 +36,7 @@ def room(request_id: str) -> Response:
     if found is None:
         return page("lapsed.html", 404, again=_again())
     ticket, place = found
-    url = _take(ticket)
+    url = _take(request_id, ticket)
     if url is not None:
         return redirect(url, 302)  # type: ignore[return-value]
     if place is None:
@@ -66,7 +66,7 @@ def ticket_state(request_id: str) -> Response:
     if found is None:
         return answer({"status": "gone"}, 404)
     ticket, place = found
-    url = _take(ticket)
+    url = _take(request_id, ticket)
     if url is not None:
         return answer({"status": "assigned", "url": url})
     if place is None:
@@ -111,11 +111,11 @@ def assigned_url(ticket: Ticket) -> str | None:
     return ticket.url
 
 
-def _take(ticket: Ticket) -> str | None:
+def _take(request_id: str, ticket: Ticket) -> str | None:
     """As ``assigned_url``, and remembered. The ticket stays until it is swept: a reload must find it again."""
     url = assigned_url(ticket)
     if url is not None and ticket.user:
-        remember(ticket.user)
+        remember_served(request_id, ticket.user)
     return url
 
 
