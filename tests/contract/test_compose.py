@@ -164,7 +164,7 @@ def variables(process: str) -> set[str]:
     return named - DECIDED.keys()
 
 
-def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str | None]]:
+def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str]]:
     """Service -> its environment, with ``given`` in .env."""
     chosen = [part for file in files for part in ("-f", file)]
     with tempfile.NamedTemporaryFile("w") as env_file:
@@ -189,7 +189,7 @@ def test_b10_every_setting_can_be_put_into_env(files: tuple[str, ...]) -> None:
     given = SECRETS | HA_SECRETS | {"TMPNB_CONTROL_IP": "10.0.0.1"} | {name: f"my-{name.lower()}" for name in every}
     found = environments(given, *files)
     missing = [
-        f"{CLUSTER}, services: {process}: environment: add the line '{name}:' (or name it in DECIDED, with the reason)"
+        f"{CLUSTER}, services: {process}: environment: add the line '{name}: ${{{name}:-}}' (or a row in DECIDED)"
         for process, names in wanted.items()
         for name in sorted(names)
         if found[process].get(name) != given[name]
@@ -199,8 +199,8 @@ def test_b10_every_setting_can_be_put_into_env(files: tuple[str, ...]) -> None:
 
 def test_b10_what_is_not_in_env_is_left_to_the_defaults() -> None:
     found = environments(SECRETS, CLUSTER)
-    assert found["frontend"]["TMPNB_WINDOW_S"] is None
-    assert found["haproxy"]["TMPNB_TRUST_FORWARDED"] is None
+    assert found["frontend"]["TMPNB_WINDOW_S"] == "", "settings take no notice of empty ones"
+    assert found["haproxy"]["TMPNB_TRUST_FORWARDED"] == ""
     assert found["frontend"]["TMPNB_CONSUL_URLS"] == "http://consul:8500"
 
 
