@@ -1,8 +1,9 @@
 """The URLs of a server: built here, so that frontends and agents agree to the letter."""
 
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 USER_PREFIX = "/user/"
+RELATIVE_MAX = 1024
 
 
 def base_path(user: str) -> str:
@@ -23,3 +24,18 @@ def server_url(user: str, path: str, token: str | None) -> str:
     if token:
         pairs.append(("token", token))
     return f"{target}?{urlencode(pairs)}" if pairs else target
+
+
+def relative_path(value: object) -> object:
+    """A path below a server's own: printable ASCII without blanks, and no way out. A query may follow."""
+    if not isinstance(value, str):
+        return value  # pydantic says it
+    path = value.removeprefix("/")
+    segments = unquote(path.partition("?")[0]).split("/")
+    odd = any(not 33 <= ord(c) <= 126 or c in "#\\" for c in path) or any(s in {".", ".."} for s in segments)
+    if odd or path.startswith("/") or len(path) > RELATIVE_MAX:
+        raise ValueError(
+            f"a path below the server's own, such as api/status, without blanks, '#', '.' and '..', of at most "
+            f"{RELATIVE_MAX} characters, is accepted"
+        )
+    return path

@@ -64,7 +64,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
         Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
         Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),
-        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "not read further"),
+        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "counts as no answer"),
+        Limit(
+            "the agent's question for its kernels, seconds, all in all", "agent.probe:TIMEOUT_S", "counts as no answer"
+        ),
+        Limit("wait for its first answer, seconds", "pool:start_timeout_s", "a failed start; the host record says why"),
+        Limit("redirects until it counts as ready", "agent.probe:REDIRECTS_MAX", "a failed start"),
     ),
     "Images": (
         Limit("static files of one image, bytes", "agent:statics_max_bytes", "none are used; the host record says so"),
@@ -79,6 +84,8 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),
+        Limit("idle servers looked at in parallel before a cull", "agent.looks:THREADS", "the others wait"),
+        Limit("idle servers that wait for such a look", "agent.looks:WAITING_MAX", "the culler asks again; a warning"),
         Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
     ),
 }
