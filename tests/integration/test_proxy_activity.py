@@ -1,8 +1,9 @@
 """Who the proxy reports as active: people, not the polling of their tabs."""
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 import requests
@@ -107,6 +108,42 @@ def test_what_people_do_is_activity(shared_rig: Rig) -> None:
         method, path = use.split()
         requests.request(method, shared_rig.url + server.path + path, timeout=10).raise_for_status()
     wait_until(lambda: all(last_active(idle[use]) > before[use] for use in USED), "the activity of every use")
+
+
+@contextlib.contextmanager
+def open_tab(server: Server, method: str, path: str, every_s: float) -> Iterator[None]:
+    """A page of that server that nobody touches."""
+    closed = threading.Event()
+
+    def ask() -> None:
+        while not closed.wait(every_s):
+            # Like JupyterLab's: an address that no cache has seen.
+            query = f"?{time.time_ns()}" if method == "GET" else ""
+            requests.request(method, server.rig.url + server.path + path + query, data=b"{}", timeout=10)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        asking.join(15)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "events/get_events"), ("GET", "some-ext/status")])
+def test_c3_a_page_that_asks_by_itself_is_no_activity_and_a_person_beside_it_is(
+    idle: Server, method: str, path: str
+) -> None:
+    rig = idle.rig
+    with open_tab(idle, method, path, 1.5):
+        began = time.time()
+        wait_until(lambda: last_active(idle) > began, "the page's first requests")
+        wait_until(lambda: last_active(idle) < time.time() - 12, "the page seen as one that nobody touches", 90)
+        rig.get(idle.path + "lab").raise_for_status()
+        visited = int(time.time())
+        wait_until(lambda: last_active(idle) >= visited - 2, "somebody's visit")
+        wait_until(lambda: time.time() > visited + 12, "some more of the page's requests", 30)
+        assert last_active(idle) < visited + 10, "the page is known"
 
 
 def test_an_open_websocket_is_activity_only_while_it_is_used(idle: Server) -> None:
