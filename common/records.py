@@ -26,7 +26,7 @@ from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
 from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
 from common.sizes import parse_bytes
 from common.statics import check_trees
-from common.urls import relative_path
+from common.urls import background_paths, relative_path
 
 # Names end up in keys, queue names, container names and labels.
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
@@ -38,6 +38,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0
 Labels = dict[Label, Label]
 StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 ProbePath = Annotated[str, BeforeValidator(relative_path)]
+BackgroundPaths = Annotated[tuple[str, ...], BeforeValidator(background_paths)]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 # What shapes a container, or when it counts as ready (a wrong probe_path must not cost the ready servers). A field that
@@ -158,6 +159,11 @@ class PoolSpec(Record):
     )
     cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
     cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
+    background_paths: BackgroundPaths = Field(
+        default=(),
+        description="what open pages ask for by themselves, below a server's path, such as events/ or some-ext/status, "
+        "comma-separated or a list: requests whose path begins so are no use of the server",
+    )
     unvisited_timeout_s: float = Field(
         default=600.0, ge=0, description="claimed but never visited, in seconds; 0: no limit"
     )

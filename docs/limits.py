@@ -84,6 +84,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),
+        Limit("paths of a pool that open pages ask for by themselves", "common.urls:BACKGROUND_MAX", "a clear error"),
         Limit("idle servers looked at in parallel before a cull", "agent.looks:THREADS", "the others wait"),
         Limit("idle servers that wait for such a look", "agent.looks:WAITING_MAX", "the culler asks again; a warning"),
         Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),

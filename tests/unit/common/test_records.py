@@ -104,6 +104,23 @@ def test_c2_a_path_to_probe_that_leads_elsewhere_is_refused(given: object) -> No
         pool(probe_path=given)
 
 
+@pytest.mark.parametrize(("given", "kept"), [
+    ("", ()), ("events/, some-ext/status", ("events/", "some-ext/status")), (["/a", "b/"], ("a", "b/")),
+])  # fmt: skip
+def test_c3_background_paths_are_a_list_or_comma_separated(given: object, kept: tuple[str, ...]) -> None:
+    assert pool(background_paths=given).background_paths == kept
+
+
+@pytest.mark.parametrize("given", ["/", ["a?b"], ["../x"], ["a b"], ["x" * 201], ["a"] * 21, [7], 7, [""]])
+def test_c3_background_paths_that_name_everything_or_nothing_are_refused(given: object) -> None:
+    with pytest.raises(InvalidPool, match="background_paths"):
+        pool(background_paths=given)
+
+
+def test_c3_background_paths_make_no_generation() -> None:
+    assert pool(background_paths="events/").generation == pool().generation
+
+
 def test_c2_a_path_to_probe_makes_a_generation_only_where_it_is_used() -> None:
     assert pool(probe_path="").generation == pool().generation != pool(probe_path="api/status").generation
 
