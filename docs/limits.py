@@ -75,6 +75,9 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("static files of one image, bytes", "agent:statics_max_bytes", "none are used; the host record says so"),
         Limit("one static file, bytes", "agent:statics_max_file_bytes", "left out; the host record says so"),
         Limit("static files of one image", "agent:statics_max_count", "none are used; the host record says so"),
+        Limit(
+            "fetching one image's static files from a host, seconds", "frontend.statics_fetch:FETCH_S", "another host"
+        ),
         Limit("HAProxy's cache of static files, megabytes", "haproxy:TMPNB_STATICS_CACHE_MB", "the oldest make room"),
     ),
     "Holders of tokens, and operators": (
@@ -87,6 +90,11 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("paths of a pool that open pages ask for by themselves", "common.urls:BACKGROUND_MAX", "a clear error"),
         Limit("idle servers looked at in parallel before a cull", "agent.looks:THREADS", "the others wait"),
         Limit("idle servers that wait for such a look", "agent.looks:WAITING_MAX", "the culler asks again; a warning"),
+        Limit(
+            "trying whether hosts can be reached, seconds, all in all",
+            "frontend.reach:PROBE_S",
+            "unreachable; an alert",
+        ),
         Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
     ),
 }
