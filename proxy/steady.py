@@ -9,7 +9,8 @@ within the one request that a reading may just have missed, or the one reading b
 In doubt it was a person. Whoever changes something seldom sends two bodies of the same length, whoever opens pages asks
 for several kinds, and the first request that comes early or late, or of any other kind, is a person's. What remains:
 somebody who presses one and the same button for long, at nearly equal intervals, in an application without WebSockets,
-and does nothing else meanwhile, counts as idle since the first of these events (docs/decisions/2026-11-27-steady.md).
+and does nothing else meanwhile, counts as idle since the first of these events; the figures are in
+docs/decisions/2026-11-27-ready-busy-idle.md.
 """
 
 from collections.abc import Sequence
