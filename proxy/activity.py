@@ -61,7 +61,7 @@ def was_active(
     if after.requests > start.requests:
         return True
     first = _start(earlier, after)
-    opened = after.opened - first.opened + sum(after.kinds) - sum(first.kinds)
+    opened = after.opened - first.opened + (sum(after.kinds) - sum(first.kinds)) // 2
     # A WebSocket that was closed in between is in neither ``open``, but was opened.
     socket_s = (max(1, after.open, start.open) + opened) * (elapsed_s + LAG_S)
     allowed_in = socket_s * limits.in_bytes_per_s + opened * limits.opening_in_bytes

@@ -25,7 +25,7 @@ class Counters:
 
     ``requests`` that are activity, ``opened`` WebSockets, ``open``: connections open now, bytes from (``bytes_in``) and
     to the browser (``bytes_out``), ``idle_s``: seconds since the entry was last used. ``kinds``: how many there were of
-    each kind, of requests that a page may have made by itself.
+    each kind, of requests that a page may have made by itself; each is of two kinds.
     """
 
     requests: int = 0

@@ -27,7 +27,7 @@ PAYLOAD_BYTES = 14 * 1024
 # haproxy.cfg: "expire" of the stick tables "activity" and "asked".
 EXPIRE_S = 3600.0
 # haproxy.cfg: kinds of requests in the stick table "asked".
-KINDS = 8
+KINDS = 16
 
 _MAP = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
 _ENTRY = re.compile(r"key=(\S+) use=\d+ exp=(\d+) (.*)")

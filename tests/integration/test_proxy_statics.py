@@ -318,7 +318,7 @@ def test_static_files_are_no_activity(rig: StaticsRig, learner: Server) -> None:
     after = settled()
     assert after == before
     assert rig.is_from(quiet, "static/other.js")
-    assert sum(traffic.asked()[quiet.user].kinds) == sum(before.kinds) + 1
+    assert sum(traffic.asked()[quiet.user].kinds) == sum(before.kinds) + 2, "one request, of two kinds"
 
 
 def test_without_frontends_the_servers_are_asked_and_with_them_again_the_files_come_back(

@@ -19,8 +19,8 @@ def test_the_lines_of_a_stick_table_become_counters() -> None:
 
 
 def test_the_kinds_of_requests_are_read_from_their_own_table() -> None:
-    line = "0x1: key=abc use=0 exp=3600000 shard=0 conn_cur=0 bytes_in_cnt=9 bytes_out_cnt=8 gpc0=3 gpc1=0 gpc7=2"
-    assert dict(parse_kinds([line])) == {"abc": Counters(bytes_in=9, bytes_out=8, kinds=(3, 0, 0, 0, 0, 0, 0, 2))}
+    line = "0x1: key=abc use=0 exp=3600000 shard=0 conn_cur=0 bytes_in_cnt=9 bytes_out_cnt=8 gpc0=3 gpc1=0 gpc15=3"
+    assert dict(parse_kinds([line])) == {"abc": Counters(bytes_in=9, bytes_out=8, kinds=(3, *[0] * 14, 3))}
 
 
 def test_entries_go_out_in_pieces_that_haproxy_takes() -> None:
