@@ -2,8 +2,8 @@
 
 An open tab goes on asking for the status of something by itself: the same request, at equal intervals. A person's come
 at unequal ones. HAProxy counts each user's requests in a few kinds (haproxy.cfg: two hashes of method, path and length
-of the body), and how many of each came between two readings is all that is known here. A kind of request is its page's own
-when the last ``EVENTS`` readings that saw any of it lie on a straight line as closely as an exact interval would:
+of the body), and how many of each came between two readings is all that is known here. A kind of request is its page's
+own when the last ``EVENTS`` readings that saw any of it lie on a straight line as closely as an exact interval would:
 within the one request that a reading may just have missed, or the one reading by which a rare request is seen late.
 
 In doubt it was a person. Whoever changes something seldom sends two bodies of the same length, whoever opens pages asks
