@@ -20,7 +20,7 @@ import urllib3.exceptions
 from docker.types import LogConfig, Mount
 
 from agent.docker_link import DockerLink
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed
@@ -187,14 +187,16 @@ class DockerEngine:
                 return ""
             return found.decode(errors="replace")
 
-    def cpu_cores(self, container: str) -> float:
-        with self._translated("cpu_cores"):
+    def usage(self, container: str, quick: bool = False) -> Usage:
+        with self._translated("usage"):
             try:
-                # Not one-shot: the engine takes two readings a second apart by itself.
-                found = self._api().stats(container, stream=False)
+                api = self._api()
+                # If not one-shot (which engines before 20.10 do not know), it takes two readings a second apart.
+                one_shot = True if quick and docker.utils.version_gte(api.api_version, "1.41") else None
+                found = api.stats(container, stream=False, one_shot=one_shot)
             except docker.errors.NotFound:
-                return 0.0
-            return _cores(found)
+                return Usage()
+            return _usage(found, quick)
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
         filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
@@ -293,6 +295,15 @@ def _filter(labels: Mapping[str, str]) -> list[str]:
 def _container(item: Mapping[str, Any]) -> Container:
     names = item.get("Names") or [""]
     return Container(item["Id"], names[0].lstrip("/"), item["State"], item["Labels"] or {})
+
+
+def _usage(stats: Mapping[str, Any], quick: bool) -> Usage:
+    networks = stats.get("networks")
+    return Usage(
+        0.0 if quick else _cores(stats),
+        stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        sum(network["tx_packets"] for network in networks.values()) if networks else None,
+    )
 
 
 def _cores(stats: Mapping[str, Any]) -> float:

@@ -26,6 +26,7 @@ from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
 from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
 from common.sizes import parse_bytes
 from common.statics import check_trees
+from common.urls import background_paths, relative_path
 
 # Names end up in keys, queue names, container names and labels.
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
@@ -36,15 +37,19 @@ Count = Annotated[int, Field(ge=0)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Labels = dict[Label, Label]
 StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+ProbePath = Annotated[str, BeforeValidator(relative_path)]
+BackgroundPaths = Annotated[tuple[str, ...], BeforeValidator(background_paths)]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
-# What shapes a container. A field that was added later counts only where it is used: an update of the software must not
-# replace every server.
+# What shapes a container, or when it counts as ready (a wrong probe_path must not cost the ready servers). A field that
+# was added later counts only where it is used: an update of the software must not replace every server.
 _SHAPING = frozenset({
     "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares", "cpu_quota",
     "pids_limit", "use_tokens", "user_length",
 })  # fmt: skip
-_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts", "static_files"})
+_SHAPING_LATER = frozenset({
+    "host_network", "docker_network", "host_directories", "extra_hosts", "static_files", "probe_path",
+})  # fmt: skip
 
 
 def explain(error: ValidationError) -> str:
@@ -147,8 +152,18 @@ class PoolSpec(Record):
         default_factory=dict, description="only hosts that carry all of these labels serve the pool; none: all hosts"
     )
     start_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds until a server must answer")
+    probe_path: ProbePath = Field(
+        default="",
+        description="what a server must answer before it counts as ready, below its own path, such as api/status or "
+        "_stcore/health, with 2xx, 401 or 403; if unset, its own path itself",
+    )
     cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
     cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
+    background_paths: BackgroundPaths = Field(
+        default=(),
+        description="what open pages ask for by themselves, below a server's path, such as events/ or some-ext/status, "
+        "comma-separated or a list: requests whose path begins so are no use of the server",
+    )
     unvisited_timeout_s: float = Field(
         default=600.0, ge=0, description="claimed but never visited, in seconds; 0: no limit"
     )
@@ -272,7 +287,8 @@ class PoolStatus(BaseModel):
     """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7); ``ready_old``
     and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
     start of ``generation`` failed, nothing is replaced until one succeeds. ``statics``: the set of static files of its
-    image, ``statics_note`` what became of them; both empty in pools without."""
+    image, ``statics_note`` what became of them; both empty in pools without. ``kernels_note``: what is in the way of
+    seeing whether its servers compute; empty: nothing."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -287,6 +303,7 @@ class PoolStatus(BaseModel):
     last_failure: Failure | None = None
     statics: StaticsId = ""
     statics_note: str = ""
+    kernels_note: str = ""
 
 
 class HostRecord(Record):

@@ -11,6 +11,7 @@ import re
 import select
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -23,8 +24,10 @@ PROMPT = b"\n> "
 # A command and its payload must fit into one of HAProxy's buffers (tune.bufsize, 16 KB). No entry is longer than 600
 # bytes (common/statics.py).
 PAYLOAD_BYTES = 14 * 1024
-# haproxy.cfg: "expire" of the stick table "activity".
+# haproxy.cfg: "expire" of the stick tables "activity" and "asked".
 EXPIRE_S = 3600.0
+# haproxy.cfg: kinds of requests in the stick table "asked".
+KINDS = 16
 
 _MAP = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
 _ENTRY = re.compile(r"key=(\S+) use=\d+ exp=(\d+) (.*)")
@@ -164,6 +167,9 @@ class SocketTraffic(_Questions):
     def counters(self) -> dict[str, Counters]:
         return dict(parse_counters(self._lines("show table activity")))
 
+    def asked(self) -> dict[str, Counters]:
+        return dict(parse_kinds(self._lines("show table asked")))
+
     def uptime_s(self) -> float:
         for line in self._lines("show info"):
             if line.startswith("Uptime_sec:"):
@@ -172,23 +178,32 @@ class SocketTraffic(_Questions):
 
 
 def parse_counters(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:
-    """Users and counters from the lines of ``show table``; other lines are left out."""
+    """Users and counters from the lines of ``show table activity``; other lines are left out."""
+    for user, found, fields in _entries(lines):
+        yield user, replace(found, requests=int(fields.get("gpc0", 0)), opened=int(fields.get("gpc1", 0)))
+
+
+def parse_kinds(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:
+    """The same of ``show table asked``."""
+    for user, found, fields in _entries(lines):
+        kinds = tuple(int(fields.get(f"gpc{number}", 0)) for number in range(KINDS))
+        yield user, replace(found, kinds=kinds)
+
+
+def _entries(lines: Iterable[str]) -> Iterator[tuple[str, Counters, Mapping[str, str]]]:
+    """User, what both tables have, and all fields."""
     for line in lines:
         found = _ENTRY.search(line)
         if found is None:
             continue
         fields = dict(field.partition("=")[::2] for field in found[3].split())
-        yield (
-            found[1],
-            Counters(
-                requests=int(fields.get("gpc0", 0)),
-                opened=int(fields.get("gpc1", 0)),
-                open=int(fields.get("conn_cur", 0)),
-                bytes_in=int(fields.get("bytes_in_cnt", 0)),
-                bytes_out=int(fields.get("bytes_out_cnt", 0)),
-                idle_s=max(0.0, EXPIRE_S - int(found[2]) / 1000),
-            ),
+        common = Counters(
+            open=int(fields.get("conn_cur", 0)),
+            bytes_in=int(fields.get("bytes_in_cnt", 0)),
+            bytes_out=int(fields.get("bytes_out_cnt", 0)),
+            idle_s=max(0.0, EXPIRE_S - int(found[2]) / 1000),
         )
+        yield found[1], common, fields
 
 
 def _connect(path: Path) -> socket.socket:

@@ -184,6 +184,7 @@ class PoolProgress(BaseModel):
     starting: int
     claimed_old: int = Field(description="in use, of older ones: they stay")
     reason: str = Field(description="why it is stalled")
+    log: str = Field(description="the last lines of the container that did not come up")
 
 
 class PoolStatus(BaseModel):

@@ -53,7 +53,8 @@ else
     say INFO "table of routes received"
 fi
 [ -e "$run/routes.map" ] || : >"$run/routes.map"
-# The sync fills it within a second; until then everything is asked of servers.
+# The sync fills these within seconds; until then everything is asked of servers, and every request counts as use.
 : >"$run/statics.map"
+: >"$run/background.map"
 
 exec haproxy -W -db -f "$config"
