@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
 from frontend.remembering import remembered
-from frontend.targets import BadTarget, below, raw_path_and_query, spawn_link
+from frontend.targets import BadTarget, asked, raw_path_and_query, spawn_link
 from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
@@ -21,18 +21,17 @@ def landing(**_: str) -> Response:
     """The page that goes on to ``/spawn`` by itself, or, for a browser that has a server, asks which one it wants."""
     path, query = raw_path_and_query(request.environ)
     try:
-        target = below(path, "/", query)
+        ask = asked(path, "/", query)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    pool = request.args.get("pool")
     known = remembered()
-    has_server = known is not None and (pool is None or known.pool in {None, pool})
+    has_server = known is not None and (ask.pool is None or known.pool in {None, ask.pool})
     return page(
         "landing.html",
         has_server=has_server,
-        go=spawn_link(target, pool),
-        fresh=spawn_link(target, pool, fresh=True),
-        target=target.partition("?")[0],
+        go=spawn_link(ask.target, ask.pool),
+        fresh=spawn_link(ask.target, ask.pool, fresh=True),
+        target=ask.target.partition("?")[0],
     )
 
 

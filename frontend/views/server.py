@@ -2,19 +2,19 @@
 
 import threading
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.messages import Readmit
 from common.records import Gone
-from common.urls import base_path
+from common.urls import server_url
 from frontend.oldpaths import farewell, may_return
 from frontend.operations import send
 from frontend.parts import Standing
 from frontend.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
 from frontend.views.waiting import say_estimate
-from frontend.web import answer, page, pages_are_off, parts, problem, unavailable, wants_html
+from frontend.web import answer, go_to, page, pages_are_off, parts, problem, unavailable, wants_html
 
 views = Blueprint("server", __name__)
 
@@ -100,7 +100,7 @@ def once_more(user: str) -> Response:
             _never.wait(READMIT_LOOK_S)
     except TransientError:
         return unavailable()
-    return redirect(base_path(user) + target, 303)  # type: ignore[return-value]  # Flask's own Response class
+    return go_to(server_url(user, target, None), 303)
 
 
 def _split(target: str) -> tuple[str, str]:

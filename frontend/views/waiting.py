@@ -2,7 +2,7 @@
 
 import random
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
 from common.ids import is_request_id
@@ -11,7 +11,7 @@ from common.urls import base_path
 from frontend.line import Place
 from frontend.remembering import remember_served
 from frontend.targets import BadTarget, checked, spawn_link
-from frontend.web import answer, page, parts, problem, unavailable
+from frontend.web import answer, go_to, page, parts, problem, unavailable
 
 views = Blueprint("waiting", __name__)
 
@@ -38,7 +38,7 @@ def room(request_id: str) -> Response:
     ticket, place = found
     url = _take(request_id, ticket)
     if url is not None:
-        return redirect(url, 302)  # type: ignore[return-value]
+        return go_to(url)
     if place is None:
         return page("refused.html", 503, PAGE_RETRY_S * 6, reason=ticket.reason, again=_again())
     return page(

