@@ -43,16 +43,17 @@ def raw_path_and_query(environ: Mapping[str, Any]) -> tuple[str, str]:
     return clean_path(path.encode("latin-1", "replace")), clean_query(query.encode("latin-1", "replace"))
 
 
-def asked(path: str, prefix: str, query: str = "") -> Asked:
-    """What the visitor wants that asked for a raw path below ``prefix``, with this query. Raises ``BadTarget``."""
-    path = path.removeprefix(prefix).lstrip("/")
-    rest, ours = _split_query(query, short=not path)
+def below(path: str, count: int) -> str:
+    """What follows the first ``count`` segments of a raw path."""
+    return path.split("/", count + 1)[count + 1] if path.count("/") > count else ""
+
+
+def asked(path: str, query: str = "", *, short: bool = True) -> Asked:
+    """What the visitor wants, by a raw path below a server, and its query. ``short``: without a path the short names
+    are ours as well. Raises ``BadTarget``."""
+    path = path.lstrip("/")
+    rest, ours = _split_query(query, short=short and not path)
     return Asked(checked(path, rest), ours.get(_POOL) or None, ours.get(_FRESH) == "1")
-
-
-def below(path: str, prefix: str, query: str = "") -> str:
-    """What follows ``prefix``, with the query: ``notebooks/a.ipynb?x=1``. Raises ``BadTarget``."""
-    return checked(path.removeprefix(prefix).lstrip("/"), query)
 
 
 def checked(path: str, query: str = "") -> str:

@@ -13,7 +13,7 @@ from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
 from frontend.remembering import remember, remember_ticket, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, asked, checked, raw_path_and_query, split_user
+from frontend.targets import MAX_CHARS, BadTarget, asked, below, checked, raw_path_and_query, split_user
 from frontend.web import add_stage, answer, go_to, is_speculative, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
@@ -40,7 +40,7 @@ def spawn(**_: str) -> Response:
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
     try:
-        ask = asked(path, "/spawn", query)
+        ask = asked(below(path, 1), query)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     user, target = split_user(ask.target)
@@ -52,13 +52,14 @@ def spawn(**_: str) -> Response:
             return unavailable()
         if old is not None:
             return _at_old_path(user, target, old, wanted)
-    pool = parts().pools.choose(wanted, parts().settings.default_pool)
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
     if pool is None:
         return _no_pool(wanted)
     if not ask.fresh:
         known = remembered()
-        if known is not None and (wanted is None or known.pool in {None, wanted}):
-            spec = parts().pools.specs.get(known.pool or pool)
+        if known is not None and pools.fits(known.pool, wanted, target):
+            spec = pools.specs.get(known.pool or pool)
             return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
     wish = Wish(g.request_id, pool, target, who=caller() or None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
@@ -99,7 +100,7 @@ def api_spawn() -> Response:
     if wait_s > settings.wait_max_s:
         text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
         return problem(400, "Bad request", text, "bad request")
-    pool = parts().pools.choose(body.pool, settings.default_pool)
+    pool = parts().pools.choose(body.pool, settings.default_pool, target)
     if pool is None:
         return _no_pool(body.pool)
     outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, who=caller() or None), wait_s)

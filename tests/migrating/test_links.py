@@ -97,3 +97,26 @@ def test_b1_a_servers_own_front_page_keeps_the_query_as_well(site: Site) -> None
     user = user_of(site.spawn("all"))
     status, headers, _ = person(site, f"/user/{user}?{QUERIES[1]}")
     assert (status, headers["location"]) == (302, f"/user/{user}/?{QUERIES[1]}")
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("/hub/user-redirect/git-pull?repo=x&urlpath=lab%2Fa.ipynb", "git-pull?repo=x&urlpath=lab%2Fa.ipynb"),
+        ("/git-pull?repo=x", "git-pull?repo=x"),
+        ("/proxy/8501/", "proxy/8501/"),
+        ("/user/group-7/lab/tree/a%20b.ipynb?reset", "lab/tree/a%20b.ipynb?reset"),
+        ("/user/Anna@uni.example/lab", "lab"),
+    ],
+)  # fmt: skip
+def test_b2_b3_a_link_for_another_installation_leads_to_a_server_of_ones_own(
+    site: Site, link: str, target: str
+) -> None:
+    _, _, page = person(site, link)
+    (go,) = re.findall(r'href="(/spawn[^"]*)"', page)
+    assert site.agent.claims() == set(), "looking at it takes no server"
+    status, headers, _ = person(site, html.unescape(go))
+    assert status == 302
+    url = headers["location"]
+    assert url.startswith(f"/user/{user_of(url)}/{target}")
+    assert seen(site, url) == url

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.urls import server_url
-from frontend.targets import BadTarget, below, checked, raw_path_and_query, split_user
+from frontend.targets import BadTarget, asked, checked, raw_path_and_query, split_user
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
 
 
@@ -130,7 +130,7 @@ def test_any_raw_request_line_is_read_or_refused(raw: bytes) -> None:
     path, query = raw_path_and_query({"RAW_URI": "/" + raw.decode("latin-1")})
     assert path.isascii()
     try:
-        target = below(path, "/", query)
+        target = asked(path, query).target
     except BadTarget:
         return
     assert target.isascii()
