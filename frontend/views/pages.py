@@ -1,5 +1,7 @@
 """Pages that start nothing by themselves: landing page, deep links, ``/info``, ``/robots.txt``."""
 
+import math
+
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
 
@@ -12,6 +14,8 @@ from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
 
+# A page whose script fails goes on so much later than the longest wait for a server.
+BROKEN_SLACK_S = 5
 # What the plot of /info begins with, in seconds.
 PLOT_S = 7200.0
 
@@ -51,6 +55,8 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
         go=spawn_link(ask.target, ask.pool),
         fresh=spawn_link(ask.target, ask.pool, fresh=True),
         target=ask.target.partition("?")[0],
+        # A script that works asked at once, and has its answer by then.
+        broken_s=math.ceil(parts().settings.window_s) + BROKEN_SLACK_S,
     )
 
 

@@ -20,8 +20,9 @@ views = Blueprint("waiting", __name__)
 POLL_MIN_S = 1.0
 POLL_MAX_S = 14.0
 POLL_PER_PLACE_S = 0.1
-# Without JavaScript the whole page comes again.
+# Without JavaScript the whole page comes again; with a script that fails, too, and 15 s are promised then.
 PAGE_RETRY_S = 5
+BROKEN_RETRY_S = 12
 
 
 @views.get("/waiting/<request_id>")
@@ -45,6 +46,7 @@ def room(request_id: str) -> Response:
         "waiting.html",
         503,
         PAGE_RETRY_S,
+        broken_s=BROKEN_RETRY_S,
         request_id=request_id,
         place=place,
         estimate=say_estimate(place.estimate_s),
