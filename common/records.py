@@ -23,7 +23,16 @@ from pydantic import (
 
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
-from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
+from common.pool_fields import (
+    USUAL_LINKS,
+    DockerNetwork,
+    ExtraHosts,
+    HostDirectories,
+    HostDirectory,
+    LinkPrefixes,
+    plain_names,
+    split_commas,
+)
 from common.sizes import parse_bytes
 from common.statics import check_trees
 from common.urls import background_paths, relative_path
@@ -135,6 +144,11 @@ class PoolSpec(Record):
     )
     redirect_uri: str = Field(
         default="/tree", max_length=4096, description="where a new user lands below the server's path"
+    )
+    link_prefixes: LinkPrefixes = Field(
+        default=None,
+        description="first path segments of links that start a server of this pool, a list, or comma-separated: with "
+        "rstudio /rstudio/ does. Unset: " + ", ".join(USUAL_LINKS) + ", unless another pool names the segment itself",
     )
     static_files: StaticFiles = Field(
         default=(),

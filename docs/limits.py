@@ -82,6 +82,9 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Holders of tokens, and operators": (
         Limit("servers of a pool per host", "pool:pool_size", "the waiting room, or 429"),
+        Limit(
+            "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
+        ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
     ),

@@ -74,6 +74,7 @@ def create_app(parts: Parts) -> Flask:
     app.before_request(_preflight)
     app.before_request(_authorize)
     cross_site.install(app, settings.allow_origin)
+    app.url_map.converters["link"] = pages.LinkPrefix
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(public.create_views())

@@ -61,7 +61,7 @@ def spawn(body: models.SpawnBody) -> Answer:
     wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
     if wait_s > p.settings.wait_max_s:
         raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
-    wish = Wish(g.request_id, _pool(body.pool), target, who=caller() or None)
+    wish = Wish(g.request_id, _pool(body.pool, target), target, who=caller() or None)
     outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
@@ -145,9 +145,9 @@ def figures() -> Answer:
     return Answer(models.Stats.model_validate(stats(parts().hosts.get(), "")))
 
 
-def _pool(wanted: str | None) -> str:
+def _pool(wanted: str | None, target: str) -> str:
     pools = parts().pools
-    pool = pools.choose(wanted, parts().settings.default_pool)
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
     if pool is not None:
         return pool
     names = ", ".join(sorted(pools.specs))

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import StoreUnavailable
@@ -13,8 +13,8 @@ from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
 from frontend.remembering import remember, remember_ticket, remembered
 from frontend.spawning import Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
-from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
+from frontend.targets import MAX_CHARS, BadTarget, asked, below, checked, raw_path_and_query, split_user
+from frontend.web import add_stage, answer, go_to, is_speculative, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
 
@@ -40,10 +40,11 @@ def spawn(**_: str) -> Response:
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
     try:
-        user, target = split_user(below(path, "/spawn", query))
+        ask = asked(below(path, 1), query)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    wanted = request.args.get("pool") or None
+    user, target = split_user(ask.target)
+    wanted = ask.pool
     if user:
         try:
             old = old_path(user)
@@ -51,14 +52,15 @@ def spawn(**_: str) -> Response:
             return unavailable()
         if old is not None:
             return _at_old_path(user, target, old, wanted)
-    pool = parts().pools.choose(wanted, parts().settings.default_pool)
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
     if pool is None:
         return _no_pool(wanted)
-    if request.args.get("fresh") != "1":
+    if not ask.fresh:
         known = remembered()
-        if known is not None and (wanted is None or known.pool in {None, wanted}):
-            spec = parts().pools.specs.get(known.pool or pool)
-            return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
+        if known is not None and pools.fits(known.pool, wanted, target):
+            spec = pools.specs.get(known.pool or pool)
+            return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
     wish = Wish(g.request_id, pool, target, who=caller() or None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
 
@@ -66,7 +68,7 @@ def spawn(**_: str) -> Response:
 def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
     """A server at the same path as before: the one that is there, or a new one."""
     if old.routed or (old.claimed and wants_html()):
-        return _go(server_url(user, target, None))
+        return go_to(server_url(user, target, None))
     if old.claimed:  # one at a time
         text = "a server is being made at this path"
         return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
@@ -98,7 +100,7 @@ def api_spawn() -> Response:
     if wait_s > settings.wait_max_s:
         text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
         return problem(400, "Bad request", text, "bad request")
-    pool = parts().pools.choose(body.pool, settings.default_pool)
+    pool = parts().pools.choose(body.pool, settings.default_pool, target)
     if pool is None:
         return _no_pool(body.pool)
     outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, who=caller() or None), wait_s)
@@ -129,13 +131,13 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     if isinstance(outcome, Served):
         if not outcome.existing:
             remember(outcome.user)
-        return _go(outcome.url)
+        return go_to(outcome.url)
     if isinstance(outcome, Waiting):
         remember_ticket(outcome.request_id)
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
-        return redirect(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
+        return go_to(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
     return unavailable()
 
 
@@ -144,14 +146,10 @@ def _for_client(wish: Wish, wait_s: float) -> Response:
     outcome = parts().spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
-        return _go(outcome.url)
+        return go_to(outcome.url)
     if isinstance(outcome, Unavailable):
         return unavailable()
     return answer({"status": "full"}, 503, RETRY_AFTER_S)
-
-
-def _go(url: str) -> Response:
-    return redirect(url, 302)  # type: ignore[return-value]  # Flask's own Response class
 
 
 def note(outcome: object) -> None:

@@ -2,7 +2,7 @@
 
 import random
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
 from common.ids import is_request_id
@@ -11,7 +11,7 @@ from common.urls import base_path
 from frontend.line import Place
 from frontend.remembering import remember_served
 from frontend.targets import BadTarget, checked, spawn_link
-from frontend.web import answer, page, parts, problem, unavailable
+from frontend.web import answer, go_to, page, parts, problem, unavailable
 
 views = Blueprint("waiting", __name__)
 
@@ -20,8 +20,9 @@ views = Blueprint("waiting", __name__)
 POLL_MIN_S = 1.0
 POLL_MAX_S = 14.0
 POLL_PER_PLACE_S = 0.1
-# Without JavaScript the whole page comes again.
+# Without JavaScript the whole page comes again; with a script that fails, too, and 15 s are promised then.
 PAGE_RETRY_S = 5
+BROKEN_RETRY_S = 12
 
 
 @views.get("/waiting/<request_id>")
@@ -38,13 +39,14 @@ def room(request_id: str) -> Response:
     ticket, place = found
     url = _take(request_id, ticket)
     if url is not None:
-        return redirect(url, 302)  # type: ignore[return-value]
+        return go_to(url)
     if place is None:
         return page("refused.html", 503, PAGE_RETRY_S * 6, reason=ticket.reason, again=_again())
     return page(
         "waiting.html",
         503,
         PAGE_RETRY_S,
+        broken_s=BROKEN_RETRY_S,
         request_id=request_id,
         place=place,
         estimate=say_estimate(place.estimate_s),

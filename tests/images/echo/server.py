@@ -1,6 +1,6 @@
 """A stand-in for a user's server: everything below ``--base-path``, from the standard library, in one process.
 
-    GET  …                    JSON: name, method, path, query, headers, peer
+    GET  …                    JSON: name, method, target, path, query, headers, peer
     POST … (PUT, PATCH)       the same, with the body's length and SHA-256
     GET  …?header=Name:value  the answer (also of …/ws) has this header; any number of them, ?early= for a 103 before it
     GET  …/stream?n=5&every_ms=200     chunks over time
@@ -108,6 +108,7 @@ class EchoServer:
         echo = {
             "name": self.name,
             "method": request.method,
+            "target": request.target,
             "path": request.path,
             "query": request.query,
             "headers": request.headers,
