@@ -9,6 +9,7 @@ bytes are cheaper than Consul's CPU.
 
 import http.client
 import select
+import socket
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -172,7 +173,7 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
     def _prepare(self, timeout_s: float | None) -> None:
         """Be connected, with the timeout of this call."""
         connection = self._connection
-        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+        if connection.sock is not None and _has_something(connection.sock):
             connection.close()  # Consul has closed it, or said something that nobody asked for
         connection.timeout = CONNECT_TIMEOUT_S
         try:
@@ -182,6 +183,14 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
             connection.close()
             raise NotReachedError(repr(exc)) from exc
         connection.sock.settimeout(timeout_s)
+
+
+def _has_something(sock: socket.socket) -> bool:
+    """Whether there is anything to read, or an end. (``select.select`` refuses descriptors from 1,024 on, which a
+    worker with a thousand connections has.)"""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

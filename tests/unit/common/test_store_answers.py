@@ -2,11 +2,8 @@
 
 import base64
 import json
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +16,8 @@ from common.store import Service
 from common.store_consul import ConsulStore
 from common.tokens import Scope, Token, new_token
 from frontend.watching import Watched
+from tests.unit import odd_http
+from tests.unit.odd_http import Answer, Server, odd_server
 from tests.waiting import wait_until
 from tests.watching import figure
 
@@ -26,51 +25,28 @@ INDEX = {"X-Consul-Index": "7"}
 GOOD = {"Key": "k/a", "Value": "eA==", "ModifyIndex": 3, "Flags": 0, "LockIndex": 0, "CreateIndex": 1}
 
 
-@dataclass(frozen=True)
-class Answer:
-    name: str
-    body: bytes = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: dict(INDEX))
-    length: int | None = None
+def said(name: str, what: object) -> Answer:
+    return odd_http.said(name, what, headers=INDEX)
 
 
 def entry(name: str, **changes: Any) -> Answer:
-    return Answer(name, json.dumps([GOOD | changes]).encode())
+    return said(name, [GOOD | changes])
 
 
 def without(name: str) -> Answer:
-    return Answer(f"no {name}", json.dumps([{key: value for key, value in GOOD.items() if key != name}]).encode())
+    return said(f"no {name}", [{key: value for key, value in GOOD.items() if key != name}])
 
 
 # To whatever is asked.
 ODD = (
-    Answer("a page", b"<!doctype html><title>Sign in</title>"),
-    Answer("half a JSON", b'[{"Key": "k/a", "Val'),
-    Answer("an answer cut off", b'[{"Key": "k/a"', length=5000),
-    Answer("nothing", b""),
-    Answer("no text", b'["\xff\xfe"]'),
-    Answer("endless nesting", b"[" * 200_000 + b"]" * 200_000),
-    Answer("[null]", b"[null]"),
-    Answer("a number", b"7"),
-    Answer("a very long number", b"[" + b"9" * 10_000 + b"]"),
-    Answer("a text", b'"k/a"'),
-    Answer("null", b"null"),
-    Answer("NaN", b"[NaN]"),
-    Answer("an object", b'{"Key": "k/a"}'),
-    Answer("an empty object", b"{}"),
-    Answer("an empty list", b"[]"),
-    Answer("a list of lists", b"[[[]]]"),
+    *(replace(answer, headers=INDEX) for answer in odd_http.ODD),
     Answer("a redirect", b"<a href=x>", 307, INDEX | {"Location": "http://127.0.0.1:1/v1/kv/k/a"}),
     Answer("a redirect with what looks right", json.dumps([GOOD]).encode(), 302, INDEX | {"Location": "/"}),
-    Answer("a status that is none of Consul's", b"true", 299),
-    Answer("too many requests", b"slow down", 429),
-    Answer("an error", b"rpc error", 500),
-    Answer("an error that is a page", b"<h1>502</h1>" * 1000, 502),
+    Answer("a status that is none of Consul's", b"true", 299, INDEX),
 )
 # To reads only.
 ODD_READS = (
-    Answer("true", b"true"),
+    said("true", True),
     without("Key"),
     without("Value"),
     without("ModifyIndex"),
@@ -96,52 +72,15 @@ ODD_INDEXES = (
 )
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """Answers ``answer`` to everything."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    answer = Answer("none yet", status=500)
-    asked = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_GET(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.asked += 1
-        answer = self.server.answer
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
-        self.end_headers()
-        self.wfile.write(answer.body)
-        self.close_connection = answer.length is not None
-
-    def do_PUT(self) -> None:
-        self.do_GET()
-
-    def do_DELETE(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with odd_server() as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
 def store(server: Server) -> ConsulStore:
-    return ConsulStore([f"http://127.0.0.1:{server.server_address[1]}"], timeout_s=5)
+    return ConsulStore([f"http://127.0.0.1:{server.port}"], timeout_s=5)
 
 
 Call = Callable[[ConsulStore], object]
@@ -163,53 +102,53 @@ WRITES: dict[str, Call] = {
 }
 
 
-@pytest.mark.parametrize("answer", [*ODD, *ODD_READS], ids=lambda answer: str(answer.name))
+@pytest.mark.parametrize("answer", [*ODD, *ODD_READS], ids=str)
 def test_a8_a_read_says_store_unavailable_whatever_the_answer_is(
     answer: Answer, server: Server, store: ConsulStore
 ) -> None:
-    server.answer = answer
+    server.say(answer)
     for call in READS.values():
         with pytest.raises(StoreUnavailable) as raised:
             call(store)
         assert len(str(raised.value)) < 400
 
 
-@pytest.mark.parametrize("answer", ODD_INDEXES, ids=lambda answer: str(answer.name))
+@pytest.mark.parametrize("answer", ODD_INDEXES, ids=str)
 @pytest.mark.parametrize("call", ["list", "watch", "watch_keys"])
 def test_a8_an_index_that_cannot_be_one_is_no_answer(
     answer: Answer, call: str, server: Server, store: ConsulStore
 ) -> None:
-    server.answer = answer
+    server.say(answer)
     with pytest.raises(StoreUnavailable):
         (READS | NAMES)[call](store)
 
 
 @pytest.mark.parametrize(
     "answer",
-    [*ODD, Answer("numbers", b"[1]"), Answer("entries", GOOD_BODY), Answer("others' names", b'["elsewhere/a"]')],
-    ids=lambda answer: str(answer.name),
+    [*ODD, said("numbers", [1]), entry("entries"), said("others' names", ["elsewhere/a"])],
+    ids=str,
 )
 def test_a8_names_are_not_made_up_from_whatever_the_answer_is(
     answer: Answer, server: Server, store: ConsulStore
 ) -> None:
-    server.answer = answer
+    server.say(answer)
     with pytest.raises(StoreUnavailable):
         store.watch_keys("k/", 5, 0.1)
 
 
-@pytest.mark.parametrize("answer", ODD, ids=lambda answer: str(answer.name))
+@pytest.mark.parametrize("answer", ODD, ids=str)
 @pytest.mark.parametrize("call", WRITES)
 def test_a8_a_write_that_nobody_confirmed_has_failed(
     answer: Answer, call: str, server: Server, store: ConsulStore
 ) -> None:
-    server.answer = answer
+    server.say(answer)
     with pytest.raises(StoreUnavailable):
         WRITES[call](store)
 
 
-@pytest.mark.parametrize("answer", ODD, ids=lambda answer: str(answer.name))
+@pytest.mark.parametrize("answer", ODD, ids=str)
 def test_a8_the_catalogue_answers_or_is_away(answer: Answer, server: Server, store: ConsulStore) -> None:
-    server.answer = answer
+    server.say(answer)
     calls: tuple[Call, ...] = (
         lambda store: store.pass_check("s", "ok"),
         lambda store: store.register(Service("s", "s", "127.0.0.1", 1, 10)),
@@ -223,7 +162,7 @@ def test_a8_the_catalogue_answers_or_is_away(answer: Answer, server: Server, sto
 
 
 def test_a8_what_an_answer_held_is_in_no_error(server: Server, store: ConsulStore) -> None:
-    server.answer = Answer("half of a record", b'[{"Key": "k/a", "Value": "c2VjcmV0"')
+    server.say(Answer("half of a record", b'[{"Key": "k/a", "Value": "c2VjcmV0"', headers=INDEX))
     for call in READS.values():
         with pytest.raises(StoreUnavailable) as raised:
             call(store)
@@ -231,10 +170,10 @@ def test_a8_what_an_answer_held_is_in_no_error(server: Server, store: ConsulStor
 
 
 def test_a8_a_store_that_answers_again_is_used_again(server: Server, store: ConsulStore) -> None:
-    server.answer = ODD[2]
+    server.say(ODD[2])
     with pytest.raises(StoreUnavailable):
         store.list("k/")
-    server.answer = Answer("good", GOOD_BODY)
+    server.say(entry("good"))
     (found,) = store.list("k/").entries
     assert (found.key, found.value, found.modify_index) == ("k/a", b"x", 3)
 
@@ -243,7 +182,7 @@ def test_a8_an_answer_without_end_is_not_read(
     server: Server, store: ConsulStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.consul_http.ANSWER_MAX_BYTES", 100_000)
-    server.answer = Answer("long", json.dumps([GOOD | {"Key": "k/" + "a" * 200_000}]).encode())
+    server.say(entry("long", Key="k/" + "a" * 200_000))
     with pytest.raises(StoreUnavailable, match="longer than"):
         store.list("k/")
 
@@ -262,19 +201,20 @@ def test_a8_a_token_that_was_revoked_meanwhile_is_refused_once_consul_answers_pr
     """What was seen: the watch met an answer that nobody foresaw, ended, and the token went on working."""
     monkeypatch.setattr("common.retry._BACKOFF", lambda _state: 0.01)
     keys = Keys("test")
-    store = ConsulStore([f"http://127.0.0.1:{server.server_address[1]}"], timeout_s=5)
+    store = ConsulStore([f"http://127.0.0.1:{server.port}"], timeout_s=5)
     _, record = new_token("anna", Scope.ADMIN, utc_now(), None)
     value = base64.b64encode(record.encode()).decode()
-    server.answer = entry("a token", Key=keys.token("anna"), Value=value)
+    server.say(entry("a token", Key=keys.token("anna"), Value=value))
     view = Watched(store, Token, keys.tokens, "tokens", pause_s=0.01)
     view.start()
     try:
         wait_until(lambda: "anna" in view.records, "the token")
         for answer in (*ODD, *ODD_READS, *ODD_INDEXES):
-            server.answer, before = answer, server.asked
+            server.say(answer)
+            before = server.asked
             wait_until(lambda before=before: server.asked > before + 1, f"a look at {answer.name}")  # type: ignore[misc]
             assert "anna" in view.records, "while Consul is away the last known ones count"
-        server.answer = Answer("revoked", b"", 404)
+        server.say(Answer("revoked", b"", 404, INDEX))
         wait_until(lambda: not view.records, "the token to be gone")
         assert figure("tmpnb_watch_age_seconds", watch="tokens") < 30
     finally:
