@@ -13,7 +13,7 @@ from agent.engine import Engine
 from agent.inventory import Phase, Server
 from agent.probe import Kernels, Probe
 from agent.quiet import Watch, ended, watched
-from common.errors import MalformedRecord
+from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys
 from common.messages import CullRequest
 from common.records import Activity, Claim, PoolSpec
@@ -67,8 +67,9 @@ class ActivityReader:
         for entry in self._store.list(self._keys.activity).entries:
             try:
                 users = Activity.decode(entry.key, entry.value).users
-            except MalformedRecord:
-                continue
+            except MalformedRecord as exc:
+                # Whose work is in it nobody knows. The culler deletes it, and its source writes it again.
+                raise StoreUnavailable(str(exc)) from exc
             for user, at in users.items():
                 newest[user] = max(at, newest.get(user, 0))
         return newest

@@ -86,6 +86,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
         ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
+        Limit("a pool's fields together, bytes", "common.bounds:SPEC_MAX_BYTES", "`pools apply` refuses it"),
+        Limit("a pool's command, what it names replaced, bytes", "common.bounds:ARGUMENT_MAX_BYTES", "the same"),
+        Limit("variables of a pool", "common.bounds:VARIABLES_MAX", "the same"),
+        Limit("one variable of a pool, bytes", "common.bounds:VARIABLE_MAX_BYTES", "the same"),
+        Limit("a server's memory, bytes", "common.bounds:MEMORY_MAX_BYTES", "the same"),
+        Limit("any time limit, seconds", "common.bounds:LONG_S", "an error that names the field"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
     ),
     "Hosts": (
@@ -99,6 +105,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "unreachable; an alert",
         ),
         Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
+        Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
     ),
 }
 

@@ -28,6 +28,8 @@ PAYLOAD_BYTES = 14 * 1024
 EXPIRE_S = 3600.0
 # haproxy.cfg: kinds of requests in the stick table "asked".
 KINDS = 16
+# No line is nearly as long.
+LINE_BYTES = 64 * 1024
 
 _MAP = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
 _ENTRY = re.compile(r"key=(\S+) use=\d+ exp=(\d+) (.*)")
@@ -143,10 +145,15 @@ class _Questions:
         with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
             try:
                 connection.sendall(command.encode() + b"\n")
-                for line in answer:
+                line = b""
+                while piece := answer.readline(LINE_BYTES):
+                    line = piece
                     yield line.decode("utf-8", "replace")
             except OSError as exc:
                 raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
+            if line.strip():
+                # Every answer ends with an empty line; a figure may be cut off in the middle.
+                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
 
 
 class SocketStaticsTraffic(_Questions):
@@ -154,27 +161,41 @@ class SocketStaticsTraffic(_Questions):
 
     def served(self) -> Served:
         # Of the proxy "statics" its sums as a backend (2).
-        rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
+        with _read("show stat"):
+            rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
         if not rows:
             raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
-        row = rows[0]
-        return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
+        with _read("show stat"):
+            row = rows[0]
+            return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
 
 
 class SocketTraffic(_Questions):
     """``Traffic`` on HAProxy's socket."""
 
     def counters(self) -> dict[str, Counters]:
-        return dict(parse_counters(self._lines("show table activity")))
+        with _read("show table"):
+            return dict(parse_counters(self._lines("show table activity")))
 
     def asked(self) -> dict[str, Counters]:
-        return dict(parse_kinds(self._lines("show table asked")))
+        with _read("show table"):
+            return dict(parse_kinds(self._lines("show table asked")))
 
     def uptime_s(self) -> float:
         for line in self._lines("show info"):
             if line.startswith("Uptime_sec:"):
-                return float(line.partition(":")[2])
+                with _read("show info"):
+                    return float(int(line.partition(":")[2]))
         raise HaproxyUnavailable("HAProxy: show info: no uptime")
+
+
+@contextlib.contextmanager
+def _read(command: str) -> Iterator[None]:
+    """What cannot be read there is no answer of HAProxy's."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, csv.Error) as exc:
+        raise HaproxyUnavailable(f"HAProxy: {command}: an answer that cannot be understood: {exc!r}"[:300]) from exc
 
 
 def parse_counters(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:

@@ -61,7 +61,15 @@ class Rounds:
     def cull(self, is_sure: Callable[[], bool]) -> int:
         """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
         claims = self._claims.read(self._store.list(self._keys.claims))
-        activity = self._activity.read(self._store.list(self._keys.activity))
+        reported = self._store.list(self._keys.activity)
+        activity = self._activity.read(reported)
+        if len(activity) < len(reported.entries):
+            # Whose work is in what cannot be read nobody knows: as if nobody had reported. The sweep deletes it, and
+            # its source writes it again.
+            log.warning(
+                "activity unreadable, only ages count", extra={"records": len(reported.entries) - len(activity)}
+            )
+            activity = {}
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         routes = self._routes.read(self._store.list(self._keys.routes))
         self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})

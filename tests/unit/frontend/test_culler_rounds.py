@@ -106,6 +106,43 @@ def test_an_idle_server_is_asked_for_once_a_period_with_an_event(culler: Culler)
     assert event.detail == {"reason": "idle", "seconds": 100}
 
 
+@pytest.mark.parametrize("moment", ["1e300", "99999999999999", "NaN"])
+def test_a9_while_activity_cannot_be_read_nobody_is_idle_and_ages_still_count(culler: Culler, moment: str) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), idle_limit_s=60.0)
+    put_claim(culler.store, user_id(2), expires_at=START + timedelta(seconds=1))
+    put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=100), a=5)
+    put_activity(culler.store, "proxy-2", START - timedelta(hours=1), START + timedelta(seconds=100), a=5)
+    entry = culler.store.get(KEYS.activity_of("proxy-2", 0))
+    assert entry is not None
+    culler.store.put(entry.key, entry.value.replace(b'"a": 5', f'"{user_id(1)}": {moment}'.encode()))
+    culler.clock.advance(100)
+    culler.rounds.cull(lambda: True)
+    assert [(request.user, request.reason) for request in culler.asked()] == [(user_id(2), "age")]
+    culler.tick(600)  # the sweep has deleted it, and what its source writes next is read
+    put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=1300))
+    culler.tick(600)
+    assert (user_id(1), "idle") in [(request.user, request.reason) for request in culler.asked()]
+
+
+def test_a9_a_bad_record_of_any_kind_stops_no_round(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(2), expires_at=START + timedelta(seconds=1))
+    prefixes = (
+        KEYS.claims, KEYS.routes, KEYS.hosts, KEYS.activity, KEYS.tickets, KEYS.gone, KEYS.replays, KEYS.statics,
+        KEYS.pools, KEYS.notes, KEYS.tokens,
+    )  # fmt: skip
+    odd = (
+        b"", b"null", b"[]", b"7", b"\xff", b"NaN", b"[" * 100_000, b'{"v": 1}', b'{"v": 1e300}',
+        b'{"v": ' + b"9" * 5000,
+    )  # fmt: skip
+    for prefix in prefixes:
+        for number, value in enumerate(odd):
+            culler.store.put(f"{prefix}{user_id(50 + number)}", value)
+    culler.ticks(1300)
+    assert (user_id(2), "age") in [(request.user, request.reason) for request in culler.asked()]
+
+
 def test_the_next_period_asks_again(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(1), expires_at=START + timedelta(seconds=1))
