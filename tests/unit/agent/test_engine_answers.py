@@ -43,7 +43,7 @@ CALLS: dict[str, Call] = {
     "rename": lambda engine: engine.rename("c", "name"),
     "remove": lambda engine: engine.remove("c"),
     "log_tail": lambda engine: engine.log_tail("c", 10),
-    "cpu_cores": lambda engine: engine.cpu_cores("c"),
+    "usage": lambda engine: engine.usage("c"),
     "watch": lambda engine: engine.watch({"a": "b"}, lambda: None),
 }
 
@@ -95,10 +95,10 @@ CPU = {"cpu_usage": {"total_usage": 5}, "system_cpu_usage": 10, "online_cpus": 2
         ("image_id", {"Id": None}),
         ("list", {}),
         ("list", "c"),
-        ("cpu_cores", {}),
-        ("cpu_cores", {"cpu_stats": CPU, "precpu_stats": None}),
-        ("cpu_cores", {"cpu_stats": CPU | {"cpu_usage": None}, "precpu_stats": CPU}),
-        ("cpu_cores", {"cpu_stats": CPU | {"online_cpus": 0, "system_cpu_usage": 20}, "precpu_stats": CPU}),
+        ("usage", {}),
+        ("usage", {"cpu_stats": CPU, "precpu_stats": None}),
+        ("usage", {"cpu_stats": CPU | {"cpu_usage": None}, "precpu_stats": CPU}),
+        ("usage", {"cpu_stats": CPU | {"online_cpus": 0, "system_cpu_usage": 20}, "precpu_stats": CPU}),
         ("ensure_network", [{}]),
         ("ensure_network", [None]),
         ("create", {}),
