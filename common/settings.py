@@ -6,9 +6,10 @@ The only place that reads the environment. Called once, by each composition root
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -32,6 +33,24 @@ UrlList = Annotated[
     NoDecode,
     BeforeValidator(split_commas),
 ]
+
+
+# Sixteen random hexadecimal digits: at a thousand guesses a second they take some 300 million years.
+SECRET_MIN_CHARS, SECRET_MIN_SYMBOLS = 16, 6
+
+
+class _HardToGuess:
+    """Marks a setting that ``load`` checks: at every start, and not what a test makes up."""
+
+
+# Chosen by an operator, and shown to us, or by us, to get in.
+Secret = Annotated[SecretStr, _HardToGuess()]
+
+
+def guessable(text: str) -> bool:
+    """Whether somebody could try it out."""
+    repeats = 0 < (text + text).find(text, 1) < len(text)
+    return len(text) < SECRET_MIN_CHARS or len(set(text)) < SECRET_MIN_SYMBOLS or repeats
 
 
 class CommonSettings(BaseSettings):
@@ -62,7 +81,9 @@ class CommonSettings(BaseSettings):
         min_length=1,
         description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
     )
-    rabbitmq_password: SecretStr = Field(default=SecretStr(""), description="password of the user in rabbitmq_urls")
+    rabbitmq_password: Secret = Field(
+        default=SecretStr(""), description="password of the user in rabbitmq_urls, 16 characters or more"
+    )
     metrics_ip: str = Field(default="0.0.0.0", description="address to listen at for Prometheus")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="port to listen at for Prometheus; 0: none (the compose files say 9465)"
@@ -110,16 +131,43 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     if settings._file and not Path(settings._file).is_file():
         _refuse(settings, [((), f"--config (TMPNB_CONFIG): no such file {settings._file!r}; accepted: TOML", None)])
     try:
-        if argv is None:
-            return settings(**overrides)
-        source: CliSettingsSource[T] = CliSettingsSource(settings, cli_parse_args=arguments, cli_exit_on_error=False)
-        return settings(_cli_settings_source=source, **overrides)
+        if argv is not None:
+            source: CliSettingsSource[T] = CliSettingsSource(
+                settings, cli_parse_args=arguments, cli_exit_on_error=False
+            )
+            overrides |= {"_cli_settings_source": source}
+        found = settings(**overrides)
     except ValidationError as exc:
         _refuse(settings, [(problem["loc"], problem["msg"], problem["input"]) for problem in exc.errors()])
     except (SettingsError, OSError, ValueError) as exc:
         _refuse(settings, [((), str(exc), None)])
     finally:
         settings._file = None
+    _refuse_guessable(found)
+    return found
+
+
+def _refuse_guessable(found: CommonSettings) -> None:
+    """Of a secret that is set. One that is needed and not set is refused where it is needed."""
+    wrong = (
+        f"too easy to guess: at least {SECRET_MIN_CHARS} characters are accepted, {SECRET_MIN_SYMBOLS} of them "
+        "different, and nothing repeated ('openssl rand -hex 24' makes a good one)"
+    )
+    problems: list[tuple[tuple[int | str, ...], str, Any]] = []
+    for name, field in type(found).model_fields.items():
+        value = getattr(found, name)
+        marked = any(isinstance(mark, _HardToGuess) for mark in _marks(field.rebuild_annotation()))
+        if marked and isinstance(value, SecretStr) and value.get_secret_value() and guessable(value.get_secret_value()):
+            problems.append(((name,), wrong, None))
+    if problems:
+        _refuse(type(found), problems)
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """What is said of a type, and of those that it is made of (``Secret | None``)."""
+    for part in get_args(annotation):
+        yield part
+        yield from _marks(part)
 
 
 def set_variable(name: str, value: str) -> None:
@@ -167,10 +215,12 @@ def _refuse(settings: type[CommonSettings], problems: list[tuple[tuple[int | str
         if not name:
             print(f"settings: {message}", file=sys.stderr)  # noqa: T201 logging is not set up yet
             continue
-        field = settings.model_fields.get(name)
+        known = settings.model_fields.items()
+        name, field = next(((key, f) for key, f in known if name in (key, f.validation_alias)), (name, None))
         secret = field is not None and "Secret" in str(field.annotation)
         shown = "" if secret or given is None else f" (given: {str(given)[:80]!r})"
         accepted = f"; accepted: {field.description}" if field is not None and field.description else ""
-        option = f"--{name.replace('_', '-')} (TMPNB_{name.upper()})"
+        variable = field.validation_alias if field is not None else None
+        option = f"--{name.replace('_', '-')} ({variable or f'TMPNB_{name.upper()}'})"
         print(f"settings: {option}: {message}{shown}{accepted}", file=sys.stderr)  # noqa: T201
     sys.exit(2)

@@ -119,6 +119,10 @@ ensure TMPNB_ERLANG_COOKIE secret
 ensure TMPNB_GOSSIP_KEY gossip_key
 # Empty: the public pages and API are open. A token closes both the API and all pages to others.
 ensure API_AUTH_TOKEN true
+for name in TMPNB_RABBITMQ_PASSWORD TMPNB_SECRET_KEY ADMIN_AUTH_TOKEN API_AUTH_TOKEN; do
+    value=${!name-$(value_of "$name")}
+    [ -z "$value" ] || check_secret "$name" "$value"
+done
 ensure DOCKER_GID docker_gid
 ensure TMPNB_CA_BUNDLE find_ca_bundle
 

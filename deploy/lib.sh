@@ -15,6 +15,17 @@ die() {
     exit 1
 }
 
+# check_secret NAME VALUE: dies if somebody could try it out. As common/settings.py does at every start; here
+# because a container that refuses to start says so where nobody looks first.
+check_secret() {
+    local name=$1 value=$2 symbols
+    symbols=$(printf '%s' "$value" | fold -w 1 | sort -u | wc -l)
+    if [ "${#value}" -lt 16 ] || [ "$symbols" -lt 6 ]; then
+        die "$name in .env is too easy to guess: at least 16 characters are accepted, 6 of them different." \
+            "'openssl rand -hex 24' makes a good one (docs/operations.md, \"Secrets\")."
+    fi
+}
+
 is_root_on_debian() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1
 }

@@ -86,6 +86,11 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
         ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
+        Limit("wrong tokens at the login, per address or browser", "frontend.admin.throttle:FREE_COUNT", "429, a wait"),
+        Limit("wait after wrong tokens, seconds", "frontend.admin.throttle:LONGEST_PAUSE_S", "429 with Retry-After"),
+        Limit("addresses remembered for that", "frontend.admin.throttle:MAX_COUNT", "the oldest are forgotten"),
+        Limit("wrong tokens of programs, per address", "frontend.guesses:FREE_COUNT", "429, a wait"),
+        Limit("right tokens remembered by address", "frontend.guesses:KNOWN_COUNT", "the oldest are forgotten"),
         Limit("a pool's fields together, bytes", "common.bounds:SPEC_MAX_BYTES", "`pools apply` refuses it"),
         Limit("a pool's command, what it names replaced, bytes", "common.bounds:ARGUMENT_MAX_BYTES", "the same"),
         Limit("variables of a pool", "common.bounds:VARIABLES_MAX", "the same"),

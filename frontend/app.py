@@ -65,6 +65,7 @@ def create_app(parts: Parts) -> Flask:
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
+        BEHIND_PROXIES=True,
     )
     metrics.install(app, settings)
     lines.install(app)

@@ -10,16 +10,19 @@ from flask import Flask, Response, current_app, g, request
 from common import audit_log
 from common.tokens import Scope, split
 from frontend.guard import Guard, Holder
+from frontend.guesses import Guesses, client_of
 from frontend.metrics import AUTH_REFUSALS
 from frontend.web import answer
 
 EXTENSION = "tmpnb.guard"
+GUESSES = "tmpnb.guesses"
 # What whoever shows no token is called.
 ANYBODY = ""
 
 
 def install(app: Flask, guard: Guard) -> None:
     app.extensions[EXTENSION] = guard
+    app.extensions[GUESSES] = Guesses()
 
 
 def guard() -> Guard:
@@ -29,7 +32,8 @@ def guard() -> Guard:
 
 
 def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response | None:
-    """None: the request may go on. Otherwise the answer: 401 without a good token, 403 with one that may not do this.
+    """None: the request may go on. Otherwise the answer: 401 without a good token, 403 with one that may not do this,
+    429 after many wrong ones.
 
     ``legacy``: an address that tmpnb had. There a wrong token is a 403, and an open API takes no notice of tokens that
     are none of ours. Raises ``StoreUnavailable`` as ``Guard.holder`` does.
@@ -40,12 +44,33 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
         return None
     if token is None:
         return _unauthorized("Authorization: token … is required")
+    guesses: Guesses = current_app.extensions[GUESSES]
+    who = client()
+    pause_s = guesses.pause_s(who, token)
+    if pause_s > 0:
+        return _too_many(pause_s)
     holder = guard().holder(token)
     if holder is None:
+        pause_s = guesses.wrong(who, token)
+        if pause_s > 0:
+            return _too_many(pause_s)
         if legacy:
             return forbidden("the token is wrong")
         return _unauthorized("the token is wrong, or its time is over")
+    guesses.right(who, token)
     return admit(holder, accepted)
+
+
+def client() -> str:
+    """Who sends this request, for counting what goes wrong: the address that the proxy tier names, or the
+    connection's. Whoever is not behind it can make up the former; the table of such names is bounded."""
+    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
+    return client_of(said or request.remote_addr)
+
+
+def behind_proxies() -> bool:
+    """Whether this is the public application: the proxy tier leads nobody to the other one."""
+    return bool(current_app.config.get("BEHIND_PROXIES"))
 
 
 def admit(holder: Holder, accepted: Collection[Scope]) -> Response | None:
@@ -79,6 +104,12 @@ def _unauthorized(message: str) -> Response:
     response = answer({"status": "unauthorized", "message": message}, 401)
     response.headers["WWW-Authenticate"] = "token"
     return refused(response, message)
+
+
+def _too_many(pause_s: float) -> Response:
+    left_s = int(pause_s) + 1
+    message = f"too many wrong tokens from this address, try again in {left_s} seconds"
+    return refused(answer({"status": "too many wrong tokens", "message": message}, 429, left_s), message)
 
 
 def refused(response: Response, reason: str) -> Response:

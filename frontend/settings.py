@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from common.bounds import LONG_S
 from common.records import Name
-from common.settings import CommonSettings, UrlList
+from common.settings import CommonSettings, Secret, UrlList
 from frontend.operations import EXTEND_MAX_S
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -53,11 +53,13 @@ class PublicSettings(GunicornSettings):
 
     ip: ListenAddress = Field(default="0.0.0.0", description="IP address to listen at")
     port: int = Field(default=9999, ge=1, le=65535, description="port to listen at")
-    secret_key: SecretStr = Field(min_length=16, description="signs the browser's cookie; the same on every replica")
-    api_auth_token: SecretStr | None = Field(
+    secret_key: Secret = Field(
+        description="signs the browser's cookie, 16 characters or more; the same on every replica"
+    )
+    api_auth_token: Secret | None = Field(
         default=None,
         validation_alias="API_AUTH_TOKEN",
-        description="required in 'Authorization: token …'; turns all pages for people off",
+        description="16 characters or more, required in 'Authorization: token …'; turns all pages for people off",
     )
     default_pool: Name = Field(default="default", description="the pool of a request that names none")
     window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
@@ -119,8 +121,10 @@ class AdminSettings(GunicornSettings):
         default=None, description="IP address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
     )
     admin_port: int = Field(default=10000, ge=1, le=65535, description="port to listen at")
-    admin_auth_token: SecretStr | None = Field(
-        default=None, validation_alias="ADMIN_AUTH_TOKEN", description="required in 'Authorization: token …'"
+    admin_auth_token: Secret | None = Field(
+        default=None,
+        validation_alias="ADMIN_AUTH_TOKEN",
+        description="16 characters or more, required in 'Authorization: token …'",
     )
     pools_file: str | None = Field(default=None, description="TOML file of the pools that the first start creates")
 

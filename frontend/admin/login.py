@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, redirect, request
 
-from common.tokens import Scope
+from common.tokens import Scope, split
 from frontend import auth
 from frontend.admin.sessions import is_ours, sessions
 from frontend.admin.web import own_page, parts
@@ -25,28 +25,41 @@ def form() -> Response:
 
 @views.post("/login")
 def enter() -> Response:
-    """303 to the page with a cookie; 403 with a wrong token, 429 while the address has to wait."""
+    """303 to the page with a cookie; 403 with a wrong token, 429 while the browser or its address has to wait."""
     known = sessions()
     if known is None:
         return redirect("/", 303)  # type: ignore[return-value]
     if not is_ours():
         return answer({"status": "forbidden", "message": "the form was sent from another site"}, 403)
-    throttle, address = parts().logins, request.remote_addr or ""
-    pause_s = throttle.pause_s(address)
-    if pause_s > 0:
-        left_s = int(pause_s) + 1
-        return own_page("login.html", 429, left_s, error=f"Too many wrong tokens. Try again in {left_s} seconds.")
+    # Whoever has been in before is told apart from whoever else comes from there, and is not locked out by them.
+    throttle, who = parts().logins, known.known_browser() or auth.client()
     token = request.form.get("token", "").strip()
+    pause_s = throttle.pause_s(who)
+    # Nobody guesses one of ours, so it is always looked at.
+    if pause_s > 0 and split(token) is None:
+        return _too_many(pause_s)
     holder = auth.guard().holder(token) if 0 < len(token) <= MAX_CHARS else None
     if holder is None:
-        throttle.failed(address)
+        if pause_s > 0:
+            return _too_many(pause_s)
+        throttle.failed(who)
         return own_page("login.html", 403, error=WRONG)
     if not holder.scope.allows(Scope.READ):
         return own_page("login.html", 403, error=NOT_FOR_THIS)
-    throttle.succeeded(address)
+    if split(token) is None:  # who has one of ours may guess at the other one
+        throttle.succeeded(who)
     response: Response = redirect("/", 303)  # type: ignore[assignment]
     known.begin(response, holder)
     return response
+
+
+def _too_many(pause_s: float) -> Response:
+    left_s = int(pause_s) + 1
+    error = (
+        f"Too many wrong tokens from your address. Try again in {left_s} seconds, or with a token of your own "
+        "(tmpnb tokens create), which works at once."
+    )
+    return own_page("login.html", 429, left_s, error=error)
 
 
 @views.post("/logout")

@@ -6,6 +6,7 @@ by logging out. What changes something must come from our own pages (``is_ours``
 
 import hashlib
 import hmac
+import secrets
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, request
@@ -19,6 +20,8 @@ from frontend.web import is_https
 EXTENSION = "tmpnb.sessions"
 # Sent by our scripts; no other site's page can send it without our leave (it needs a CORS preflight).
 OWN_HEADER = "X-Tmpnb-Page"
+# How long a browser is known by after it was logged in.
+KNOWN_S = 90 * 86_400
 
 
 class Sessions:
@@ -30,10 +33,15 @@ class Sessions:
         self._lifetime_s = lifetime_s
         # Two clusters behind one host name must not overwrite each other.
         self.cookie = f"tmpnb-operator-{cluster}"
+        self._known = URLSafeTimedSerializer(key, salt=f"{cluster} known")
+        self.known_cookie = f"tmpnb-operator-{cluster}-known"
 
     def begin(self, response: Response, holder: Holder) -> None:
         """Have the browser remember whose token it has shown."""
-        value = self._serializer.dumps([holder.name, auth.guard().mark(holder)])
+        mark = auth.guard().mark(holder)
+        value = self._serializer.dumps([holder.name, mark])
+        # All browsers of one scoped token count as one: its holder could make any number of them, to guess with.
+        name = f"holder {holder.name}" if mark else self.known_browser() or f"browser {secrets.token_hex(8)}"
         response.set_cookie(
             self.cookie,
             value if isinstance(value, str) else value.decode(),
@@ -43,6 +51,23 @@ class Sessions:
             httponly=True,
             samesite="Strict",
         )
+        # Opens nothing: it only tells this browser apart from others at its address, also after the session.
+        response.set_cookie(
+            self.known_cookie,
+            str(self._known.dumps(name)),
+            max_age=KNOWN_S,
+            path="/login",
+            secure=is_https(),
+            httponly=True,
+            samesite="Strict",
+        )
+
+    def known_browser(self) -> str | None:
+        """The name of a browser that has been logged in once; None: of any other."""
+        try:
+            return str(self._known.loads(request.cookies.get(self.known_cookie, ""), max_age=KNOWN_S))
+        except (BadData, ValueError, TypeError):
+            return None
 
     def end(self, response: Response) -> None:
         response.delete_cookie(self.cookie, path="/", secure=is_https(), httponly=True, samesite="Strict")

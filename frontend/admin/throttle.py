@@ -24,10 +24,12 @@ class _Failures:
 
 
 class Throttle:
-    """Failures per address. Safe from any thread. ``clock``: monotonic seconds."""
+    """Failures per client. Safe from any thread. ``clock``: monotonic seconds; ``free_count``: errors that cost
+    nothing."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, free_count: int = FREE_COUNT) -> None:
         self._clock = clock
+        self._free_count = free_count
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
 
@@ -35,9 +37,9 @@ class Throttle:
         """How long this address has to wait before it may try again; 0: it may."""
         with self._lock:
             found = self._failures.get(address)
-            if found is None or found.count < FREE_COUNT:
+            if found is None or found.count < self._free_count:
                 return 0.0
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(found.count - FREE_COUNT, 30))
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(found.count - self._free_count, 30))
             return max(0.0, found.at_s + pause_s - self._clock())
 
     def failed(self, address: str) -> None:

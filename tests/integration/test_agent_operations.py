@@ -141,7 +141,7 @@ def test_a_host_without_a_docker_engine_says_so_in_its_record(rig: AgentRig, tmp
 
 def test_a_wrong_password_is_in_the_host_record(rig: AgentRig) -> None:
     rig.apply(rig.spec(pool_size=1))
-    rig.start(TMPNB_RABBITMQ_PASSWORD="wrong")
+    rig.start(TMPNB_RABBITMQ_PASSWORD="wrong, but not short")
     wait_until(lambda: rig.record() and "TMPNB_RABBITMQ_PASSWORD" in record(rig).problem, "the record to tell", 30)
 
 

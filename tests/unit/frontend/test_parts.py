@@ -19,6 +19,8 @@ from tests.waiting import wait_until
 
 FRONTEND = Path(__file__).parents[3] / "frontend"
 
+KEY = "9f27c1d84ab60e35"
+
 
 def reply(request: str, user: int) -> SpawnReply:
     return SpawnReply(
@@ -143,8 +145,8 @@ def test_remembered_answers_do_not_grow_without_end() -> None:
     [
         (PublicSettings, {}, "secret_key"),
         (PublicSettings, {"TMPNB_SECRET_KEY": "short"}, "--secret-key"),
-        (PublicSettings, {"TMPNB_SECRET_KEY": "x" * 20, "TMPNB_WINDOW_S": "-1"}, "--window-s"),
-        (PublicSettings, {"TMPNB_SECRET_KEY": "x" * 20, "TMPNB_ALLOW_ORIGIN": "a\nb"}, "allow_origin"),
+        (PublicSettings, {"TMPNB_SECRET_KEY": KEY, "TMPNB_WINDOW_S": "-1"}, "--window-s"),
+        (PublicSettings, {"TMPNB_SECRET_KEY": KEY, "TMPNB_ALLOW_ORIGIN": "a\nb"}, "allow_origin"),
         (AdminSettings, {"TMPNB_ADMIN_IP": "0.0.0.0"}, "ADMIN_AUTH_TOKEN"),
         (AdminSettings, {"TMPNB_ADMIN_PORT": "x"}, "--admin-port"),
         (CullerSettings, {"TMPNB_CULL_PERIOD": "0.5"}, "--cull-period"),
@@ -168,19 +170,19 @@ def test_wrong_settings_are_refused_by_name(
 
 
 def test_tokens_come_from_variables_without_our_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_AUTH_TOKEN", "a")
-    monkeypatch.setenv("ADMIN_AUTH_TOKEN", "b")
-    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    monkeypatch.setenv("API_AUTH_TOKEN", KEY)
+    monkeypatch.setenv("ADMIN_AUTH_TOKEN", KEY[::-1])
+    monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
     public, admin = load(PublicSettings), load(AdminSettings)
     assert public.api_auth_token is not None
-    assert public.api_auth_token.get_secret_value() == "a"
+    assert public.api_auth_token.get_secret_value() == KEY
     assert admin.admin_auth_token is not None
-    assert admin.admin_auth_token.get_secret_value() == "b"
+    assert admin.admin_auth_token.get_secret_value() == KEY[::-1]
 
 
 def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_AUTH_TOKEN", "")
-    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
     assert load(PublicSettings).api_auth_token is None
 
 
@@ -188,10 +190,10 @@ def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ("environment", "ip"),
     [
         ({}, "127.0.0.1"),
-        ({"ADMIN_AUTH_TOKEN": "x"}, "0.0.0.0"),
+        ({"ADMIN_AUTH_TOKEN": KEY}, "0.0.0.0"),
         ({"TMPNB_ADMIN_IP": "::1"}, "::1"),
         ({"TMPNB_ADMIN_IP": "localhost"}, "localhost"),
-        ({"TMPNB_ADMIN_IP": "10.0.0.1", "ADMIN_AUTH_TOKEN": "x"}, "10.0.0.1"),
+        ({"TMPNB_ADMIN_IP": "10.0.0.1", "ADMIN_AUTH_TOKEN": KEY}, "10.0.0.1"),
     ],
 )
 def test_without_a_token_the_admin_application_listens_on_loopback_only(
@@ -209,7 +211,7 @@ def test_without_a_token_the_admin_application_listens_on_loopback_only(
 def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
     for settings, prefix in ((PublicSettings, ""), (AdminSettings, "admin-")):
         with pytest.raises(SystemExit):
             load(settings, [f"--{prefix}{name}={value}"])
@@ -223,7 +225,7 @@ def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
     ("given", "bound"), [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80"), ("[::1]", "[::1]:80"), ("pc", "pc:80")]
 )
 def test_an_address_of_either_kind_can_be_listened_at(given: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPNB_SECRET_KEY", "x" * 20)
+    monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
     settings = load(PublicSettings, [f"--ip={given}"])
     assert bind(settings.ip, 80) == bound
 
