@@ -329,7 +329,7 @@ def _usage(stats: Mapping[str, Any], quick: bool) -> Usage:
     networks = stats.get("networks")
     return Usage(
         0.0 if quick else _cores(stats),
-        stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        _count(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
         sum(network["tx_packets"] for network in networks.values()) if networks else None,
     )
 

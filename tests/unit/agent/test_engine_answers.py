@@ -1,6 +1,7 @@
 """Whatever answers instead of the Docker Engine: the adapter says ``EngineUnavailable``, or that a start failed."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,6 +98,8 @@ CPU = {"cpu_usage": {"total_usage": 5}, "system_cpu_usage": 10, "online_cpus": 2
         ("list", "c"),
         ("usage", {}),
         ("usage", {"cpu_stats": CPU, "precpu_stats": None}),
+        ("usage", {"cpu_stats": {"cpu_usage": {"total_usage": math.nan}}, "precpu_stats": CPU}),
+        ("usage", {"cpu_stats": CPU, "precpu_stats": CPU, "networks": {"eth0": {"tx_packets": "many"}}}),
         ("usage", {"cpu_stats": CPU | {"cpu_usage": None}, "precpu_stats": CPU}),
         ("usage", {"cpu_stats": CPU | {"online_cpus": 0, "system_cpu_usage": 20}, "precpu_stats": CPU}),
         ("ensure_network", [{}]),
