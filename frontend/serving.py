@@ -9,6 +9,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from frontend import metrics
+from frontend.arrival import HEAD_MAX_BYTES
 from frontend.live.stream import ALIVE
 from frontend.settings import GunicornSettings
 
@@ -18,7 +19,8 @@ def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:
     metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {
         "bind": [bind, *metrics_bind],
-        "worker_class": "gthread",
+        # gunicorn's "gthread", but a request gets a thread only once it is here.
+        "worker_class": "frontend.arrival.ArrivalWorker",
         "workers": settings.workers,
         "threads": settings.threads,
         # Threads and sockets do not survive a fork: everything is made in the worker.
@@ -32,10 +34,11 @@ def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:
         # Our own line per request instead: gunicorn's would hold query strings.
         "accesslog": None,
         "logger_class": "frontend.serving.JsonLogger",
-        # Deep links are long; anything beyond is refused before it reaches the application.
+        # Deep links are long (8190 is the most that gunicorn takes); anything beyond is refused before it reaches the
+        # application. Of headers as much as HAProxy lets pass: a university's cookies weigh 30 KB.
         "limit_request_line": 8190,
-        "limit_request_fields": 100,
-        "limit_request_field_size": 8190,
+        "limit_request_fields": 128,
+        "limit_request_field_size": HEAD_MAX_BYTES,
     }
 
 

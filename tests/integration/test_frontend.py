@@ -1,5 +1,6 @@
 """The frontend's processes on a real RabbitMQ and a real Consul, with an agent played by the test."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,6 +313,71 @@ def test_hostile_bytes_get_a_4xx_and_no_traceback(world: World, public: object, 
     status = int(answer.split(b" ", 2)[1])
     assert 400 <= status < 500, answer[:200]
     assert b"Traceback" not in answer
+
+
+SLOW = {
+    "half a body": b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\na",
+    "half a head": b"POST /login HTTP/1.1\r\nHost: x\r\nContent-",
+    "half a chunk": b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n0\r\n\r\n",
+    "half a trailer": b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n",
+    "half a body, announced": b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+    "too much": b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\na",
+    "nothing": b"",
+    "no goodbye": b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "no reading": b"GET /static/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
+}
+
+
+@pytest.mark.parametrize("what", SLOW)
+@pytest.mark.parametrize("application", ["admin", "public"])
+def test_a1_seventy_clients_that_are_slow_hold_up_nobody(
+    world: World, public: object, application: str, what: str
+) -> None:
+    """Both applications have 32 or 64 threads; the first one asked of HAProxy is in test_proxy_load.py."""
+    port = world.admin_port if application == "admin" else world.port
+    with contextlib.ExitStack() as held:
+        for _ in range(70):
+            client = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(SLOW[what])
+        for _ in range(10):
+            began = time.monotonic()
+            status, _, _ = world.ask("GET", "/healthz", {"Connection": "close"}, port)
+            assert (status, time.monotonic() - began < 2) == (200, True)
+
+
+def test_a1_a_slow_request_ends_and_one_that_takes_its_time_is_served(world: World, public: object) -> None:
+    with socket.create_connection(("127.0.0.1", world.admin_port), timeout=30) as client:
+        client.sendall(SLOW["half a body"])
+        assert client.recv(100) == b"", "closed without an answer"
+    with socket.create_connection(("127.0.0.1", world.port), timeout=30) as client:
+        client.sendall(
+            b"POST /api/spawn HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n"
+        )
+        client.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 100 Continue\r\n")
+        for piece in (b"e\r\n", b'{"wait_s": "x"', b"\r\n1\r\n}", b"\r\n0\r\n", b"X: y\r\n", b"\r\n"):
+            client.sendall(piece)
+        answer = client.recv(65536)
+        while b"wait_s" not in answer:
+            answer += client.recv(65536)
+        assert b"HTTP/1.1 400 " in answer
+
+
+def test_a1_more_connections_than_a_worker_may_have_leave_room_for_others(world: World, public: object) -> None:
+    """gunicorn stops accepting at 1,000 connections; the admin application has one worker."""
+    with contextlib.ExitStack() as held:
+        for number in range(1200):
+            client = held.enter_context(socket.create_connection(("127.0.0.1", world.admin_port), timeout=10))
+            client.sendall(SLOW["half a body"] if number % 2 else b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert world.ask("GET", "/healthz", port=world.admin_port)[0] == 200
+
+
+def test_b7_cookies_of_thirty_kilobytes_are_taken(world: World, public: object) -> None:
+    for size in (9_000, 30_000):
+        for path in ("/", "/healthz", "/spawn"):
+            status, _, _ = world.ask("GET", path, {"Cookie": "campus=" + "c" * size, "Sec-Purpose": "prefetch"})
+            assert status in (200, 503), (path, size)
+    assert world.ask("GET", "/healthz", {"Cookie": "campus=" + "c" * 60_000})[0] == 431
 
 
 def test_the_admin_application_seeded_the_pool_and_asks_for_nothing_on_loopback(world: World, public: object) -> None:
