@@ -29,6 +29,19 @@ Written by `make docs` from docs/limits.py; do not edit.
 Everything that a visitor, a learner's server, the holder of a token or an operator can make grow has a bound. The
 defaults are for a lecture room of 500 people behind one address. A limit with a `TMPNB_` name goes into `.env` (or the
 agent's environment); one of a pool into its table in `pools.toml`; one without a name is a constant of the code.
+
+**One address** holds what a lecture room needs: a browser opens six connections for its requests, whatever the number
+of its tabs, and one more for every WebSocket; a JupyterLab with some notebooks and terminals has up to eight of these.
+So 500 learners have 500 x 14 = 7,000 connections. In IPv6 an address is a /64. HAProxy has a connection for two of its
+file descriptors (at most 50,000); where three quarters of that are less than the setting, one address may have these.
+Several addresses behind one terminator or load balancer are one address to HAProxy, unless `TMPNB_TRUST_FORWARDED=1`:
+then its clients count, by the last address in `X-Forwarded-For`.
+
+**One server**: a browser behind a terminator that speaks HTTP/2 has up to 128 requests at once and some twenty
+WebSockets; two such browsers fit. To let a class look at one learner's application at the same time, raise it.
+
+**Silence** is no byte in either direction. An application that computes for more than ten minutes before the first byte
+of its answer needs a larger `TMPNB_SILENCE_S`; what runs in a kernel does not: that is asked for over a WebSocket.
 """
 PROCESSES: dict[str, type[BaseModel]] = {
     "every process": CommonSettings,
@@ -54,6 +67,24 @@ class Limit:
 # One list per kind of who can make it grow.
 SECTIONS: dict[str, tuple[Limit, ...]] = {
     "Visitors and their browsers": (
+        Limit(
+            "connections of one address (behind a trusted terminator: requests at once of one of its clients)",
+            "haproxy:TMPNB_ADDRESS_MAX",
+            "429; from 100 more on closed",
+        ),
+        Limit("requests and WebSockets to one learner's server at once", "haproxy:TMPNB_SERVER_MAX", "429"),
+        Limit(
+            "time for a request's head, and its body if it is for the frontends, seconds",
+            "haproxy:TMPNB_REQUEST_S",
+            "408",
+        ),
+        Limit("silence in a request to a learner's server, seconds", "haproxy:TMPNB_SILENCE_S", "504, or closed"),
+        Limit("time that an idle connection is kept, seconds", "haproxy:TMPNB_KEEPALIVE_S", "closed"),
+        Limit(
+            "head of a request, bytes",
+            "frontend.arrival:HEAD_MAX_BYTES",
+            "400; with a body 431 from 30 KB on, with a word about cookies",
+        ),
         Limit("body of a request to the public application", "frontend.app:MAX_BODY_BYTES", "413"),
         Limit("wait for a server that a program asks for, seconds", "frontend:wait_max_s", "400 that names it"),
         Limit("time in the waiting room, seconds", "frontend:ticket_max_s", "a page that offers to start again"),
@@ -97,6 +128,9 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("one variable of a pool, bytes", "common.bounds:VARIABLE_MAX_BYTES", "the same"),
         Limit("a server's memory, bytes", "common.bounds:MEMORY_MAX_BYTES", "the same"),
         Limit("any time limit, seconds", "common.bounds:LONG_S", "an error that names the field"),
+        Limit("body of a request to the admin application", "frontend.admin.app:MAX_BODY_BYTES", "413"),
+        Limit("time for a request to the admin application to arrive, seconds", "frontend.arrival:ARRIVE_S", "closed"),
+        Limit("requests on their way to one of our workers, bytes", "frontend.arrival:HELD_MAX_BYTES", "the oldest go"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
     ),
     "Hosts": (

@@ -194,6 +194,7 @@ class Rig:
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
+            sysctls={"net.ipv4.tcp_retries2": "5"},
             user=f"{IDENTITY}:{IDENTITY}",
             network=self.network,
             ports={"8000/tcp": ("127.0.0.1", self.port)},

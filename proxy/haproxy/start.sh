@@ -27,10 +27,51 @@ case $gates in
 esac
 TMPNB_GATE_COOKIES=$(printf %s "$gates" | sed 's/\./[.]/g; s/\*/[^=;]*/g; s/,/|/g')
 export TMPNB_GATE_COOKIES
+export TMPNB_ADDRESS_MAX="${TMPNB_ADDRESS_MAX:-8000}"
+export TMPNB_SERVER_MAX="${TMPNB_SERVER_MAX:-300}"
+export TMPNB_REQUEST_S="${TMPNB_REQUEST_S:-10}"
+export TMPNB_SILENCE_S="${TMPNB_SILENCE_S:-600}"
+export TMPNB_KEEPALIVE_S="${TMPNB_KEEPALIVE_S:-75}"
 
 say() {
     printf '{"service": "haproxy", "level": "%s", "event": "%s"}\n' "$1" "$2"
 }
+
+# whole NAME LOW HIGH: the variable is a whole number between them.
+whole() {
+    eval "value=\$$1"
+    case $value in
+        '' | *[!0-9]* | ??????????*) ;;
+        *) [ "$value" -ge "$2" ] && [ "$value" -le "$3" ] && return ;;
+    esac
+    printf "settings: %s: '%s'; accepted: a whole number from %s to %s\n" "$1" "$value" "$2" "$3" >&2
+    exit 2
+}
+whole TMPNB_STATICS_CACHE_MB 32 4095
+whole TMPNB_ADDRESS_MAX 10 1000000
+whole TMPNB_SERVER_MAX 10 1000000
+whole TMPNB_REQUEST_S 1 300
+whole TMPNB_SILENCE_S 30 86400
+whole TMPNB_KEEPALIVE_S 1 3600
+
+# HAProxy takes a connection for every two descriptors (fd-hard-limit in the configuration): a quarter of them is always
+# left for others than one address.
+descriptors=$(ulimit -n)
+case $descriptors in *[!0-9]*) descriptors=100000 ;; esac
+[ "$descriptors" -le 100000 ] || descriptors=100000
+if [ "$TMPNB_ADDRESS_MAX" -gt $((descriptors * 3 / 8)) ]; then
+    say INFO "one address may have $((descriptors * 3 / 8)) connections: three quarters of what $descriptors file descriptors allow"
+    TMPNB_ADDRESS_MAX=$((descriptors * 3 / 8))
+fi
+
+# Told by the container's sysctls, the kernel gives up by itself what nobody acknowledges (see "defaults users").
+TMPNB_UNACKED_S=0
+retries=$(cat /proc/sys/net/ipv4/tcp_retries2 2>/dev/null || echo 15)
+if [ "$retries" -gt 6 ]; then
+    TMPNB_UNACKED_S=60
+    say WARNING "net.ipv4.tcp_retries2 is $retries here and should be 5: a host that is lost in the middle of a request is found after a minute"
+fi
+export TMPNB_UNACKED_S
 
 # As process 1 the shell would ignore the signals of "docker stop" while it waits.
 trap 'rm -f "$run/want"; exit 0' INT TERM USR1
