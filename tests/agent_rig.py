@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import docker
+import pika
 
 from agent import names
 from common import queues
@@ -80,6 +81,7 @@ class AgentRig:
         self.image, self.folder = image, folder
         self.keys = Keys(self.cluster)
         self.store = ConsulStore([consul_url])
+        self._rabbitmq = rabbitmq
         self.requester = RabbitPublisher(rabbitmq, "test-frontend", on_late_reply=lambda _body: None)
         self.requester.start()
         port = 20000 + 100 * secrets.randbelow(90)
@@ -149,6 +151,17 @@ class AgentRig:
         record = self.record()
         status = record.pools.get(self.pool) if record else None
         return (status.ready, status.claimed) if status else None
+
+    def problem(self) -> str:
+        """What an operator must mend here, as the host record says."""
+        record = self.record()
+        return record.problem if record else ""
+
+    def waiting(self) -> int:
+        """Requests in the pool's queue that no agent has taken."""
+        with contextlib.closing(pika.BlockingConnection(self._rabbitmq.parameters()[0])) as connection:
+            queue = connection.channel().queue_declare(queues.spawn(self.pool), passive=True)
+            return int(queue.method.message_count)
 
     def routes(self) -> dict[str, Route]:
         entries = self.store.list(self.keys.routes).entries

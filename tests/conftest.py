@@ -14,6 +14,7 @@ from common.runtime import threads
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from testcontainers.core.container import DockerContainer
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
@@ -72,23 +73,28 @@ def consul_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitAddress]:
-    """The address of a RabbitMQ of our own, with an empty vhost ``tmpnb``."""
+def rabbitmq_container() -> Iterator["DockerContainer"]:
+    """A RabbitMQ of our own, with an empty vhost ``tmpnb``."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    password = secrets.token_hex(8)
     container = (
         DockerContainer(RABBITMQ_IMAGE)
         .with_env("RABBITMQ_DEFAULT_USER", "tmpnb")
-        .with_env("RABBITMQ_DEFAULT_PASS", password)
+        .with_env("RABBITMQ_DEFAULT_PASS", secrets.token_hex(8))
         .with_env("RABBITMQ_DEFAULT_VHOST", "tmpnb")
         .with_exposed_ports(5672)
         .waiting_for(LogMessageWaitStrategy("Server startup complete"))
     )
     with container:
-        port = container.get_exposed_port(5672)
-        yield RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")
+        yield container
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(rabbitmq_container: "DockerContainer") -> RabbitAddress:
+    """Its address."""
+    port, password = rabbitmq_container.get_exposed_port(5672), rabbitmq_container.env["RABBITMQ_DEFAULT_PASS"]
+    return RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from testcontainers.core.container import DockerContainer
 
 from common import queues
 from common.broker import Outgoing
@@ -72,6 +74,33 @@ def test_requests_beyond_the_capacity_wait_in_line_until_a_server_is_free(rig: A
     rig.command(cull(first.user, "operator"))
     wait_until(lambda: len(rig.claims() - {first.user, second.user}) == 1, "the one in line to get the free server")
     wait_until(lambda: first.user not in rig.routes() and len(rig.containers()) == 2, "the culled server to be gone")
+
+
+def test_a18_while_rabbitmq_takes_no_messages_nothing_is_claimed_and_afterwards_the_line_is_served(
+    rig: AgentRig, rabbitmq_container: DockerContainer
+) -> None:
+    """I1, I2: nobody could be told of a server; what was confirmed before stays in its queue."""
+    rig.apply(rig.spec(pool_size=1))
+    rig.start()
+    rig.ready(1)
+    first = rig.claim()
+    with ThreadPoolExecutor(1) as thread:
+        in_line = thread.submit(rig.request, wait_s=90.0)
+        wait_until(lambda: rig.waiting() == 1, "the request to be in line")
+        try:
+            assert rabbitmq_container.exec(["rabbitmqctl", "set_disk_free_limit", "100000GB"]).exit_code == 0
+            wait_until(lambda: "takes no messages" in rig.problem(), "the agent to say so")
+            (name,) = rig.containers()
+            rig.kill_container(name)
+            wait_until(lambda: rig.counts() == (1, 0), "a ready server in its place")
+            assert rig.waiting() == 1
+            assert rig.claims() <= {first.user}
+        finally:
+            rabbitmq_container.exec(["rabbitmqctl", "set_disk_free_limit", "50MB"])
+        second = in_line.result(60)
+    assert second is not None
+    assert rig.visit(second.url) == 200
+    assert rig.claims() == {second.user}
 
 
 def test_a_killed_agent_s_successor_adopts_everything_and_serves_at_once(rig: AgentRig) -> None:
