@@ -1,5 +1,6 @@
 """Real stores for the tests that claim something about them: one container each per test session, on 127.0.0.1."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ import pytest
 
 from common.broker_rabbitmq import RabbitAddress
 from common.runtime import threads
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
     from testcontainers.core.container import DockerContainer
+
+    from tests.leftovers import Thing
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
@@ -31,11 +35,44 @@ RABBITMQ_IMAGE = os.environ.get("RABBITMQ_IMAGE", "tmpnb-local/rabbitmq:4.0")
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 
+# Kinds of tests that use the Docker Engine.
+ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults"}
+BEFORE: pytest.StashKey["frozenset[Thing] | None"] = pytest.StashKey()
+LEFT: pytest.StashKey[list[str]] = pytest.StashKey()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is there before the first test is not the tests' doing."""
+    if any(ENGINE_KINDS & {mark.name for mark in item.iter_markers()} for item in session.items):
+        from tests.leftovers import look
+
+        session.config.stash[BEFORE] = look()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the last test and its fixtures: nothing of ours may be left in the Engine."""
+    before = session.config.stash.get(BEFORE, None)
+    if before is None or session.config.option.collectonly:
+        return
+    from tests.leftovers import left, look
+
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not left(before, look()), "the Engine to let go of what was removed", 20, every_s=0.5)
+    session.config.stash[LEFT] = found = left(before, look())
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for thing in config.stash.get(LEFT, []):
+        terminalreporter.line(f"LEFT by the tests: {thing}", red=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's folder is its kind, and its kind is its marker: ``-m 'not e2e'``."""
     for item in items:
         kind = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        if kind in {"unit", "contract", "integration", "migrating", "e2e", "faults"}:
+        if kind in {"unit", *ENGINE_KINDS}:
             item.add_marker(kind)
 
 
