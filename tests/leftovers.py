@@ -50,6 +50,21 @@ def left(before: frozenset[Thing] | None, after: frozenset[Thing] | None) -> lis
     return sorted(str(thing) for thing in after - before if thing.is_ours)
 
 
+def is_miscounted(name: str) -> bool:
+    """Whether the Engine keeps a network that no container has. When a container is renamed (a claim) while others come
+    and go, 20.10 now and then counts an endpoint too many (seen once in 117 lives of containers in 10 threads, never
+    without renames), and gives the network up only after its own restart."""
+    with closing(docker.from_env(timeout=20)) as client:
+        for network in client.networks.list(names=[name], greedy=True):
+            if network.attrs["Name"] != name or network.attrs["Containers"]:
+                continue
+            try:
+                network.remove()
+            except docker.errors.APIError as exc:
+                return "has active endpoints" in str(exc)
+    return False
+
+
 def _container(attrs: Mapping[str, object]) -> Thing:
     (name, *_) = attrs.get("Names") or [attrs["Id"]]
     return Thing("container", str(attrs["Id"]), str(name).lstrip("/"), f"{attrs['Image']} {attrs.get('Labels')}")
