@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -378,11 +378,72 @@ def test_while_consul_hangs_nothing_is_claimed_and_afterwards_work_goes_on(
         assert len(rig.containers()) == 3
 
 
+def test_a18_while_consul_s_disk_is_full_nothing_is_claimed_and_afterwards_the_line_is_served(
+    rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path
+) -> None:
+    """I2, I4: as when Consul is away."""
+    small = ["--tmpfs", "/consul/data:size=4m,uid=100,gid=1000"]
+    with (
+        own_consul(small, "-server", "-bootstrap-expect=1", "-bind=127.0.0.1") as (container, url),
+        contextlib.closing(AgentRig(url, rabbitmq, docker_images.echo, tmp_path)) as rig,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        rig.apply(rig.spec(pool_size=2))
+        agent = rig.start()
+        rig.ready(2)
+        reply = rig.claim()
+        route = rig.routes()[reply.user]
+        fill = ["dd", "if=/dev/zero", "of=/consul/data/fill", "bs=4096"]
+        full = subprocess.run(["docker", "exec", container, *fill], check=False, capture_output=True, text=True)
+        assert "No space left on device" in full.stderr
+        wait_until(lambda: "consul away, claiming stopped" in agent.events(), "the agent to notice", 60)
+        assert requests.get(f"http://{route.target}{reply.url}", timeout=5).status_code == 200
+        in_line = thread.submit(rig.request, wait_s=60.0)
+        wait_until(lambda: rig.waiting() == 1, "the request to be in line")
+        subprocess.run(["docker", "exec", container, "rm", "/consul/data/fill"], check=True)
+        second = in_line.result(90)
+        assert second is not None
+        assert rig.claims() == {reply.user, second.user}
+        assert rig.visit(second.url) == rig.visit(reply.url) == 200
+
+
+def test_a18_a_restored_snapshot_s_servers_that_are_no_more_are_forgotten_and_present_ones_kept(
+    rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path
+) -> None:
+    """I5, I6, I8. It knows the agent's session, so that nothing but old records tells that it was restored."""
+    with (
+        own_consul() as (_, url),
+        contextlib.closing(AgentRig(url, rabbitmq, docker_images.echo, tmp_path)) as rig,
+    ):
+        rig.apply(rig.spec(pool_size=2, ready=1))
+        rig.start()
+        rig.ready(1)
+        old = rig.claim()
+        wait_until(lambda: rig.counts() == (1, 1), "the pool to be filled again")
+        snapshot = requests.get(f"{url}/v1/snapshot", timeout=10).content
+        rig.command(cull(old.user, "operator"))
+        wait_until(lambda: old.user not in rig.routes(), "the old server to be gone")
+        present = rig.claim()
+        wait_until(lambda: rig.counts() == (1, 1), "the pool to be filled again")
+        assert requests.put(f"{url}/v1/snapshot", data=snapshot, timeout=10).status_code == 200
+        assert old.user in rig.routes(), "or this shows nothing"
+
+        def users() -> set[str]:
+            """Of the containers."""
+            return {name.removesuffix(".claimed").rpartition("-")[2] for name in rig.containers()}
+
+        wait_until(lambda: set(rig.routes()) == users(), "routes of what is there, and no others", 90)
+        wait_until(lambda: rig.claims() == {present.user}, "the claims likewise")
+        assert rig.visit(present.url) == 200
+
+
 @contextlib.contextmanager
-def own_consul() -> Iterator[tuple[str, str]]:
-    """A Consul server that a test may stop."""
-    run = ["docker", "run", "--rm", "-d", "-p", "127.0.0.1::8500", CONSUL_IMAGE, "agent", "-dev", "-client=0.0.0.0"]
-    container = subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+def own_consul(run: Sequence[str] = (), *options: str) -> Iterator[tuple[str, str]]:
+    """A Consul server that a test may stop. ``run``: options of ``docker run``; ``options``: Consul's, else a server in
+    memory."""
+    command = ["docker", "run", "--rm", "-d", "-p", "127.0.0.1::8500", *run]
+    command += [CONSUL_IMAGE, "agent", *(options or ["-dev"]), "-client=0.0.0.0"]
+    container = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     try:
         port = subprocess.run(["docker", "port", container, "8500"], check=True, capture_output=True, text=True)
         url = f"http://{port.stdout.split()[0]}"
