@@ -1,6 +1,5 @@
 """Real stores for the tests that claim something about them: one container each per test session, on 127.0.0.1."""
 
-import contextlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ import pytest
 from common.broker_rabbitmq import RabbitAddress
 from common.runtime import threads
 from tests.waiting import wait_until
+from tests.last_look import ENGINE_KINDS, LastLook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
     from testcontainers.core.container import DockerContainer
-
-    from tests.leftovers import Thing
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
@@ -35,41 +33,8 @@ RABBITMQ_IMAGE = os.environ.get("RABBITMQ_IMAGE", "tmpnb-local/rabbitmq:4.0")
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 
-# Kinds of tests that use the Docker Engine.
-ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults"}
-BEFORE: pytest.StashKey["frozenset[Thing] | None"] = pytest.StashKey()
-LEFT: pytest.StashKey[list[str]] = pytest.StashKey()
-KEPT: pytest.StashKey[list[str]] = pytest.StashKey()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is there before the first test is not the tests' doing."""
-    if any(ENGINE_KINDS & {mark.name for mark in item.iter_markers()} for item in session.items):
-        from tests.leftovers import look
-
-        session.config.stash[BEFORE] = look()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After the last test and its fixtures: nothing of ours may be left in the Engine."""
-    before = session.config.stash.get(BEFORE, None)
-    if before is None or session.config.option.collectonly:
-        return
-    from tests.leftovers import is_miscounted, left, look
-
-    with contextlib.suppress(AssertionError):
-        wait_until(lambda: not left(before, look()), "the Engine to let go of what was removed", 20, every_s=0.5)
-    session.config.stash[LEFT] = found = left(before, look())
-    session.config.stash[KEPT] = [thing for thing in found if is_miscounted(thing.removeprefix("network "))]
-    if set(found) - set(session.config.stash[KEPT]):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    kept = config.stash.get(KEPT, [])
-    for thing in config.stash.get(LEFT, []):
-        why = ", which the Engine does not give up: it counts an endpoint that is none" if thing in kept else ""
-        terminalreporter.line(f"LEFT by the tests: {thing}{why}", red=thing not in kept, yellow=thing in kept)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LastLook(), "last-look")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -433,7 +433,12 @@ def test_a18_a_restored_snapshot_s_servers_that_are_no_more_are_forgotten_and_pr
             return {name.removesuffix(".claimed").rpartition("-")[2] for name in rig.containers()}
 
         wait_until(lambda: set(rig.routes()) == users(), "routes of what is there, and no others", 90)
-        wait_until(lambda: rig.claims() == {present.user}, "the claims likewise")
+        try:
+            wait_until(lambda: rig.claims() == {present.user}, "the claims likewise")
+        except AssertionError:
+            print("DEBUG", rig.claims(), old.user, present.user, set(rig.routes()), list(rig.containers()))
+            print(rig.agents[0].log.read_text()[-6000:])
+            raise
         assert rig.visit(present.url) == 200
 
 
