@@ -26,6 +26,7 @@ from common.keys import Keys
 from common.messages import Message, SpawnReply, SpawnRequest, decode
 from common.records import HostRecord, PoolSpec, Route
 from common.store_consul import ConsulStore
+from tests.leftovers import ours
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,7 @@ class AgentRig:
         # Queues of all clusters share a vhost here, so pools and hosts have names of their own too.
         mark = secrets.token_hex(4)
         self.cluster, self.host, self.pool = cluster or f"test-{mark}", f"host-{mark}", f"light-{mark}"
+        ours(self.cluster)
         self.image, self.folder = image, folder
         self.keys = Keys(self.cluster)
         self.store = ConsulStore([consul_url])

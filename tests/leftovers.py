@@ -6,37 +6,48 @@ from dataclasses import dataclass, field
 
 import docker
 import requests
+from testcontainers.core.labels import SESSION_ID
 
-# Words in names, labels and images of all that the tests start.
-OURS = ("tmpnb", "testcontainers")
+# Words in the names and labels of what this run has started.
+_ours: set[str] = set()
+
+
+def ours(word: str) -> None:
+    """Everything whose name or label has this word is this run's, and must be gone after it."""
+    _ours.add(word)
 
 
 @dataclass(frozen=True)
 class Thing:
-    """``kind``: container, network or volume; ``words``: by what it can be told whose it is."""
+    """``kind``: container, network or volume; ``words``: by what it can be told whose it is; ``is_used``: a volume that
+    a container has."""
 
     kind: str
     id: str
     name: str
     words: str = field(default="", compare=False)
+    is_used: bool = field(default=False, compare=False)
 
     @property
     def is_ours(self) -> bool:
-        # A volume without a name of its own has no label either; whose container it was is no longer known.
-        return self.kind == "anonymous volume" or any(word in f"{self.name} {self.words}" for word in OURS)
+        if self.kind == "anonymous volume":
+            # It has no label; whose container's it was is no longer known.
+            return not self.is_used
+        return any(word in f"{self.name} {self.words}" for word in _ours | {SESSION_ID})
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
 
 
 def look() -> frozenset[Thing] | None:
-    """All containers, all networks, and the volumes that no container has. None: no Engine answers."""
+    """All containers, networks and volumes. None: no Engine answers."""
     try:
         with closing(docker.from_env(timeout=20)) as client:
+            unused = {item.id for item in client.volumes.list(filters={"dangling": True})}
             return frozenset(
                 [_container(item.attrs) for item in client.containers.list(all=True, sparse=True)]
                 + [_other("network", item.attrs) for item in client.networks.list()]
-                + [_other("volume", item.attrs) for item in client.volumes.list(filters={"dangling": True})]
+                + [_other("volume", item.attrs, item.id not in unused) for item in client.volumes.list()]
             )
     except (docker.errors.DockerException, requests.RequestException):
         return None
@@ -72,12 +83,12 @@ def miscounted(things: Iterable[Thing]) -> frozenset[Thing]:
 
 def _container(attrs: Mapping[str, object]) -> Thing:
     (name, *_) = attrs.get("Names") or [attrs["Id"]]
-    return Thing("container", str(attrs["Id"]), str(name).lstrip("/"), f"{attrs['Image']} {attrs.get('Labels')}")
+    return Thing("container", str(attrs["Id"]), str(name).lstrip("/"), str(attrs.get("Labels")))
 
 
-def _other(kind: str, attrs: Mapping[str, object]) -> Thing:
+def _other(kind: str, attrs: Mapping[str, object], is_used: bool = False) -> Thing:
     name = str(attrs["Name"])
     labels = attrs.get("Labels") or {}
     if kind == "volume" and len(name) == 64 and not labels:
         kind = "anonymous volume"
-    return Thing(kind, str(attrs.get("Id", name)), name, str(labels))
+    return Thing(kind, str(attrs.get("Id", name)), name, str(labels), is_used)

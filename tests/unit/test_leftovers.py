@@ -1,22 +1,38 @@
 """What counts as left over by the tests."""
 
-from tests.leftovers import Thing, left
+import pytest
+from testcontainers.core.labels import SESSION_ID
 
-THEIRS = Thing("container", "1", "db", "postgres:16 {}")
+from tests import leftovers
+from tests.leftovers import Thing, left, ours
+
+THEIRS = Thing("container", "1", "db", "{}")
 BRIDGE = Thing("network", "b", "bridge", "{}")
 
 
+@pytest.fixture(autouse=True)
+def _ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "_ours", set())
+    ours("tmpnb-ha")
+    ours("e2e")
+
+
 def test_only_what_is_new_and_ours_is_left_over() -> None:
-    ours = [
-        Thing("container", "2", "eager_fermi", "tmpnb-local/consul:1.8 {}"),
-        Thing("container", "3", "x", "busybox {'org.testcontainers': 'true'}"),
+    found = {
+        Thing("container", "2", "eager_fermi", f"{{'org.testcontainers.session-id': '{SESSION_ID}'}}"),
+        Thing("container", "3", "tmpnb-ha-consul-1", "{}"),
         Thing("network", "4", "tmpnb-ha", "{}"),
         Thing("volume", "v", "v", "{'tmpnb.cluster': 'e2e'}"),
         Thing("anonymous volume", "5" * 64, "5" * 64, "{}"),
-    ]
+    }
     before = frozenset({BRIDGE, THEIRS})
-    others = {Thing("container", "6", "web", "nginx {}"), Thing("volume", "w", "their-data", "{}")}
-    assert left(before, before | others | set(ours)) == set(ours)
+    others = {
+        Thing("container", "6", "web", "{}"),
+        Thing("container", "8", "tmpnb-consul-1", "{}"),
+        Thing("volume", "w", "their-data", "{}"),
+        Thing("anonymous volume", "9" * 64, "9" * 64, "{}", is_used=True),
+    }
+    assert left(before, before | others | found) == found
     assert left(before, before - {THEIRS} | others) == set()
 
 
