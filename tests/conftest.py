@@ -11,7 +11,6 @@ import pytest
 
 from common.broker_rabbitmq import RabbitAddress
 from common.runtime import threads
-from tests.waiting import wait_until
 from tests.last_look import ENGINE_KINDS, LastLook
 
 if TYPE_CHECKING:
