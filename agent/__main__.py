@@ -60,7 +60,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     rabbit = RabbitAddress(
         settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), f"tmpnb-agent {settings.host}"
     )
-    publisher = RabbitPublisher(rabbit)
+    publisher = RabbitPublisher(rabbit, on_change=lambda: agent.wake())
     consumer = RabbitConsumer(rabbit)
     # Starts, removals, claims, culls, the loop and the stream of events: each may hold a connection.
     pool_size = settings.max_starting + settings.max_dock_workers + 24

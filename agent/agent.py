@@ -193,6 +193,10 @@ class Agent:
         if self._joined:
             self._announcer.tell("host.left", reason="the agent was stopped")
 
+    def wake(self) -> None:
+        """What this host may do has changed. Any thread."""
+        self._wake()
+
     def figures(self) -> HostFigures:
         """What is so now, for the metrics. Any thread."""
         return self._here.figures(self._may_claim())
@@ -273,6 +277,8 @@ class Agent:
             self._holds()
             and self.loop.engine_ok
             and self._notebook.state is HostState.ACTIVE
+            # Without it, or while RabbitMQ takes no messages, nobody could be told: requests stay in their queue.
+            and not self._parts.publisher.trouble
             and not self._stop.is_set()
         )
 

@@ -35,7 +35,8 @@ LOST_S = 60.0
 
 
 class HostKeeper:
-    """``build`` makes the record as it should be now; ``on_restored`` is called after the session was lost."""
+    """``build`` makes the record as it should be now; ``on_restored`` is called after the session or the record
+    was lost, or Consul's data were replaced by older ones."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class HostKeeper:
         self._suspect = False
         self._refused = False
         self._written: tuple[str, float] = ("", float("-inf"))
+        self._stored = b""
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = Worker("host-record", self._run, self._stop.is_set, vital=True)
@@ -118,7 +120,7 @@ class HostKeeper:
         if self._owned and self._store.get(self._key) is None:
             log.warning("host record lost")
             self._restored_at = time.monotonic()
-            self._written = ("", float("-inf"))
+            self._written, self._stored = ("", float("-inf")), b""
             self._on_restored()
             self._wake.set()
             return True
@@ -170,10 +172,21 @@ class HostKeeper:
         shape = json.dumps(record.model_dump(mode="json", exclude={"updated_at"}), sort_keys=True)
         if self._owned and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
             return
-        fresh = record.model_copy(update={"updated_at": self._now()})
-        self._own(self._store.acquire(self._key, fresh.encode(), self._session))
+        if self._owned and self._stored:
+            self._compare()
+        fresh = record.model_copy(update={"updated_at": self._now()}).encode()
+        self._own(self._store.acquire(self._key, fresh, self._session))
         if self._owned:
-            self._written = (shape, asked)
+            self._written, self._stored = (shape, asked), fresh
+
+    def _compare(self) -> None:
+        """Nobody else writes our record while we hold it. If it reads differently, Consul's data were replaced: a
+        snapshot may know our session, and servers that are no more."""
+        entry = self._store.get(self._key)
+        if entry is None or entry.value != self._stored:
+            log.warning("host record is not as written, consul's data were replaced")
+            self._restored_at = time.monotonic()
+            self._on_restored()
 
     def _own(self, acquired: bool) -> None:
         if acquired and not self._owned:

@@ -30,15 +30,24 @@ class MemoryBroker:
         self.listeners: list[Listener] = []
         self.dead: list[tuple[bytes, str]] = []
         self.down = False
+        # An alarm: nothing can be published, what is there is still delivered.
+        self.held_back = False
         self.tags = itertools.count(1)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be published; empty: it can."""
+        if self.down:
+            return "RabbitMQ: taken down by the test"
+        return "RabbitMQ takes no messages (held back by the test)" if self.held_back else ""
 
     def declare(self, name: str) -> _Queue:
         return self.queues.setdefault(name, _Queue())
 
     def push(self, name: str, message: Outgoing, reply_to: str | None) -> None:
         with self.lock:
-            if self.down:
-                raise BrokerUnavailable("RabbitMQ: taken down by the test")
+            if self.trouble:
+                raise BrokerUnavailable(self.trouble)
             if name.startswith("reply."):
                 deliver = self.replies.get(name)
                 if deliver is None:
@@ -88,11 +97,11 @@ class MemoryPublisher:
 
     @property
     def connected(self) -> bool:
-        return not self._broker.down
+        return not self._broker.trouble
 
     @property
     def trouble(self) -> str:
-        return "RabbitMQ: taken down by the test" if self._broker.down else ""
+        return self._broker.trouble
 
     def publish(self, queue: str, message: Outgoing) -> None:
         self._broker.push(queue, message, None)
@@ -108,7 +117,7 @@ class MemoryPublisher:
             del self._broker.queues[queue]
 
     def emit(self, topic: str, body: bytes) -> None:
-        if self._broker.down:
+        if self._broker.trouble:
             return
         self._broker.events.append((topic, body))
         for listener in list(self._broker.listeners):

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Any
 
 import pika
@@ -32,16 +33,20 @@ class _AgainError(BrokerUnavailable):
 class RabbitPublisher(Link):
     """``Publisher`` and ``Requester``: confirmed, mandatory publishes; replies come back on the same channel."""
 
+    blocked_timeout_s = None
+
     def __init__(
         self,
         address: RabbitAddress,
         role: str = "publisher",
         on_late_reply: Callable[[bytes], None] | None = None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_late_reply``: is given replies nobody waits for any more; called on the connection's thread, so it must
-        hand the work over. None: this publisher sends no requests."""
-        super().__init__(address, role)
+        hand the work over. None: this publisher sends no requests. ``on_change``: see ``Link``."""
+        super().__init__(address, role, on_change)
         self._on_late_reply = on_late_reply
+        self._unconfirmed: set[Future[None]] = set()
         self._waiting: dict[str, Future[bytes]] = {}
         self._declared: set[str] = set()
         self._probe: BlockingChannel | None = None
@@ -130,36 +135,33 @@ class RabbitPublisher(Link):
             raise
 
     def _once(self, job: Job, give_up: float) -> None:
-        if not self._connected.wait(max(0.0, give_up - time.monotonic())):
-            raise BrokerUnavailable("RabbitMQ: not connected")
+        # Held back, it may stay so for hours; a lost connection is made again in a moment.
+        if self._blocked or not self._connected.wait(max(0.0, give_up - time.monotonic())):
+            raise BrokerUnavailable((self._blocked and self._trouble) or "RabbitMQ: not connected")
         done: Future[None] = Future()
-
-        def run(channel: BlockingChannel) -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                job(channel)
-            except Unroutable as exc:
-                done.set_exception(exc)
-            except pika.exceptions.UnroutableError as exc:
-                done.set_exception(Unroutable(f"RabbitMQ: unroutable: {exc}"))
-            except pika.exceptions.NackError as exc:
-                done.set_exception(_AgainError(f"RabbitMQ: refused: {exc}"))
-            except (pika.exceptions.AMQPError, OSError) as exc:
-                done.set_exception(_AgainError(f"RabbitMQ: {exc!r}"))
-                raise
-            except BaseException as exc:
-                done.set_exception(BrokerUnavailable(f"RabbitMQ: {exc!r}"))
-                raise
-            else:
-                done.set_result(None)
-
-        self.submit(run)
+        self._unconfirmed.add(done)
         try:
+            self.submit(partial(_run, job, done))
+            if self._blocked:  # since we looked: whoever tells the others may have missed this one
+                done.cancel()
             done.result(max(0.0, give_up - time.monotonic()))
+        except CancelledError as exc:
+            raise BrokerUnavailable(self._trouble) from exc
         except FutureTimeoutError as exc:
             done.cancel()
             raise BrokerUnavailable("RabbitMQ: not confirmed in time") from exc
+        finally:
+            self._unconfirmed.discard(done)
+
+    def _look(self, channel: BlockingChannel) -> None:
+        """RabbitMQ tells a connection of an alarm only when it publishes: hence this message, which goes nowhere."""
+        channel.basic_publish("", "", b"")
+
+    def _held_back(self) -> None:
+        """Tell whoever waits for a confirm: what is not sent yet never is, what is sent may arrive one day."""
+        for done in self._unconfirmed.copy():
+            if not done.cancel():
+                _settle(done, BrokerUnavailable(self._trouble))
 
     def _send(self, channel: BlockingChannel, queue: str, message: Outgoing, reply_to: str | None) -> None:
         work_queue = queues.is_work_queue(queue)
@@ -200,6 +202,7 @@ class RabbitPublisher(Link):
         channel.confirm_delivery()
         if self._on_late_reply is not None:
             channel.basic_consume(REPLY_QUEUE, self._on_reply, auto_ack=True)
+        self._look(channel)
 
     def _lost(self) -> None:
         for reply in list(self._waiting.values()):
@@ -212,6 +215,38 @@ class RabbitPublisher(Link):
             reply.set_result(body)
         elif self._on_late_reply is not None:
             self._on_late_reply(body)
+
+
+def _run(job: Job, done: "Future[None]", channel: BlockingChannel) -> None:
+    """A job that somebody waits for. Raises what ends the connection."""
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        job(channel)
+    except Unroutable as exc:
+        _settle(done, exc)
+    except pika.exceptions.UnroutableError as exc:
+        _settle(done, Unroutable(f"RabbitMQ: unroutable: {exc}"))
+    except pika.exceptions.NackError as exc:
+        _settle(done, _AgainError(f"RabbitMQ: refused: {exc}"))
+    except (pika.exceptions.AMQPError, OSError) as exc:
+        _settle(done, _AgainError(f"RabbitMQ: {exc!r}"))
+        raise
+    except BaseException as exc:
+        _settle(done, BrokerUnavailable(f"RabbitMQ: {exc!r}"))
+        raise
+    else:
+        _settle(done, None)
+
+
+def _settle(done: "Future[None]", error: Exception | None) -> None:
+    """On the connection's thread; one that was told already that messages are held back is left as it is."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def _properties(message: Outgoing, reply_to: str | None) -> pika.BasicProperties:

@@ -43,6 +43,12 @@ RABBITMQ_CONNECTED = Gauge(
     ["role"],
     multiprocess_mode="livemin",
 )
+RABBITMQ_BLOCKED = Gauge(
+    "tmpnb_rabbitmq_blocked",
+    "1 while RabbitMQ takes no messages (a memory or disk alarm); of a frontend's workers the worst.",
+    ["role"],
+    multiprocess_mode="livemax",
+)
 RABBITMQ_CONNECTIONS = Counter(
     "tmpnb_rabbitmq_connections_total", "Connections made to RabbitMQ: the first, and one more per reconnect.", ["role"]
 )

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import pika
@@ -19,7 +20,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from common import queues
-from common.metrics import RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
+from common.metrics import RABBITMQ_BLOCKED, RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
 from common.retry import Backoff
 from common.runtime.threads import Worker
 
@@ -28,14 +29,15 @@ log = logging.getLogger(__name__)
 # The only way to notice a node that hangs without breaking the connection; pika looks every heartbeat + 5 s, so it
 # takes 11 to 22 s. RabbitMQ's guide calls values under 5 s prone to false alarms.
 HEARTBEAT_S = 6
-# A publisher blocked by a memory or disk alarm must give up and say so; pika's default is to hang for ever.
+# A consumer is blocked by a memory or disk alarm only if it buries a message, and then its acks are not read either; on
+# a new connection they are. A publisher stays, because that is how it hears of the alarm's end.
 BLOCKED_TIMEOUT_S = 10.0
 # A node that is gone without a word must not keep us long from the next one.
 CONNECT_TIMEOUT_S = 3.0
 # A job that takes longer is stuck with a node that hangs: RabbitMQ answers in milliseconds, an election takes a second.
 STUCK_S = 5.0
-# The loop is woken by sockets and by wake(); this only bounds how long a lost wake-up could go unseen.
-IDLE_S = 30.0
+# The loop is woken by sockets and by wake(); this bounds how long a lost wake-up, or an alarm, could go unseen.
+IDLE_S = 10.0
 
 # Trying again cannot help: an operator must act.
 _REFUSALS = (pika.exceptions.ProbableAuthenticationError, pika.exceptions.ProbableAccessDeniedError)
@@ -57,7 +59,6 @@ class RabbitAddress:
             user, at, place = url.rpartition("@")
             parameters = pika.URLParameters(f"{user}:{quote(self.password, safe='')}{at}{place}")
             parameters.heartbeat = HEARTBEAT_S
-            parameters.blocked_connection_timeout = BLOCKED_TIMEOUT_S
             parameters.socket_timeout = CONNECT_TIMEOUT_S
             parameters.stack_timeout = 2 * CONNECT_TIMEOUT_S
             # The name shown in RabbitMQ's UI.
@@ -67,9 +68,14 @@ class RabbitAddress:
 
 
 class Link:
-    """One thread, one connection, one channel; reconnects with backoff until stopped."""
+    """One thread, one connection, one channel; reconnects with backoff until stopped.
 
-    def __init__(self, address: RabbitAddress, role: str) -> None:
+    While RabbitMQ holds publishers back (a memory or disk alarm), the link counts as not connected."""
+
+    blocked_timeout_s: float | None = BLOCKED_TIMEOUT_S
+
+    def __init__(self, address: RabbitAddress, role: str, on_change: Callable[[], None] = lambda: None) -> None:
+        """``on_change``: called on the connection's thread when ``connected`` has changed; must hand work over."""
         # In an order of our own: clients spread over the nodes, and do not all move to the same one when one is lost.
         nodes = address.parameters()
         random.shuffle(nodes)
@@ -78,6 +84,9 @@ class Link:
         self._jobs: deque[Job] = deque()
         self._connection: BlockingConnection | None = None
         self._connected = threading.Event()
+        self._blocked = False
+        self._is_set_up = False
+        self._on_change = on_change
         self._busy_since: float | None = None
         self._thread = Worker(f"rabbitmq-{role}", self._run, self._stop.is_set, vital=True)
         self._role = role
@@ -119,6 +128,7 @@ class Link:
     def _run(self) -> None:
         backoff = Backoff(self._stop)
         RABBITMQ_CONNECTED.labels(self._role).set(0)
+        RABBITMQ_BLOCKED.labels(self._role).set(0)
         while not self._stop.is_set():
             try:
                 self._serve(backoff)
@@ -135,26 +145,41 @@ class Link:
                 self._warned = True
             finally:
                 self._connected.clear()
+                self._is_set_up = False
                 RABBITMQ_CONNECTED.labels(self._role).set(0)
                 self._busy_since = None
                 self._close()
+                self._unblock()
                 self._lost()
+                self._on_change()
             if not self._stop.is_set():
                 backoff.wait()
 
     def _serve(self, backoff: Backoff) -> None:
-        self._connection = BlockingConnection(next(self._parameters))
+        parameters = next(self._parameters)
+        parameters.blocked_connection_timeout = self.blocked_timeout_s
+        self._connection = BlockingConnection(parameters)
+        # Of the connection inside: the outer one tells of it between calls only, and the call in hand is what hangs.
+        inner = self._connection._impl
+        inner.add_on_connection_blocked_callback(self._on_blocked)
+        inner.add_on_connection_unblocked_callback(self._on_unblocked)
         channel = self._connection.channel()
         # The broker cancels a consumer when its queue moves or goes; pika then just stops delivering.
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         self._setup(channel)
+        self._is_set_up = True
         self._connected.set()
         RABBITMQ_CONNECTED.labels(self._role).set(1)
         RABBITMQ_CONNECTIONS.labels(self._role).inc()
         self._warned = False
         backoff.reset()
         log.info("rabbitmq connected", extra={"role": self._role})
+        self._on_change()
+        look_at = time.monotonic() + IDLE_S
         while True:
+            if time.monotonic() >= look_at:
+                self._jobs.append(self._look)
+                look_at = time.monotonic() + IDLE_S
             while self._jobs:
                 self._busy_since = time.monotonic()
                 self._jobs.popleft()(channel)
@@ -165,8 +190,31 @@ class Link:
             if not channel.is_open:
                 raise pika.exceptions.ChannelWrongStateError("channel closed by the broker")
 
+    def _on_blocked(self, _connection: object, frame: Any) -> None:
+        """RabbitMQ reads nothing more of this connection until its alarm is over."""
+        self._blocked = True
+        self._trouble = f"RabbitMQ takes no messages ({frame.method.reason})"
+        self._connected.clear()
+        RABBITMQ_BLOCKED.labels(self._role).set(1)
+        log.warning("rabbitmq takes no messages", extra={"role": self._role, "error": self._trouble})
+        self._held_back()
+        self._on_change()
+
+    def _on_unblocked(self, _connection: object, _frame: object) -> None:
+        log.info("rabbitmq takes messages again", extra={"role": self._role})
+        self._unblock()
+        if self._is_set_up:
+            self._connected.set()
+        self._on_change()
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        RABBITMQ_BLOCKED.labels(self._role).set(0)
+
     def _close(self) -> None:
         connection, self._connection = self._connection, None
+        if self._blocked:
+            return  # nobody would read our goodbye
         if connection is not None and connection.is_open:
             try:
                 connection.close()
@@ -175,6 +223,12 @@ class Link:
 
     def _setup(self, channel: BlockingChannel) -> None:
         """Declare and subscribe, on every new connection."""
+
+    def _look(self, channel: BlockingChannel) -> None:
+        """Find out whether this connection may still publish; every ``IDLE_S``."""
+
+    def _held_back(self) -> None:
+        """RabbitMQ has stopped taking messages; the connection stays."""
 
     def _lost(self) -> None:
         """The connection has ended, or could not be made."""

@@ -8,14 +8,15 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import consul
 import requests
-from consul.exceptions import ConsulException, NotFound
+from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
@@ -37,6 +38,8 @@ _NO_CHECK = "does not have associated TTL"
 _ANSWERS = (_NO_SESSION, _NO_CHECK)
 # Not timed: its duration is a wait.
 WATCH = "watch"
+# Each has its own thread, which is there to wait; and a session is renewed in time or lost.
+_ALWAYS_ASKED = (WATCH, "session", "catalogue")
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
@@ -61,6 +64,8 @@ class ConsulStore:
         self._timeout_s = timeout_s
         self._local = threading.local()
         self._answered: tuple[str, float] | None = None
+        self._failed_in_a_row = 0
+        self._asking = threading.Lock()
 
     def get(self, key: str) -> Entry | None:
         return self._call(lambda c: _one(key, c.kv.get(key)), "get")
@@ -172,20 +177,37 @@ class ConsulStore:
         network, and whatever the answer is instead of one. ``operation``: what the metrics call it."""
         if operation == WATCH:
             return self._try(request, operation)
-        with timed(CONSUL_SECONDS.labels(operation)):
+        with timed(CONSUL_SECONDS.labels(operation)), self._turn(operation):
             return self._try(request, operation)
+
+    @contextmanager
+    def _turn(self, operation: str) -> Iterator[None]:
+        """While no server answers (it hangs, or has no leader, which it says after 7 s), one caller at a time finds out
+        whether one does again, and the others are told at once: each would hold its thread for a whole timeout."""
+        if operation in _ALWAYS_ASKED or self._failed_in_a_row < len(self._urls):
+            yield
+        elif self._asking.acquire(blocking=False):
+            try:
+                yield
+            finally:
+                self._asking.release()
+        else:
+            raise StoreUnavailable("Consul: does not answer, and is being asked again")
 
     def _try(self, request: Callable[[consul.Consul], T], operation: str) -> T:
         give_up = time.monotonic() + self._timeout_s
         for tries_left in reversed(range(len(self._urls))):
             try:
-                return request(self._client())
+                answer = request(self._client())
             except NotFound as exc:
+                self._failed_in_a_row = 0
                 raise _NotFoundError(str(exc)) from exc
             except (ConsulException, requests.RequestException, ValueError) as exc:
-                answered = any(answer in str(exc) for answer in _ANSWERS)
+                answered = any(known in str(exc) for known in _ANSWERS)
                 if not answered:
                     self._drop_client()
+                    # A refusal is an answer, and comes at once.
+                    self._failed_in_a_row = 0 if isinstance(exc, ClientError) else self._failed_in_a_row + 1
                     CONSUL_ERRORS.labels(operation).inc()
                 if not (tries_left and was_not_reached(exc) and time.monotonic() < give_up):
                     raise StoreUnavailable(f"Consul: {_said(exc)}") from exc
@@ -194,6 +216,9 @@ class ConsulStore:
                 self._drop_client()
                 CONSUL_ERRORS.labels(operation).inc()
                 raise StoreUnavailable(f"Consul: an answer that cannot be understood: {_said(exc)}") from exc
+            else:
+                self._failed_in_a_row = 0
+                return answer
         raise StoreUnavailable("Consul: no server")
 
     def _client(self) -> consul.Consul:

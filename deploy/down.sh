@@ -35,7 +35,8 @@ for _ in 1 2 3 4 5 6; do
     ! remove_network || break
     sleep 0.5
 done
-# Seen with Engine 20.10 on a very busy machine: it counts an endpoint of a container that is gone until it is restarted.
+# Engine 20.10 now and then counts an endpoint too many when a container is renamed (a claim) while others come and go,
+# and keeps the network until it is restarted.
 [ -z "$(docker network ls --quiet --filter "$label")" ] ||
     say "The Docker Engine does not let go of the servers' network; the next 'make up' uses it again"
 docker volume ls --quiet --filter "$label" | xargs --no-run-if-empty docker volume rm >/dev/null

@@ -85,7 +85,7 @@ def start_admin(app: Flask) -> None:
     parts: AdminParts = app.extensions["tmpnb"]
     start_broker(parts.publisher)
     app.extensions["tmpnb.subscriber"].start()
-    parts.board.start(app.extensions["tmpnb.subscriber"])
+    parts.board.start(app.extensions["tmpnb.subscriber"], parts.publisher)
     parts.seeder.start()
     parts.tokens.start()
     app.extensions["tmpnb.presence"].start()

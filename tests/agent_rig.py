@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import docker
+import pika
 
 from agent import names
 from common import queues
@@ -25,6 +26,7 @@ from common.keys import Keys
 from common.messages import Message, SpawnReply, SpawnRequest, decode
 from common.records import HostRecord, PoolSpec, Route
 from common.store_consul import ConsulStore
+from tests.leftovers import ours
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -77,9 +79,11 @@ class AgentRig:
         # Queues of all clusters share a vhost here, so pools and hosts have names of their own too.
         mark = secrets.token_hex(4)
         self.cluster, self.host, self.pool = cluster or f"test-{mark}", f"host-{mark}", f"light-{mark}"
+        ours(self.cluster)
         self.image, self.folder = image, folder
         self.keys = Keys(self.cluster)
         self.store = ConsulStore([consul_url])
+        self._rabbitmq = rabbitmq
         self.requester = RabbitPublisher(rabbitmq, "test-frontend", on_late_reply=lambda _body: None)
         self.requester.start()
         port = 20000 + 100 * secrets.randbelow(90)
@@ -149,6 +153,17 @@ class AgentRig:
         record = self.record()
         status = record.pools.get(self.pool) if record else None
         return (status.ready, status.claimed) if status else None
+
+    def problem(self) -> str:
+        """What an operator must mend here, as the host record says."""
+        record = self.record()
+        return record.problem if record else ""
+
+    def waiting(self) -> int:
+        """Requests in the pool's queue that no agent has taken."""
+        with contextlib.closing(pika.BlockingConnection(self._rabbitmq.parameters()[0])) as connection:
+            queue = connection.channel().queue_declare(queues.spawn(self.pool), passive=True)
+            return int(queue.method.message_count)
 
     def routes(self) -> dict[str, Route]:
         entries = self.store.list(self.keys.routes).entries

@@ -11,9 +11,11 @@ import pytest
 
 from common.broker_rabbitmq import RabbitAddress
 from common.runtime import threads
+from tests.last_look import ENGINE_KINDS, LastLook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from testcontainers.core.container import DockerContainer
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
@@ -30,11 +32,15 @@ RABBITMQ_IMAGE = os.environ.get("RABBITMQ_IMAGE", "tmpnb-local/rabbitmq:4.0")
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LastLook(), "last-look")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's folder is its kind, and its kind is its marker: ``-m 'not e2e'``."""
     for item in items:
         kind = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        if kind in {"unit", "contract", "integration", "migrating", "e2e", "faults"}:
+        if kind in {"unit", *ENGINE_KINDS}:
             item.add_marker(kind)
 
 
@@ -72,23 +78,28 @@ def consul_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitAddress]:
-    """The address of a RabbitMQ of our own, with an empty vhost ``tmpnb``."""
+def rabbitmq_container() -> Iterator["DockerContainer"]:
+    """A RabbitMQ of our own, with an empty vhost ``tmpnb``."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    password = secrets.token_hex(8)
     container = (
         DockerContainer(RABBITMQ_IMAGE)
         .with_env("RABBITMQ_DEFAULT_USER", "tmpnb")
-        .with_env("RABBITMQ_DEFAULT_PASS", password)
+        .with_env("RABBITMQ_DEFAULT_PASS", secrets.token_hex(8))
         .with_env("RABBITMQ_DEFAULT_VHOST", "tmpnb")
         .with_exposed_ports(5672)
         .waiting_for(LogMessageWaitStrategy("Server startup complete"))
     )
     with container:
-        port = container.get_exposed_port(5672)
-        yield RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")
+        yield container
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(rabbitmq_container: "DockerContainer") -> RabbitAddress:
+    """Its address."""
+    port, password = rabbitmq_container.get_exposed_port(5672), rabbitmq_container.env["RABBITMQ_DEFAULT_PASS"]
+    return RabbitAddress((f"amqp://tmpnb@127.0.0.1:{port}/tmpnb",), password, "test")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from common.ids import new_user
 from common.keys import Keys
 from common.records import Route
 from common.store_consul import ConsulStore
+from tests.leftovers import ours
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +102,7 @@ class Rig:
         """``folder``: empty, for the run directory and logs; ``env``: more of HAProxy's environment; ``config``: the
         directory with its configuration."""
         self.cluster = f"t{secrets.token_hex(4)}"
+        ours(self.cluster)
         self.keys = Keys(self.cluster)
         self.consul_url = consul_url
         self.store = ConsulStore([consul_url])

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from common import __version__
-from common.broker import Subscriber
+from common.broker import Publisher, Subscriber
 from common.keys import Keys
 from common.records import HostRecord, PoolSpec, Ticket
 from common.runtime.threads import Worker
@@ -65,6 +65,7 @@ class Board:
         self._names = Names(store, (keys.notes, keys.claims, keys.routes), self._consul)
         self._parts = (self._hosts, self._pools, self._tickets, self._names)
         self._subscriber: Subscriber | None = None
+        self._publisher: Publisher | None = None
         self._window = ClaimsWindow(monotonic())
         self._counted = feed.latest
         self._rows: dict[str, tuple[HostRecord, Json]] = {}
@@ -76,9 +77,10 @@ class Board:
         self._whole: tuple[int, bytes] = (-1, b"")
         self._thread = Worker("board", self._run, self._stop.is_set)
 
-    def start(self, subscriber: Subscriber) -> None:
-        """``subscriber``: the one that the feed listens to; started by the caller."""
-        self._subscriber = subscriber
+    def start(self, subscriber: Subscriber, publisher: Publisher | None = None) -> None:
+        """``subscriber``: the one that the feed listens to; ``publisher``: one that knows whether RabbitMQ takes
+        messages; both are started by the caller."""
+        self._subscriber, self._publisher = subscriber, publisher
         for part in self._parts:
             part.start()
         self._thread.start()
@@ -163,7 +165,7 @@ class Board:
     def _note_broker(self) -> None:
         if self._subscriber is not None:
             trouble = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
-            self._rabbitmq.saw(trouble)
+            self._rabbitmq.saw(trouble or (self._publisher.trouble if self._publisher is not None else ""))
 
     def _count(self, heard: list[Heard]) -> None:
         for one in heard:

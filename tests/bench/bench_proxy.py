@@ -37,7 +37,7 @@ def container(*arguments: str) -> Iterator[str]:
     try:
         yield identity
     finally:
-        subprocess.run(["docker", "rm", "-f", identity], check=True, capture_output=True)
+        subprocess.run(["docker", "rm", "-f", "-v", identity], check=True, capture_output=True)
 
 
 def address_of(identity: str) -> str:

@@ -19,6 +19,7 @@ from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
 from common.pool_fields import HostDirectory
+from tests.leftovers import ours
 from tests.light import IMAGE, ROOT, build_light_image
 from tests.waiting import wait_until
 
@@ -69,6 +70,7 @@ def real_network() -> Iterator[tuple[str, dict[str, str]]]:
     """A network and labels of this run's own; whatever carries them is removed at the end."""
     build_light_image()
     cluster = f"contract-{secrets.token_hex(4)}"
+    ours(cluster)
     labels = {"tmpnb.cluster": cluster}
     with contextlib.closing(DockerEngine()) as engine:
         engine.ensure_network(f"tmpnb-{cluster}", labels)

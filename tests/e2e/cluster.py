@@ -13,6 +13,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
+from tests.leftovers import ours
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,7 @@ class Cluster:
 
     @classmethod
     def plan(cls, name: str, **environment: str) -> "Cluster":
+        ours(f"tmpnb-{name}")
         port, consul, rabbitmq, admin = free_ports(4)
         return cls(
             name,

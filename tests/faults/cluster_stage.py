@@ -58,7 +58,9 @@ def _inject(rig: HostsRig, recorder: Recorder, observer: Observer, names: Sequen
         healed_s = recorder.now()
         for name, injection, host in chosen:
             hurt = frozenset({host}) if injection.hurts else frozenset()
-            recorder.add(Fault(f"{name} ({host})", at_s, healed_s, hurt, injection.breaks_connections))
+            recorder.add(
+                Fault(f"{name} ({host})", at_s, healed_s, hurt, injection.breaks_connections, injection.loses_records)
+            )
     observer.pause(AFTER_S)
 
 

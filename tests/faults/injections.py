@@ -5,14 +5,18 @@ cluster are touched.
 """
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import docker
 from docker.models.containers import Container
 
+from tests.e2e.cluster import ask
 from tests.faults.other_agents import replace_agent, with_flaky_docker, with_wrong_clock
 from tests.faults.redelivery import Redelivery
 from tests.hosts_rig import AGENT, Host, HostsRig
@@ -25,11 +29,12 @@ BACK_S = 120.0
 @dataclass(frozen=True, slots=True)
 class Injection:
     """``hurts``: the host's own servers may suffer; ``breaks_connections``: everybody's connections may, once.
-    ``hold_s``: how long it lasts."""
+    ``loses_records``: Consul's are gone. ``hold_s``: how long it lasts."""
 
     inject: Callable[[HostsRig, Host], Heal]
     hurts: bool = False
     breaks_connections: bool = False
+    loses_records: bool = False
     hold_s: float = 3.0
     long: bool = False
 
@@ -207,6 +212,98 @@ def _deliver_twice(rig: HostsRig, _host: Host) -> Heal:
     return Redelivery(rig).start()
 
 
+# RabbitMQ's own figures are those of deploy/rabbitmq/20-tmpnb.conf.
+ALARMS = {
+    "memory": (
+        ("set_vm_memory_high_watermark", "absolute", "1MB"),
+        ("set_vm_memory_high_watermark", "absolute", "400MB"),
+    ),
+    "disk": (("set_disk_free_limit", "100000GB"), ("set_disk_free_limit", "500MB")),
+}
+
+
+def _alarm(kind: str) -> Callable[[HostsRig, Host], Heal]:
+    """RabbitMQ takes no messages, as if it were low on memory or disk."""
+    begin, end = ALARMS[kind]
+
+    def inject(rig: HostsRig, _host: Host) -> Heal:
+        _rabbitmqctl(rig, *begin)
+        return lambda: _rabbitmqctl(rig, *end)
+
+    return inject
+
+
+def _rabbitmqctl(rig: HostsRig, *arguments: str) -> None:
+    def done() -> bool:  # another fault may have it away just now
+        with contextlib.suppress(docker.errors.APIError):
+            return bool(rig.service("rabbitmq").exec_run(["rabbitmqctl", *arguments])[0] == 0)
+        return False
+
+    wait_until(done, f"rabbitmqctl {' '.join(arguments)}", BACK_S, every_s=1.0)
+
+
+def _no_leader(rig: HostsRig, _host: Host) -> Heal:
+    """Consul answers that it has no leader: it knows of a second server, and that one is not there. Mended as by an
+    operator who has lost most of the servers."""
+    node = _in_consul(rig, "cat /consul/data/node-id").strip()
+    itself = {"id": node, "address": "127.0.0.1:8300"}
+    gone = {"id": "00000000-0000-0000-0000-000000000002", "address": "127.0.0.1:8399"}
+
+    def start_with(*servers: dict[str, str]) -> None:
+        # Taken over at the next start (Consul's documentation, "outage recovery").
+        _in_consul(rig, 'printf %s "$1" >/consul/data/raft/peers.json', json.dumps(servers))
+        rig.service("consul").kill()
+        rig.service("consul").start()
+
+    def heal() -> None:
+        start_with(itself)
+        _consul_leads(rig)
+
+    start_with(itself, gone)
+    return heal
+
+
+def _in_consul(rig: HostsRig, script: str, *arguments: str) -> str:
+    status, output = rig.service("consul").exec_run(["sh", "-ec", script, "sh", *arguments])
+    assert status == 0, output
+    return str(output.decode())
+
+
+def _consul_leads(rig: HostsRig) -> None:
+    def leads() -> bool:
+        with contextlib.suppress(OSError):
+            return ask(f"{rig.cluster.consul_url}/v1/kv/tmpnb/?keys", timeout_s=2).status in {200, 404}
+        return False
+
+    wait_until(leads, "Consul to have a leader", BACK_S, every_s=0.5)
+
+
+DAMAGE = "dd if=/dev/urandom of=/data/raft/raft.db bs=4096 count=8 conv=notrunc"
+MOVE_AWAY = "mkdir /data/damaged && mv /data/raft /data/damaged/"
+
+
+def _damaged_data(rig: HostsRig, _host: Host) -> Heal:
+    """Consul cannot read its data after a restart, and does not start. Mended as docs/operations.md says."""
+
+    def in_data(script: str) -> None:
+        (mount,) = (m for m in rig.service("consul").attrs["Mounts"] if m["Destination"] == "/consul/data")
+        image = rig.service("consul").attrs["Config"]["Image"]
+        command = ["docker", "run", "--rm", "--network", "none", "--user", "consul", "--entrypoint", "sh",
+                   "--volume", f"{mount['Name']}:/data", image, "-ec", script]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def heal() -> None:
+        rig.service("consul").stop(timeout=5)
+        in_data(MOVE_AWAY)
+        rig.service("consul").start()
+        _consul_leads(rig)
+
+    rig.service("consul").kill()
+    in_data(DAMAGE)
+    rig.service("consul").start()
+    return heal
+
+
 SERVICES = ("haproxy", "sync", "frontend", "culler", "rabbitmq", "consul")
 
 CATALOGUE = {
@@ -226,6 +323,10 @@ CATALOGUE = {
     "host destroyed": Injection(_destroy, hurts=True, long=True),
     "clock an hour ahead": Injection(_wrong_clock("+1h"), hold_s=15.0, long=True),
     "clock an hour behind": Injection(_wrong_clock("-1h"), hold_s=15.0, long=True),
+    "rabbitmq low on memory": Injection(_alarm("memory"), hold_s=8.0),
+    "rabbitmq low on disk": Injection(_alarm("disk"), hold_s=8.0),
+    "consul without a leader": Injection(_no_leader, hold_s=8.0),
+    "consul's data damaged": Injection(_damaged_data, loses_records=True, hold_s=5.0, long=True),
     "deliveries twice and in another order": Injection(_deliver_twice, hold_s=8.0),
     **{f"{name} killed": Injection(_kill_service(name), breaks_connections=name == "haproxy") for name in SERVICES},
     **{f"{name} stopped": Injection(_stop_service(name), breaks_connections=name == "haproxy") for name in SERVICES},

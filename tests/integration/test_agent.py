@@ -4,12 +4,14 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from testcontainers.core.container import DockerContainer
 
 from common import queues
 from common.broker import Outgoing
@@ -72,6 +74,33 @@ def test_requests_beyond_the_capacity_wait_in_line_until_a_server_is_free(rig: A
     rig.command(cull(first.user, "operator"))
     wait_until(lambda: len(rig.claims() - {first.user, second.user}) == 1, "the one in line to get the free server")
     wait_until(lambda: first.user not in rig.routes() and len(rig.containers()) == 2, "the culled server to be gone")
+
+
+def test_a18_while_rabbitmq_takes_no_messages_nothing_is_claimed_and_afterwards_the_line_is_served(
+    rig: AgentRig, rabbitmq_container: DockerContainer
+) -> None:
+    """I1, I2: nobody could be told of a server; what was confirmed before stays in its queue."""
+    rig.apply(rig.spec(pool_size=1))
+    rig.start()
+    rig.ready(1)
+    first = rig.claim()
+    with ThreadPoolExecutor(1) as thread:
+        in_line = thread.submit(rig.request, wait_s=90.0)
+        wait_until(lambda: rig.waiting() == 1, "the request to be in line")
+        try:
+            assert rabbitmq_container.exec(["rabbitmqctl", "set_disk_free_limit", "100000GB"]).exit_code == 0
+            wait_until(lambda: "takes no messages" in rig.problem(), "the agent to say so")
+            (name,) = rig.containers()
+            rig.kill_container(name)
+            wait_until(lambda: rig.counts() == (1, 0), "a ready server in its place")
+            assert rig.waiting() == 1
+            assert rig.claims() <= {first.user}
+        finally:
+            rabbitmq_container.exec(["rabbitmqctl", "set_disk_free_limit", "50MB"])
+        second = in_line.result(60)
+    assert second is not None
+    assert rig.visit(second.url) == 200
+    assert rig.claims() == {second.user}
 
 
 def test_a_killed_agent_s_successor_adopts_everything_and_serves_at_once(rig: AgentRig) -> None:
@@ -349,11 +378,76 @@ def test_while_consul_hangs_nothing_is_claimed_and_afterwards_work_goes_on(
         assert len(rig.containers()) == 3
 
 
+def test_a18_while_consul_s_disk_is_full_nothing_is_claimed_and_afterwards_the_line_is_served(
+    rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path
+) -> None:
+    """I2, I4: as when Consul is away."""
+    small = ["--tmpfs", "/consul/data:size=4m,uid=100,gid=1000"]
+    with (
+        own_consul(small, "-server", "-bootstrap-expect=1", "-bind=127.0.0.1") as (container, url),
+        contextlib.closing(AgentRig(url, rabbitmq, docker_images.echo, tmp_path)) as rig,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        rig.apply(rig.spec(pool_size=2))
+        agent = rig.start()
+        rig.ready(2)
+        reply = rig.claim()
+        route = rig.routes()[reply.user]
+        fill = ["dd", "if=/dev/zero", "of=/consul/data/fill", "bs=4096"]
+        full = subprocess.run(["docker", "exec", container, *fill], check=False, capture_output=True, text=True)
+        assert "No space left on device" in full.stderr
+        wait_until(lambda: "consul away, claiming stopped" in agent.events(), "the agent to notice", 60)
+        assert requests.get(f"http://{route.target}{reply.url}", timeout=5).status_code == 200
+        in_line = thread.submit(rig.request, wait_s=60.0)
+        wait_until(lambda: rig.waiting() == 1, "the request to be in line")
+        subprocess.run(["docker", "exec", container, "rm", "/consul/data/fill"], check=True)
+        second = in_line.result(90)
+        assert second is not None
+        assert rig.claims() == {reply.user, second.user}
+        assert rig.visit(second.url) == rig.visit(reply.url) == 200
+
+
+def test_a18_a_restored_snapshot_s_servers_that_are_no_more_are_forgotten_and_present_ones_kept(
+    rabbitmq: RabbitAddress, docker_images: Any, tmp_path: Path
+) -> None:
+    """I5, I6, I8. It knows the agent's session, so that nothing but old records tells that it was restored."""
+    with (
+        own_consul() as (_, url),
+        contextlib.closing(AgentRig(url, rabbitmq, docker_images.echo, tmp_path)) as rig,
+    ):
+        rig.apply(rig.spec(pool_size=2, ready=1))
+        rig.start()
+        rig.ready(1)
+        old = rig.claim()
+        wait_until(lambda: rig.counts() == (1, 1), "the pool to be filled again")
+        snapshot, before = requests.get(f"{url}/v1/snapshot", timeout=10).content, rig.record()
+        rig.command(cull(old.user, "operator"))
+        wait_until(lambda: old.user not in rig.claims(), "the old server to be gone")
+        present = rig.claim()
+        wait_until(lambda: rig.record() != before and rig.counts() == (1, 1), "the pool to be filled again")
+        assert len(rig.containers()) == 2
+        assert requests.put(f"{url}/v1/snapshot", data=snapshot, timeout=10).status_code == 200
+        assert old.user in rig.routes(), "or this shows nothing"
+        # The agent looks at its record before it writes it again: after 30 s, or when there is news.
+        another = rig.claim()
+
+        def users() -> set[str]:
+            """Of the containers."""
+            return {name.removesuffix(".claimed").rpartition("-")[2] for name in rig.containers()}
+
+        # The audit once a minute knows of those only that went in its agent's life, and for a while.
+        wait_until(lambda: set(rig.routes()) == users(), "routes of what is there, and no others", 40)
+        wait_until(lambda: rig.claims() == {present.user, another.user}, "the claims likewise", 10)
+        assert rig.visit(present.url) == 200
+
+
 @contextlib.contextmanager
-def own_consul() -> Iterator[tuple[str, str]]:
-    """A Consul server that a test may stop."""
-    run = ["docker", "run", "--rm", "-d", "-p", "127.0.0.1::8500", CONSUL_IMAGE, "agent", "-dev", "-client=0.0.0.0"]
-    container = subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+def own_consul(run: Sequence[str] = (), *options: str) -> Iterator[tuple[str, str]]:
+    """A Consul server that a test may stop. ``run``: options of ``docker run``; ``options``: Consul's, else a server in
+    memory."""
+    command = ["docker", "run", "--rm", "-d", "-p", "127.0.0.1::8500", *run]
+    command += [CONSUL_IMAGE, "agent", *(options or ["-dev"]), "-client=0.0.0.0"]
+    container = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     try:
         port = subprocess.run(["docker", "port", container, "8500"], check=True, capture_output=True, text=True)
         url = f"http://{port.stdout.split()[0]}"
@@ -366,7 +460,8 @@ def own_consul() -> Iterator[tuple[str, str]]:
         wait_until(leads, "Consul to have a leader")
         yield container, url
     finally:
-        subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+        # With its volume: "--rm" takes that along only if it is faster than this.
+        subprocess.run(["docker", "rm", "-f", "-v", container], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublishe
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from common.store import Service
 from common.store_consul import ConsulStore
+from tests.leftovers import ours
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,7 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     nodes = Nodes()
+    ours("tmpnb-failover")
     try:
         nodes.compose("down", "--volumes", "--timeout", "1")
         nodes.compose("up", "--detach", *RABBITMQ, *CONSUL)

@@ -18,6 +18,7 @@ from common.broker_rabbitmq import RabbitAddress
 from common.clock import utc_now
 from common.records import Claim, Route
 from tests.agent_rig import AgentRig
+from tests.leftovers import ours
 from tests.light import IMAGE
 from tests.proxy_rig import Process, Rig, free_port
 from tests.waiting import wait_until
@@ -103,6 +104,7 @@ class Site:
         self.proxy = Rig(consul_url, folder / "proxy")
         self.agent = AgentRig(consul_url, rabbitmq, IMAGE, folder, self.proxy.cluster)
         self.mark = secrets.token_hex(4)
+        ours(self.mark)
         self._docker = docker.from_env()
         self._network = self._docker.networks.create(f"test-net-{self.mark}", driver="bridge")
         self.network: str = self._network.name

@@ -71,6 +71,27 @@ def test_the_record_is_held_by_a_session_and_goes_with_it() -> None:
     assert keeping.stored() is None
 
 
+def test_a18_an_old_record_in_place_of_ours_is_taken_for_a_snapshot_that_was_restored() -> None:
+    """I6, I8: it may know our session, so that its renewal tells nothing, and servers that are no more."""
+    keeping = Keeping(MemoryStore())
+    keeping.turn()
+    old = keeping.stored()
+    keeping.address = "10.0.0.2"
+    keeping.turn()
+    keeping.address = "10.0.0.3"
+    keeping.turn()
+    assert keeping.restored == 0
+    assert old is not None
+    keeping.store.put(KEYS.host(HOST), old.value)
+    keeping.address = "10.0.0.4"
+    keeping.turn()
+    assert keeping.restored == 1
+    assert keeping.keeper.lost()
+    keeping.address = "10.0.0.5"
+    keeping.turn()
+    assert keeping.restored == 1
+
+
 def test_the_record_is_written_when_it_changes_and_not_otherwise() -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()

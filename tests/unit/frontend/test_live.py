@@ -81,7 +81,7 @@ class Page:
         )
         self.subscriber = self.broker.subscriber(self.feed.hear)
         self.subscriber.start()
-        self.board._subscriber = self.subscriber
+        self.board._subscriber, self.board._publisher = self.subscriber, self.broker.publisher()
         self.version, self.shown = 0, self.whole()
 
     def whole(self) -> dict[str, Any]:
@@ -243,6 +243,14 @@ def test_it_says_since_when_rabbitmq_is_away_and_when_it_is_back(page: Page) -> 
     assert page.look()["away"]["rabbitmq"]["since"] == since
     assert page.look(60.0)["away"]["rabbitmq"]["since"] == since
     page.broker.down = False
+    assert page.look()["away"]["rabbitmq"] is None
+
+
+def test_a18_it_says_that_rabbitmq_takes_no_messages(page: Page) -> None:
+    page.look()
+    page.broker.held_back = True
+    assert "takes no messages" in page.look()["away"]["rabbitmq"]["error"]
+    page.broker.held_back = False
     assert page.look()["away"]["rabbitmq"] is None
 
 

@@ -143,8 +143,11 @@ def test_a_client_that_is_no_browser_is_told_to_come_back_when_full(cluster: Fak
     assert cluster.tickets() == {}
 
 
-def test_while_rabbitmq_is_away_the_page_says_so_and_tries_again(cluster: FakeCluster) -> None:
-    cluster.broker.down = True
+@pytest.mark.parametrize("fault", ["down", "held_back"])
+def test_a18_while_rabbitmq_is_away_or_takes_no_messages_the_page_says_so_and_tries_again(
+    cluster: FakeCluster, fault: str
+) -> None:
+    setattr(cluster.broker, fault, True)
     answer = cluster.client.get("/spawn", headers=BROWSER)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
