@@ -152,8 +152,8 @@ class Agent:
         )  # fmt: skip
         self._claimer = Claimer(
             Host(
-                settings.cluster, settings.host, self._specs.get, self._suspect_store,
-                lambda: self.loop.suspect_engine(), self._may_claim, self._now,
+                settings.host, self._specs.get, self._suspect_store, lambda: self.loop.suspect_engine(),
+                self._may_claim, self._now,
             ),
             parts.engine, self.inventory, self._registry, tickets, teller, self._remakes, parts.consumer, self._intake,
             self._announcer, self._renames, self._stop, self._wake,
@@ -260,11 +260,11 @@ class Agent:
         settings = self._settings
         adopter = Adopter(
             self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._remakes.owed,
-            settings.cluster, self._stop,
+            self._stop,
         )  # fmt: skip
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
-            settings.cluster, Pool(settings.max_starting, "start"),
+            Pool(settings.max_starting, "start"),
             Pool(2 * settings.max_dock_workers, "remove"), self._wake,
         )  # fmt: skip
 

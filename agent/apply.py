@@ -31,7 +31,6 @@ class Applier:
         remover: Remover,
         adopter: Adopter,
         spec_of: Callable[[str], PoolSpec | None],
-        cluster: str,
         starts: Executor,
         removals: Executor,
         done: Callable[[], None],
@@ -43,7 +42,6 @@ class Applier:
         self._remover = remover
         self._adopter = adopter
         self._spec_of = spec_of
-        self._cluster = cluster
         self._done = done
         self._stopping = False
         self._lock = threading.Lock()
@@ -130,7 +128,7 @@ class Applier:
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
         if server is not None and server.phase is Phase.CLAIMED:
-            self._engine.rename(server.container, names.claimed_name(self._cluster, server.pool, server.user))
+            self._engine.rename(server.container, names.claimed_name(server.name))
 
     def _submit(self, pool: Executor, subject: str, work: Callable[[], None]) -> bool:
         with self._lock:

@@ -92,6 +92,7 @@ class Starter:
             port=port,
             token=new_token() if spec.use_tokens else "",
             created_at=self._now(),
+            name=names.new_name(self._place.cluster, spec.name),
         )
 
     def promised(self, spec: PoolSpec, user: str, port: int) -> Server:
@@ -263,11 +264,9 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
     identity = names.Identity(
         server.pool, server.user, server.generation, server.port, server.token, server.created_at, server.statics
     )
-    name = names.container_name(place.cluster, server.pool, server.user)
-    if server.claim is not None:
-        name = names.remade_name(place.cluster, server.pool, server.user, server.claim.request_id)
     return ContainerSpec(
-        name=name,
+        # At an old path it is somebody's from the beginning.
+        name=names.claimed_name(server.name) if server.claim is not None else server.name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
         labels=names.labels(place.cluster, place.host, identity),

@@ -1,6 +1,7 @@
 """The agent as a process, on real Docker, Consul and RabbitMQ."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_request_gets_a_server_that_opens_and_the_pool_is_refilled(rig: AgentR
     assert rig.visit(reply.url) == 200
     assert rig.visit(reply.url.replace("token=", "token=x")) == 403
     assert reply.user in rig.claims()
-    assert f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed" in rig.containers()
+    assert [name.endswith(".claimed") for name in rig.named(reply.user)] == [True]
     wait_until(lambda: rig.counts() == (2, 1), "two ready servers again beside the claimed one")
 
 
@@ -115,7 +116,7 @@ def test_a_server_at_an_old_path_is_made_once_whenever_the_agent_is_killed(rig: 
         return Ticket.decode(key, entry.value)
 
     def mine() -> list[str]:
-        return [name for name in rig.containers() if user in name]
+        return rig.named(user)
 
     publish()
     wait_until(mine, "the container to be started")
@@ -126,7 +127,7 @@ def test_a_server_at_an_old_path_is_made_once_whenever_the_agent_is_killed(rig: 
     rig.start()
     wait_until(lambda: told().state is not TicketState.WAITING, "the ticket to be told")
     assert told().state is TicketState.ASSIGNED
-    assert mine() == [f"tmpnb-{rig.cluster}-{rig.pool}-{user}.{request_id[:12]}.claimed"]
+    assert [name.endswith(".claimed") for name in mine()] == [True]
     assert rig.visit(told().url or "") == 200
     assert (told().url or "").startswith(f"/user/{user}/lab?x=1&token=")
     assert len([c for c in rig.containers().values() if c.status == "running"]) <= 2
@@ -246,12 +247,45 @@ def test_when_consul_loses_everything_all_records_are_written_again_and_nobody_i
     assert rig.visit(rig.claim().url) == 200
 
 
+# Every name that DNS gives for the addresses of a server's own subnet that somebody has.
+NAMES = """
+import json, socket, struct
+own = struct.unpack("!I", socket.inet_aton(socket.gethostbyname(socket.gethostname())))[0]
+found = {}
+for step in range(-8, 9):
+    address = socket.inet_ntoa(struct.pack("!I", own + step))
+    try:
+        name, aliases, _ = socket.gethostbyaddr(address)
+        found[address] = [name, *aliases]
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def test_a10_the_names_that_a_server_can_ask_dns_for_tell_no_learner_s_id(rig: AgentRig) -> None:
+    """Ready servers' ids are as good: each becomes a learner's."""
+    rig.apply(rig.spec(pool_size=4, ready=3))
+    rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    rig.ready(3)
+    (mine,) = rig.named(reply.user)
+    output = rig.containers()[mine].exec_run(["python3", "-c", NAMES]).output
+    names = [name for found in json.loads(output).values() for name in found]
+    assert len([name for name in names if name.startswith("tmpnb-")]) >= 3, (
+        "the other servers of the host can be asked for"
+    )
+    told = " ".join(names)
+    assert [user for user in rig.routes() if user in told] == []
+
+
 def test_a_crashed_server_is_withdrawn_and_replaced(rig: AgentRig) -> None:
     rig.apply(rig.spec())
     rig.start()
     rig.ready(3)
     reply = rig.claim()
-    rig.kill_container(f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed")
+    rig.kill_container(rig.named(reply.user)[0])
     wait_until(lambda: reply.user not in rig.routes(), "its route to be withdrawn")
     wait_until(lambda: reply.user not in rig.claims(), "its claim to be closed")
     rig.ready(3)

@@ -1,5 +1,6 @@
 """The host's own records: session and host record, note, pools as read, settings, succession. On fakes."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from agent.status import pool_statuses
 from agent.succession import Instance, is_dead
 from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
-from common.records import HostNote, HostRecord, HostState
+from common.records import HostNote, HostRecord, HostState, Ticket
 from common.settings import load
 from common.store import Entry
 from common.store_memory import MemoryStore
@@ -347,7 +348,44 @@ def test_what_is_written_on_a_container_is_read_again() -> None:
     assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
     assert server.phase is Phase.READY
     assert not names.is_claimed(container.name)
-    assert names.is_claimed(names.claimed_name(CLUSTER, "light", server.user))
+    assert names.is_claimed(names.claimed_name(container.name))
+
+
+def test_a10_no_name_of_a_container_holds_or_follows_from_its_user_or_request() -> None:
+    """Docker's DNS tells the names of a network's containers to all that are on it."""
+    world = World(pool(pool_size=4))
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    request, now = world.request(user="2" * 12), utc_now()
+    ticket = Ticket(request_id=request.request_id, pool="light", created_at=now, seen_at=now, user="2" * 12)
+    world.store.put(KEYS.ticket(request.request_id), ticket.encode())
+    world.send(request)
+    world.settle()
+    shown = " ".join(world.container_names())
+    assert "2" * 12 in world.users(Phase.CLAIMED)
+    for server in world.inventory.snapshot():
+        assert server.user not in shown
+        for function in (hashlib.md5, hashlib.sha1, hashlib.sha256):
+            assert function(server.user.encode()).hexdigest()[:8] not in shown
+    assert reply.user not in shown
+    assert request.request_id[:8] not in shown
+
+
+def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_it_is() -> None:
+    """I3."""
+    world = World(pool(pool_size=2))
+    world.settle()
+    taken, free = world.inventory.snapshot()
+    world.engine.rename(taken.container, f"tmpnb-test-light-{taken.user}.claimed")
+    world.engine.rename(free.container, f"tmpnb-test-light-{free.user}")
+    world.restart()
+    world.settle()
+    assert world.users(Phase.CLAIMED) == {taken.user}
+    reply = world.send(world.request())
+    assert reply is not None
+    assert reply.user == free.user
+    assert f"tmpnb-test-light-{free.user}.claimed" in world.container_names()
 
 
 @pytest.mark.parametrize("change", [{"tmpnb.user": "Robert'); DROP"}, {"tmpnb.port": "x"}, {"tmpnb.created": "now"}])

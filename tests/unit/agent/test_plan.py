@@ -60,11 +60,8 @@ def removed(actions: list[Action]) -> dict[str, str]:
 
 def container_of(server: Server, state: str = "running", name: str | None = None) -> Container:
     identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
-    usual = names.claimed_name if server.phase is Phase.CLAIMED else names.container_name
-    return Container(
-        server.container, name or usual(CLUSTER, server.pool, server.user), state,
-        names.labels(CLUSTER, HOST, identity),
-    )  # fmt: skip
+    usual = names.claimed_name("tmpnb-x") if server.phase is Phase.CLAIMED else "tmpnb-x"
+    return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, identity))
 
 
 def look(known: list[Server], containers: list[Container] | None = None) -> Look:
@@ -297,7 +294,7 @@ def test_a_container_we_just_removed_or_are_just_starting_is_not_adopted() -> No
 
 def test_a_claimed_server_whose_container_is_not_named_so_is_renamed() -> None:
     claimed = servers(claimed=1)[0]
-    container = container_of(claimed, name=names.container_name(CLUSTER, claimed.pool, claimed.user))
+    container = container_of(claimed, name="tmpnb-x")
     actions = plan({"light": pool(ready=0)}, Observed([claimed], look([claimed], [container])), 0.0)
     assert actions == [MarkClaimed(claimed.user)]
 
@@ -311,7 +308,7 @@ def test_the_plan_says_the_same_twice() -> None:
 def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_not_retired() -> None:
     """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
     ready = servers(ready=1)[0]
-    marked = replace(container_of(ready), name=names.claimed_name(CLUSTER, ready.pool, ready.user))
+    marked = replace(container_of(ready), name=names.claimed_name("tmpnb-x"))
     observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
     assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
 

@@ -49,7 +49,7 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.restart()
     world.settle()
     assert world.users(Phase.CLAIMED) == {server.user}
-    assert names.claimed_name(CLUSTER, "light", server.user) in world.container_names()
+    assert names.claimed_name(server.name) in world.container_names()
 
 
 def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everything() -> None:

@@ -185,11 +185,9 @@ class World:
             lambda spec: capacity(spec, self.engine.memory_bytes),
             lambda spec, user: starter.promised(spec, user, self.ports.take()), self.ports.release, self.stop,
         )  # fmt: skip
-        adopter = Adopter(
-            engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, CLUSTER, self.stop
-        )
+        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, self.stop)
         self.applier = Applier(
-            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
+            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, self.starts,
             Now(), lambda: None,
         )  # fmt: skip
         self.loop = Loop(
@@ -198,7 +196,7 @@ class World:
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
-                CLUSTER, self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
+                self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
                 lambda: self.may_claim and self.loop.engine_ok,
             ),
             engine, self.inventory, self.registry, tickets, teller, self.remakes, consumer, self.intake, announcer,
