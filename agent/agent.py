@@ -41,6 +41,7 @@ from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
 from agent.statics_take import Limits
+from agent.stuck import StuckBook
 from agent.succession import Instance
 from agent.teller import Teller
 from agent.tickets import Tickets
@@ -61,6 +62,8 @@ T = TypeVar("T")
 
 # Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
 RENAME_THREADS = 4
+# Removals at once that failed before: they wait for the engine, and for nothing else.
+RETRY_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Agent:
         self._dock = Docking(settings.max_dock_workers, self._stop)
         self.inventory = Inventory()
         self._failures = FailureBook()
+        self._stuck = StuckBook()
         self._notebook = Notebook(parts.store, keys, settings.host)
         self._ports = PortBook(
             settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
@@ -112,6 +116,7 @@ class Agent:
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
             self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
+            self._stuck,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -123,8 +128,8 @@ class Agent:
         )  # fmt: skip
         tickets = Tickets(parts.store, keys, settings.abandon_s)
         self._remover = Remover(
-            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock, self._on_gone,
-            settings.farewell_s,
+            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
+            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s,
         )  # fmt: skip
         self._auditor = Auditor(
             self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
@@ -162,6 +167,7 @@ class Agent:
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
             self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
+            on_look=self._stuck.keep,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -265,7 +271,7 @@ class Agent:
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
             Pool(settings.max_starting, "start"),
-            Pool(2 * settings.max_dock_workers, "remove"), self._wake,
+            Pool(2 * settings.max_dock_workers, "remove"), Pool(RETRY_THREADS, "retry"), self._stuck, self._wake,
         )  # fmt: skip
 
     def _may_claim(self) -> bool:

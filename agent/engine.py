@@ -125,8 +125,11 @@ class Engine(Protocol):
         """Give it a name; having it already is success. False: there is no such container."""
         ...
 
-    def remove(self, container: str) -> None:
-        """Kill and remove, with its anonymous volumes, at once. A container that is gone is success."""
+    def remove(self, container: str, timeout_s: float | None = None) -> None:
+        """Kill and remove, with its anonymous volumes, at once. A container that is gone is success.
+
+        Raises ``EngineUnavailable`` when it is not gone within ``timeout_s`` (None: that of all calls), or is being
+        removed already; the engine may go on with it."""
         ...
 
     def log_tail(self, container: str, lines: int) -> str:

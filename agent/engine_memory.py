@@ -18,7 +18,8 @@ class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
     ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once;
-    ``files``: path -> content of each image. ``history`` is what was done, for assertions."""
+    ``files``: path -> content of each image; ``stuck``: containers that cannot be removed.
+    ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
     registry: set[str] = field(default_factory=set)
@@ -27,6 +28,7 @@ class MemoryEngine:
     foreign_ports: set[int] = field(default_factory=set)
     down: bool = False
     lose_answers: int = 0
+    stuck: set[str] = field(default_factory=set)
     refusing: str = ""
     refused_count: int = 0
     used: dict[str, Usage] = field(default_factory=dict)
@@ -137,9 +139,11 @@ class MemoryEngine:
             self.history.append(("rename", name))
             return True
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, timeout_s: float | None = None) -> None:  # noqa: ARG002 it never hangs
         with self._changed:
             self._check()
+            if container in self.stuck:
+                raise EngineUnavailable("Docker: device or resource busy")
             if self._containers.pop(container, None) is not None:
                 self.history.append(("remove", container))
                 self._ended()

@@ -18,6 +18,7 @@ from agent.registry import Registry
 from agent.settings import AgentSettings
 from agent.statics import StaticsBook
 from agent.status import pool_statuses
+from agent.stuck import StuckBook
 from agent.succession import Instance
 from common import __version__
 from common.broker import Publisher
@@ -43,6 +44,7 @@ class LocalHost:
         now: ClusterClock,
         statics: StaticsBook,
         kernels_notes: Callable[[], Mapping[str, str]],
+        stuck: StuckBook,
     ) -> None:
         """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
         whether its servers compute."""
@@ -58,6 +60,7 @@ class LocalHost:
         self._announcer = announcer
         self._publisher = publisher
         self._statics = statics
+        self._stuck = stuck
         self._now = now
         self._started_at = now()
         self.engine = EngineInfo("", 0, 0)
@@ -129,7 +132,7 @@ class LocalHost:
             )
             for pool in {*specs, *(pool for pool, _ in counts)}
         }
-        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools)
+        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools, len(self._stuck.named()))
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""
@@ -148,7 +151,9 @@ class LocalHost:
             cpus=self.engine.cpus,
             labels=self._settings.labels,
             metrics=self._settings.metrics_target,
-            problem=problem(self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s()),
+            problem=problem(
+                self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s(), self._stuck.trouble()
+            ),
             drain=self._notebook.drain,
             images=self._images.statuses(),
             pools=pool_statuses(

@@ -59,8 +59,11 @@ class Loop:
         stop: threading.Event,
         after_pass: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        on_look: Callable[[frozenset[str]], None] = lambda _listed: None,
     ) -> None:
-        """``after_pass`` is called after every pass: consumption and the host record follow from what it changed."""
+        """``after_pass`` is called after every pass: consumption and the host record follow from what it changed;
+        ``on_look`` with the ids of every listing."""
+        self._on_look = on_look
         self._engine = engine
         self._selector = dict(selector)
         self._inventory = inventory
@@ -176,6 +179,7 @@ class Loop:
             log.info("docker engine answers", extra={"containers": len(look.containers)})
         self.engine_ok, self.engine_trouble = True, ""
         RECONCILED.set_to_current_time()
+        self._on_look(frozenset(container.id for container in look.containers))
         absent = missing(look)
         self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
         with self._woken:

@@ -151,12 +151,13 @@ class PoolFigures:
 
 @dataclass(frozen=True, slots=True)
 class HostFigures:
-    """``claiming``: requests may be served here now."""
+    """``claiming``: requests may be served here now; ``stuck_count``: containers that the engine does not remove."""
 
     state: HostState
     claiming: bool
     clock_skew_s: float
     pools: Mapping[str, PoolFigures]
+    stuck_count: int = 0
 
 
 class HostCollector(Collector):
@@ -170,7 +171,7 @@ class HostCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         found = self._figures()
-        servers, capacity, failing, state, claiming, skew = families = _families()
+        servers, capacity, failing, state, claiming, skew, stuck = families = _families()
         for pool, figures in sorted(found.pools.items()):
             capacity.add_metric([pool], figures.capacity)
             failing.add_metric([pool], figures.failing)
@@ -180,6 +181,7 @@ class HostCollector(Collector):
             state.add_metric([each.value], each is found.state)
         claiming.add_metric([], found.claiming)
         skew.add_metric([], found.clock_skew_s)
+        stuck.add_metric([], found.stuck_count)
         return families
 
 
@@ -198,5 +200,8 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
         ),
         GaugeMetricFamily(
             "tmpnb_host_clock_skew_seconds", "Seconds that this host's clock is ahead of Consul's.", labels=[]
+        ),
+        GaugeMetricFamily(
+            "tmpnb_containers_stuck", "Containers of this host that the Docker Engine does not remove.", labels=[]
         ),
     )

@@ -66,7 +66,9 @@ class AgentSettings(CommonSettings):
         description="directories of the host that pools may mount, with all below them (host_directories): absolute "
         "paths, comma-separated",
     )
-    max_dock_workers: int = Field(default=2, ge=1, le=64, description="Docker calls in parallel")
+    max_dock_workers: int = Field(
+        default=2, ge=1, le=64, description="starts by Docker in parallel, and removals beside them"
+    )
     max_starting: int = Field(default=8, ge=1, le=256, description="servers being started or probed at once")
     reconcile_period_s: float = Field(
         default=10.0, ge=0.1, le=10.0, description="seconds between looks at the engine, when nothing happens"
@@ -100,6 +102,12 @@ class AgentSettings(CommonSettings):
     assert_hostname: bool = Field(
         default=False,
         description="with TLS, whether the name in DOCKER_HOST must be in the daemon's certificate: true or false",
+    )
+    remove_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=600,
+        description="seconds Docker may take over a removal before the next container's turn; it is tried again",
     )
     docker_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds one call to Docker may take")
 

@@ -104,8 +104,13 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "frontend.reach:PROBE_S",
             "unreachable; an alert",
         ),
-        Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
         Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
+        Limit("starts by Docker in parallel, and removals beside them", "agent:max_dock_workers", "the others wait"),
+        Limit(
+            "a removal by Docker, seconds",
+            "agent:remove_timeout_s",
+            "tried again alone, after 2 s up to 300 s; after 20 s the host record names the container",
+        ),
     ),
 }
 

@@ -22,6 +22,7 @@ from common.records import HostState, Ticket, TicketState
 from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
+from tests.hanging_docker import HangingDocker
 from tests.waiting import wait_until
 
 
@@ -289,6 +290,44 @@ def test_a_crashed_server_is_withdrawn_and_replaced(rig: AgentRig) -> None:
     wait_until(lambda: reply.user not in rig.routes(), "its route to be withdrawn")
     wait_until(lambda: reply.user not in rig.claims(), "its claim to be closed")
     rig.ready(3)
+
+
+def test_a16_removals_that_hang_and_fail_hold_up_neither_starts_nor_other_removals(
+    rig: AgentRig, tmp_path: Path
+) -> None:
+    """I7: their places stay taken. ``TMPNB_MAX_DOCK_WORKERS`` is as many as hang."""
+    rig.apply(rig.spec(pool_size=6, ready=1))
+    with contextlib.closing(HangingDocker(tmp_path / "docker.sock", 50.0)) as engine:
+        rig.start(**engine.environment)
+        rig.ready(1)
+        learners = []
+        for _ in range(4):
+            learners.append(rig.claim())
+            rig.ready(1)
+        containers = {reply.user: rig.containers()[rig.named(reply.user)[0]].id for reply in learners}
+        stuck, fine = learners[:2], learners[2:]
+        engine.hanging = {containers[reply.user] for reply in stuck}
+        for reply in stuck:
+            rig.command(cull(reply.user, "operator"))
+        wait_until(lambda: len(set(engine.tries)) == 2, "both removals to hang")
+        for reply in fine:
+            rig.command(cull(reply.user, "operator"))
+        wait_until(lambda: not any(rig.named(reply.user) for reply in fine), "the others to be removed", 25)
+        rig.claim()
+        wait_until(lambda: rig.counts() == (1, 1), "a replacement to start", 25)
+
+        def problem() -> str:
+            record = rig.record()
+            return record.problem if record else ""
+
+        wait_until(lambda: all(each[:12] in problem() for each in engine.hanging), "both to be named", 60)
+        rig.apply(rig.spec(pool_size=4))
+        rig.claim()
+        wait_until(lambda: rig.counts() == (0, 2), "two places to be all that is left")
+        assert len(rig.containers()) == 4
+        engine.hanging = set()
+        wait_until(lambda: rig.counts() == (2, 2), "the places to be free again", 120)
+        assert "does not remove" not in problem()
 
 
 def test_two_agents_of_one_name_do_not_share_it(rig: AgentRig) -> None:

@@ -76,7 +76,7 @@ class SimEngine:
             self._containers[container] = replace(found, name=name)
             return True
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, timeout_s: float | None = None) -> None:
         with self._changed:
             found = self._containers.pop(container, None)
             if found is None:

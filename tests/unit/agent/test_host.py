@@ -308,7 +308,7 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
         AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
         Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
-        lambda: {"light": "closed"},
+        lambda: {"light": "closed"}, world.stuck,
     )  # fmt: skip
     record = here.record()
     assert "3600 s behind" in record.problem

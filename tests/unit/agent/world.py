@@ -29,6 +29,7 @@ from agent.starter import Place, Starter
 from agent.statics import Host as StaticsHost
 from agent.statics import StaticsBook
 from agent.statics_take import Limits
+from agent.stuck import StuckBook
 from agent.teller import Teller
 from agent.tickets import Tickets
 from common import queues
@@ -156,6 +157,7 @@ class World:
         self.stop = threading.Event()
         self.inventory = Inventory(self.clock)
         self.failures = FailureBook(self.clock)
+        self.stuck = StuckBook(self.clock)
         engine, store = self.port(self.engine), self.port(self.store)
         self.ports = PortBook(20000, 29999, 120.0, lambda _cursor: None, self.clock)
         self.ports.resume(next(self.next_port))
@@ -178,7 +180,9 @@ class World:
             Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
             set_of=self.statics.set_of,
         )  # fmt: skip
-        remover = Remover(engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0)
+        remover = Remover(
+            engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0, self.stuck, 5.0
+        )
         teller = Teller(self.host, tickets, publisher, utc_now, self.stop)
         self.remakes = Remakes(
             self.host, self.inventory, self.registry, tickets, teller, announcer, self.specs.get,
@@ -188,11 +192,11 @@ class World:
         adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, self.stop)
         self.applier = Applier(
             engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, self.starts,
-            Now(), lambda: None,
+            Now(), Now(), self.stuck, lambda: None,
         )  # fmt: skip
         self.loop = Loop(
             engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._wishes, 8, 10.0,
-            self.stop, self.intake.update, self.clock,
+            self.stop, self.intake.update, self.clock, self.stuck.keep,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
