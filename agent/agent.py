@@ -31,12 +31,14 @@ from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
+from agent.network import ClusterNetwork, uplink_mtu
 from agent.permits import Permits
 from agent.ports import PortBook
 from agent.probe import Probe
 from agent.registry import HostAddress, Registry
 from agent.remakes import Remakes
 from agent.remover import Remover
+from agent.room import HostRoom
 from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
@@ -113,10 +115,15 @@ class Agent:
             Limits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
             self._wake, self._now,
         )  # fmt: skip
+        self._network = ClusterNetwork(
+            parts.engine, names.network(settings.cluster), {names.CLUSTER: settings.cluster}, settings.network_subnet,
+            settings.network_mtu or uplink_mtu(),
+        )  # fmt: skip
+        self._room = HostRoom(self.inventory, self._ports, self._network, self._specs.all, settings.bridge_ports_max)
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
             self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
-            self._stuck,
+            self._stuck, self._network, self._room,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -124,7 +131,7 @@ class Agent:
                 settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
                 Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
-            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
+            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
         )  # fmt: skip
         tickets = Tickets(parts.store, keys, settings.abandon_s)
         self._remover = Remover(
@@ -167,7 +174,7 @@ class Agent:
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
             self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
-            on_look=self._stuck.keep,
+            on_look=self._on_look,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -210,10 +217,9 @@ class Agent:
     def _prepare(self) -> bool:
         """What must be known before anything is adopted or started. False: stopped before it was."""
         settings, parts = self._settings, self._parts
-        labels = {names.CLUSTER: settings.cluster}
         try:
             self._here.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
-            self._persist(lambda: parts.engine.ensure_network(names.network(settings.cluster), labels), "docker engine")
+            self._persist(self._network.check, "docker engine")
             keeper = self._keep_record("")
             note = self._persist(self._notebook.read, "consul")
         except TransientError:
@@ -290,6 +296,10 @@ class Agent:
         if self.loop.engine_ok or self.loop.engine_trouble:
             self._here.engine_trouble = self.loop.engine_trouble
         return self._here.record()
+
+    def _on_look(self, listed: frozenset[str]) -> None:
+        self._stuck.keep(listed)
+        self._network.look()
 
     def _on_specs(self) -> None:
         self._images.use(spec.image for spec in self._specs.all().values())

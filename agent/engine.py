@@ -19,6 +19,21 @@ class ImageMissing(StartFailed):
     """The image is not on this host (yet)."""
 
 
+class NetworkFull(StartFailed):
+    """The network takes no further container: its bridge has no port left, or its subnet no address."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """The cluster's network. ``trouble``: what an operator must mend, empty: nothing; ``usable``: whether servers may
+    be there; ``addresses_count``: how many its subnet has for them, 0: unknown."""
+
+    trouble: str = ""
+    usable: bool = True
+    subnet: str = ""
+    addresses_count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything that shapes one container. ``command`` is the whole argument vector.
@@ -86,8 +101,10 @@ class Engine(Protocol):
 
     def info(self) -> EngineInfo: ...
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """A bridge network whose containers cannot reach each other. One that exists is left as it is."""
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
+        """A bridge network whose containers cannot reach each other. One that exists is left as it is if it is right
+        (``network.judge``), or in use, or another's; else it is replaced. Without ``subnet`` and ``mtu`` those of the
+        engine's choice."""
         ...
 
     def image_id(self, image: str) -> str | None:
@@ -106,7 +123,7 @@ class Engine(Protocol):
         """Create and start; returns the container's id. A container of that name is adopted: a call that timed out
         may be repeated.
 
-        Raises ``PortTaken``, ``ImageMissing`` or ``StartFailed``; nothing is left behind by these.
+        Raises ``PortTaken``, ``ImageMissing``, ``NetworkFull`` or ``StartFailed``; nothing is left behind by these.
         """
         ...
 

@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, NetworkFull, NetworkState, PortTaken, Usage
+from agent.network import Network, judge, options
 from common.errors import EngineUnavailable, StartFailed
+
+# What Docker gives to the first network that is made.
+SUBNET = "172.18.0.0/16"
 
 
 @dataclass(slots=True)
@@ -18,7 +22,8 @@ class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
     ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once;
-    ``files``: path -> content of each image; ``stuck``: containers that cannot be removed.
+    ``files``: path -> content of each image; ``stuck``: containers that cannot be removed;
+    ``network_places``: containers that fit any network.
     ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
@@ -33,7 +38,8 @@ class MemoryEngine:
     refused_count: int = 0
     used: dict[str, Usage] = field(default_factory=dict)
     memory_bytes: int = 8 << 30
-    networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    network_places: int | None = None
     history: list[tuple[str, str]] = field(default_factory=list)
     _containers: dict[str, tuple[Container, ContainerSpec]] = field(default_factory=dict)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -44,9 +50,18 @@ class MemoryEngine:
         self._check()
         return EngineInfo("memory", self.memory_bytes, 4)
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
-        self._check()
-        self.networks.setdefault(name, dict(labels))
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
+        with self._changed:
+            self._check()
+            found = self.networks.get(name)
+            if found is not None:
+                there = [spec for c, spec in self._containers.values() if c.state == "running" and spec.network == name]
+                verdict = judge(name, [replace(found, endpoints_count=len(there))], labels, subnet, mtu)
+                if not verdict.replace:
+                    return verdict.state
+            made = Network(name, "bridge", options=options(name, mtu), labels=dict(labels), subnets=(subnet or SUBNET,))
+            self.networks[name] = made
+            return judge(name, [made], labels, "", 0).state
 
     def image_id(self, image: str) -> str | None:
         """Follows from what the image holds, as Docker's does."""
@@ -95,6 +110,9 @@ class MemoryEngine:
         is_taken = spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken
         if is_taken and not spec.host_network:
             raise PortTaken(f"port {spec.bind_port}: port is already allocated")
+        there = sum(1 for c, s in self._containers.values() if c.state == "running" and s.network == spec.network)
+        if self.network_places is not None and there >= self.network_places:
+            raise NetworkFull(f"network {spec.network} takes no more containers: exchange full")
         state = "exited" if spec.image in self.crashing else "running"
         container = Container(f"{next(self._ids):064x}", spec.name, state, dict(spec.labels))
         self._containers[container.id] = (container, spec)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from agent.announce import Announcer
+from agent.capacity import Capacity, capacities
 from agent.engine import EngineInfo
 from agent.failures import FailureBook
 from agent.host_note import Notebook
@@ -11,10 +12,11 @@ from agent.images import Images
 from agent.inventory import Inventory, Phase
 from agent.loop import Wishes
 from agent.metrics import HostFigures, PoolFigures
+from agent.network import ClusterNetwork
 from agent.placement import priority
-from agent.plan import capacity
 from agent.problems import problem
 from agent.registry import Registry
+from agent.room import HostRoom
 from agent.settings import AgentSettings
 from agent.statics import StaticsBook
 from agent.status import pool_statuses
@@ -45,6 +47,8 @@ class LocalHost:
         statics: StaticsBook,
         kernels_notes: Callable[[], Mapping[str, str]],
         stuck: StuckBook,
+        network: ClusterNetwork,
+        room: HostRoom,
     ) -> None:
         """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
         whether its servers compute."""
@@ -61,6 +65,8 @@ class LocalHost:
         self._publisher = publisher
         self._statics = statics
         self._stuck = stuck
+        self._network = network
+        self._room = room
         self._now = now
         self._started_at = now()
         self.engine = EngineInfo("", 0, 0)
@@ -104,29 +110,34 @@ class LocalHost:
             prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
             farewell_s=self._settings.farewell_s,
             in_hand=self._statics.in_hand(),
+            bounds=self._room.bounds(),
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 
     def limit(self, spec: PoolSpec) -> int:
         """How many servers of a pool there may be here."""
-        return capacity(spec, self.engine.memory_bytes)
+        return self._limits().get(spec.name, Capacity(0)).count
+
+    def _limits(self) -> dict[str, Capacity]:
+        return capacities(self._specs(), self.engine.memory_bytes, self._room.bounds())
 
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
         claimed_count = self._inventory.count(pool, Phase.CLAIMED)
         # With all places claimed, what is ready beyond them is about to be retired.
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0 or claimed_count >= self.limit(spec):
+        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
             return None
-        return priority(spec.placement, claimed_count, self.limit(spec))
+        limit = self.limit(spec)
+        return priority(spec.placement, claimed_count, limit) if claimed_count < limit else None
 
     def figures(self, claiming: bool) -> HostFigures:
         """For the metrics: counts that are kept anyway."""
         specs, counts = self._specs(), self._inventory.counts()
-        failing = self._failures.not_before(specs)
+        failing, limits = self._failures.not_before(specs), self._limits()
         pools = {
             pool: PoolFigures(
-                self.limit(specs[pool]) if pool in specs else 0,
+                limits[pool].count if pool in limits else 0,
                 pool in failing,
                 {phase: counts.get((pool, phase), 0) for phase in Phase},
             )
@@ -137,7 +148,6 @@ class LocalHost:
     def record(self) -> HostRecord:
         """The host record as it should be now."""
         specs = self._specs()
-        memory_bytes = self.engine.memory_bytes
         failing = self._failures.not_before(specs)
         return HostRecord(
             host=self._settings.host,
@@ -147,12 +157,16 @@ class LocalHost:
             state=self._notebook.state,
             started_at=self._started_at,
             updated_at=self._now(),
-            memory_bytes=memory_bytes,
+            memory_bytes=self.engine.memory_bytes,
             cpus=self.engine.cpus,
             labels=self._settings.labels,
             metrics=self._settings.metrics_target,
             problem=problem(
-                self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s(), self._stuck.trouble()
+                self.engine_trouble,
+                self._publisher.trouble,
+                self._now.wrong_by_s(),
+                self._network.state.trouble,
+                self._stuck.trouble(),
             ),
             drain=self._notebook.drain,
             images=self._images.statuses(),
@@ -161,7 +175,7 @@ class LocalHost:
                 self._inventory.snapshot(),
                 self._failures.last,
                 failing,
-                memory_bytes,
+                self._limits(),
                 self._started_at,
                 self._statics.notes(),
                 self._kernels_notes(),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.apply import Applier
+from agent.capacity import Bound
 from agent.engine import Engine
 from agent.failures import FailureBook
 from agent.inventory import Inventory
@@ -42,6 +43,7 @@ class Wishes:
     drain_over: bool = False
     farewell_s: float = 0.0
     in_hand: frozenset[str] = frozenset()
+    bounds: tuple[Bound, ...] = ()
 
 
 class Loop:
@@ -146,6 +148,7 @@ class Loop:
                 drain_over=wishes.drain_over,
                 farewell_s=wishes.farewell_s,
                 memory_bytes=wishes.memory_bytes,
+                bounds=wishes.bounds,
                 in_hand=wishes.in_hand,
                 max_starting=self._max_starting,
             )

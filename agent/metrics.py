@@ -45,7 +45,7 @@ STARTS = Counter(
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
     "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, image (missing, not "
-    "fetched), create, ports, engine.",
+    "fetched), create, ports, network (full), engine.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -98,6 +98,7 @@ _FAILURES = {
     "image ": "image",
     "container cannot be": "create",
     "5 ports": "ports",
+    "network ": "network",
 }
 _CULLS = {
     "culled: idle": "idle",

@@ -29,6 +29,16 @@ def _check_directories(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(absolute_path(path) for path in paths)
 
 
+def _check_subnet(value: str) -> str:
+    if not value:
+        return ""
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError as exc:
+        raise ValueError(f"an IPv4 subnet without host bits, such as 10.99.0.0/16, is accepted: {exc}") from exc
+
+
+Subnet = Annotated[str, AfterValidator(_check_subnet)]
 DirectoryList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas), AfterValidator(_check_directories)]
 LabelList = Annotated[Labels, NoDecode, BeforeValidator(_parse_labels)]
 
@@ -57,6 +67,19 @@ class AgentSettings(CommonSettings):
         ge=0,
         le=86400,
         description="seconds before a port is used again; longer than any proxy keeps an old route",
+    )
+    network_subnet: Subnet = Field(
+        default="", description="IPv4 subnet of the servers' network, such as 10.99.0.0/16; default: Docker's choice"
+    )
+    network_mtu: int | None = Field(
+        default=None,
+        ge=68,
+        le=65535,
+        description="MTU of the servers' network; default: that of the agent's uplink or of dockerd, if below 1500",
+    )
+    # The kernel takes 1023 on a bridge; the rest is for what others put there, and for removals that hang.
+    bridge_ports_max: int = Field(
+        default=1000, ge=1, le=1023, description="servers in the servers' network at most; a Linux bridge takes 1023"
     )
     allow_host_network: bool = Field(
         default=False, description="whether pools may have the host's network (host_network): true or false"

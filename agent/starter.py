@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent import names
-from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
+from agent.engine import ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken
 from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
@@ -66,8 +66,11 @@ class Starter:
         now: Callable[[], datetime] = utc_now,
         on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
         set_of: Callable[[PoolSpec], str] = lambda _spec: "",
+        on_full: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """``set_of``: the set of static files of a container that is made now."""
+        """``set_of``: the set of static files of a container that is made now; ``on_full`` is told that the network
+        takes no more, once the server that found out counts no more."""
+        self._on_full = on_full
         self._now = now
         self._on_failed = on_failed
         self._set_of = set_of
@@ -108,6 +111,8 @@ class Starter:
             started = time.monotonic()
             if self.finish(server.user, spec, {"start": 1000 * (started - begun)}):
                 START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
+        except NetworkFull as exc:
+            self._no_room(server, Phase.STARTING, str(exc))
         except StartFailed as exc:
             self._fail(server.user, str(exc), exc.log)
         except TransientError as exc:
@@ -133,6 +138,8 @@ class Starter:
         try:
             self._inventory.set_container(user, self._run(server, spec))
             self.finish(user, spec, {"start": 1000 * (time.monotonic() - begun)})
+        except NetworkFull as exc:
+            self._no_room(server, Phase.CLAIMED, str(exc))
         except StartFailed as exc:
             self._fail(user, str(exc), exc.log)
         except TransientError:
@@ -230,6 +237,14 @@ class Starter:
             except EngineUnavailable:
                 # Timed out, perhaps after it was created: the same name finds it again.
                 return self._engine.run(wanted)
+
+    def _no_room(self, server: Server, phase: Phase, reason: str) -> None:
+        """No fault of the image, so nothing to pause for: the host has less room than it thought."""
+        STARTS.labels(server.pool, "failed").inc()
+        START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
+        log.info("server not started", extra={"user": server.user, "pool": server.pool, "error": reason})
+        self._inventory.stop(server.user, "no room in the network", {phase})
+        self._on_full(reason)
 
     def _fail(self, user: str, reason: str, tail: str) -> None:
         server = self._inventory.stop(user, f"start failed: {reason}")

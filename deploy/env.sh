@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Write what is decided once on this machine into .env (mode 600): secrets, where images come
-# from and their names, the group of Docker's socket, the CA bundle for install steps.
+# from and their names, the group of Docker's socket, the uplink's MTU, the CA bundle for install steps.
 #
 # Only what is missing is added; a value that is there is never changed, so that an operator
 # may edit the file. A value in the shell's environment is taken over when first written.
@@ -120,6 +120,8 @@ ensure TMPNB_GOSSIP_KEY gossip_key
 # Empty: the public pages and API are open. A token closes both the API and all pages to others.
 ensure API_AUTH_TOKEN true
 ensure DOCKER_GID docker_gid
+# Empty: the usual 1500, or what the Engine was told.
+ensure TMPNB_NETWORK_MTU uplink_mtu
 ensure TMPNB_CA_BUNDLE find_ca_bundle
 
 bundle=${TMPNB_CA_BUNDLE-$(value_of TMPNB_CA_BUNDLE)}

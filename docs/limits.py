@@ -105,6 +105,11 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "unreachable; an alert",
         ),
         Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
+        Limit(
+            "servers in the servers' network, whose bridge takes 1,023",
+            "agent:bridge_ports_max",
+            "capacities shrink to what fits; the host record says why",
+        ),
         Limit("starts by Docker in parallel, and removals beside them", "agent:max_dock_workers", "the others wait"),
         Limit(
             "a removal by Docker, seconds",

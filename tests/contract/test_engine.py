@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTaken, Usage
+from agent.engine import Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
@@ -23,6 +23,10 @@ from tests.light import IMAGE, ROOT, build_light_image
 from tests.waiting import wait_until
 
 ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
+
+Network = tuple[str, dict[str, str]]
+RIGHT = {"com.docker.network.bridge.name": "tmpnbhand0", "com.docker.network.bridge.enable_icc": "false"}
+IPV6 = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="fd00:213::/64")])
 
 
 @dataclass
@@ -76,7 +80,8 @@ def real_network() -> Iterator[tuple[str, dict[str, str]]]:
     with contextlib.closing(docker.from_env()) as client:
         for container in client.containers.list(all=True, filters={"label": f"tmpnb.cluster={cluster}"}):
             container.remove(force=True, v=True)
-        client.networks.get(f"tmpnb-{cluster}").remove()
+        for network in client.networks.list(filters={"label": f"tmpnb.cluster={cluster}"}):
+            network.remove()
 
 
 @pytest.fixture
@@ -206,9 +211,24 @@ def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
     assert info.cpus >= 1
 
 
-def test_an_existing_network_is_left_as_it_is(bench: Bench) -> None:
-    bench.engine.ensure_network(bench.network, bench.labels)
-    bench.engine.ensure_network(bench.network, {"other": "1"})
+def test_an_existing_network_that_is_right_is_left_as_it_is(bench: Bench) -> None:
+    made = bench.engine.ensure_network(bench.network, bench.labels)
+    assert (made.trouble, made.usable) == ("", True)
+    assert made.addresses_count > 1000
+    assert bench.engine.ensure_network(bench.network, {"other": "1"}) == made
+
+
+def test_a15_a_network_as_the_settings_say_is_made_and_made_anew_while_nobody_is_in_it(bench: Bench) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    labels = {"tmpnb.cluster": bench.labels["tmpnb.cluster"]}
+    made = bench.engine.ensure_network(name, labels, "10.213.7.0/26", 1400)
+    assert (made.trouble, made.subnet, made.addresses_count) == ("", "10.213.7.0/26", 61)
+    assert bench.engine.ensure_network(name, labels, "10.213.7.0/27").subnet == "10.213.7.0/27"
+    container = bench.engine.run(bench.spec(network=name))
+    kept = bench.engine.ensure_network(name, labels, "10.213.7.0/28")
+    assert (kept.usable, kept.subnet) == (True, "10.213.7.0/27")
+    assert "TMPNB_NETWORK_SUBNET" in kept.trouble
+    bench.engine.remove(container)
 
 
 def files(pieces: Iterator[bytes] | None) -> dict[str, bytes]:
@@ -284,6 +304,66 @@ def test_a_network_that_is_not_there_is_a_failed_start(real: Bench) -> None:
     with pytest.raises(StartFailed, match="network tmpnb-test-nowhere not found"):
         real.engine.run(real.spec(network="tmpnb-test-nowhere"))
     assert real.listed() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"options": {"com.docker.network.bridge.name": "tmpnbhand0"}}, "reach each other"),
+        ({"options": {"com.docker.network.bridge.enable_icc": "false"}}, "firewall"),
+        ({"options": RIGHT, "internal": True}, "internal"),
+        ({"options": RIGHT, "enable_ipv6": True, "ipam": IPV6}, "IPv6"),
+    ],
+)
+def test_a15_a_network_made_by_hand_that_keeps_nobody_apart_is_refused(
+    real: Bench, arguments: dict[str, object], word: str
+) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    with contextlib.closing(docker.from_env()) as client:
+        by_hand = client.networks.create(name, **{"driver": "bridge"} | arguments)
+        try:
+            state = real.engine.ensure_network(name, real.labels)
+            assert not state.usable
+            assert word in state.trouble
+            client.networks.get(by_hand.id)
+        finally:
+            by_hand.remove()
+
+
+def test_a15_one_of_our_own_making_that_nobody_is_in_is_replaced(real: Bench, real_network: Network) -> None:
+    name, labels = f"tmpnb-contract-{secrets.token_hex(4)}", real_network[1]
+    with contextlib.closing(docker.from_env()) as client:
+        wrong = client.networks.create(name, labels=labels)
+        assert real.engine.ensure_network(name, labels).trouble == ""
+        (made,) = client.networks.list(names=[name])
+        assert made.id != wrong.id
+        assert made.attrs["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+
+
+def test_a15_a_subnet_that_is_taken_is_said_with_the_setting(real: Bench) -> None:
+    taken = real.engine.ensure_network(real.network, {}).subnet
+    state = real.engine.ensure_network(f"tmpnb-contract-{secrets.token_hex(4)}", real.labels, taken)
+    assert not state.usable
+    assert "TMPNB_NETWORK_SUBNET" in state.trouble
+
+
+def test_a15_containers_have_the_network_s_mtu(real: Bench, real_network: Network) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    real.engine.ensure_network(name, real_network[1], mtu=1400)
+    container = real.engine.run(real.spec(network=name))
+    with contextlib.closing(docker.from_env()) as client:
+        told = client.containers.get(container).exec_run(["cat", "/sys/class/net/eth0/mtu"])
+    assert told.output.strip() == b"1400"
+
+
+def test_a17_a_full_network_is_said_and_leaves_nothing_behind(real: Bench, real_network: Network) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    state = real.engine.ensure_network(name, real_network[1], "10.213.8.0/30")
+    assert state.addresses_count == 1
+    real.engine.run(real.spec(network=name))
+    with pytest.raises(NetworkFull, match="takes no more containers"):
+        real.engine.run(real.spec(network=name))
+    assert len(real.listed()) == 1
 
 
 def test_containers_of_the_network_cannot_reach_each_other(real: Bench) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 import requests
 
@@ -290,6 +291,26 @@ def test_a_crashed_server_is_withdrawn_and_replaced(rig: AgentRig) -> None:
     wait_until(lambda: reply.user not in rig.routes(), "its route to be withdrawn")
     wait_until(lambda: reply.user not in rig.claims(), "its claim to be closed")
     rig.ready(3)
+
+
+def test_a15_in_a_network_made_by_hand_nothing_is_started_until_it_is_right(rig: AgentRig) -> None:
+    name = f"tmpnb-{rig.cluster}"
+    with contextlib.closing(docker.from_env()) as client:
+        by_hand = client.networks.create(name)
+        try:
+            rig.apply(rig.spec(pool_size=2), rig.spec(f"{rig.pool}-bridge", docker_network="bridge", pool_size=1))
+            rig.start()
+            record = rig.ready(1, f"{rig.pool}-bridge")
+            assert f"network {name} lets its containers reach each other" in record.problem
+            assert f"docker network rm {name}" in record.problem
+            assert record.pools[rig.pool].capacity == 0
+            assert record.pools[rig.pool].limited_by
+            assert {c.labels["tmpnb.pool"] for c in rig.containers().values()} == {f"{rig.pool}-bridge"}
+        finally:
+            by_hand.remove()
+    record = rig.ready(2)
+    assert record.problem == ""
+    rig.claim()
 
 
 def test_a16_removals_that_hang_and_fail_hold_up_neither_starts_nor_other_removals(

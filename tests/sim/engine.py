@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.engine import Container, ContainerSpec, EngineInfo, PortTaken, Usage
+from agent.engine import Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
 from agent.probe import Kernels, Readiness
 from common.errors import EngineUnavailable
 
@@ -33,8 +33,9 @@ class SimEngine:
     def info(self) -> EngineInfo:
         return self._info
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
         """There are no networks."""
+        return NetworkState()
 
     def image_id(self, image: str) -> str | None:
         return f"sha256:{image}"

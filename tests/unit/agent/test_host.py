@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from agent import names
 from agent.announce import Announcer
+from agent.capacity import Capacity, capacities
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
 from agent.images import Images
@@ -22,7 +23,7 @@ from agent.status import pool_statuses
 from agent.succession import Instance, is_dead
 from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
-from common.records import HostNote, HostRecord, HostState, Ticket
+from common.records import HostNote, HostRecord, HostState, PoolSpec, Ticket
 from common.settings import load
 from common.store import Entry
 from common.store_memory import MemoryStore
@@ -308,7 +309,7 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
         AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
         Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
-        lambda: {"light": "closed"}, world.stuck,
+        lambda: {"light": "closed"}, world.stuck, world.network, world.room,
     )  # fmt: skip
     record = here.record()
     assert "3600 s behind" in record.problem
@@ -323,18 +324,25 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     world.send(world.request())
     specs = world.specs | {"big": pool("big", mem_limit="900g")}
     since = utc_now()
-    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, {"light"}, 8 << 30, since, {}, {})
+
+    def limits(specs: Mapping[str, PoolSpec]) -> dict[str, Capacity]:
+        return capacities(specs, 8 << 30)
+
+    known = world.inventory.snapshot()
+    statuses = pool_statuses(specs, known, lambda _pool: None, {"light"}, limits(specs), since, {}, {})
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
     newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})["light"]
+    old = pool_statuses(newer, known, lambda _pool: None, set(), limits(newer), since, {}, {})["light"]
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.reason
-    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})
+    assert big.last_failure.reason == big.limited_by
+    assert light.limited_by == ""
+    gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {})
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent import names
+from agent.capacity import Bound, capacity
 from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.plan import (
@@ -23,7 +24,6 @@ from agent.plan import (
     RemoveContainer,
     Start,
     Warn,
-    capacity,
     missing,
     plan,
 )
@@ -157,7 +157,7 @@ def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected()
     specs = {"big": pool("big", mem_limit="4g"), "light": pool(mem_limit="64m")}
     actions = plan(specs, Observed([], memory_bytes=1 << 30), 0.0)
     assert {a.pool for a in actions if isinstance(a, Start)} == {"light"}
-    assert capacity(specs["big"], 1 << 30) == 0
+    assert capacity(specs["big"], 1 << 30).count == 0
 
 
 def test_with_room_a_new_generation_starts_before_old_servers_go() -> None:
@@ -363,3 +363,33 @@ def test_a_promise_that_finds_no_room_is_over_after_a_while() -> None:
     late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + PROMISE_S)
     assert removed(late) == {"a": "could not be started in time"}
     assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": "pool removed"}
+
+
+# Room
+
+
+def test_a17_no_more_is_started_than_the_bounds_leave_room_for_whatever_each_pool_may_have() -> None:
+    """I7. The capacity of each is its share; more were claimed of one while there was room."""
+    specs = {"light": pool(pool_size=10, ready=None), "more": pool("more", pool_size=10, ready=None)}
+    claimed = [replace(s, pool="more") for s in servers(claimed=8)]
+    observed = Observed(claimed, bounds=(Bound(10, "the bridge is full"),), max_starting=64)
+    assert shape(plan(specs, observed, 0.0)) == {"Start": 2}
+
+
+def test_a17_what_is_still_being_removed_has_its_place_on_the_bridge() -> None:
+    """I7."""
+    going = servers(stopping=3)
+    observed = Observed(going, bounds=(Bound(4, "the bridge is full"),), max_starting=64)
+    assert shape(plan({"light": pool(pool_size=4, ready=None)}, observed, 0.0)) == {"Remove": 3, "Start": 1}
+
+
+def test_a17_a_pool_outside_of_the_network_is_not_held_by_its_bounds() -> None:
+    specs = {"light": pool(pool_size=2, ready=None), "host": pool("host", pool_size=2, ready=None, host_network=True)}
+    observed = Observed([], bounds=(Bound(0, "the network is wrong"), Bound(9, "ports", network_only=False)))
+    assert [a.pool for a in plan(specs, observed, 0.0) if isinstance(a, Start)] == ["host", "host"]
+
+
+def test_a15_ready_servers_of_a_network_that_is_not_right_are_retired_and_claimed_ones_stay() -> None:
+    known = servers(ready=2, claimed=1)
+    actions = plan({"light": pool(pool_size=3, ready=None)}, Observed(known, bounds=(Bound(0, "wrong"),)), 0.0)
+    assert set(removed(actions)) == {s.user for s in known if s.phase is Phase.READY}
