@@ -30,6 +30,7 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
+from agent.memory import MemoryWatch
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
 from agent.network import ClusterNetwork, uplink_mtu
 from agent.permits import Permits
@@ -120,10 +121,11 @@ class Agent:
             settings.network_mtu or uplink_mtu(),
         )  # fmt: skip
         self._room = HostRoom(self.inventory, self._ports, self._network, self._specs.all, settings.bridge_ports_max)
+        self._memory = MemoryWatch(parts.engine, self.inventory, self._announcer)
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
             self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
-            self._stuck, self._network, self._room,
+            self._stuck, self._network, self._room, self._memory.counts,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -132,11 +134,12 @@ class Agent:
                 Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
             self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
+            self._memory.why_ended,
         )  # fmt: skip
         tickets = Tickets(parts.store, keys, settings.abandon_s)
         self._remover = Remover(
             parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
-            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s,
+            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s, self._memory,
         )  # fmt: skip
         self._auditor = Auditor(
             self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
@@ -174,7 +177,7 @@ class Agent:
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
             self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
-            on_look=self._on_look,
+            on_look=self._on_look, on_oom=self._memory.killed,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -299,6 +302,7 @@ class Agent:
 
     def _on_look(self, listed: frozenset[str]) -> None:
         self._stuck.keep(listed)
+        self._memory.settle(listed)
         self._network.look()
 
     def _on_specs(self) -> None:

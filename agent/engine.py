@@ -78,6 +78,17 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """How a container is, or has ended. ``exit_code``: 128 and the signal if that ended it; ``oom_killed``: the kernel
+    has ended a process of it for want of memory, some time or other; ``mem_limit_bytes``: 0: none."""
+
+    running: bool
+    exit_code: int
+    oom_killed: bool
+    mem_limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineInfo:
     """``id`` is the engine's own, the same over its restarts; ``memory_bytes`` is the host's."""
 
@@ -157,7 +168,19 @@ class Engine(Protocol):
         """What it used; nothing when it is gone. The call takes a second, unless ``quick``: then without ``cores``."""
         ...
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
-        """Call ``on_end`` whenever a container with these labels ends. Blocks until the engine closes the stream,
-        and then raises ``EngineUnavailable``. Events may be missed: list again after every call."""
+    def condition(self, container: str) -> Condition | None:
+        """How it is; None: it is gone."""
+        ...
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        """Call ``on_end`` whenever a container with these labels ends, and ``on_oom`` with its id whenever the kernel
+        has ended a process of it for want of memory (perhaps more than once for one, and before its end).
+
+        Blocks until the engine closes the stream, and then raises ``EngineUnavailable``. Events may be missed: list
+        again after every call."""
         ...

@@ -19,7 +19,17 @@ import urllib3.exceptions
 from docker.types import IPAMConfig, IPAMPool, LogConfig, Mount
 
 from agent.docker_link import DockerLink
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, NetworkFull, NetworkState, PortTaken, Usage
+from agent.engine import (
+    Condition,
+    Container,
+    ContainerSpec,
+    EngineInfo,
+    ImageMissing,
+    NetworkFull,
+    NetworkState,
+    PortTaken,
+    Usage,
+)
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.network import MTU, USUAL_MTU, Network, judge, options
 from agent.unix_http import UnixHttp
@@ -228,11 +238,31 @@ class DockerEngine:
                 return Usage()
             return _usage(found, quick)
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
-        filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
+    def condition(self, container: str) -> Condition | None:
+        with self._translated("condition"):
+            try:
+                found = self._api().inspect_container(container)
+            except docker.errors.NotFound:
+                return None
+            state = found["State"]
+            return Condition(
+                bool(state["Running"]), int(state["ExitCode"]), bool(state["OOMKilled"]),
+                int(found["HostConfig"].get("Memory") or 0),
+            )  # fmt: skip
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        filters = {"type": "container", "event": ["die", "destroy", "oom"], "label": _filter(labels)}
         with self._translated("watch"):
-            for _ in self._api().events(filters=filters):
-                on_end()
+            for event in self._api().events(filters=filters, decode=True):
+                if event.get("Action") == "oom":
+                    on_oom(event["Actor"]["ID"])
+                else:
+                    on_end()
         raise EngineUnavailable("Docker: the stream of events ended")
 
     def close(self) -> None:

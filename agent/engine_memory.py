@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, NetworkFull, NetworkState, PortTaken, Usage
+from agent.engine import (
+    Condition,
+    Container,
+    ContainerSpec,
+    EngineInfo,
+    ImageMissing,
+    NetworkFull,
+    NetworkState,
+    PortTaken,
+    Usage,
+)
 from agent.network import Network, judge, options
 from common.errors import EngineUnavailable, StartFailed
 
@@ -45,6 +55,9 @@ class MemoryEngine:
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _ends: int = 0
+    _ooms: list[str] = field(default_factory=list)
+    _oom_killed: set[str] = field(default_factory=set)
+    exit_codes: dict[str, int] = field(default_factory=dict)
 
     def info(self) -> EngineInfo:
         self._check()
@@ -176,18 +189,47 @@ class MemoryEngine:
         found = self.used.get(container, Usage())
         return replace(found, cores=0.0) if quick else found
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:  # noqa: ARG002 all are ours
+    def condition(self, container: str) -> Condition | None:
         with self._changed:
-            seen = self._ends
+            self._check()
+            if container not in self._containers:
+                return None
+            found, spec = self._containers[container]
+            code = self.exit_codes.get(container, 0)
+            return Condition(found.state == "running", code, container in self._oom_killed, spec.mem_limit_bytes)
+
+    def watch(
+        self,
+        labels: Mapping[str, str],  # noqa: ARG002 all are ours
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        with self._changed:
+            seen, told = self._ends, len(self._ooms)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: self.down or self._ends != seen)  # type: ignore[misc]
-                seen = self._ends
+                self._changed.wait_for(
+                    lambda seen=seen, told=told: self.down or self._ends != seen or len(self._ooms) != told  # type: ignore[misc]
+                )
+                ended, seen, ooms, told = self._ends != seen, self._ends, self._ooms[told:], len(self._ooms)
             self._check()
-            on_end()
+            for container in ooms:
+                on_oom(container)
+            if ended:
+                on_end()
 
-    def kill(self, container: str) -> None:
+    def run_out_of_memory(self, container: str, ends: bool) -> None:
+        """The kernel ends a process of it: the server's own, or another."""
+        with self._changed:
+            self._oom_killed.add(container)
+            self._ooms.append(container)
+            self._changed.notify_all()
+        if ends:
+            self.kill(container, 137)
+
+    def kill(self, container: str, exit_code: int = 137) -> None:
         """The test ends a container from outside."""
+        self.exit_codes[container] = exit_code
         with self._changed:
             found, spec = self._containers[container]
             self._containers[container] = (replace(found, state="exited"), spec)

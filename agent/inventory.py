@@ -153,6 +153,11 @@ class Inventory:
         """The set of static files that its container is made with."""
         self._change(user, statics=statics)
 
+    def set_reason(self, user: str, reason: str) -> Server | None:
+        """Why it is stopping, as found out later; the server as it is then. None: it is gone."""
+        self._change(user, reason=reason)
+        return self.get(user)
+
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""
         self._change(user, port=port)

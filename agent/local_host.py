@@ -49,10 +49,13 @@ class LocalHost:
         stuck: StuckBook,
         network: ClusterNetwork,
         room: HostRoom,
+        out_of_memory: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
-        whether its servers compute."""
+        whether its servers compute; ``out_of_memory``: pool -> how often its servers needed more memory than they may
+        have."""
         self._kernels_notes = kernels_notes
+        self._out_of_memory = out_of_memory
         self._settings = settings
         self._address = address
         self._notebook = notebook
@@ -179,5 +182,6 @@ class LocalHost:
                 self._started_at,
                 self._statics.notes(),
                 self._kernels_notes(),
+                self._out_of_memory(),
             ),
         )

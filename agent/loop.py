@@ -62,10 +62,12 @@ class Loop:
         after_pass: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         on_look: Callable[[frozenset[str]], None] = lambda _listed: None,
+        on_oom: Callable[[str], None] = lambda _container: None,
     ) -> None:
         """``after_pass`` is called after every pass: consumption and the host record follow from what it changed;
-        ``on_look`` with the ids of every listing."""
+        ``on_look`` with the ids of every listing; ``on_oom`` as the engine tells it, on a thread of its own."""
         self._on_look = on_look
+        self._on_oom = on_oom
         self._engine = engine
         self._selector = dict(selector)
         self._inventory = inventory
@@ -99,6 +101,10 @@ class Loop:
             self._look_due = True
             self._linger_until = self._clock() + LINGER_S
         self.wake()
+
+    def _tell_oom(self, container: str) -> None:
+        self._on_oom(container)
+        self.wake_to_look()
 
     def suspect_engine(self) -> None:
         """A call to the engine has failed: nothing is sure until it is listed again."""
@@ -206,7 +212,7 @@ class Loop:
         while not self._stop.is_set():
             begun = time.monotonic()
             try:
-                self._engine.watch(self._selector, self.wake_to_look)
+                self._engine.watch(self._selector, self.wake_to_look, self._tell_oom)
             except EngineUnavailable as exc:
                 log.debug("engine events interrupted", extra={"error": str(exc)})
             if time.monotonic() - begun > self._period_s:

@@ -44,8 +44,8 @@ STARTS = Counter(
 )
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
-    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, image (missing, not "
-    "fetched), create, ports, network (full), engine.",
+    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, memory (it needed "
+    "more), image (missing, not fetched), create, ports, network (full), engine.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -63,8 +63,14 @@ START_STAGES = Histogram(
 CULLS = Counter(
     "tmpnb_culls_total",
     "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
-    "exited (by itself), gone (removed by others), other.",
+    "memory (it needed more), exited (by itself), gone (removed by others), other.",
     ["pool", "reason"],
+)
+OUT_OF_MEMORY = Counter(
+    "tmpnb_servers_out_of_memory_total",
+    "How often a server needed more memory than it may have, by outcome: server (it ended), process (one of its "
+    "processes was ended, a kernel perhaps, and it went on).",
+    ["pool", "outcome"],
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
@@ -95,6 +101,7 @@ _FAILURES = {
     "answers ": "wrong_answer",
     "leads ": "wrong_answer",
     "the container exited": "exited",
+    "the container needed more memory": "memory",
     "image ": "image",
     "container cannot be": "create",
     "5 ports": "ports",
@@ -109,6 +116,7 @@ _CULLS = {
     "culled: host lost": "host_lost",
     "culled: host drained": "host_drained",
     "container exited": "exited",
+    "needed more memory": "memory",
     "container is gone": "gone",
     "reply cannot be delivered": "undeliverable",
     "nobody could be told": "undeliverable",

@@ -16,6 +16,8 @@ from common.records import HostState, PoolSpec
 
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0
+# Why a server is removed whose container has ended; ``memory.py`` may know more.
+EXITED = "container exited"
 # Why a server is culled whose host is being emptied, past the time that its learner was given.
 DRAINED = "culled: host drained"
 # How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
@@ -193,7 +195,7 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
         server = by_container.get(container.id)
         if server is not None:
             if container.over:
-                actions.append(Remove(server.user, "container exited"))
+                actions.append(Remove(server.user, EXITED))
             elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
                 actions.append(MarkClaimed(server.user))
             elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 
 from agent.engine import Engine
 from agent.inventory import Inventory, Server
+from agent.memory import MemoryWatch
+from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.registry import REPLACED, Registry
 from agent.stuck import StuckBook
@@ -35,9 +37,11 @@ class Remover:
         farewell_s: float,
         stuck: StuckBook,
         patience_s: float,
+        memory: MemoryWatch,
     ) -> None:
         """``farewell_s``: seconds from a learner's warning to the end of the server; ``patience_s``: how long the
         engine may take over a container at the first try."""
+        self._memory = memory
         self._stuck = stuck
         self._patience_s = patience_s
         self._farewell_s = farewell_s
@@ -51,6 +55,7 @@ class Remover:
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
+        server = self._explained(server)
         if server.was_claimed and server.reason != REPLACED:
             self._registry.say_gone(server)
             if server.claim is not None:  # promised at an old path, and somebody waits for it
@@ -68,6 +73,14 @@ class Remover:
                    "reason": server.reason, "claimed": server.was_claimed},
         )  # fmt: skip
         self._on_gone(server)
+
+    def _explained(self, server: Server) -> Server:
+        """With the reason that it ended by itself, if there is one to be found: before its container is removed."""
+        why = self._memory.why_ended(server.container) if server.reason == EXITED and server.container else ""
+        if not why:
+            return server
+        self._memory.ended(server.pool)
+        return self._inventory.set_reason(server.user, why) or server
 
     def warn(self, user: str) -> None:
         """Let a server's learner know that it is about to go: its route gives way to a page that says so. What they

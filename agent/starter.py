@@ -18,6 +18,7 @@ from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
 from agent.permits import Permits
+from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
@@ -67,10 +68,13 @@ class Starter:
         on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
         set_of: Callable[[PoolSpec], str] = lambda _spec: "",
         on_full: Callable[[str], None] = lambda _reason: None,
+        why_ended: Callable[[str], str] = lambda _container: "",
     ) -> None:
         """``set_of``: the set of static files of a container that is made now; ``on_full`` is told that the network
-        takes no more, once the server that found out counts no more."""
+        takes no more, once the server that found out counts no more; ``why_ended``: more than that a container has
+        exited, if it is known, or empty."""
         self._on_full = on_full
+        self._why_ended = why_ended
         self._now = now
         self._on_failed = on_failed
         self._set_of = set_of
@@ -194,11 +198,13 @@ class Starter:
             return
         if server.phase is phase:
             reason = f"{seen} within {timeout_s:g} s" if seen.startswith("no answer") else seen
-        elif server.phase is Phase.STOPPING and server.reason == "container exited":
+        elif server.phase is Phase.STOPPING and server.reason == EXITED:
             reason = "the container exited"
         else:
             return
         try:
+            if server.phase is Phase.STOPPING:
+                reason = f"the container {self._why_ended(server.container) or 'exited'}"
             tail = self._engine.log_tail(server.container, LOG_LINES)
         except EngineUnavailable:
             tail = ""

@@ -18,11 +18,12 @@ def pool_statuses(
     since: datetime,
     statics: Mapping[str, tuple[str, str]],
     kernels_notes: Mapping[str, str],
+    out_of_memory: Mapping[str, int],
 ) -> dict[str, PoolStatus]:
     """Pool -> status, of all pools that have a spec or still a server here. ``failing``: pools whose present generation
     does not start; ``limits``: pool -> how many there may be; ``since``: when the agent started; ``statics``: pool ->
     its set of static files and what became of it; ``kernels_notes``: pool -> what is in the way of seeing whether its
-    servers compute."""
+    servers compute; ``out_of_memory``: pool -> how often its servers needed more memory than they may have."""
     counts = Counter((server.pool, server.phase) for server in servers)
     generations = {pool: spec.generation for pool, spec in specs.items()}  # a hash each: once, not once per server
     old = Counter((s.pool, s.phase) for s in servers if s.generation != generations.get(s.pool, s.generation))
@@ -43,6 +44,7 @@ def pool_statuses(
             failing=pool in failing,
             # Nothing starts that could fail, and the operator asked for something else.
             last_failure=Failure(at=since, reason=limit.reason) if spec and limit.reason and limit.count == 0 else None,
+            out_of_memory=out_of_memory.get(pool, 0),
             statics=statics_id,
             statics_note=note,
             kernels_note=kernels_notes.get(pool, ""),

@@ -60,7 +60,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("length of an address below a server's path", "frontend.targets:MAX_CHARS", "400"),
     ),
     "Learners' servers": (
-        Limit("memory", "pool:mem_limit", "the kernel ends what asks for more"),
+        Limit("memory", "pool:mem_limit", "the kernel ends what asks for more; a page says so if that was the server"),
         Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
         Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
         Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),

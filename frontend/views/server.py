@@ -1,5 +1,6 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
+import re
 import threading
 
 from flask import Blueprint, Response, g, request
@@ -32,10 +33,13 @@ WHY = {
     "culled: host lost": "The machine that it ran on was lost.",
     "leaving: host drained": "The machine that it ran on was taken out of service.",
     "culled: host drained": "The machine that it ran on was taken out of service.",
-    "container exited": "It stopped by itself, perhaps because it needed more memory than it may have.",
+    "container exited": "It stopped by itself.",
+    "needed more memory": "It needed more memory than it may have.",
     "container is gone": "It was removed from the machine that it ran on.",
 }
 WHY_UNKNOWN = "It was idle for too long, its time was over, or the machine it ran on was lost."
+# The agent says how much that was.
+_MEMORY = re.compile(r"needed more memory than ([0-9]+ MiB)")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -89,9 +93,18 @@ def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
     new = spawn_link(target, fresh=True)
     if left_s > 0:
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
-    why = WHY.get(word.reason if word is not None else "", WHY_UNKNOWN)
+    why = _why(word.reason if word is not None else "")
     again = spawn_link(f"user/{user}/{target}") if may_return(user, word) else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
+
+
+def _why(reason: str) -> str:
+    found = _MEMORY.fullmatch(reason)
+    return (
+        f"It needed more memory than {found[1]}, which is all that it may have."
+        if found
+        else WHY.get(reason, WHY_UNKNOWN)
+    )
 
 
 @views.post("/leaving/<user>")

@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.engine import Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
+from agent.engine import Condition, Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
@@ -202,6 +202,20 @@ def test_the_end_of_a_container_is_announced(bench: Bench) -> None:
         return ended.wait(1.0)
 
     wait_until(end_one, "an end to be announced, once the watch has begun")
+
+
+def test_the_condition_of_a_container_is_how_it_is_or_how_it_ended(bench: Bench) -> None:
+    container = bench.engine.run(bench.spec())
+    assert bench.engine.condition(container) == Condition(True, 0, False, 64 << 20)
+    bench.kill(container)
+
+    def ended() -> Condition | None:
+        found = bench.engine.condition(container)
+        return found if found and not found.running else None
+
+    assert wait_until(ended, "the container to end") == Condition(False, 137, False, 64 << 20)
+    bench.engine.remove(container)
+    assert bench.engine.condition(container) is None
 
 
 def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
@@ -400,6 +414,43 @@ def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) 
     real.engine.remove(container)
     with contextlib.closing(docker.from_env()) as client, pytest.raises(docker.errors.NotFound):
         client.volumes.get(volume)
+
+
+EAT = "python3 -c 'x = bytearray(10 ** 9)'"
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"), [(f"exec {EAT}", True), (f"sleep 1; {EAT}; exec sleep 600", False)], ids=["all", "a process"]
+)
+def test_c5_a_process_that_needs_more_memory_is_told_of_and_the_end_if_it_was_the_server_s(
+    real: Bench, command: str, ends: bool
+) -> None:
+    """Whatever the version of the Engine and of the kernel's control groups."""
+    told: list[str] = []
+
+    def watch() -> None:
+        with contextlib.suppress(EngineUnavailable):
+            real.engine.watch(real.labels, lambda: None, told.append)
+
+    threading.Thread(target=watch, daemon=True).start()
+    container = ""
+
+    def one_was_told() -> bool:
+        nonlocal container
+        container = real.engine.run(real.spec(command=("/bin/sh", "-c", command)))
+        with contextlib.suppress(AssertionError):
+            return bool(wait_until(lambda: container in told, "the kill to be told", 10))
+        return False
+
+    wait_until(one_was_told, "a kill to be told, once the watch has begun")
+    if ends:
+        wait_until(lambda: real.listed()[container].over, "the container to end")
+        assert real.engine.condition(container) == Condition(False, 137, True, 64 << 20)
+    else:
+        # Whether that shows before its end differs by version.
+        found = real.engine.condition(container)
+        assert found is not None
+        assert found.running
 
 
 def test_a_computing_container_shows_and_an_idle_one_does_not(real: Bench) -> None:

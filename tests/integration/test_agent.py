@@ -19,7 +19,7 @@ from common.broker_rabbitmq import RabbitAddress, RabbitSubscriber
 from common.clock import utc_now
 from common.ids import new_request_id, new_user
 from common.messages import CullRequest, Event, RecyclePool, SetHostState, SpawnRequest
-from common.records import HostState, Ticket, TicketState
+from common.records import Gone, HostState, Ticket, TicketState
 from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
@@ -311,6 +311,45 @@ def test_a15_in_a_network_made_by_hand_nothing_is_started_until_it_is_right(rig:
     record = rig.ready(2)
     assert record.problem == ""
     rig.claim()
+
+
+# A process that needs more than there is; with an argument, one for which the kernel ends the server.
+EAT = """
+import os, pathlib, sys
+if len(sys.argv) > 1:
+    for each in pathlib.Path("/proc").glob("[0-9]*"):
+        if b"echo" in (each / "cmdline").read_bytes() and int(each.name) not in (1, os.getpid()):
+            (each / "oom_score_adj").write_text("1000")
+eaten = bytearray(10**9)
+"""
+
+
+def test_c5_a_server_that_needs_more_memory_says_so_to_its_learner_and_the_operator(rig: AgentRig) -> None:
+    """One that is ended by the kernel itself, and one of which another process is."""
+    rig.apply(rig.spec(pool_size=4, ready=2))
+    agent = rig.start(TMPNB_AUDIT_FILE=str(rig.folder / "audit.log"))
+    rig.ready(2)
+    lost, kept = rig.claim(), rig.claim()
+    rig.ready(2)
+    for reply, arguments in ((lost, ["the server"]), (kept, [])):
+        (name,) = rig.named(reply.user)
+        rig.containers()[name].exec_run(["python3", "-c", EAT, *arguments])
+    key = rig.keys.gone_of(lost.user)
+    entry = wait_until(lambda: rig.store.get(key), "word of the one that ended")
+    assert entry is not None
+    assert Gone.decode(key, entry.value).reason == "needed more memory than 64 MiB"
+
+    def audited() -> dict[str, str]:
+        lines = [json.loads(line) for line in (rig.folder / "audit.log").read_text().splitlines()]
+        return {line["event"]: line["user"] for line in lines if "memory" in line.get("reason", "")}
+
+    told = {"server.culled": lost.user, "server.out_of_memory": kept.user}
+    wait_until(lambda: audited() == told, "both to be in the audit log")
+    assert rig.visit(kept.url) == 200
+    record = rig.record()
+    assert record is not None
+    assert record.pools[rig.pool].out_of_memory == 2
+    assert agent.running
 
 
 def test_a16_removals_that_hang_and_fail_hold_up_neither_starts_nor_other_removals(

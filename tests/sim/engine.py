@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.engine import Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
+from agent.engine import Condition, Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
 from agent.probe import Kernels, Readiness
 from common.errors import EngineUnavailable
 
@@ -93,7 +93,16 @@ class SimEngine:
     def usage(self, container: str, quick: bool = False) -> Usage:
         return Usage()
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
+    def condition(self, container: str) -> Condition | None:
+        with self._changed:
+            return Condition(True, 0, False, 0) if container in self._containers else None
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
         with self._changed:
             seen = self._ends
         while True:

@@ -89,7 +89,8 @@ class HostRow {
     const older = pool.claimed_old ? `${number(pool.claimed_old)} older in use` : "";
     say(bar.note, pool.generation.slice(0, 7) || "–");
     const limit = pool.limited_by ? `${number(pool.capacity)} at most: ${pool.limited_by}` : "";
-    say(bar.extra, [how, older, limit].filter(Boolean).join(", "));
+    const memory = pool.out_of_memory ? `out of memory ${number(pool.out_of_memory)} times` : "";
+    say(bar.extra, [how, older, limit, memory].filter(Boolean).join(", "));
     bar.extra.classList.toggle("trouble", pool.failing);
   }
 

@@ -329,20 +329,20 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
         return capacities(specs, 8 << 30)
 
     known = world.inventory.snapshot()
-    statuses = pool_statuses(specs, known, lambda _pool: None, {"light"}, limits(specs), since, {}, {})
+    statuses = pool_statuses(specs, known, lambda _pool: None, {"light"}, limits(specs), since, {}, {}, {})
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
     newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, known, lambda _pool: None, set(), limits(newer), since, {}, {})["light"]
+    old = pool_statuses(newer, known, lambda _pool: None, set(), limits(newer), since, {}, {}, {})["light"]
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.reason
     assert big.last_failure.reason == big.limited_by
     assert light.limited_by == ""
-    gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {})
+    gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {}, {})
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 

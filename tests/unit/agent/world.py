@@ -19,6 +19,7 @@ from agent.failures import FailureBook
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.loop import Loop, Wishes
+from agent.memory import MemoryWatch
 from agent.network import ClusterNetwork
 from agent.permits import Permits
 from agent.ports import PortBook
@@ -182,13 +183,25 @@ class World:
         dock = threading.BoundedSemaphore(2)
         tickets = self.tickets = Tickets(store, KEYS, 45.0)
         announcer = Announcer(publisher, self.host)
+        self.memory = MemoryWatch(engine, self.inventory, announcer, self.clock)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
             Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
             set_of=self.statics.set_of, on_full=self.room.full,
+            why_ended=self.memory.why_ended,
         )  # fmt: skip
         remover = Remover(
-            engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0, self.stuck, 5.0
+            engine,
+            self.inventory,
+            self.ports,
+            self.registry,
+            tickets,
+            dock,
+            self.gone.append,
+            300.0,
+            self.stuck,
+            5.0,
+            self.memory,
         )
         teller = Teller(self.host, tickets, publisher, utc_now, self.stop)
         self.remakes = Remakes(
@@ -218,6 +231,7 @@ class World:
 
     def _on_look(self, listed: frozenset[str]) -> None:
         self.stuck.keep(listed)
+        self.memory.settle(listed)
         self.network.look()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:

@@ -27,6 +27,24 @@ def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: Fake
     assert "This server is gone" in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("needed more memory than 512 MiB", "It needed more memory than 512 MiB, which is all that it may have."),
+        ("needed more memory than <b>much</b>", "its time was over, or the machine it ran on was lost"),
+        ("container exited", "It stopped by itself."),
+    ],
+)
+def test_c5_the_page_says_how_much_memory_a_server_needed_more_than(
+    cluster: FakeCluster, reason: str, said: str
+) -> None:
+    gone = Gone(user=USER, host="h", pool="default", reason=reason, at=START)
+    cluster.store.put(KEYS.gone_of(USER), gone.encode())
+    text = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
+    assert said in text
+    assert "<b>" not in text
+
+
 @pytest.mark.parametrize("path", ["", "/"])
 def test_the_servers_root_is_gone_too(browser: FlaskClient, path: str) -> None:
     page = browser.get(f"/user/{USER}{path}", headers=BROWSER)
