@@ -5,10 +5,11 @@ import threading
 
 from flask import Blueprint, Response, g, request
 
+from common.decoded import read_one
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.messages import Readmit
-from common.records import Gone
+from common.records import Claim, Gone
 from common.urls import server_url
 from frontend.oldpaths import farewell, may_return
 from frontend.operations import send
@@ -61,14 +62,26 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
     word = farewell(user) if html or standing is Standing.CLAIMED else None
     left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
-    if standing is Standing.CLAIMED and left_s <= 0:
+    is_ending = standing is Standing.CLAIMED and _is_ending(user, word)
+    if standing is Standing.CLAIMED and left_s <= 0 and not is_ending:
         # Claimed and without a route: it is being made again at this path.
         if html:
             return page("starting.html", 503, RETRY_AFTER_S)
         return answer({"status": "starting"}, 503, RETRY_AFTER_S)
     if not html:
         return answer({"status": "gone"}, 404)
-    return _farewell_page(user, word, left_s)
+    return _farewell_page(user, word, left_s, is_ending)
+
+
+def _is_ending(user: str, word: Gone | None) -> bool:
+    """Whether the word is of the very server that is claimed: its removal is under way, and may take its time."""
+    if word is None or word.until is not None:
+        return False
+    try:
+        claim = read_one(parts().store, parts().keys.claim(user), Claim)
+    except StoreUnavailable:
+        return False
+    return claim is not None and claim.claimed_at < word.at
 
 
 def _target() -> str:
@@ -88,13 +101,14 @@ def _nobodys() -> Response:
     return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
 
 
-def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
+def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool) -> Response:
     target = _target()
     new = spawn_link(target, fresh=True)
     if left_s > 0:
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
     why = _why(word.reason if word is not None else "")
-    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) else None
+    # While its claim is there, nothing can be made at its address.
+    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) and not is_ending else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
 
 
