@@ -32,7 +32,6 @@ class Adopter:
         registry: Registry,
         starter: Starter,
         owed: Callable[[Claim], bool],
-        cluster: str,
         stop: threading.Event,
     ) -> None:
         """``owed``: whether somebody waits for a claimed server; it may raise ``StoreUnavailable``."""
@@ -42,7 +41,6 @@ class Adopter:
         self._ports = ports
         self._registry = registry
         self._starter = starter
-        self._cluster = cluster
         self._stop = stop
 
     def take_in(self, container: Container) -> Server | None:
@@ -64,6 +62,7 @@ class Adopter:
             phase=Phase.CLAIMED if claimed else Phase.STARTING,
             container=container.id,
             statics=found.statics,
+            name=container.name,
         )
         if not self._inventory.add(server):
             return None
@@ -106,6 +105,6 @@ class Adopter:
     def _mark(self, server: Server) -> None:
         """Its claim was written and its name was not: a crash between the two."""
         try:
-            self._engine.rename(server.container, names.claimed_name(self._cluster, server.pool, server.user))
+            self._engine.rename(server.container, names.claimed_name(server.name))
         except EngineUnavailable:
             return  # the next listing shows the name, and the plan asks for it again

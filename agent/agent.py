@@ -30,17 +30,21 @@ from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
 from agent.loop import Loop
+from agent.memory import MemoryWatch
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
+from agent.network import ClusterNetwork, uplink_mtu
 from agent.permits import Permits
 from agent.ports import PortBook
 from agent.probe import Probe
 from agent.registry import HostAddress, Registry
 from agent.remakes import Remakes
 from agent.remover import Remover
+from agent.room import HostRoom
 from agent.settings import AgentSettings
 from agent.specs import Specs
 from agent.starter import Place, Starter
 from agent.statics_take import Limits
+from agent.stuck import StuckBook
 from agent.succession import Instance
 from agent.teller import Teller
 from agent.tickets import Tickets
@@ -61,6 +65,8 @@ T = TypeVar("T")
 
 # Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
 RENAME_THREADS = 4
+# Removals at once that failed before: they wait for the engine, and for nothing else.
+RETRY_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Agent:
         self._dock = Docking(settings.max_dock_workers, self._stop)
         self.inventory = Inventory()
         self._failures = FailureBook()
+        self._stuck = StuckBook()
         self._notebook = Notebook(parts.store, keys, settings.host)
         self._ports = PortBook(
             settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
@@ -109,9 +116,16 @@ class Agent:
             Limits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
             self._wake, self._now,
         )  # fmt: skip
+        self._network = ClusterNetwork(
+            parts.engine, names.network(settings.cluster), {names.CLUSTER: settings.cluster}, settings.network_subnet,
+            settings.network_mtu or uplink_mtu(),
+        )  # fmt: skip
+        self._room = HostRoom(self.inventory, self._ports, self._network, self._specs.all, settings.bridge_ports_max)
+        self._memory = MemoryWatch(parts.engine, self.inventory, self._announcer)
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
             self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
+            self._stuck, self._network, self._room, self._memory.counts,
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -119,12 +133,13 @@ class Agent:
                 settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
                 Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
-            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
+            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
+            self._memory.why_ended,
         )  # fmt: skip
         tickets = Tickets(parts.store, keys, settings.abandon_s)
         self._remover = Remover(
-            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock, self._on_gone,
-            settings.farewell_s,
+            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
+            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s, self._memory,
         )  # fmt: skip
         self._auditor = Auditor(
             self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
@@ -152,8 +167,8 @@ class Agent:
         )  # fmt: skip
         self._claimer = Claimer(
             Host(
-                settings.cluster, settings.host, self._specs.get, self._suspect_store,
-                lambda: self.loop.suspect_engine(), self._may_claim, self._now,
+                settings.host, self._specs.get, self._suspect_store, lambda: self.loop.suspect_engine(),
+                self._may_claim, self._now,
             ),
             parts.engine, self.inventory, self._registry, tickets, teller, self._remakes, parts.consumer, self._intake,
             self._announcer, self._renames, self._stop, self._wake,
@@ -162,6 +177,7 @@ class Agent:
         self.loop = Loop(
             parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
             self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
+            on_look=self._on_look, on_oom=self._memory.killed,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -208,10 +224,9 @@ class Agent:
     def _prepare(self) -> bool:
         """What must be known before anything is adopted or started. False: stopped before it was."""
         settings, parts = self._settings, self._parts
-        labels = {names.CLUSTER: settings.cluster}
         try:
             self._here.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
-            self._persist(lambda: parts.engine.ensure_network(names.network(settings.cluster), labels), "docker engine")
+            self._persist(self._network.check, "docker engine")
             keeper = self._keep_record("")
             note = self._persist(self._notebook.read, "consul")
         except TransientError:
@@ -264,12 +279,12 @@ class Agent:
         settings = self._settings
         adopter = Adopter(
             self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._remakes.owed,
-            settings.cluster, self._stop,
+            self._stop,
         )  # fmt: skip
         return Applier(
             self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
-            settings.cluster, Pool(settings.max_starting, "start"),
-            Pool(2 * settings.max_dock_workers, "remove"), self._wake,
+            Pool(settings.max_starting, "start"),
+            Pool(2 * settings.max_dock_workers, "remove"), Pool(RETRY_THREADS, "retry"), self._stuck, self._wake,
         )  # fmt: skip
 
     def _may_claim(self) -> bool:
@@ -290,6 +305,11 @@ class Agent:
         if self.loop.engine_ok or self.loop.engine_trouble:
             self._here.engine_trouble = self.loop.engine_trouble
         return self._here.record()
+
+    def _on_look(self, listed: frozenset[str]) -> None:
+        self._stuck.keep(listed)
+        self._memory.settle(listed)
+        self._network.look()
 
     def _on_specs(self) -> None:
         self._images.use(spec.image for spec in self._specs.all().values())

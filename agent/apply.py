@@ -1,4 +1,5 @@
-"""Carrying out the plan's actions, each in its own ``try``, the slow ones on threads of two kinds: starts, removals."""
+"""Carrying out the plan's actions, each in its own ``try``, the slow ones on threads of three kinds: starts, removals,
+and removals that failed before."""
 
 import logging
 import threading
@@ -13,6 +14,7 @@ from agent.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remake, Remove, 
 from agent.ports import NoPortError, PortBook
 from agent.remover import Remover
 from agent.starter import Starter
+from agent.stuck import StuckBook
 from common.errors import TransientError
 from common.records import PoolSpec
 
@@ -31,9 +33,10 @@ class Applier:
         remover: Remover,
         adopter: Adopter,
         spec_of: Callable[[str], PoolSpec | None],
-        cluster: str,
         starts: Executor,
         removals: Executor,
+        retries: Executor,
+        stuck: StuckBook,
         done: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -43,19 +46,21 @@ class Applier:
         self._remover = remover
         self._adopter = adopter
         self._spec_of = spec_of
-        self._cluster = cluster
         self._done = done
         self._stopping = False
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._starts = starts
         self._removals = removals
+        self._retries = retries
+        self._stuck = stuck
 
     def stop(self) -> None:
         """Drop what has not begun; what has begun sees the stop event."""
         self._stopping = True
         self._starts.shutdown(wait=False, cancel_futures=True)
         self._removals.shutdown(wait=False, cancel_futures=True)
+        self._retries.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, action: Action) -> bool:
         """Begin one action. False: there was nothing to do, or it is being done already."""
@@ -70,8 +75,8 @@ class Applier:
                 case Adopt():
                     return self._adopt(action)
                 case RemoveContainer():
-                    return self._submit(
-                        self._removals,
+                    return self._end(
+                        action.container,
                         action.container,
                         lambda: self._remover.remove_container(action.container, action.reason),
                     )
@@ -108,7 +113,13 @@ class Applier:
         if server is None:
             return False
         # With a starting thread still at it, that thread notices and ends; the next pass removes.
-        return self._submit(self._removals, server.user, lambda: self._remover.remove(server))
+        return self._end(server.user, server.container, lambda: self._remover.remove(server))
+
+    def _end(self, subject: str, container: str, work: Callable[[], None]) -> bool:
+        """Begin a removal, unless the container's is not due again yet."""
+        if not self._stuck.is_due(container):
+            return False
+        return self._submit(self._retries if self._stuck.knows(container) else self._removals, subject, work)
 
     def _adopt(self, action: Adopt) -> bool:
         server = self._adopter.take_in(action.container)
@@ -130,7 +141,7 @@ class Applier:
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
         if server is not None and server.phase is Phase.CLAIMED:
-            self._engine.rename(server.container, names.claimed_name(self._cluster, server.pool, server.user))
+            self._engine.rename(server.container, names.claimed_name(server.name))
 
     def _submit(self, pool: Executor, subject: str, work: Callable[[], None]) -> bool:
         with self._lock:

@@ -42,7 +42,6 @@ MARK_TRY_S = 2.0
 class Host:
     """What a claim needs to know of its host."""
 
-    cluster: str
     name: str
     spec_of: Callable[[str], PoolSpec | None]
     suspect_store: Callable[[], None]
@@ -206,7 +205,7 @@ class Claimer:
         return True
 
     def _rename(self, server: Server) -> bool:
-        name = names.claimed_name(self._host.cluster, server.pool, server.user)
+        name = names.claimed_name(server.name)
         return brief(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:

@@ -19,6 +19,21 @@ class ImageMissing(StartFailed):
     """The image is not on this host (yet)."""
 
 
+class NetworkFull(StartFailed):
+    """The network takes no further container: its bridge has no port left, or its subnet no address."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """The cluster's network. ``trouble``: what an operator must mend, empty: nothing; ``usable``: whether servers may
+    be there; ``addresses_count``: how many its subnet has for them, 0: unknown."""
+
+    trouble: str = ""
+    usable: bool = True
+    subnet: str = ""
+    addresses_count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything that shapes one container. ``command`` is the whole argument vector.
@@ -63,6 +78,17 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """How a container is, or has ended. ``exit_code``: 128 and the signal if that ended it; ``oom_killed``: the kernel
+    has ended a process of it for want of memory, some time or other; ``mem_limit_bytes``: 0: none."""
+
+    running: bool
+    exit_code: int
+    oom_killed: bool
+    mem_limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineInfo:
     """``id`` is the engine's own, the same over its restarts; ``memory_bytes`` is the host's."""
 
@@ -86,8 +112,10 @@ class Engine(Protocol):
 
     def info(self) -> EngineInfo: ...
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """A bridge network whose containers cannot reach each other. One that exists is left as it is."""
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
+        """A bridge network whose containers cannot reach each other. One that exists is left as it is if it is right
+        (``network.judge``), or in use, or another's; else it is replaced. Without ``subnet`` and ``mtu`` those of the
+        engine's choice."""
         ...
 
     def image_id(self, image: str) -> str | None:
@@ -106,7 +134,7 @@ class Engine(Protocol):
         """Create and start; returns the container's id. A container of that name is adopted: a call that timed out
         may be repeated.
 
-        Raises ``PortTaken``, ``ImageMissing`` or ``StartFailed``; nothing is left behind by these.
+        Raises ``PortTaken``, ``ImageMissing``, ``NetworkFull`` or ``StartFailed``; nothing is left behind by these.
         """
         ...
 
@@ -125,8 +153,11 @@ class Engine(Protocol):
         """Give it a name; having it already is success. False: there is no such container."""
         ...
 
-    def remove(self, container: str) -> None:
-        """Kill and remove, with its anonymous volumes, at once. A container that is gone is success."""
+    def remove(self, container: str, timeout_s: float | None = None) -> None:
+        """Kill and remove, with its anonymous volumes, at once. A container that is gone is success.
+
+        Raises ``EngineUnavailable`` when it is not gone within ``timeout_s`` (None: that of all calls), or is being
+        removed already; the engine may go on with it."""
         ...
 
     def log_tail(self, container: str, lines: int) -> str:
@@ -137,7 +168,19 @@ class Engine(Protocol):
         """What it used; nothing when it is gone. The call takes a second, unless ``quick``: then without ``cores``."""
         ...
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
-        """Call ``on_end`` whenever a container with these labels ends. Blocks until the engine closes the stream,
-        and then raises ``EngineUnavailable``. Events may be missed: list again after every call."""
+    def condition(self, container: str) -> Condition | None:
+        """How it is; None: it is gone."""
+        ...
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        """Call ``on_end`` whenever a container with these labels ends, and ``on_oom`` with its id whenever the kernel
+        has ended a process of it for want of memory (perhaps more than once for one, and before its end).
+
+        Blocks until the engine closes the stream, and then raises ``EngineUnavailable``. Events may be missed: list
+        again after every call."""
         ...

@@ -4,11 +4,10 @@ The low-level client is used because its answers are the API's own: a listing is
 where the high-level ``containers.list()`` inspects every container it finds.
 """
 
-import hashlib
 import http.client
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import quote
@@ -17,11 +16,22 @@ import docker
 import docker.errors
 import requests
 import urllib3.exceptions
-from docker.types import LogConfig, Mount
+from docker.types import IPAMConfig, IPAMPool, LogConfig, Mount
 
 from agent.docker_link import DockerLink
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
+from agent.engine import (
+    Condition,
+    Container,
+    ContainerSpec,
+    EngineInfo,
+    ImageMissing,
+    NetworkFull,
+    NetworkState,
+    PortTaken,
+    Usage,
+)
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
+from agent.network import MTU, USUAL_MTU, Network, judge, options
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed, TmpnbError
 from common.metrics import timed
@@ -37,10 +47,10 @@ ARCHIVE_PIECE_BYTES = 256 * 1024
 _TAKEN = ("port is already allocated", "address already in use", "bind for")
 
 
-def _bridge(network: str) -> str:
-    """The network's interface on the host. It begins with ``tmpnb``, which a firewall rule can name before the network
-    exists (deploy/firewall.sh); an interface's name has at most 15 characters."""
-    return f"tmpnb{hashlib.sha256(network.encode()).hexdigest()[:10]}"
+# What it says when the network has no place left: of the kernel (a bridge takes 1023 interfaces), and of its own.
+_FULL = ("exchange full", "no available ipv4 addresses", "no available ip addresses")
+# What it says when it finds no addresses for a network.
+_NO_SUBNET = ("overlap", "address pool", "address space")
 
 
 class DockerEngine:
@@ -64,20 +74,46 @@ class DockerEngine:
                 str(found.get("ID") or ""), _count(found.get("MemTotal", 0)), _count(found.get("NCPU", 0))
             )
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
         with self._translated("ensure_network"):
-            if any(network["Name"] == name for network in self._api().networks(names=[name])):
-                return
-            self._api().create_network(
-                name,
-                driver="bridge",
-                options={
-                    "com.docker.network.bridge.enable_icc": "false",
-                    "com.docker.network.bridge.name": _bridge(name),
-                },
-                labels=dict(labels),
-                check_duplicate=True,
-            )
+            found = self._networks(name)
+            if found:
+                verdict = judge(name, found, labels, subnet, mtu)
+                if not verdict.replace:
+                    return verdict.state
+                log.info("network is replaced", extra={"network": name})
+                self._api().remove_network(found[0].id)
+            try:
+                self._create_network(name, labels, subnet, mtu or self._default_mtu())
+            except docker.errors.APIError as exc:
+                text = str(exc.explanation or exc)
+                hint = " (TMPNB_NETWORK_SUBNET)" if any(sign in text.lower() for sign in _NO_SUBNET) else ""
+                return NetworkState(f"network {name} cannot be made: {text}{hint}", usable=False)
+            return judge(name, self._networks(name), labels, "", 0).state
+
+    def _networks(self, name: str) -> Sequence[Network]:
+        api = self._api()
+        found = [network["Id"] for network in api.networks(names=[name]) if network["Name"] == name]
+        # A listing does not say who is in them.
+        return [_network(api.inspect_network(network)) for network in found]
+
+    def _create_network(self, name: str, labels: Mapping[str, str], subnet: str, mtu: int) -> None:
+        self._api().create_network(
+            name,
+            driver="bridge",
+            options=options(name, mtu),
+            ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)]) if subnet else None,
+            labels=dict(labels),
+            check_duplicate=True,
+        )
+
+    def _default_mtu(self) -> int:
+        """What the engine was told (``dockerd --mtu``), which it heeds for its default network only; 0: as usual."""
+        for network in self._api().networks(names=["bridge"]):
+            told = (network.get("Options") or {}).get(MTU, "")
+            if network["Name"] == "bridge" and told.isdecimal() and int(told) != USUAL_MTU:
+                return int(told)
+        return 0
 
     def image_id(self, image: str) -> str | None:
         with self._translated("image_id"):
@@ -173,15 +209,15 @@ class DockerEngine:
             return True
         raise EngineUnavailable(f"Docker: rename: {status} {text}")
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, timeout_s: float | None = None) -> None:
         with self._translated("remove"):
-            try:
-                self._api().remove_container(container, force=True, v=True)
-            except docker.errors.NotFound:
-                return
-            except docker.errors.APIError as exc:
-                if exc.status_code != 409:  # "removal of container … is already in progress"
-                    raise
+            api = self._api()
+            # Not docker-py's remove_container, which takes no timeout of its own.
+            url = f"{api.base_url}/v{api.api_version}/containers/{quote(container)}"
+            answer = api.delete(url, params={"v": "1", "force": "1"}, timeout=timeout_s or api.timeout)
+            # A 409 is "removal of container … is already in progress": it is not gone, so neither is its place.
+            if answer.status_code >= 300 and answer.status_code != 404:
+                raise EngineUnavailable(f"Docker: remove: {answer.status_code} {answer.text.strip()}")
 
     def log_tail(self, container: str, lines: int) -> str:
         with self._translated("log_tail"):
@@ -202,11 +238,31 @@ class DockerEngine:
                 return Usage()
             return _usage(found, quick)
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
-        filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
+    def condition(self, container: str) -> Condition | None:
+        with self._translated("condition"):
+            try:
+                found = self._api().inspect_container(container)
+            except docker.errors.NotFound:
+                return None
+            state = found["State"]
+            return Condition(
+                bool(state["Running"]), int(state["ExitCode"]), bool(state["OOMKilled"]),
+                int(found["HostConfig"].get("Memory") or 0),
+            )  # fmt: skip
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        filters = {"type": "container", "event": ["die", "destroy", "oom"], "label": _filter(labels)}
         with self._translated("watch"):
-            for _ in self._api().events(filters=filters):
-                on_end()
+            for event in self._api().events(filters=filters, decode=True):
+                if event.get("Action") == "oom":
+                    on_oom(event["Actor"]["ID"])
+                else:
+                    on_end()
         raise EngineUnavailable("Docker: the stream of events ended")
 
     def close(self) -> None:
@@ -260,6 +316,8 @@ class DockerEngine:
             text = str(exc.explanation or exc)
             if any(sign in text.lower() for sign in _TAKEN):
                 raise PortTaken(f"port {spec.bind_port}: {text}") from exc
+            if any(sign in text.lower() for sign in _FULL):
+                raise NetworkFull(f"network {spec.network} takes no more containers: {text}") from exc
             if self._init and "docker-init" in text:
                 self._init = False  # the engine names its init, and the program is not there
                 log.warning("engine has no init for containers", extra={"error": text})
@@ -316,6 +374,19 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError(f"{value!r} is no number of bytes or processors")
     return value
+
+
+def _network(item: Mapping[str, Any]) -> Network:
+    return Network(
+        id=item["Id"],
+        driver=item["Driver"],
+        internal=bool(item.get("Internal")),
+        ipv6=bool(item.get("EnableIPv6")),
+        options=item.get("Options") or {},
+        labels=item.get("Labels") or {},
+        subnets=tuple(pool["Subnet"] for pool in (item.get("IPAM") or {}).get("Config") or () if "Subnet" in pool),
+        endpoints_count=len(item.get("Containers") or {}),
+    )
 
 
 def _container(item: Mapping[str, Any]) -> Container:

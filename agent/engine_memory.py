@@ -9,8 +9,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
+from agent.engine import (
+    Condition,
+    Container,
+    ContainerSpec,
+    EngineInfo,
+    ImageMissing,
+    NetworkFull,
+    NetworkState,
+    PortTaken,
+    Usage,
+)
+from agent.network import Network, judge, options
 from common.errors import EngineUnavailable, StartFailed
+
+# What Docker gives to the first network that is made.
+SUBNET = "172.18.0.0/16"
 
 
 @dataclass(slots=True)
@@ -18,7 +32,9 @@ class MemoryEngine:
     """``Engine`` without Docker. ``registry``: images that can be pulled; ``down``: every call raises
     ``EngineUnavailable``; ``lose_answers``: the next so many calls of ``run`` do their work and raise it all the same;
     ``refusing``: ``run`` raises it with this text; ``crashing``: containers of these images exit at once;
-    ``files``: path -> content of each image. ``history`` is what was done, for assertions."""
+    ``files``: path -> content of each image; ``stuck``: containers that cannot be removed;
+    ``network_places``: containers that fit any network.
+    ``history`` is what was done, for assertions."""
 
     images: set[str] = field(default_factory=set)
     registry: set[str] = field(default_factory=set)
@@ -27,24 +43,38 @@ class MemoryEngine:
     foreign_ports: set[int] = field(default_factory=set)
     down: bool = False
     lose_answers: int = 0
+    stuck: set[str] = field(default_factory=set)
     refusing: str = ""
     refused_count: int = 0
     used: dict[str, Usage] = field(default_factory=dict)
     memory_bytes: int = 8 << 30
-    networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    network_places: int | None = None
     history: list[tuple[str, str]] = field(default_factory=list)
     _containers: dict[str, tuple[Container, ContainerSpec]] = field(default_factory=dict)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _ends: int = 0
+    _ooms: list[str] = field(default_factory=list)
+    _oom_killed: set[str] = field(default_factory=set)
+    exit_codes: dict[str, int] = field(default_factory=dict)
 
     def info(self) -> EngineInfo:
         self._check()
         return EngineInfo("memory", self.memory_bytes, 4)
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
-        self._check()
-        self.networks.setdefault(name, dict(labels))
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
+        with self._changed:
+            self._check()
+            found = self.networks.get(name)
+            if found is not None:
+                there = [spec for c, spec in self._containers.values() if c.state == "running" and spec.network == name]
+                verdict = judge(name, [replace(found, endpoints_count=len(there))], labels, subnet, mtu)
+                if not verdict.replace:
+                    return verdict.state
+            made = Network(name, "bridge", options=options(name, mtu), labels=dict(labels), subnets=(subnet or SUBNET,))
+            self.networks[name] = made
+            return judge(name, [made], labels, "", 0).state
 
     def image_id(self, image: str) -> str | None:
         """Follows from what the image holds, as Docker's does."""
@@ -93,6 +123,9 @@ class MemoryEngine:
         is_taken = spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken
         if is_taken and not spec.host_network:
             raise PortTaken(f"port {spec.bind_port}: port is already allocated")
+        there = sum(1 for c, s in self._containers.values() if c.state == "running" and s.network == spec.network)
+        if self.network_places is not None and there >= self.network_places:
+            raise NetworkFull(f"network {spec.network} takes no more containers: exchange full")
         state = "exited" if spec.image in self.crashing else "running"
         container = Container(f"{next(self._ids):064x}", spec.name, state, dict(spec.labels))
         self._containers[container.id] = (container, spec)
@@ -137,9 +170,11 @@ class MemoryEngine:
             self.history.append(("rename", name))
             return True
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, timeout_s: float | None = None) -> None:  # noqa: ARG002 it never hangs
         with self._changed:
             self._check()
+            if container in self.stuck:
+                raise EngineUnavailable("Docker: device or resource busy")
             if self._containers.pop(container, None) is not None:
                 self.history.append(("remove", container))
                 self._ended()
@@ -154,18 +189,47 @@ class MemoryEngine:
         found = self.used.get(container, Usage())
         return replace(found, cores=0.0) if quick else found
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:  # noqa: ARG002 all are ours
+    def condition(self, container: str) -> Condition | None:
         with self._changed:
-            seen = self._ends
+            self._check()
+            if container not in self._containers:
+                return None
+            found, spec = self._containers[container]
+            code = self.exit_codes.get(container, 0)
+            return Condition(found.state == "running", code, container in self._oom_killed, spec.mem_limit_bytes)
+
+    def watch(
+        self,
+        labels: Mapping[str, str],  # noqa: ARG002 all are ours
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
+        with self._changed:
+            seen, told = self._ends, len(self._ooms)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: self.down or self._ends != seen)  # type: ignore[misc]
-                seen = self._ends
+                self._changed.wait_for(
+                    lambda seen=seen, told=told: self.down or self._ends != seen or len(self._ooms) != told  # type: ignore[misc]
+                )
+                ended, seen, ooms, told = self._ends != seen, self._ends, self._ooms[told:], len(self._ooms)
             self._check()
-            on_end()
+            for container in ooms:
+                on_oom(container)
+            if ended:
+                on_end()
 
-    def kill(self, container: str) -> None:
+    def run_out_of_memory(self, container: str, ends: bool) -> None:
+        """The kernel ends a process of it: the server's own, or another."""
+        with self._changed:
+            self._oom_killed.add(container)
+            self._ooms.append(container)
+            self._changed.notify_all()
+        if ends:
+            self.kill(container, 137)
+
+    def kill(self, container: str, exit_code: int = 137) -> None:
         """The test ends a container from outside."""
+        self.exit_codes[container] = exit_code
         with self._changed:
             found, spec = self._containers[container]
             self._containers[container] = (replace(found, state="exited"), spec)

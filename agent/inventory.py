@@ -32,7 +32,8 @@ LIVE = frozenset({Phase.READY, Phase.CLAIMED})
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server. ``container`` is its id, empty until it exists. ``stale``: to be replaced although its generation
+    """One server. ``container`` is its id, empty until it exists; ``name`` the name that it had or will have before its
+    claim. ``stale``: to be replaced although its generation
     is current. ``was_claimed`` never goes back to False. ``promised_at`` (monotonic seconds): since when it is to be
     made at an old path. ``warned_at`` (the same): since when its learner is told that it goes with its host;
     ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping. ``statics``: the set of static
@@ -54,6 +55,7 @@ class Server:
     readmitted: bool = False
     reason: str = ""
     statics: str = ""
+    name: str = ""
 
     @property
     def unmade(self) -> bool:
@@ -150,6 +152,11 @@ class Inventory:
     def set_statics(self, user: str, statics: str) -> None:
         """The set of static files that its container is made with."""
         self._change(user, statics=statics)
+
+    def set_reason(self, user: str, reason: str) -> Server | None:
+        """Why it is stopping, as found out later; the server as it is then. None: it is gone."""
+        self._change(user, reason=reason)
+        return self.get(user)
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from agent.announce import Announcer
+from agent.capacity import Capacity, capacities
 from agent.engine import EngineInfo
 from agent.failures import FailureBook
 from agent.host_note import Notebook
@@ -11,13 +12,15 @@ from agent.images import Images
 from agent.inventory import Inventory, Phase
 from agent.loop import Wishes
 from agent.metrics import HostFigures, PoolFigures
+from agent.network import ClusterNetwork
 from agent.placement import priority
-from agent.plan import capacity
 from agent.problems import problem
 from agent.registry import Registry
+from agent.room import HostRoom
 from agent.settings import AgentSettings
 from agent.statics import StaticsBook
 from agent.status import pool_statuses
+from agent.stuck import StuckBook
 from agent.succession import Instance
 from common import __version__
 from common.broker import Publisher
@@ -43,10 +46,16 @@ class LocalHost:
         now: ClusterClock,
         statics: StaticsBook,
         kernels_notes: Callable[[], Mapping[str, str]],
+        stuck: StuckBook,
+        network: ClusterNetwork,
+        room: HostRoom,
+        out_of_memory: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
-        whether its servers compute."""
+        whether its servers compute; ``out_of_memory``: pool -> how often its servers needed more memory than they may
+        have."""
         self._kernels_notes = kernels_notes
+        self._out_of_memory = out_of_memory
         self._settings = settings
         self._address = address
         self._notebook = notebook
@@ -58,6 +67,9 @@ class LocalHost:
         self._announcer = announcer
         self._publisher = publisher
         self._statics = statics
+        self._stuck = stuck
+        self._network = network
+        self._room = room
         self._now = now
         self._started_at = now()
         self.engine = EngineInfo("", 0, 0)
@@ -101,40 +113,44 @@ class LocalHost:
             prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
             farewell_s=self._settings.farewell_s,
             in_hand=self._statics.in_hand(),
+            bounds=self._room.bounds(),
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
 
     def limit(self, spec: PoolSpec) -> int:
         """How many servers of a pool there may be here."""
-        return capacity(spec, self.engine.memory_bytes)
+        return self._limits().get(spec.name, Capacity(0)).count
+
+    def _limits(self) -> dict[str, Capacity]:
+        return capacities(self._specs(), self.engine.memory_bytes, self._room.bounds())
 
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
         claimed_count = self._inventory.count(pool, Phase.CLAIMED)
         # With all places claimed, what is ready beyond them is about to be retired.
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0 or claimed_count >= self.limit(spec):
+        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
             return None
-        return priority(spec.placement, claimed_count, self.limit(spec))
+        limit = self.limit(spec)
+        return priority(spec.placement, claimed_count, limit) if claimed_count < limit else None
 
     def figures(self, claiming: bool) -> HostFigures:
         """For the metrics: counts that are kept anyway."""
         specs, counts = self._specs(), self._inventory.counts()
-        failing = self._failures.not_before(specs)
+        failing, limits = self._failures.not_before(specs), self._limits()
         pools = {
             pool: PoolFigures(
-                self.limit(specs[pool]) if pool in specs else 0,
+                limits[pool].count if pool in limits else 0,
                 pool in failing,
                 {phase: counts.get((pool, phase), 0) for phase in Phase},
             )
             for pool in {*specs, *(pool for pool, _ in counts)}
         }
-        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools)
+        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools, len(self._stuck.named()))
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""
         specs = self._specs()
-        memory_bytes = self.engine.memory_bytes
         failing = self._failures.not_before(specs)
         return HostRecord(
             host=self._settings.host,
@@ -144,11 +160,17 @@ class LocalHost:
             state=self._notebook.state,
             started_at=self._started_at,
             updated_at=self._now(),
-            memory_bytes=memory_bytes,
+            memory_bytes=self.engine.memory_bytes,
             cpus=self.engine.cpus,
             labels=self._settings.labels,
             metrics=self._settings.metrics_target,
-            problem=problem(self.engine_trouble, self._publisher.trouble, self._now.wrong_by_s()),
+            problem=problem(
+                self.engine_trouble,
+                self._publisher.trouble,
+                self._now.wrong_by_s(),
+                self._network.state.trouble,
+                self._stuck.trouble(),
+            ),
             drain=self._notebook.drain,
             images=self._images.statuses(),
             pools=pool_statuses(
@@ -156,9 +178,10 @@ class LocalHost:
                 self._inventory.snapshot(),
                 self._failures.last,
                 failing,
-                memory_bytes,
+                self._limits(),
                 self._started_at,
                 self._statics.notes(),
                 self._kernels_notes(),
+                self._out_of_memory(),
             ),
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.apply import Applier
+from agent.capacity import Bound
 from agent.engine import Engine
 from agent.failures import FailureBook
 from agent.inventory import Inventory
@@ -42,6 +43,7 @@ class Wishes:
     drain_over: bool = False
     farewell_s: float = 0.0
     in_hand: frozenset[str] = frozenset()
+    bounds: tuple[Bound, ...] = ()
 
 
 class Loop:
@@ -59,8 +61,13 @@ class Loop:
         stop: threading.Event,
         after_pass: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        on_look: Callable[[frozenset[str]], None] = lambda _listed: None,
+        on_oom: Callable[[str], None] = lambda _container: None,
     ) -> None:
-        """``after_pass`` is called after every pass: consumption and the host record follow from what it changed."""
+        """``after_pass`` is called after every pass: consumption and the host record follow from what it changed;
+        ``on_look`` with the ids of every listing; ``on_oom`` as the engine tells it, on a thread of its own."""
+        self._on_look = on_look
+        self._on_oom = on_oom
         self._engine = engine
         self._selector = dict(selector)
         self._inventory = inventory
@@ -94,6 +101,10 @@ class Loop:
             self._look_due = True
             self._linger_until = self._clock() + LINGER_S
         self.wake()
+
+    def _tell_oom(self, container: str) -> None:
+        self._on_oom(container)
+        self.wake_to_look()
 
     def suspect_engine(self) -> None:
         """A call to the engine has failed: nothing is sure until it is listed again."""
@@ -143,6 +154,7 @@ class Loop:
                 drain_over=wishes.drain_over,
                 farewell_s=wishes.farewell_s,
                 memory_bytes=wishes.memory_bytes,
+                bounds=wishes.bounds,
                 in_hand=wishes.in_hand,
                 max_starting=self._max_starting,
             )
@@ -176,6 +188,7 @@ class Loop:
             log.info("docker engine answers", extra={"containers": len(look.containers)})
         self.engine_ok, self.engine_trouble = True, ""
         RECONCILED.set_to_current_time()
+        self._on_look(frozenset(container.id for container in look.containers))
         absent = missing(look)
         self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
         with self._woken:
@@ -199,7 +212,7 @@ class Loop:
         while not self._stop.is_set():
             begun = time.monotonic()
             try:
-                self._engine.watch(self._selector, self.wake_to_look)
+                self._engine.watch(self._selector, self.wake_to_look, self._tell_oom)
             except EngineUnavailable as exc:
                 log.debug("engine events interrupted", extra={"error": str(exc)})
             if time.monotonic() - begun > self._period_s:

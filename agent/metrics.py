@@ -44,8 +44,8 @@ STARTS = Counter(
 )
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
-    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, image (missing, not "
-    "fetched), create, ports, engine.",
+    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, memory (it needed "
+    "more), image (missing, not fetched), create, ports, network (full), engine.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -63,8 +63,14 @@ START_STAGES = Histogram(
 CULLS = Counter(
     "tmpnb_culls_total",
     "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
-    "exited (by itself), gone (removed by others), other.",
+    "memory (it needed more), exited (by itself), gone (removed by others), other.",
     ["pool", "reason"],
+)
+OUT_OF_MEMORY = Counter(
+    "tmpnb_servers_out_of_memory_total",
+    "How often a server needed more memory than it may have, by outcome: server (it ended), process (one of its "
+    "processes was ended, a kernel perhaps, and it went on).",
+    ["pool", "outcome"],
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
@@ -95,9 +101,11 @@ _FAILURES = {
     "answers ": "wrong_answer",
     "leads ": "wrong_answer",
     "the container exited": "exited",
+    "the container needed more memory": "memory",
     "image ": "image",
     "container cannot be": "create",
     "5 ports": "ports",
+    "network ": "network",
 }
 _CULLS = {
     "culled: idle": "idle",
@@ -108,6 +116,7 @@ _CULLS = {
     "culled: host lost": "host_lost",
     "culled: host drained": "host_drained",
     "container exited": "exited",
+    "needed more memory": "memory",
     "container is gone": "gone",
     "reply cannot be delivered": "undeliverable",
     "nobody could be told": "undeliverable",
@@ -151,12 +160,13 @@ class PoolFigures:
 
 @dataclass(frozen=True, slots=True)
 class HostFigures:
-    """``claiming``: requests may be served here now."""
+    """``claiming``: requests may be served here now; ``stuck_count``: containers that the engine does not remove."""
 
     state: HostState
     claiming: bool
     clock_skew_s: float
     pools: Mapping[str, PoolFigures]
+    stuck_count: int = 0
 
 
 class HostCollector(Collector):
@@ -170,7 +180,7 @@ class HostCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         found = self._figures()
-        servers, capacity, failing, state, claiming, skew = families = _families()
+        servers, capacity, failing, state, claiming, skew, stuck = families = _families()
         for pool, figures in sorted(found.pools.items()):
             capacity.add_metric([pool], figures.capacity)
             failing.add_metric([pool], figures.failing)
@@ -180,6 +190,7 @@ class HostCollector(Collector):
             state.add_metric([each.value], each is found.state)
         claiming.add_metric([], found.claiming)
         skew.add_metric([], found.clock_skew_s)
+        stuck.add_metric([], found.stuck_count)
         return families
 
 
@@ -198,5 +209,8 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
         ),
         GaugeMetricFamily(
             "tmpnb_host_clock_skew_seconds", "Seconds that this host's clock is ahead of Consul's.", labels=[]
+        ),
+        GaugeMetricFamily(
+            "tmpnb_containers_stuck", "Containers of this host that the Docker Engine does not remove.", labels=[]
         ),
     )

@@ -1,9 +1,12 @@
 """What is written on a container: its name and labels. The only place that builds or reads them.
 
 The labels say what a container is and never change (Docker's labels cannot). The name says whether it was ever
-claimed: the claim renames it, once, and that outlives the agent and Consul (I3).
+claimed: the claim renames it, once, and that outlives the agent and Consul (I3). A name says nothing else: Docker's DNS
+tells the names of all containers on a network to each of them, so a user's id, which is all that guards the servers of
+a pool without tokens, is on a label only.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,14 +83,16 @@ def network(cluster: str) -> str:
     return f"tmpnb-{cluster}"
 
 
-def container_name(cluster: str, pool: str, user: str) -> str:
-    """The name of a container that was never claimed. All parts are of Docker's alphabet for names."""
-    return f"tmpnb-{cluster}-{pool}-{user}"
+def new_name(cluster: str, pool: str) -> str:
+    """A name for a container that is to be made. All parts are of Docker's alphabet for names.
+
+    Drawn by lot, not made of the user's id: of 60 bits, one of the many on a host is found from its hash in hours."""
+    return f"tmpnb-{cluster}-{pool}-{secrets.token_hex(8)}"
 
 
-def claimed_name(cluster: str, pool: str, user: str) -> str:
+def claimed_name(name: str) -> str:
     """The name of a container from its claim on."""
-    return container_name(cluster, pool, user) + _CLAIMED
+    return name if is_claimed(name) else name + _CLAIMED
 
 
 def statics_name(cluster: str, host: str, statics: str) -> str:
@@ -95,12 +100,7 @@ def statics_name(cluster: str, host: str, statics: str) -> str:
     return f"tmpnb-{cluster}-{host}.statics-{statics}"
 
 
-def remade_name(cluster: str, pool: str, user: str, request_id: str) -> str:
-    """The name of a container that is claimed from the beginning, for a server at an old path. It holds the request,
-    so that it never meets the container that was there before."""
-    return f"{container_name(cluster, pool, user)}.{request_id[:12]}{_CLAIMED}"
-
-
 def is_claimed(name: str) -> bool:
-    """Whether a container of that name was ever claimed. User ids hold no dot, so the ending is unmistakable."""
+    """Whether a container of that name was ever claimed. What is drawn by lot holds no dot: there is no other such
+    ending."""
     return name.endswith(_CLAIMED)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.capacity import Bound, Room, capacities
 from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.names import identity, is_claimed
@@ -15,6 +16,8 @@ from common.records import HostState, PoolSpec
 
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0
+# Why a server is removed whose container has ended; ``memory.py`` may know more.
+EXITED = "container exited"
 # Why a server is culled whose host is being emptied, past the time that its learner was given.
 DRAINED = "culled: host drained"
 # How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
@@ -38,8 +41,8 @@ class Observed:
     ``look``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
     ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
     be tried after failures. ``prepared``: pools whose image is here. ``drain_over``: the drain's deadline has passed.
-    ``farewell_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host.
-    ``in_hand``: names of containers that are no servers and only looked at just now.
+    ``farewell_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host. ``bounds``:
+    what it has room for beside that. ``in_hand``: names of containers that are no servers and only looked at just now.
     """
 
     servers: Sequence[Server]
@@ -52,6 +55,7 @@ class Observed:
     drain_over: bool = False
     farewell_s: float = 0.0
     memory_bytes: int = 0
+    bounds: tuple[Bound, ...] = ()
     max_starting: int = 8
     in_hand: frozenset[str] = frozenset()
 
@@ -119,11 +123,6 @@ class Remake:
 Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Remake
 
 
-def capacity(spec: PoolSpec, memory_bytes: int) -> int:
-    """How many servers of a pool the host may have; 0 when not even one fits its memory (0: unknown)."""
-    return 0 if memory_bytes and spec.mem_limit_bytes > memory_bytes else spec.pool_size
-
-
 def missing(look: Look) -> frozenset[str]:
     """The users whose containers a listing should have shown and did not."""
     listed = {container.id for container in look.containers}
@@ -138,7 +137,9 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
     actions += [Remove(s.user, s.reason) for s in observed.servers if s.phase is Phase.STOPPING]
     if any(isinstance(action, Adopt) for action in actions):
         return actions  # first count what is there (I7); the next pass follows at once
-    actions += _remakes(specs, observed, now)
+    limits = {pool: found.count for pool, found in capacities(specs, observed.memory_bytes, observed.bounds).items()}
+    room = Room(observed.bounds, specs, [s.pool for s in observed.servers if not s.unmade])
+    actions += _remakes(specs, observed, limits, room, now)
     ending = {action.user for action in actions if isinstance(action, Remove)}
     noted = {action.user for action in actions if isinstance(action, NoteClaimed)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
@@ -149,13 +150,16 @@ def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[
     for pool in sorted({*specs, *(s.pool for s in servers)}):
         mine = [s for s in servers if s.pool == pool]
         leaving = sum(1 for s in observed.servers if s.pool == pool and s.user in ending)
-        retirements, wishes[pool] = _refill(specs.get(pool), mine, leaving, observed, now)
+        retirements, wishes[pool] = _refill(specs.get(pool), mine, leaving, limits.get(pool, 0), observed, now)
         actions += retirements
     starting = Counter(s.pool for s in servers if s.phase is Phase.STARTING)
-    return [*actions, *_share(wishes, starting, observed.max_starting)]
+    starts = _share(wishes, starting, observed.max_starting)
+    return [*actions, *(start for start in starts if room.take(specs[start.pool]))]
 
 
-def _remakes(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:
+def _remakes(
+    specs: Mapping[str, PoolSpec], observed: Observed, limits: Mapping[str, int], room: Room, now: float
+) -> list[Action]:
     """The promised servers that there is room for (I7), first come first served, and those that waited too long."""
     actions: list[Action] = []
     promised = sorted((s for s in observed.servers if s.unmade), key=lambda s: (s.promised_at or 0.0, s.user))
@@ -167,7 +171,7 @@ def _remakes(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> l
             actions.append(Remove(server.user, "pool removed"))
         elif now - (server.promised_at or 0.0) > PROMISE_S:
             actions.append(Remove(server.user, "could not be started in time"))
-        elif server.claim is not None and taken[server.pool] < capacity(spec, observed.memory_bytes):
+        elif server.claim is not None and taken[server.pool] < limits[server.pool] and room.take(spec):
             taken[server.pool] += 1
             actions.append(Remake(server.user))
     return actions
@@ -191,7 +195,7 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
         server = by_container.get(container.id)
         if server is not None:
             if container.over:
-                actions.append(Remove(server.user, "container exited"))
+                actions.append(Remove(server.user, EXITED))
             elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
                 actions.append(MarkClaimed(server.user))
             elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
@@ -213,9 +217,10 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
 
 
 def _refill(
-    spec: PoolSpec | None, servers: Sequence[Server], leaving: int, observed: Observed, now: float
+    spec: PoolSpec | None, servers: Sequence[Server], leaving: int, limit: int, observed: Observed, now: float
 ) -> tuple[list[Remove | Warn], int]:
-    """Retirements of one pool, and how many starts it wishes. ``leaving``: servers of it that are being removed."""
+    """Retirements of one pool, and how many starts it wishes. ``leaving``: servers of it that are being removed;
+    ``limit``: how many the host may have."""
     ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
@@ -224,7 +229,6 @@ def _refill(
         return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
         return [], 0  # nobody claims here, and uncordoning should find the pool as it was
-    limit = capacity(spec, observed.memory_bytes)
     claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
     wanted = max(0, min(spec.ready_target, limit - claimed))
     failing = pool_failing(observed, spec.name)

@@ -52,6 +52,8 @@ class PortBook:
         """These are taken by containers that run already."""
         with self._lock:
             self._used.update(ports)
+            for port in self._used & self._until.keys():
+                del self._until[port]
 
     def take(self) -> int:
         """A port that nobody has had for the quarantine. Raises ``NoPortError``, and what ``reserve`` raises."""
@@ -74,4 +76,17 @@ class PortBook:
         """Its container is gone: into quarantine with it."""
         with self._lock:
             self._used.discard(port)
+            self._until.pop(port, None)  # so that the longest there comes first
             self._until[port] = self._clock() + self._quarantine_s
+
+    def usable(self) -> tuple[int, str]:
+        """How many servers can have a port now, and that as a sentence. Quick: it is asked for at every claim."""
+        with self._lock:
+            now = self._clock()
+            while self._until and (oldest := next(iter(self._until.items())))[1] <= now:
+                del self._until[oldest[0]]
+            waiting = len(self._until)
+        text = f"{self._count} ports from {self._first} to {self._first + self._count - 1}"
+        if waiting:
+            text += f", {waiting} of them not to be used again yet"
+        return self._count - waiting, f"{text} (TMPNB_PORT_MIN, TMPNB_PORT_MAX)"

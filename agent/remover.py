@@ -1,18 +1,23 @@
 """The end of a server: route, container, claim, port, in this order. Runs on the removing threads.
 
-Every step may be repeated, so a removal that is interrupted anywhere is simply done again.
+A removal that the engine does not carry out in time is given up, and tried again on a thread that waits for nothing but
+such (``stuck.py``). Every step may be repeated, so a removal that is interrupted anywhere is simply done again.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent.engine import Engine
 from agent.inventory import Inventory, Server
+from agent.memory import MemoryWatch
+from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.registry import REPLACED, Registry
+from agent.stuck import StuckBook
 from agent.tickets import Tickets
-from common.errors import StoreUnavailable
+from common.errors import EngineUnavailable, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +35,15 @@ class Remover:
         dock: AbstractContextManager[None],
         on_gone: Callable[[Server], None],
         farewell_s: float,
+        stuck: StuckBook,
+        patience_s: float,
+        memory: MemoryWatch,
     ) -> None:
-        """``farewell_s``: seconds from a learner's warning to the end of the server."""
+        """``farewell_s``: seconds from a learner's warning to the end of the server; ``patience_s``: how long the
+        engine may take over a container at the first try."""
+        self._memory = memory
+        self._stuck = stuck
+        self._patience_s = patience_s
         self._farewell_s = farewell_s
         self._engine = engine
         self._inventory = inventory
@@ -43,6 +55,7 @@ class Remover:
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
+        server = self._explained(server)
         if server.was_claimed and server.reason != REPLACED:
             self._registry.say_gone(server)
             if server.claim is not None:  # promised at an old path, and somebody waits for it
@@ -50,8 +63,7 @@ class Remover:
         # Before anything ends, so that no path leads to a container that is going (I5).
         self._registry.withdraw(server.user)
         if server.container:
-            with self._dock:
-                self._engine.remove(server.container)
+            self._end(server.container)
         self._registry.close(server.user)
         self._inventory.forget(server.user)
         self._ports.release(server.port)
@@ -61,6 +73,14 @@ class Remover:
                    "reason": server.reason, "claimed": server.was_claimed},
         )  # fmt: skip
         self._on_gone(server)
+
+    def _explained(self, server: Server) -> Server:
+        """With the reason that it ended by itself, if there is one to be found: before its container is removed."""
+        why = self._memory.why_ended(server.container) if server.reason == EXITED and server.container else ""
+        if not why:
+            return server
+        self._memory.ended(server.pool)
+        return self._inventory.set_reason(server.user, why) or server
 
     def warn(self, user: str) -> None:
         """Let a server's learner know that it is about to go: its route gives way to a page that says so. What they
@@ -80,6 +100,19 @@ class Remover:
 
     def remove_container(self, container: str, reason: str) -> None:
         """Remove a container with our labels that is no server."""
-        with self._dock:
-            self._engine.remove(container)
+        self._end(container)
         log.info("container removed", extra={"container": container[:12], "reason": reason})
+
+    def _end(self, container: str) -> None:
+        """Have the engine remove it. Raises ``EngineUnavailable``."""
+        begun = time.monotonic()
+        try:
+            if self._stuck.knows(container):
+                self._engine.remove(container)  # it may well hang again: not in a slot that others wait for
+            else:
+                with self._dock:
+                    self._engine.remove(container, self._patience_s)
+        except EngineUnavailable as exc:
+            self._stuck.failed(container, str(exc), time.monotonic() - begun)
+            raise
+        self._stuck.gone(container)

@@ -29,6 +29,16 @@ def _check_directories(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(absolute_path(path) for path in paths)
 
 
+def _check_subnet(value: str) -> str:
+    if not value:
+        return ""
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError as exc:
+        raise ValueError(f"an IPv4 subnet without host bits, such as 10.99.0.0/16, is accepted: {exc}") from exc
+
+
+Subnet = Annotated[str, AfterValidator(_check_subnet)]
 DirectoryList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas), AfterValidator(_check_directories)]
 LabelList = Annotated[Labels, NoDecode, BeforeValidator(_parse_labels)]
 
@@ -58,6 +68,19 @@ class AgentSettings(CommonSettings):
         le=86400,
         description="seconds before a port is used again; longer than any proxy keeps an old route",
     )
+    network_subnet: Subnet = Field(
+        default="", description="IPv4 subnet of the servers' network, such as 10.99.0.0/16; default: Docker's choice"
+    )
+    network_mtu: int | None = Field(
+        default=None,
+        ge=68,
+        le=65535,
+        description="MTU of the servers' network; default: that of the agent's uplink or of dockerd, if below 1500",
+    )
+    # The kernel takes 1023 on a bridge; the rest is for what others put there, and for removals that hang.
+    bridge_ports_max: int = Field(
+        default=1000, ge=1, le=1023, description="servers in the servers' network at most; a Linux bridge takes 1023"
+    )
     allow_host_network: bool = Field(
         default=False, description="whether pools may have the host's network (host_network): true or false"
     )
@@ -66,7 +89,9 @@ class AgentSettings(CommonSettings):
         description="directories of the host that pools may mount, with all below them (host_directories): absolute "
         "paths, comma-separated",
     )
-    max_dock_workers: int = Field(default=2, ge=1, le=64, description="Docker calls in parallel")
+    max_dock_workers: int = Field(
+        default=2, ge=1, le=64, description="starts by Docker in parallel, and removals beside them"
+    )
     max_starting: int = Field(default=8, ge=1, le=256, description="servers being started or probed at once")
     reconcile_period_s: float = Field(
         default=10.0, ge=0.1, le=10.0, description="seconds between looks at the engine, when nothing happens"
@@ -100,6 +125,12 @@ class AgentSettings(CommonSettings):
     assert_hostname: bool = Field(
         default=False,
         description="with TLS, whether the name in DOCKER_HOST must be in the daemon's certificate: true or false",
+    )
+    remove_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=600,
+        description="seconds Docker may take over a removal before the next container's turn; it is tried again",
     )
     docker_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds one call to Docker may take")
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent import names
-from agent.engine import ContainerSpec, Engine, ImageMissing, PortTaken
+from agent.engine import ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken
 from agent.failures import LOG_LINES, FailureBook
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
 from agent.permits import Permits
+from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
@@ -66,8 +67,14 @@ class Starter:
         now: Callable[[], datetime] = utc_now,
         on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
         set_of: Callable[[PoolSpec], str] = lambda _spec: "",
+        on_full: Callable[[str], None] = lambda _reason: None,
+        why_ended: Callable[[str], str] = lambda _container: "",
     ) -> None:
-        """``set_of``: the set of static files of a container that is made now."""
+        """``set_of``: the set of static files of a container that is made now; ``on_full`` is told that the network
+        takes no more, once the server that found out counts no more; ``why_ended``: more than that a container has
+        exited, if it is known, or empty."""
+        self._on_full = on_full
+        self._why_ended = why_ended
         self._now = now
         self._on_failed = on_failed
         self._set_of = set_of
@@ -92,6 +99,7 @@ class Starter:
             port=port,
             token=new_token() if spec.use_tokens else "",
             created_at=self._now(),
+            name=names.new_name(self._place.cluster, spec.name),
         )
 
     def promised(self, spec: PoolSpec, user: str, port: int) -> Server:
@@ -107,6 +115,8 @@ class Starter:
             started = time.monotonic()
             if self.finish(server.user, spec, {"start": 1000 * (started - begun)}):
                 START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
+        except NetworkFull as exc:
+            self._no_room(server, Phase.STARTING, str(exc))
         except StartFailed as exc:
             self._fail(server.user, str(exc), exc.log)
         except TransientError as exc:
@@ -132,6 +142,8 @@ class Starter:
         try:
             self._inventory.set_container(user, self._run(server, spec))
             self.finish(user, spec, {"start": 1000 * (time.monotonic() - begun)})
+        except NetworkFull as exc:
+            self._no_room(server, Phase.CLAIMED, str(exc))
         except StartFailed as exc:
             self._fail(user, str(exc), exc.log)
         except TransientError:
@@ -186,11 +198,13 @@ class Starter:
             return
         if server.phase is phase:
             reason = f"{seen} within {timeout_s:g} s" if seen.startswith("no answer") else seen
-        elif server.phase is Phase.STOPPING and server.reason == "container exited":
+        elif server.phase is Phase.STOPPING and server.reason == EXITED:
             reason = "the container exited"
         else:
             return
         try:
+            if server.phase is Phase.STOPPING:
+                reason = f"the container {self._why_ended(server.container) or 'exited'}"
             tail = self._engine.log_tail(server.container, LOG_LINES)
         except EngineUnavailable:
             tail = ""
@@ -230,6 +244,14 @@ class Starter:
                 # Timed out, perhaps after it was created: the same name finds it again.
                 return self._engine.run(wanted)
 
+    def _no_room(self, server: Server, phase: Phase, reason: str) -> None:
+        """No fault of the image, so nothing to pause for: the host has less room than it thought."""
+        STARTS.labels(server.pool, "failed").inc()
+        START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
+        log.info("server not started", extra={"user": server.user, "pool": server.pool, "error": reason})
+        self._inventory.stop(server.user, "no room in the network", {phase})
+        self._on_full(reason)
+
     def _fail(self, user: str, reason: str, tail: str) -> None:
         server = self._inventory.stop(user, f"start failed: {reason}")
         if server is None:
@@ -263,11 +285,9 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
     identity = names.Identity(
         server.pool, server.user, server.generation, server.port, server.token, server.created_at, server.statics
     )
-    name = names.container_name(place.cluster, server.pool, server.user)
-    if server.claim is not None:
-        name = names.remade_name(place.cluster, server.pool, server.user, server.claim.request_id)
     return ContainerSpec(
-        name=name,
+        # At an old path it is somebody's from the beginning.
+        name=names.claimed_name(server.name) if server.claim is not None else server.name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
         labels=names.labels(place.cluster, place.host, identity),

@@ -26,6 +26,7 @@ AuditEvent = Literal[
     "server.claimed",
     "server.released",
     "server.culled",
+    "server.out_of_memory",
     "server.cull_requested",
     "server.cull_refused",
     "request.dropped",

@@ -343,15 +343,18 @@ class Drain(BaseModel):
 
 
 class PoolStatus(BaseModel):
-    """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7); ``ready_old``
+    """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7), ``limited_by``
+    why it is less than the pool's size (empty: it is not); ``ready_old``
     and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
-    start of ``generation`` failed, nothing is replaced until one succeeds. ``statics``: the set of static files of its
-    image, ``statics_note`` what became of them; both empty in pools without. ``kernels_note``: what is in the way of
-    seeing whether its servers compute; empty: nothing."""
+    start of ``generation`` failed, nothing is replaced until one succeeds. ``out_of_memory``: how often a server needed
+    more memory than it may have, since the agent started. ``statics``: the set of static files of its image,
+    ``statics_note`` what became of them; both empty in pools without. ``kernels_note``: what is in the way of seeing
+    whether its servers compute; empty: nothing."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     capacity: Count = 0
+    limited_by: str = ""
     starting: Count = 0
     ready: Count = 0
     claimed: Count = 0
@@ -359,6 +362,7 @@ class PoolStatus(BaseModel):
     claimed_old: Count = 0
     generation: str = ""
     failing: bool = False
+    out_of_memory: Count = 0
     last_failure: Failure | None = None
     statics: StaticsId = ""
     statics_note: str = ""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Write what is decided once on this machine into .env (mode 600): secrets, where images come
-# from and their names, the group of Docker's socket, the CA bundle for install steps.
+# from and their names, the group of Docker's socket, the uplink's MTU, the CA bundle for install steps.
 #
 # Only what is missing is added; a value that is there is never changed, so that an operator
 # may edit the file. A value in the shell's environment is taken over when first written.
@@ -124,6 +124,8 @@ for name in TMPNB_RABBITMQ_PASSWORD TMPNB_SECRET_KEY ADMIN_AUTH_TOKEN API_AUTH_T
     [ -z "$value" ] || check_secret "$name" "$value"
 done
 ensure DOCKER_GID docker_gid
+# Empty: the usual 1500, or what the Engine was told.
+ensure TMPNB_NETWORK_MTU uplink_mtu
 ensure TMPNB_CA_BUNDLE find_ca_bundle
 
 bundle=${TMPNB_CA_BUNDLE-$(value_of TMPNB_CA_BUNDLE)}

@@ -66,6 +66,15 @@ wait_for() {
     done
 }
 
+# uplink_mtu [ROUTES INTERFACES]: of the interface with the default route, if it is less than the usual 1500. Docker asks
+# nobody for it, and in a network with larger packets than the way out of the machine downloads hang.
+uplink_mtu() {
+    local routes=${1:-/proc/net/route} interfaces=${2:-/sys/class/net} name mtu
+    name=$(awk '$2 == "00000000" { print $1; exit }' "$routes" 2>/dev/null) || return 0
+    mtu=$(cat "$interfaces/${name:-none}/mtu" 2>/dev/null) || return 0
+    [ "$mtu" -ge 1500 ] || echo "$mtu"
+}
+
 # env_file: the settings that env.sh decided once. Variables of the shell win over the file,
 # as in Compose itself, so that a second copy can run beside the first.
 load_env() {

@@ -91,7 +91,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("length of an address below a server's path", "frontend.targets:MAX_CHARS", "400"),
     ),
     "Learners' servers": (
-        Limit("memory", "pool:mem_limit", "the kernel ends what asks for more"),
+        Limit("memory", "pool:mem_limit", "the kernel ends what asks for more; a page says so if that was the server"),
         Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
         Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
         Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),
@@ -143,8 +143,18 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "frontend.reach:PROBE_S",
             "unreachable; an alert",
         ),
-        Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
         Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
+        Limit(
+            "servers in the servers' network, whose bridge takes 1,023",
+            "agent:bridge_ports_max",
+            "capacities shrink to what fits; the host record says why",
+        ),
+        Limit("starts by Docker in parallel, and removals beside them", "agent:max_dock_workers", "the others wait"),
+        Limit(
+            "a removal by Docker, seconds",
+            "agent:remove_timeout_s",
+            "tried again alone, after 2 s up to 300 s; after 20 s the host record names the container",
+        ),
     ),
 }
 

@@ -208,6 +208,10 @@ class AgentRig:
         with self._docker() as client:
             return {container.name: container for container in self._containers(client)}
 
+    def named(self, user: str) -> list[str]:
+        """The names of a user's containers."""
+        return [name for name, found in self.containers().items() if found.labels["tmpnb.user"] == user]
+
     def kill_container(self, name: str) -> None:
         with self._docker() as client:
             client.containers.get(name).kill()

@@ -45,6 +45,9 @@ def show_hosts(
     for name, record in sorted(records.items()):
         if record.problem:
             complain(f"{name}: {record.problem}")
+        for pool, status in sorted(record.pools.items()):
+            if status.limited_by:
+                complain(f"{name}: {status.capacity} servers of pool {pool} at most: {status.limited_by}")
     for name, target in far.items():
         complain(f"{name}: {target} cannot be reached from here (its TMPNB_ADDRESS, or a firewall)")
 

@@ -131,6 +131,12 @@ def _command(
         lines.append(f'tmpnb_address=$(ip -4 route get "${{tmpnb_control:-none}}" | {source})')
         address = f'"${{tmpnb_address:?no way to {control} from here; see tmpnb join --address}}"'
     environment = f"--env TMPNB_HOST={name} --env TMPNB_ADDRESS={address}"
+    # Docker asks nobody for the MTU of the machine's uplink, and servers' downloads hang where theirs is larger.
+    uplink = "ip -4 route show default | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p;q'"
+    link = f'ip -o link show dev "$({uplink})" 2>/dev/null'
+    lines.append(f"tmpnb_mtu=$({link} | sed -n 's/.* mtu \\([0-9]*\\).*/\\1/p')")
+    lines.append('[ "${tmpnb_mtu:-1500}" -lt 1500 ] || tmpnb_mtu=')
+    environment += " ${tmpnb_mtu:+--env TMPNB_NETWORK_MTU=$tmpnb_mtu}"
     if own["TMPNB_LABELS"]:
         environment += f" --env TMPNB_LABELS={shlex.quote(own['TMPNB_LABELS'])}"
     if metrics_port:

@@ -51,6 +51,8 @@ def _pool_on_host(status: PoolStatus) -> Json:
     failure = status.last_failure
     return {
         "capacity": status.capacity,
+        "limited_by": status.limited_by,
+        "out_of_memory": status.out_of_memory,
         "starting": status.starting,
         "ready": status.ready,
         "claimed": status.claimed,

@@ -1,13 +1,15 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
+import re
 import threading
 
 from flask import Blueprint, Response, g, request
 
+from common.decoded import read_one
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.messages import Readmit
-from common.records import Gone
+from common.records import Claim, Gone
 from common.urls import server_url
 from frontend.oldpaths import farewell, may_return
 from frontend.operations import send
@@ -32,10 +34,13 @@ WHY = {
     "culled: host lost": "The machine that it ran on was lost.",
     "leaving: host drained": "The machine that it ran on was taken out of service.",
     "culled: host drained": "The machine that it ran on was taken out of service.",
-    "container exited": "It stopped by itself, perhaps because it needed more memory than it may have.",
+    "container exited": "It stopped by itself.",
+    "needed more memory": "It needed more memory than it may have.",
     "container is gone": "It was removed from the machine that it ran on.",
 }
 WHY_UNKNOWN = "It was idle for too long, its time was over, or the machine it ran on was lost."
+# The agent says how much that was.
+_MEMORY = re.compile(r"needed more memory than ([0-9]+ MiB)")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -57,14 +62,26 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
     word = farewell(user) if html or standing is Standing.CLAIMED else None
     left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
-    if standing is Standing.CLAIMED and left_s <= 0:
+    is_ending = standing is Standing.CLAIMED and _is_ending(user, word)
+    if standing is Standing.CLAIMED and left_s <= 0 and not is_ending:
         # Claimed and without a route: it is being made again at this path.
         if html:
             return page("starting.html", 503, RETRY_AFTER_S)
         return answer({"status": "starting"}, 503, RETRY_AFTER_S)
     if not html:
         return answer({"status": "gone"}, 404)
-    return _farewell_page(user, word, left_s)
+    return _farewell_page(user, word, left_s, is_ending)
+
+
+def _is_ending(user: str, word: Gone | None) -> bool:
+    """Whether the word is of the very server that is claimed: its removal is under way, and may take its time."""
+    if word is None or word.until is not None:
+        return False
+    try:
+        claim = read_one(parts().store, parts().keys.claim(user), Claim)
+    except StoreUnavailable:
+        return False
+    return claim is not None and claim.claimed_at < word.at
 
 
 def _target() -> str:
@@ -84,14 +101,24 @@ def _nobodys() -> Response:
     return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
 
 
-def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
+def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool) -> Response:
     target = _target()
     new = spawn_link(target, fresh=True)
     if left_s > 0:
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
-    why = WHY.get(word.reason if word is not None else "", WHY_UNKNOWN)
-    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) else None
+    why = _why(word.reason if word is not None else "")
+    # While its claim is there, nothing can be made at its address.
+    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) and not is_ending else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
+
+
+def _why(reason: str) -> str:
+    found = _MEMORY.fullmatch(reason)
+    return (
+        f"It needed more memory than {found[1]}, which is all that it may have."
+        if found
+        else WHY.get(reason, WHY_UNKNOWN)
+    )
 
 
 @views.post("/leaving/<user>")

@@ -96,6 +96,21 @@ def test_three_nodes_do_not_start_without_their_secrets(secret: str) -> None:
     assert secret in done.stderr
 
 
+@pytest.mark.parametrize(("mtu", "told"), [("1400", "1400"), ("1500", ""), ("9001", ""), (None, "")])
+def test_a15_the_mtu_of_the_machine_s_uplink_is_written_down_if_it_is_less_than_usual(
+    tmp_path: Path, mtu: str | None, told: str
+) -> None:
+    """``make up`` writes it into .env, which Compose gives to the agent."""
+    (tmp_path / "route").write_text("Iface\tDestination\nlan0\t0000A8C0\nwan0\t00000000\n")
+    if mtu:
+        (tmp_path / "wan0").mkdir()
+        (tmp_path / "wan0" / "mtu").write_text(mtu)
+    command = f". deploy/lib.sh && set -euo pipefail && uplink_mtu {tmp_path}/route {tmp_path}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+    assert done.stdout.strip() == told
+    assert "ensure TMPNB_NETWORK_MTU uplink_mtu" in (ROOT / "deploy" / "env.sh").read_text()
+
+
 def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Path) -> None:
     """As deploy/lib.sh, which all scripts start Compose by, tells it."""
     directories = [tmp_path / "a b", tmp_path / "it's", tmp_path / "c$d"]

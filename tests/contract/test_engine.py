@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTaken, Usage
+from agent.engine import Condition, Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
@@ -24,6 +24,10 @@ from tests.light import IMAGE, ROOT, build_light_image
 from tests.waiting import wait_until
 
 ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
+
+Network = tuple[str, dict[str, str]]
+RIGHT = {"com.docker.network.bridge.name": "tmpnbhand0", "com.docker.network.bridge.enable_icc": "false"}
+IPV6 = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="fd00:213::/64")])
 
 
 @dataclass
@@ -78,7 +82,8 @@ def real_network() -> Iterator[tuple[str, dict[str, str]]]:
     with contextlib.closing(docker.from_env()) as client:
         for container in client.containers.list(all=True, filters={"label": f"tmpnb.cluster={cluster}"}):
             container.remove(force=True, v=True)
-        client.networks.get(f"tmpnb-{cluster}").remove()
+        for network in client.networks.list(filters={"label": f"tmpnb.cluster={cluster}"}):
+            network.remove()
 
 
 @pytest.fixture
@@ -201,6 +206,20 @@ def test_the_end_of_a_container_is_announced(bench: Bench) -> None:
     wait_until(end_one, "an end to be announced, once the watch has begun")
 
 
+def test_the_condition_of_a_container_is_how_it_is_or_how_it_ended(bench: Bench) -> None:
+    container = bench.engine.run(bench.spec())
+    assert bench.engine.condition(container) == Condition(True, 0, False, 64 << 20)
+    bench.kill(container)
+
+    def ended() -> Condition | None:
+        found = bench.engine.condition(container)
+        return found if found and not found.running else None
+
+    assert wait_until(ended, "the container to end") == Condition(False, 137, False, 64 << 20)
+    bench.engine.remove(container)
+    assert bench.engine.condition(container) is None
+
+
 def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
     info = bench.engine.info()
     assert info.id
@@ -208,9 +227,24 @@ def test_the_engine_tells_its_host_s_size(bench: Bench) -> None:
     assert info.cpus >= 1
 
 
-def test_an_existing_network_is_left_as_it_is(bench: Bench) -> None:
-    bench.engine.ensure_network(bench.network, bench.labels)
-    bench.engine.ensure_network(bench.network, {"other": "1"})
+def test_an_existing_network_that_is_right_is_left_as_it_is(bench: Bench) -> None:
+    made = bench.engine.ensure_network(bench.network, bench.labels)
+    assert (made.trouble, made.usable) == ("", True)
+    assert made.addresses_count > 1000
+    assert bench.engine.ensure_network(bench.network, {"other": "1"}) == made
+
+
+def test_a15_a_network_as_the_settings_say_is_made_and_made_anew_while_nobody_is_in_it(bench: Bench) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    labels = {"tmpnb.cluster": bench.labels["tmpnb.cluster"]}
+    made = bench.engine.ensure_network(name, labels, "10.213.7.0/26", 1400)
+    assert (made.trouble, made.subnet, made.addresses_count) == ("", "10.213.7.0/26", 61)
+    assert bench.engine.ensure_network(name, labels, "10.213.7.0/27").subnet == "10.213.7.0/27"
+    container = bench.engine.run(bench.spec(network=name))
+    kept = bench.engine.ensure_network(name, labels, "10.213.7.0/28")
+    assert (kept.usable, kept.subnet) == (True, "10.213.7.0/27")
+    assert "TMPNB_NETWORK_SUBNET" in kept.trouble
+    bench.engine.remove(container)
 
 
 def files(pieces: Iterator[bytes] | None) -> dict[str, bytes]:
@@ -288,6 +322,66 @@ def test_a_network_that_is_not_there_is_a_failed_start(real: Bench) -> None:
     assert real.listed() == {}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"options": {"com.docker.network.bridge.name": "tmpnbhand0"}}, "reach each other"),
+        ({"options": {"com.docker.network.bridge.enable_icc": "false"}}, "firewall"),
+        ({"options": RIGHT, "internal": True}, "internal"),
+        ({"options": RIGHT, "enable_ipv6": True, "ipam": IPV6}, "IPv6"),
+    ],
+)
+def test_a15_a_network_made_by_hand_that_keeps_nobody_apart_is_refused(
+    real: Bench, arguments: dict[str, object], word: str
+) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    with contextlib.closing(docker.from_env()) as client:
+        by_hand = client.networks.create(name, **{"driver": "bridge"} | arguments)
+        try:
+            state = real.engine.ensure_network(name, real.labels)
+            assert not state.usable
+            assert word in state.trouble
+            client.networks.get(by_hand.id)
+        finally:
+            by_hand.remove()
+
+
+def test_a15_one_of_our_own_making_that_nobody_is_in_is_replaced(real: Bench, real_network: Network) -> None:
+    name, labels = f"tmpnb-contract-{secrets.token_hex(4)}", real_network[1]
+    with contextlib.closing(docker.from_env()) as client:
+        wrong = client.networks.create(name, labels=labels)
+        assert real.engine.ensure_network(name, labels).trouble == ""
+        (made,) = client.networks.list(names=[name])
+        assert made.id != wrong.id
+        assert made.attrs["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+
+
+def test_a15_a_subnet_that_is_taken_is_said_with_the_setting(real: Bench) -> None:
+    taken = real.engine.ensure_network(real.network, {}).subnet
+    state = real.engine.ensure_network(f"tmpnb-contract-{secrets.token_hex(4)}", real.labels, taken)
+    assert not state.usable
+    assert "TMPNB_NETWORK_SUBNET" in state.trouble
+
+
+def test_a15_containers_have_the_network_s_mtu(real: Bench, real_network: Network) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    real.engine.ensure_network(name, real_network[1], mtu=1400)
+    container = real.engine.run(real.spec(network=name))
+    with contextlib.closing(docker.from_env()) as client:
+        told = client.containers.get(container).exec_run(["cat", "/sys/class/net/eth0/mtu"])
+    assert told.output.strip() == b"1400"
+
+
+def test_a17_a_full_network_is_said_and_leaves_nothing_behind(real: Bench, real_network: Network) -> None:
+    name = f"tmpnb-contract-{secrets.token_hex(4)}"
+    state = real.engine.ensure_network(name, real_network[1], "10.213.8.0/30")
+    assert state.addresses_count == 1
+    real.engine.run(real.spec(network=name))
+    with pytest.raises(NetworkFull, match="takes no more containers"):
+        real.engine.run(real.spec(network=name))
+    assert len(real.listed()) == 1
+
+
 def test_containers_of_the_network_cannot_reach_each_other(real: Bench) -> None:
     first, second = real.engine.run(real.spec()), real.engine.run(real.spec())
     with contextlib.closing(docker.from_env()) as client:
@@ -322,6 +416,43 @@ def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) 
     real.engine.remove(container)
     with contextlib.closing(docker.from_env()) as client, pytest.raises(docker.errors.NotFound):
         client.volumes.get(volume)
+
+
+EAT = "python3 -c 'x = bytearray(10 ** 9)'"
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"), [(f"exec {EAT}", True), (f"sleep 1; {EAT}; exec sleep 600", False)], ids=["all", "a process"]
+)
+def test_c5_a_process_that_needs_more_memory_is_told_of_and_the_end_if_it_was_the_server_s(
+    real: Bench, command: str, ends: bool
+) -> None:
+    """Whatever the version of the Engine and of the kernel's control groups."""
+    told: list[str] = []
+
+    def watch() -> None:
+        with contextlib.suppress(EngineUnavailable):
+            real.engine.watch(real.labels, lambda: None, told.append)
+
+    threading.Thread(target=watch, daemon=True).start()
+    container = ""
+
+    def one_was_told() -> bool:
+        nonlocal container
+        container = real.engine.run(real.spec(command=("/bin/sh", "-c", command)))
+        with contextlib.suppress(AssertionError):
+            return bool(wait_until(lambda: container in told, "the kill to be told", 10))
+        return False
+
+    wait_until(one_was_told, "a kill to be told, once the watch has begun")
+    if ends:
+        wait_until(lambda: real.listed()[container].over, "the container to end")
+        assert real.engine.condition(container) == Condition(False, 137, True, 64 << 20)
+    else:
+        # Whether that shows before its end differs by version.
+        found = real.engine.condition(container)
+        assert found is not None
+        assert found.running
 
 
 def test_a_computing_container_shows_and_an_idle_one_does_not(real: Bench) -> None:

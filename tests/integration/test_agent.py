@@ -1,6 +1,7 @@
 """The agent as a process, on real Docker, Consul and RabbitMQ."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 import requests
 from testcontainers.core.container import DockerContainer
@@ -19,10 +21,11 @@ from common.broker_rabbitmq import RabbitAddress, RabbitSubscriber
 from common.clock import utc_now
 from common.ids import new_request_id, new_user
 from common.messages import CullRequest, Event, RecyclePool, SetHostState, SpawnRequest
-from common.records import HostState, Ticket, TicketState
+from common.records import Gone, HostState, Ticket, TicketState
 from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
+from tests.hanging_docker import HangingDocker
 from tests.waiting import wait_until
 
 
@@ -59,7 +62,7 @@ def test_a_request_gets_a_server_that_opens_and_the_pool_is_refilled(rig: AgentR
     assert rig.visit(reply.url) == 200
     assert rig.visit(reply.url.replace("token=", "token=x")) == 403
     assert reply.user in rig.claims()
-    assert f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed" in rig.containers()
+    assert [name.endswith(".claimed") for name in rig.named(reply.user)] == [True]
     wait_until(lambda: rig.counts() == (2, 1), "two ready servers again beside the claimed one")
 
 
@@ -144,7 +147,7 @@ def test_a_server_at_an_old_path_is_made_once_whenever_the_agent_is_killed(rig: 
         return Ticket.decode(key, entry.value)
 
     def mine() -> list[str]:
-        return [name for name in rig.containers() if user in name]
+        return rig.named(user)
 
     publish()
     wait_until(mine, "the container to be started")
@@ -155,7 +158,7 @@ def test_a_server_at_an_old_path_is_made_once_whenever_the_agent_is_killed(rig: 
     rig.start()
     wait_until(lambda: told().state is not TicketState.WAITING, "the ticket to be told")
     assert told().state is TicketState.ASSIGNED
-    assert mine() == [f"tmpnb-{rig.cluster}-{rig.pool}-{user}.{request_id[:12]}.claimed"]
+    assert [name.endswith(".claimed") for name in mine()] == [True]
     assert rig.visit(told().url or "") == 200
     assert (told().url or "").startswith(f"/user/{user}/lab?x=1&token=")
     assert len([c for c in rig.containers().values() if c.status == "running"]) <= 2
@@ -275,15 +278,145 @@ def test_when_consul_loses_everything_all_records_are_written_again_and_nobody_i
     assert rig.visit(rig.claim().url) == 200
 
 
+# Every name that DNS gives for the addresses of a server's own subnet that somebody has.
+NAMES = """
+import json, socket, struct
+own = struct.unpack("!I", socket.inet_aton(socket.gethostbyname(socket.gethostname())))[0]
+found = {}
+for step in range(-8, 9):
+    address = socket.inet_ntoa(struct.pack("!I", own + step))
+    try:
+        name, aliases, _ = socket.gethostbyaddr(address)
+        found[address] = [name, *aliases]
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def test_a10_the_names_that_a_server_can_ask_dns_for_tell_no_learner_s_id(rig: AgentRig) -> None:
+    """Ready servers' ids are as good: each becomes a learner's."""
+    rig.apply(rig.spec(pool_size=4, ready=3))
+    rig.start()
+    rig.ready(3)
+    reply = rig.claim()
+    rig.ready(3)
+    (mine,) = rig.named(reply.user)
+    output = rig.containers()[mine].exec_run(["python3", "-c", NAMES]).output
+    names = [name for found in json.loads(output).values() for name in found]
+    assert len([name for name in names if name.startswith("tmpnb-")]) >= 3, (
+        "the other servers of the host can be asked for"
+    )
+    told = " ".join(names)
+    assert [user for user in rig.routes() if user in told] == []
+
+
 def test_a_crashed_server_is_withdrawn_and_replaced(rig: AgentRig) -> None:
     rig.apply(rig.spec())
     rig.start()
     rig.ready(3)
     reply = rig.claim()
-    rig.kill_container(f"tmpnb-{rig.cluster}-{rig.pool}-{reply.user}.claimed")
+    rig.kill_container(rig.named(reply.user)[0])
     wait_until(lambda: reply.user not in rig.routes(), "its route to be withdrawn")
     wait_until(lambda: reply.user not in rig.claims(), "its claim to be closed")
     rig.ready(3)
+
+
+def test_a15_in_a_network_made_by_hand_nothing_is_started_until_it_is_right(rig: AgentRig) -> None:
+    name = f"tmpnb-{rig.cluster}"
+    with contextlib.closing(docker.from_env()) as client:
+        by_hand = client.networks.create(name)
+        try:
+            rig.apply(rig.spec(pool_size=2), rig.spec(f"{rig.pool}-bridge", docker_network="bridge", pool_size=1))
+            rig.start()
+            record = rig.ready(1, f"{rig.pool}-bridge")
+            assert f"network {name} lets its containers reach each other" in record.problem
+            assert f"docker network rm {name}" in record.problem
+            assert record.pools[rig.pool].capacity == 0
+            assert record.pools[rig.pool].limited_by
+            assert {c.labels["tmpnb.pool"] for c in rig.containers().values()} == {f"{rig.pool}-bridge"}
+        finally:
+            by_hand.remove()
+    record = rig.ready(2)
+    assert record.problem == ""
+    rig.claim()
+
+
+# A process that needs more than there is; with an argument, one for which the kernel ends the server.
+EAT = """
+import os, pathlib, sys
+if len(sys.argv) > 1:
+    for each in pathlib.Path("/proc").glob("[0-9]*"):
+        if b"echo" in (each / "cmdline").read_bytes() and int(each.name) not in (1, os.getpid()):
+            (each / "oom_score_adj").write_text("1000")
+eaten = bytearray(10**9)
+"""
+
+
+def test_c5_a_server_that_needs_more_memory_says_so_to_its_learner_and_the_operator(rig: AgentRig) -> None:
+    """One that is ended by the kernel itself, and one of which another process is."""
+    rig.apply(rig.spec(pool_size=4, ready=2))
+    agent = rig.start(TMPNB_AUDIT_FILE=str(rig.folder / "audit.log"))
+    rig.ready(2)
+    lost, kept = rig.claim(), rig.claim()
+    rig.ready(2)
+    for reply, arguments in ((lost, ["the server"]), (kept, [])):
+        (name,) = rig.named(reply.user)
+        rig.containers()[name].exec_run(["python3", "-c", EAT, *arguments])
+    key = rig.keys.gone_of(lost.user)
+    entry = wait_until(lambda: rig.store.get(key), "word of the one that ended")
+    assert entry is not None
+    assert Gone.decode(key, entry.value).reason == "needed more memory than 64 MiB"
+
+    def audited() -> dict[str, str]:
+        lines = [json.loads(line) for line in (rig.folder / "audit.log").read_text().splitlines()]
+        return {line["event"]: line["user"] for line in lines if "memory" in line.get("reason", "")}
+
+    told = {"server.culled": lost.user, "server.out_of_memory": kept.user}
+    wait_until(lambda: audited() == told, "both to be in the audit log")
+    assert rig.visit(kept.url) == 200
+    record = rig.record()
+    assert record is not None
+    assert record.pools[rig.pool].out_of_memory == 2
+    assert agent.running
+
+
+def test_a16_removals_that_hang_and_fail_hold_up_neither_starts_nor_other_removals(
+    rig: AgentRig, tmp_path: Path
+) -> None:
+    """I7: their places stay taken. ``TMPNB_MAX_DOCK_WORKERS`` is as many as hang."""
+    rig.apply(rig.spec(pool_size=6, ready=1))
+    with contextlib.closing(HangingDocker(tmp_path / "docker.sock", 50.0)) as engine:
+        rig.start(**engine.environment)
+        rig.ready(1)
+        learners = []
+        for _ in range(4):
+            learners.append(rig.claim())
+            rig.ready(1)
+        containers = {reply.user: rig.containers()[rig.named(reply.user)[0]].id for reply in learners}
+        stuck, fine = learners[:2], learners[2:]
+        engine.hanging = {containers[reply.user] for reply in stuck}
+        for reply in stuck:
+            rig.command(cull(reply.user, "operator"))
+        wait_until(lambda: len(set(engine.tries)) == 2, "both removals to hang")
+        for reply in fine:
+            rig.command(cull(reply.user, "operator"))
+        wait_until(lambda: not any(rig.named(reply.user) for reply in fine), "the others to be removed", 25)
+        rig.claim()
+        wait_until(lambda: rig.counts() == (1, 1), "a replacement to start", 25)
+
+        def problem() -> str:
+            record = rig.record()
+            return record.problem if record else ""
+
+        wait_until(lambda: all(each[:12] in problem() for each in engine.hanging), "both to be named", 60)
+        rig.apply(rig.spec(pool_size=4))
+        rig.claim()
+        wait_until(lambda: rig.counts() == (0, 2), "two places to be all that is left")
+        assert len(rig.containers()) == 4
+        engine.hanging = set()
+        wait_until(lambda: rig.counts() == (2, 2), "the places to be free again", 120)
+        assert "does not remove" not in problem()
 
 
 def test_two_agents_of_one_name_do_not_share_it(rig: AgentRig) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.engine import Container, ContainerSpec, EngineInfo, PortTaken, Usage
+from agent.engine import Condition, Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
 from agent.probe import Kernels, Readiness
 from common.errors import EngineUnavailable
 
@@ -33,8 +33,9 @@ class SimEngine:
     def info(self) -> EngineInfo:
         return self._info
 
-    def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
         """There are no networks."""
+        return NetworkState()
 
     def image_id(self, image: str) -> str | None:
         return f"sha256:{image}"
@@ -76,7 +77,7 @@ class SimEngine:
             self._containers[container] = replace(found, name=name)
             return True
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, timeout_s: float | None = None) -> None:
         with self._changed:
             found = self._containers.pop(container, None)
             if found is None:
@@ -92,7 +93,16 @@ class SimEngine:
     def usage(self, container: str, quick: bool = False) -> Usage:
         return Usage()
 
-    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
+    def condition(self, container: str) -> Condition | None:
+        with self._changed:
+            return Condition(True, 0, False, 0) if container in self._containers else None
+
+    def watch(
+        self,
+        labels: Mapping[str, str],
+        on_end: Callable[[], None],
+        on_oom: Callable[[str], None] = lambda _container: None,
+    ) -> None:
         with self._changed:
             seen = self._ends
         while True:

@@ -8,6 +8,7 @@ const WORDS = {
   "server.culled": "server culled",
   "server.retired": "ready server removed",
   "server.failed": "server did not start",
+  "server.out_of_memory": "out of memory",
   "server.extended": "server given more time",
   "server.cull_requested": "cull asked for",
   "server.cull_refused": "cull refused",

@@ -88,7 +88,9 @@ class HostRow {
     const how = pool.failing ? "stalled" : pool.ready_old ? `replacing, ${number(pool.ready_old)} to go` : "";
     const older = pool.claimed_old ? `${number(pool.claimed_old)} older in use` : "";
     say(bar.note, pool.generation.slice(0, 7) || "–");
-    say(bar.extra, [how, older].filter(Boolean).join(", "));
+    const limit = pool.limited_by ? `${number(pool.capacity)} at most: ${pool.limited_by}` : "";
+    const memory = pool.out_of_memory ? `out of memory ${number(pool.out_of_memory)} times` : "";
+    say(bar.extra, [how, older, limit, memory].filter(Boolean).join(", "));
     bar.extra.classList.toggle("trouble", pool.failing);
   }
 

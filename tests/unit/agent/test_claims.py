@@ -55,7 +55,7 @@ def test_a_request_gets_a_ready_server_its_claim_and_a_url_that_opens_it(world: 
     claim = Claim.decode(entry.key, entry.value)
     assert (claim.request_id, claim.host, claim.pool) == (request.request_id, "host-1", "light")
     assert claim.token_digest == digest(server.token)
-    assert f"tmpnb-test-light-{reply.user}.claimed" in world.container_names()
+    assert f"{server.name}.claimed" in world.container_names()
     assert set(reply.stages_ms) >= {"queue", "claim", "rename"}
 
 

@@ -58,6 +58,23 @@ def test_no_more_calls_are_made_at_once_than_allowed(stop: threading.Event) -> N
     assert second.wait(10)
 
 
+def test_a16_removals_that_hang_hold_up_no_start(stop: threading.Event) -> None:
+    docking = Docking(1, stop)
+    removals = docking.aside()
+    with removals:
+        assert not begin(removals).wait(0.2)
+        assert begin(docking).wait(10)
+
+
+def test_removals_wait_for_the_same_claims_as_starts(stop: threading.Event) -> None:
+    docking = Docking(1, stop)
+    removals = docking.aside()
+    with docking.claiming():
+        inside = begin(removals)
+        assert not inside.wait(0.2)
+    assert inside.wait(10)
+
+
 def test_stopping_ends_the_hold(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.docking.PAUSE_S", 60.0)
     monkeypatch.setattr("agent.docking.HOLD_MAX_S", 600.0)

@@ -1,7 +1,8 @@
 """The host's own records: session and host record, note, pools as read, settings, succession. On fakes."""
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent import names
 from agent.announce import Announcer
+from agent.capacity import Capacity, capacities
 from agent.host_note import Notebook
 from agent.host_record import HostKeeper
 from agent.images import Images
@@ -21,7 +23,7 @@ from agent.status import pool_statuses
 from agent.succession import Instance, is_dead
 from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
-from common.records import HostNote, HostRecord, HostState
+from common.records import HostNote, HostRecord, HostState, PoolSpec, Ticket
 from common.settings import load
 from common.store import Entry
 from common.store_memory import MemoryStore
@@ -328,7 +330,7 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
         AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
         Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
-        lambda: {"light": "closed"},
+        lambda: {"light": "closed"}, world.stuck, world.network, world.room,
     )  # fmt: skip
     record = here.record()
     assert "3600 s behind" in record.problem
@@ -343,18 +345,25 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     world.send(world.request())
     specs = world.specs | {"big": pool("big", mem_limit="900g")}
     since = utc_now()
-    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, {"light"}, 8 << 30, since, {}, {})
+
+    def limits(specs: Mapping[str, PoolSpec]) -> dict[str, Capacity]:
+        return capacities(specs, 8 << 30)
+
+    known = world.inventory.snapshot()
+    statuses = pool_statuses(specs, known, lambda _pool: None, {"light"}, limits(specs), since, {}, {}, {})
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
     newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})["light"]
+    old = pool_statuses(newer, known, lambda _pool: None, set(), limits(newer), since, {}, {}, {})["light"]
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.reason
-    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})
+    assert big.last_failure.reason == big.limited_by
+    assert light.limited_by == ""
+    gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {}, {})
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 
@@ -368,7 +377,44 @@ def test_what_is_written_on_a_container_is_read_again() -> None:
     assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
     assert server.phase is Phase.READY
     assert not names.is_claimed(container.name)
-    assert names.is_claimed(names.claimed_name(CLUSTER, "light", server.user))
+    assert names.is_claimed(names.claimed_name(container.name))
+
+
+def test_a10_no_name_of_a_container_holds_or_follows_from_its_user_or_request() -> None:
+    """Docker's DNS tells the names of a network's containers to all that are on it."""
+    world = World(pool(pool_size=4))
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    request, now = world.request(user="2" * 12), utc_now()
+    ticket = Ticket(request_id=request.request_id, pool="light", created_at=now, seen_at=now, user="2" * 12)
+    world.store.put(KEYS.ticket(request.request_id), ticket.encode())
+    world.send(request)
+    world.settle()
+    shown = " ".join(world.container_names())
+    assert "2" * 12 in world.users(Phase.CLAIMED)
+    for server in world.inventory.snapshot():
+        assert server.user not in shown
+        for function in (hashlib.md5, hashlib.sha1, hashlib.sha256):
+            assert function(server.user.encode()).hexdigest()[:8] not in shown
+    assert reply.user not in shown
+    assert request.request_id[:8] not in shown
+
+
+def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_it_is() -> None:
+    """I3."""
+    world = World(pool(pool_size=2))
+    world.settle()
+    taken, free = world.inventory.snapshot()
+    world.engine.rename(taken.container, f"tmpnb-test-light-{taken.user}.claimed")
+    world.engine.rename(free.container, f"tmpnb-test-light-{free.user}")
+    world.restart()
+    world.settle()
+    assert world.users(Phase.CLAIMED) == {taken.user}
+    reply = world.send(world.request())
+    assert reply is not None
+    assert reply.user == free.user
+    assert f"tmpnb-test-light-{free.user}.claimed" in world.container_names()
 
 
 @pytest.mark.parametrize("change", [{"tmpnb.user": "Robert'); DROP"}, {"tmpnb.port": "x"}, {"tmpnb.created": "now"}])

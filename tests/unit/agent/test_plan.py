@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent import names
+from agent.capacity import Bound, capacity
 from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.plan import (
@@ -23,7 +24,6 @@ from agent.plan import (
     RemoveContainer,
     Start,
     Warn,
-    capacity,
     missing,
     plan,
 )
@@ -60,11 +60,8 @@ def removed(actions: list[Action]) -> dict[str, str]:
 
 def container_of(server: Server, state: str = "running", name: str | None = None) -> Container:
     identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
-    usual = names.claimed_name if server.phase is Phase.CLAIMED else names.container_name
-    return Container(
-        server.container, name or usual(CLUSTER, server.pool, server.user), state,
-        names.labels(CLUSTER, HOST, identity),
-    )  # fmt: skip
+    usual = names.claimed_name("tmpnb-x") if server.phase is Phase.CLAIMED else "tmpnb-x"
+    return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, identity))
 
 
 def look(known: list[Server], containers: list[Container] | None = None) -> Look:
@@ -160,7 +157,7 @@ def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected()
     specs = {"big": pool("big", mem_limit="4g"), "light": pool(mem_limit="64m")}
     actions = plan(specs, Observed([], memory_bytes=1 << 30), 0.0)
     assert {a.pool for a in actions if isinstance(a, Start)} == {"light"}
-    assert capacity(specs["big"], 1 << 30) == 0
+    assert capacity(specs["big"], 1 << 30).count == 0
 
 
 def test_with_room_a_new_generation_starts_before_old_servers_go() -> None:
@@ -297,7 +294,7 @@ def test_a_container_we_just_removed_or_are_just_starting_is_not_adopted() -> No
 
 def test_a_claimed_server_whose_container_is_not_named_so_is_renamed() -> None:
     claimed = servers(claimed=1)[0]
-    container = container_of(claimed, name=names.container_name(CLUSTER, claimed.pool, claimed.user))
+    container = container_of(claimed, name="tmpnb-x")
     actions = plan({"light": pool(ready=0)}, Observed([claimed], look([claimed], [container])), 0.0)
     assert actions == [MarkClaimed(claimed.user)]
 
@@ -311,7 +308,7 @@ def test_the_plan_says_the_same_twice() -> None:
 def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_not_retired() -> None:
     """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
     ready = servers(ready=1)[0]
-    marked = replace(container_of(ready), name=names.claimed_name(CLUSTER, ready.pool, ready.user))
+    marked = replace(container_of(ready), name=names.claimed_name("tmpnb-x"))
     observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
     assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
 
@@ -366,3 +363,33 @@ def test_a_promise_that_finds_no_room_is_over_after_a_while() -> None:
     late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + PROMISE_S)
     assert removed(late) == {"a": "could not be started in time"}
     assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": "pool removed"}
+
+
+# Room
+
+
+def test_a17_no_more_is_started_than_the_bounds_leave_room_for_whatever_each_pool_may_have() -> None:
+    """I7. The capacity of each is its share; more were claimed of one while there was room."""
+    specs = {"light": pool(pool_size=10, ready=None), "more": pool("more", pool_size=10, ready=None)}
+    claimed = [replace(s, pool="more") for s in servers(claimed=8)]
+    observed = Observed(claimed, bounds=(Bound(10, "the bridge is full"),), max_starting=64)
+    assert shape(plan(specs, observed, 0.0)) == {"Start": 2}
+
+
+def test_a17_what_is_still_being_removed_has_its_place_on_the_bridge() -> None:
+    """I7."""
+    going = servers(stopping=3)
+    observed = Observed(going, bounds=(Bound(4, "the bridge is full"),), max_starting=64)
+    assert shape(plan({"light": pool(pool_size=4, ready=None)}, observed, 0.0)) == {"Remove": 3, "Start": 1}
+
+
+def test_a17_a_pool_outside_of_the_network_is_not_held_by_its_bounds() -> None:
+    specs = {"light": pool(pool_size=2, ready=None), "host": pool("host", pool_size=2, ready=None, host_network=True)}
+    observed = Observed([], bounds=(Bound(0, "the network is wrong"), Bound(9, "ports", network_only=False)))
+    assert [a.pool for a in plan(specs, observed, 0.0) if isinstance(a, Start)] == ["host", "host"]
+
+
+def test_a15_ready_servers_of_a_network_that_is_not_right_are_retired_and_claimed_ones_stay() -> None:
+    known = servers(ready=2, claimed=1)
+    actions = plan({"light": pool(pool_size=3, ready=None)}, Observed(known, bounds=(Bound(0, "wrong"),)), 0.0)
+    assert set(removed(actions)) == {s.user for s in known if s.phase is Phase.READY}

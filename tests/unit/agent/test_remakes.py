@@ -69,7 +69,7 @@ def test_a_server_is_made_at_the_old_path_and_the_ticket_leads_there_with_a_new_
     assert url.path == f"/user/{USER}/lab"
     assert parse_qs(url.query) == {"x": ["1"], "token": [server.token]}
     assert route(world, USER).target == f"10.0.0.1:{server.port}"
-    assert containers(world) == [f"tmpnb-test-light-{USER}.{request.request_id[:12]}.claimed"]
+    assert containers(world) == [f"{server.name}.claimed"]
     found = claim(world)
     assert found is not None
     assert (found.request_id, found.host) == (request.request_id, "host-1")

@@ -1,8 +1,13 @@
 """From adoption to the end of a server: adoption, removal, repair. On fakes."""
 
+import itertools
+
+import pytest
+
 from agent import names
 from agent.audit import Auditor
 from agent.engine import ContainerSpec
+from agent.engine_memory import MemoryEngine
 from agent.inventory import Inventory, Phase
 from common.clock import utc_now
 from common.records import Claim, Gone, HostState
@@ -49,7 +54,7 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.restart()
     world.settle()
     assert world.users(Phase.CLAIMED) == {server.user}
-    assert names.claimed_name(CLUSTER, "light", server.user) in world.container_names()
+    assert names.claimed_name(server.name) in world.container_names()
 
 
 def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everything() -> None:
@@ -143,6 +148,71 @@ def test_a_removal_that_fails_midway_is_done_again() -> None:
     world.engine.remove(server.container)  # and the agent's thread died here
     world.settle()
     assert world.inventory.get(user) is None
+
+
+def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and_the_others_go_on() -> None:
+    """I7."""
+    world = World(pool(pool_size=3))
+    world.settle()
+    stuck, fine, _ = sorted(world.inventory.snapshot(), key=lambda s: s.user)
+    world.engine.stuck = {stuck.container}
+    world.inventory.stop(stuck.user, "test")
+    world.inventory.stop(fine.user, "test")
+    world.settle()
+    kept = world.inventory.get(stuck.user)
+    assert kept is not None
+    assert kept.phase is Phase.STOPPING
+    assert world.inventory.get(fine.user) is None
+    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
+    assert world.stuck.trouble() == "", "an engine under load takes a while"
+    world.clock.now += 20.0
+    world.settle()
+    assert stuck.container[:12] in world.stuck.trouble()
+    assert "device or resource busy" in world.stuck.trouble()
+    world.engine.stuck = set()
+    world.clock.now += 300.0
+    world.settle()
+    assert world.inventory.get(stuck.user) is None
+    assert len(world.users(Phase.READY)) == 3
+    assert world.stuck.trouble() == ""
+
+
+def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(pool(pool_size=1))
+    world.settle()
+    (server,) = world.inventory.snapshot()
+    world.engine.stuck = {server.container}
+    tries: list[float] = []
+    before = world.engine.remove
+
+    def remove(container: str, timeout_s: float | None = None) -> None:
+        tries.append(world.clock.now)
+        before(container, timeout_s)
+
+    monkeypatch.setattr(MemoryEngine, "remove", lambda _engine, *given: remove(*given))
+    world.inventory.stop(server.user, "test")
+    for _ in range(1000):
+        world.turn()
+        world.clock.now += 0.9
+    gaps = [round(after - before) for before, after in itertools.pairwise(tries)]
+    assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+
+
+def test_a16_one_that_somebody_else_has_removed_at_last_is_named_no_more() -> None:
+    world = World(pool(pool_size=1))
+    world.settle()
+    broken = world.engine.run(
+        ContainerSpec("b", IMAGE, ("x",), names.selector(CLUSTER, HOST), "n", 80, "0.0.0.0", 8082, 1 << 20, 10)
+    )
+    world.engine.stuck = {broken}
+    world.settle()
+    world.clock.now += 60.0
+    world.settle()
+    assert broken[:12] in world.stuck.trouble()
+    world.engine.stuck = set()
+    world.engine.remove(broken)
+    world.settle()
+    assert world.stuck.trouble() == ""
 
 
 def test_while_the_engine_is_away_nothing_is_concluded() -> None:

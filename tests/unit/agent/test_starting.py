@@ -2,11 +2,15 @@
 
 import pytest
 
+from agent.capacity import capacities
 from agent.failures import pause_s
 from agent.inventory import Phase
+from agent.network import Network, options
 from agent.permits import Permits
 from agent.ports import NoPortError, PortBook
+from common.clock import utc_now
 from common.errors import StoreUnavailable
+from common.records import Ticket, TicketState
 from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
 
 
@@ -229,3 +233,104 @@ def test_ports_of_adopted_containers_are_taken() -> None:
     book = PortBook(20000, 20003, 0.0, lambda _cursor: None)
     book.adopt([20000, 20002])
     assert {book.take(), book.take()} == {20001, 20003}
+
+
+# Room
+
+
+def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> None:
+    """Others have interfaces there that Docker does not know of: only the kernel can tell."""
+    world = World(pool(pool_size=8))
+    world.engine.network_places = 3
+    world.settle()
+    assert len(world.users(Phase.READY)) == 3
+    assert world.capacity("light") == 3
+    limit = capacities(world.specs, 0, world.room.bounds())["light"]
+    assert "exchange full" in limit.reason
+    assert not world.failures.not_before(world.specs), "the image has no fault"
+    reply = world.send(world.request())
+    assert reply is not None
+    world.settle()
+    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
+    world.inventory.stop(reply.user, "test")
+    world.settle()
+    assert len(world.users(Phase.READY)) == 3
+
+
+def test_a17_room_that_others_have_left_is_found_after_a_while() -> None:
+    world = World(pool(pool_size=8))
+    world.engine.network_places = 3
+    world.settle()
+    world.engine.network_places = None
+    world.settle()
+    assert world.capacity("light") == 3
+    world.clock.now += 60.0
+    world.settle()
+    assert len(world.users(Phase.READY)) == world.capacity("light") == 8
+
+
+def test_a17_trying_again_costs_none_of_the_servers_that_are_there() -> None:
+    world = World(pool(pool_size=8))
+    world.engine.network_places = 3
+    world.settle()
+    before = world.users(Phase.READY)
+    for _ in range(5):
+        world.clock.now += 61.0
+        world.settle()
+        assert world.users(Phase.READY) == before
+
+
+def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() -> None:
+    world = World(pool(pool_size=6), pool("more", pool_size=6))
+    world.bridge_ports_max = 5
+    world.restart()
+    world.settle()
+    assert len(world.users(Phase.READY)) == 5
+    assert {world.capacity("light"), world.capacity("more")} == {2, 3}
+    assert "TMPNB_BRIDGE_PORTS_MAX" in capacities(world.specs, 0, world.room.bounds())["light"].reason
+
+
+def test_a17_so_does_the_range_of_ports_and_the_quarantine_counts() -> None:
+    world = World(pool(pool_size=8, ready=4))
+    world.port_max = 20004
+    world.restart()
+    world.settle()
+    assert world.capacity("light") == 5
+    reply = world.send(world.request())
+    assert reply is not None
+    world.settle()
+    assert len(world.users(Phase.READY)) == 4
+    world.inventory.stop(reply.user, "test")
+    world.settle()
+    assert len(world.users(Phase.READY)) == world.capacity("light") == 4, "its port is not used again yet"
+    limit = capacities(world.specs, 0, world.room.bounds())["light"]
+    assert "1 of them not to be used again yet" in limit.reason
+    world.clock.now += 120.0
+    world.settle()
+    assert world.capacity("light") == 5
+
+
+def test_a17_and_the_addresses_of_the_subnet() -> None:
+    world = World(pool(pool_size=8))
+    world.engine.networks["tmpnb-test"] = Network("n", "bridge", options=options("net", 0), subnets=("10.9.0.0/29",))
+    world.network.check()
+    world.settle()
+    assert len(world.users(Phase.READY)) == world.capacity("light") == 5
+    assert "10.9.0.0/29" in capacities(world.specs, 0, world.room.bounds())["light"].reason
+
+
+def test_a17_a_server_at_an_old_path_that_finds_no_room_refuses_its_ticket() -> None:
+    """I2. A host that is full gives up a ready one's place; here somebody else has taken that."""
+    world = World(pool(pool_size=3))
+    world.settle()
+    user = "2" * 12
+    request, now = world.request(user=user, path="lab"), utc_now()
+    ticket = Ticket(request_id=request.request_id, pool="light", created_at=now, seen_at=now, user=user, path="lab")
+    world.store.put(KEYS.ticket(request.request_id), ticket.encode())
+    world.send(request)
+    world.engine.network_places = 2
+    world.settle()
+    entry = world.store.get(KEYS.ticket(request.request_id))
+    assert entry is not None
+    assert Ticket.decode(entry.key, entry.value).state is TicketState.REFUSED
+    assert user not in world.stored(KEYS.claims)

@@ -12,23 +12,27 @@ from agent import names
 from agent.adopter import Adopter
 from agent.announce import Announcer
 from agent.apply import Applier
+from agent.capacity import Capacity, capacities
 from agent.claims import Claimer, Host
 from agent.engine_memory import MemoryEngine
 from agent.failures import FailureBook
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.loop import Loop, Wishes
+from agent.memory import MemoryWatch
+from agent.network import ClusterNetwork
 from agent.permits import Permits
-from agent.plan import capacity
 from agent.ports import PortBook
 from agent.probe import Kernels, Readiness
 from agent.registry import HostAddress, Registry
 from agent.remakes import Remakes
 from agent.remover import Remover
+from agent.room import HostRoom
 from agent.starter import Place, Starter
 from agent.statics import Host as StaticsHost
 from agent.statics import StaticsBook
 from agent.statics_take import Limits
+from agent.stuck import StuckBook
 from agent.teller import Teller
 from agent.tickets import Tickets
 from common import queues
@@ -147,6 +151,7 @@ class World:
         self.suspicions = 0
         self.clock = Clock()
         self.limits = Limits()
+        self.port_max, self.bridge_ports_max = 29999, 1000
         self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
 
@@ -156,8 +161,9 @@ class World:
         self.stop = threading.Event()
         self.inventory = Inventory(self.clock)
         self.failures = FailureBook(self.clock)
+        self.stuck = StuckBook(self.clock)
         engine, store = self.port(self.engine), self.port(self.store)
-        self.ports = PortBook(20000, 29999, 120.0, lambda _cursor: None, self.clock)
+        self.ports = PortBook(20000, self.port_max, 120.0, lambda _cursor: None, self.clock)
         self.ports.resume(next(self.next_port))
         self.registry = Registry(store, KEYS, HostAddress(self.host, self.ip), self.inventory)
         self.consumer = self.broker.consumer()
@@ -169,36 +175,52 @@ class World:
             engine, store, KEYS, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
             self.clock,
         )  # fmt: skip
+        self.network = ClusterNetwork(engine, names.network(CLUSTER), {names.CLUSTER: CLUSTER}, clock=self.clock)
+        self.room = HostRoom(
+            self.inventory, self.ports, self.network, lambda: self.specs, self.bridge_ports_max, self.clock
+        )
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
         tickets = self.tickets = Tickets(store, KEYS, 45.0)
         announcer = Announcer(publisher, self.host)
+        self.memory = MemoryWatch(engine, self.inventory, announcer, self.clock)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
             Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
-            set_of=self.statics.set_of,
+            set_of=self.statics.set_of, on_full=self.room.full,
+            why_ended=self.memory.why_ended,
         )  # fmt: skip
-        remover = Remover(engine, self.inventory, self.ports, self.registry, tickets, dock, self.gone.append, 300.0)
+        remover = Remover(
+            engine,
+            self.inventory,
+            self.ports,
+            self.registry,
+            tickets,
+            dock,
+            self.gone.append,
+            300.0,
+            self.stuck,
+            5.0,
+            self.memory,
+        )
         teller = Teller(self.host, tickets, publisher, utc_now, self.stop)
         self.remakes = Remakes(
             self.host, self.inventory, self.registry, tickets, teller, announcer, self.specs.get,
-            lambda spec: capacity(spec, self.engine.memory_bytes),
+            lambda spec: self.capacity(spec.name),
             lambda spec, user: starter.promised(spec, user, self.ports.take()), self.ports.release, self.stop,
         )  # fmt: skip
-        adopter = Adopter(
-            engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, CLUSTER, self.stop
-        )
+        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, self.stop)
         self.applier = Applier(
-            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, CLUSTER, self.starts,
-            Now(), lambda: None,
+            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, self.starts,
+            Now(), Now(), self.stuck, lambda: None,
         )  # fmt: skip
         self.loop = Loop(
             engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._wishes, 8, 10.0,
-            self.stop, self.intake.update, self.clock,
+            self.stop, self.intake.update, self.clock, self._on_look,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
-                CLUSTER, self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
+                self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
                 lambda: self.may_claim and self.loop.engine_ok,
             ),
             engine, self.inventory, self.registry, tickets, teller, self.remakes, consumer, self.intake, announcer,
@@ -206,6 +228,11 @@ class World:
         )  # fmt: skip
         for name in self.specs:
             self.intake.open(queues.spawn(name), self.serve, self._ready(name))
+
+    def _on_look(self, listed: frozenset[str]) -> None:
+        self.stuck.keep(listed)
+        self.memory.settle(listed)
+        self.network.look()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
         if server.phase is Phase.CLAIMED:
@@ -235,7 +262,7 @@ class World:
             spec = self.specs.get(name)
             if spec is None or not self.may_claim or not self.loop.engine_ok:
                 return None
-            full = self.inventory.count(name, Phase.CLAIMED) >= capacity(spec, self.engine.memory_bytes)
+            full = self.inventory.count(name, Phase.CLAIMED) >= self.capacity(name)
             return 0 if self.inventory.count(name, Phase.READY) > 0 and not full else None
 
         return priority
@@ -243,8 +270,13 @@ class World:
     def _wishes(self) -> Wishes:
         return Wishes(
             self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0,
-            self.statics.in_hand(),
+            self.statics.in_hand(), self.room.bounds(),
         )  # fmt: skip
+
+    def capacity(self, name: str) -> int:
+        """How many servers of a pool there may be."""
+        limits = capacities(self.specs, self.engine.memory_bytes, self.room.bounds())
+        return limits.get(name, Capacity(0)).count
 
     def _suspect(self) -> None:
         self.suspicions += 1

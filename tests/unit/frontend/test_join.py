@@ -68,6 +68,20 @@ def test_the_command_starts_an_agent_that_knows_what_it_needs(tmp_path: Path, sh
 
 
 @pytest.mark.parametrize(
+    ("link", "told"),
+    [("eth0: <UP> mtu 1400 qdisc mq", ["TMPNB_NETWORK_MTU=1400"]), ("eth0: <UP> mtu 9001", []), ("", [])],
+)
+def test_a15_the_mtu_of_the_host_s_uplink_is_passed_on_if_it_is_less_than_usual(
+    tmp_path: Path, link: str, told: list[str]
+) -> None:
+    ip = f'case "$*" in "-o link show dev eth0") echo "{link}" ;; *) echo "$4 dev eth0 src 192.168.1.7" ;; esac'
+    done, arguments, _ = run(join().stdout, tmp_path, ip=ip)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in arguments.splitlines() if "MTU" in line] == told
+    assert AgentSettings(network_mtu=1400, rabbitmq_password=PASSWORD).network_mtu == 1400
+
+
+@pytest.mark.parametrize(
     ("address", "published"),
     [
         ((), "192.168.1.7:9465"),

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.messages import Readmit
-from common.records import Gone
+from common.records import Claim, Gone
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
 USER = user_id(5)
@@ -25,6 +25,42 @@ def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: Fake
     assert "The machine that it ran on was lost." in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
     cluster.store.put(KEYS.gone_of(USER), b"{")
     assert "This server is gone" in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("needed more memory than 512 MiB", "It needed more memory than 512 MiB, which is all that it may have."),
+        ("needed more memory than <b>much</b>", "its time was over, or the machine it ran on was lost"),
+        ("container exited", "It stopped by itself."),
+    ],
+)
+def test_c5_the_page_says_how_much_memory_a_server_needed_more_than(
+    cluster: FakeCluster, reason: str, said: str
+) -> None:
+    gone = Gone(user=USER, host="h", pool="default", reason=reason, at=START)
+    cluster.store.put(KEYS.gone_of(USER), gone.encode())
+    text = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
+    assert said in text
+    assert "<b>" not in text
+
+
+def test_a16_a_server_whose_removal_hangs_is_gone_and_not_starting(cluster: FakeCluster) -> None:
+    """Its claim is deleted last, when its container is."""
+    claim = Claim(
+        user=USER, host="h", pool="default", request_id="0" * 32, claimed_at=START - timedelta(hours=1), idle_limit_s=0
+    )
+    cluster.store.put(KEYS.claim(USER), claim.encode())
+    gone = Gone(user=USER, host="h", pool="default", reason="culled: idle", at=START)
+    cluster.store.put(KEYS.gone_of(USER), gone.encode())
+    page = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER)
+    assert page.status_code == 404
+    assert "It was not used for a while." in page.text
+    assert "at this address" not in page.text, "not until the claim is gone"
+    assert cluster.client.get(f"/user/{USER}/lab").json == {"status": "gone"}
+    again = claim.model_copy(update={"claimed_at": START + timedelta(minutes=1)})
+    cluster.store.put(KEYS.claim(USER), again.encode())
+    assert cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).status_code == 503, "it is made again"
 
 
 @pytest.mark.parametrize("path", ["", "/"])
