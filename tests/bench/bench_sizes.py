@@ -25,7 +25,7 @@ from pathlib import Path
 import requests
 
 from common.ids import new_user
-from common.records import HostRecord, PoolSpec
+from common.records import HostRecord, PoolSpec, PoolStatus
 from tests.bench import load
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import usage
@@ -34,6 +34,8 @@ from tests.proxy_rig import OPERATIONS, Process, route_record
 from tests.sim.process import start_hosts
 from tests.waiting import wait_until
 
+# How long hosts and their servers may take to be there.
+FULL_S = 400.0
 # Hosts and routes, in an order in which routes only come, and hosts that go leave theirs.
 CELLS = ((1, 100), (10, 1_000), (200, 1_000), (200, 10_000), (200, 20_000), (50, 20_000), (10, 20_000), (1, 20_000))
 # What this bench can be asked for: the simulation takes what the machine has, and routes are addresses of their own.
@@ -110,9 +112,13 @@ class Cluster:
         def is_full() -> bool:
             if not all(process.is_running() for process, _ in self.processes):
                 raise RuntimeError("simulated hosts have ended")
-            return self._ready() == count
+            return self._counts()["ready"] == count
 
-        wait_until(is_full, f"{count} ready servers", 400, 0.5)
+        try:
+            wait_until(is_full, f"{count} ready servers", FULL_S, 0.5)
+        except AssertionError:
+            there = ", ".join(f"{number} {name}" for name, number in self._counts().items())
+            raise RuntimeError(f"{count} servers should be ready after {FULL_S:g} s; there are {there}") from None
 
     def toggle_culls(self) -> None:
         """Cull nobody any more; the second time: again."""
@@ -130,10 +136,12 @@ class Cluster:
         found["agents"] = Cost(sum(u.cpu_s for u in hosts), sum(u.rss_bytes for u in hosts), 0, 0)
         return found
 
-    def _ready(self) -> int:
+    def _counts(self) -> dict[str, int]:
+        """Hosts and servers, as the host records say."""
         entries = self.stack.store.list(self.stack.keys.hosts).entries
-        records = [HostRecord.decode(entry.key, entry.value) for entry in entries]
-        return sum(record.pools[POOL].ready for record in records if POOL in record.pools)
+        pools = [HostRecord.decode(entry.key, entry.value).pools.get(POOL, PoolStatus()) for entry in entries]
+        states = ("ready", "starting", "claimed", "capacity")
+        return {"hosts": len(pools)} | {state: sum(getattr(pool, state) for pool in pools) for state in states}
 
 
 def write_routes(stack: Stack, first: int, count: int) -> None:
