@@ -1,9 +1,9 @@
 # Every target is a short script in deploy/ or one command; `make` alone lists them.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-SUITES := $(wildcard tests/unit tests/contract tests/integration tests/migrating tests/e2e tests/faults)
+SUITES := $(wildcard tests/unit tests/contract tests/integration tests/migrating tests/fuzz tests/e2e tests/faults)
 
-.PHONY: help up down monitoring demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack bench docs
+.PHONY: help up down monitoring demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack fuzz bench docs
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,10 @@ test: lint test-stack ## Run the linters and all tests
 
 test-faults: test-stack ## Break parts of a cluster under load and check its promises (all night: LONG=1)
 	TMPNB_FAULT_LONG=$(LONG) $(PYTHON) -m pytest -s $(if $(LONG),--timeout 0 tests/unit/agent/test_protocol.py) tests/faults
+
+fuzz: test-stack ## Give 20,000 inputs by chance to all that reads what others write (10^6: LONG=1)
+	TMPNB_FUZZ_LONG=$(LONG) TMPNB_FUZZ_SEED=$${TMPNB_FUZZ_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
+		$(PYTHON) -m pytest -s --timeout 0 tests/fuzz
 
 docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md from the code
 	$(PYTHON) docs/configuration.py

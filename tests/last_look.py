@@ -15,7 +15,7 @@ import pytest
 from tests.waiting import wait_until
 
 # Kinds of tests that use the Engine.
-ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults"}
+ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults", "fuzz"}
 # The Engine takes its time to let go of what was removed.
 PATIENCE_S = 20
 LOCK = Path(tempfile.gettempdir()) / "tmpnb-tests.lock"

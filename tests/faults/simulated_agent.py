@@ -133,6 +133,11 @@ class SimulatedAgent(World):
         """``HostControl``."""
         self.state = state
 
+    def readmit(self, user: str) -> None:
+        """``HostControl``."""
+        if self.inventory.readmit(user):
+            self.registry.publish(user)
+
     def prepare_image(self, image: str) -> None:
         """``HostControl``."""
 
