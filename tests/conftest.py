@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from common.broker_rabbitmq import RabbitAddress
 from common.runtime import threads
@@ -34,6 +35,12 @@ os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LastLook(), "last-look")
+
+
+# The same examples in every run: what is new is for a long run to find (TMPNB_FAULT_LONG), not for somebody's change to
+# stumble on.
+settings.register_profile("repeatable", derandomize=not os.environ.get("TMPNB_FAULT_LONG"))
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
