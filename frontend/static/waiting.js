@@ -5,8 +5,8 @@
   const room = document.getElementById("room");
   const at = (id) => document.getElementById(id);
   const AWAY_MS = 4000;
-  const ANSWER_MS = 7000;
-  const GUARD_MS = 9000;
+  const ANSWER_MS = 6000;
+  const GUARD_MS = 8000;
   let round = 0;
   let guard;
   let timer = null;

@@ -22,7 +22,7 @@ POLL_MAX_S = 14.0
 POLL_PER_PLACE_S = 0.1
 # Without JavaScript the whole page comes again; with a script that fails, too, and 15 s are promised then.
 PAGE_RETRY_S = 5
-BROKEN_RETRY_S = 12
+BROKEN_RETRY_S = 10
 
 
 @views.get("/waiting/<request_id>")
