@@ -17,6 +17,7 @@ from common import audit_log, queues
 from common.broker import Outgoing, Requester
 from common.clock import utc_now
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from common.ids import request_of
 from common.messages import Event, SpawnReply, SpawnRequest, decode
 from common.records import Ticket, TicketState
 from common.urls import base_path
@@ -40,14 +41,19 @@ class Broker(Requester, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``path``: below the server's path, with query; empty: the pool's landing place. ``user``: whose old path a server
-    is wanted at; empty: any ready one. ``who``: by which right, for the audit log."""
+    """``ticket``: what would open the request's place in line; a secret. ``path``: below the server's path, with query;
+    empty: the pool's landing place. ``user``: whose old path a server is wanted at; empty: any ready one. ``who``: by
+    which right, for the audit log."""
 
-    request_id: str
+    ticket: str
     pool: str
     path: str = ""
     user: str = ""
     who: str | None = None
+
+    @property
+    def request_id(self) -> str:
+        return request_of(self.ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """In line; the request's id is its ticket's name."""
+    """In line, with that ticket."""
 
-    request_id: str
+    ticket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class Spawner:
                     # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
                     self._room.open(request)
                 served = self._ask(request, self._ticket_max_s)
-                return served if served is not None else self._queue(request)
+                return served if served is not None else self._queue(request, wish.ticket)
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
                     self._leave(request)
@@ -201,7 +207,7 @@ class Spawner:
         log.error("reply is of no use", extra={"type": reply.type})
         return None
 
-    def _queue(self, request: SpawnRequest) -> Served | Waiting:
+    def _queue(self, request: SpawnRequest, secret: str) -> Served | Waiting:
         ticket = self._room.open(request)
         reply = self._ledger.settle(request.request_id, State.TICKETED)
         if reply is not None:
@@ -209,7 +215,7 @@ class Spawner:
             # the page would find a ticket that waits for ever.
             self._note(reply)
             return _served(reply, 0.0)
-        return _from_ticket(ticket) or Waiting(request.request_id)
+        return _from_ticket(ticket) or Waiting(secret)
 
     def _note(self, reply: SpawnReply) -> None:
         try:

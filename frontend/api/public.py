@@ -5,6 +5,7 @@ from typing import Any
 from flask import Blueprint, g
 
 from common.decoded import read_one
+from common.ids import request_of
 from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
 from common.records import TicketState as State
@@ -61,16 +62,16 @@ def spawn(body: models.SpawnBody) -> Answer:
     wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
     if wait_s > p.settings.wait_max_s:
         raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
-    wish = Wish(g.request_id, _pool(body.pool), target, who=caller() or None)
+    wish = Wish(g.ticket, _pool(body.pool), target, who=caller() or None)
     outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return Answer(models.Assigned(url=outcome.url, user=outcome.user))
     if isinstance(outcome, Waiting):
         place = models.Waiting(
-            ticket=outcome.request_id, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
+            ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
         )
-        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.request_id}"})
+        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
@@ -79,7 +80,7 @@ def spawn(body: models.SpawnBody) -> Answer:
 @operation("Ask about a ticket", scopes=_SPAWN, answers={200: models.TicketState}, refusals={404: _NO_TICKET})
 def ticket_state(ticket: str) -> Answer:
     """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
-    found = parts().room.look(ticket)
+    found = parts().room.look(request_of(ticket))
     if found is None:
         raise gone(_NO_TICKET)
     record, place = found
@@ -97,7 +98,7 @@ def ticket_state(ticket: str) -> Answer:
 def cancel_ticket(ticket: str) -> Answer:
     """Out of the line (200). A server that it had is removed with everything in it (202)."""
     p = parts()
-    record = p.room.cancel(ticket)
+    record = p.room.cancel(request_of(ticket))
     if record is None:
         raise gone(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
@@ -105,7 +106,9 @@ def cancel_ticket(ticket: str) -> Answer:
     entry = p.store.get(p.keys.claim(record.user))
     if entry is not None:
         host = Claim.decode(entry.key, entry.value).host
-        request = CullRequest(sent_at=p.now(), user=record.user, reason="undeliverable", request_id=ticket, force=True)
+        request = CullRequest(
+            sent_at=p.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
+        )
         send(p.broker, host, request)
     return Answer(models.Cancelled(status="removing"), 202)
 

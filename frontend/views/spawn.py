@@ -59,7 +59,7 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.request_id, pool, target, who=caller() or None)
+    wish = Wish(g.ticket, pool, target, who=caller() or None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
 
 
@@ -74,7 +74,7 @@ def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Re
     pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
-    wish = Wish(g.request_id, pool, target, user, caller() or None)
+    wish = Wish(g.ticket, pool, target, user, caller() or None)
     # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
 
@@ -101,7 +101,7 @@ def api_spawn() -> Response:
     pool = parts().pools.choose(body.pool, settings.default_pool)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, who=caller() or None), wait_s)
+    outcome = parts().spawner.for_program(Wish(g.ticket, pool, target, who=caller() or None), wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})
@@ -134,7 +134,7 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
-        return redirect(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
+        return redirect(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
     return unavailable()
 
 
