@@ -6,7 +6,7 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -419,8 +419,9 @@ class TicketState(StrEnum):
 class Ticket(Record):
     """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused.
 
-    ``user`` is set once it is assigned; of a server that is to be made again at an old path from the beginning, and
-    ``path`` is then what is to be opened there.
+    ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
+    old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
+    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many.
     """
 
     request_id: str
@@ -429,9 +430,20 @@ class Ticket(Record):
     state: TicketState = TicketState.WAITING
     created_at: datetime
     seen_at: datetime
+    asked_at: datetime | None = None
+    held_until: datetime | None = None
+    held_by: str = ""
+    visitor: str = ""
     url: str | None = None
     user: str | None = None
     reason: str | None = None
+
+
+def in_line(tickets: Iterable[Ticket], now: datetime, abandon_s: float) -> list[Ticket]:
+    """Those that wait and are still asked about, first come first served."""
+    waiting = (ticket for ticket in tickets if ticket.state is TicketState.WAITING)
+    found = [ticket for ticket in waiting if (now - ticket.seen_at).total_seconds() <= abandon_s]
+    return sorted(found, key=lambda ticket: (ticket.created_at, ticket.request_id))
 
 
 class Activity(Record):

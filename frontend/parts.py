@@ -21,10 +21,10 @@ from frontend.live.series import Sampler, Series, sample_of
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
-from frontend.spawning import Broker, Spawner
+from frontend.spawning import Broker, Spawner, send_again
 from frontend.statics_keeper import StaticsKeeper
 from frontend.statics_shelf import Shelf
-from frontend.waiting import WaitingRoom
+from frontend.waiting import Bounds, WaitingRoom, message_life_s
 from frontend.watching import Watched
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
@@ -74,7 +74,17 @@ def assemble(
     time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
     keys = Keys(settings.cluster)
-    room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
+    life_s = message_life_s(settings.abandon_s)
+    room = WaitingRoom(
+        store,
+        keys,
+        settings.abandon_s,
+        settings.ticket_max_s,
+        now,
+        monotonic,
+        Bounds(settings.line_max, settings.line_max_per_visitor),
+        lambda request: send_again(broker, request, life_s),
+    )
     ledger = Ledger()
     late = LateReplies(ledger, room)
     broker = connect(late.put)
@@ -83,7 +93,7 @@ def assemble(
         room,
         ledger,
         window_s=settings.window_s,
-        ticket_max_s=settings.ticket_max_s,
+        message_life_s=life_s,
         slots=max(1, settings.threads - RESERVED_THREADS),
         now=now,
     )

@@ -60,6 +60,15 @@ class PublicSettings(GunicornSettings):
     window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
     wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
     ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+    line_max: int = Field(
+        default=2000, ge=1, le=100_000, description="requests that may wait in line for one pool, at most 100,000"
+    )
+    line_max_per_visitor: int = Field(
+        default=700,
+        ge=1,
+        le=100_000,
+        description="requests of one address or one token's holder that may wait in line, at most 100,000",
+    )
     cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
     statics_dir: Path = Field(
         default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (statics_shelf.py)

@@ -18,10 +18,11 @@ from frontend.auth import caller
 from frontend.hosts import stats
 from frontend.line import Place
 from frontend.operations import send
-from frontend.spawning import Served, Unavailable, Waiting, Wish
+from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import BadTarget, checked
-from frontend.views.spawn import note
+from frontend.views.spawn import CROWDED_AFTER_S, note
 from frontend.views.waiting import assigned_url, poll_s
+from frontend.visitors import visitor
 from frontend.web import parts
 
 # A new ticket's place is known with the next look at the line.
@@ -49,7 +50,10 @@ def create_views() -> Blueprint:
     scopes=_SPAWN,
     body=models.SpawnBody,
     answers={200: models.Assigned, 202: models.Waiting},
-    refusals={404: "there is no such pool", 429: "nothing was free within the wait, and no ticket was asked for"},
+    refusals={
+        404: "there is no such pool",
+        429: "full: nothing was free within the wait, and no ticket was asked for; line full: too many wait already",
+    },
 )
 def spawn(body: models.SpawnBody) -> Answer:
     """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
@@ -62,7 +66,7 @@ def spawn(body: models.SpawnBody) -> Answer:
     wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
     if wait_s > p.settings.wait_max_s:
         raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
-    wish = Wish(g.ticket, _pool(body.pool), target, who=caller() or None)
+    wish = Wish(g.ticket, _pool(body.pool), target, who=caller() or None, visitor=visitor())
     outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
@@ -72,6 +76,8 @@ def spawn(body: models.SpawnBody) -> Answer:
             ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
         )
         return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
+    if isinstance(outcome, Crowded):
+        raise Refused(429, "line full", outcome.reason, retry_after_s=CROWDED_AFTER_S)
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)

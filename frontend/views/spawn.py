@@ -12,14 +12,17 @@ from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
 from frontend.remembering import remember, remembered
-from frontend.spawning import Served, Unavailable, Waiting, Wish
+from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
-from frontend.web import add_stage, answer, is_speculative, parts, problem, unavailable, wants_html
+from frontend.visitors import visitor
+from frontend.web import add_stage, answer, is_speculative, page, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
 
 # When to come back after "full": servers start within seconds.
 RETRY_AFTER_S = 5
+# And after "too many wait already".
+CROWDED_AFTER_S = 30
 
 
 class SpawnBody(BaseModel):
@@ -59,7 +62,7 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.ticket, pool, target, who=caller() or None)
+    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor())
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
 
 
@@ -74,7 +77,7 @@ def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Re
     pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
-    wish = Wish(g.ticket, pool, target, user, caller() or None)
+    wish = Wish(g.ticket, pool, target, user, caller() or None, visitor())
     # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
 
@@ -135,6 +138,8 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
         return redirect(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
+    if isinstance(outcome, Crowded):
+        return page("crowded.html", 429, CROWDED_AFTER_S, reason=outcome.reason)
     return unavailable()
 
 
@@ -160,7 +165,7 @@ def note(outcome: object) -> None:
         g.ids.update(user=outcome.user, host=outcome.host)
         for stage, elapsed_ms in outcome.stages_ms.items():
             add_stage(stage, elapsed_ms)
-    elif isinstance(outcome, Unavailable):
+    elif isinstance(outcome, Crowded | Unavailable):
         g.ids["reason"] = outcome.reason
 
 

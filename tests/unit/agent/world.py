@@ -165,7 +165,7 @@ class World:
         )  # fmt: skip
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
-        tickets = self.tickets = Tickets(store, KEYS, 45.0)
+        tickets = self.tickets = Tickets(store, KEYS, 45.0, self.host)
         announcer = Announcer(publisher, self.host)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
