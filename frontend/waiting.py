@@ -85,8 +85,7 @@ class WaitingRoom:
         self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()
         self._latest: _Look | None = None
-        self._opened_pools: Counter[str] = Counter()
-        self._opened_visitors: Counter[str] = Counter()
+        self._opened: list[Ticket] = []  # by this process, since the latest look
         self._touched: dict[str, float] = {}
 
     def admit(self, pool: str, visitor: str) -> None:
@@ -103,8 +102,8 @@ class WaitingRoom:
         if look is None:
             return
         with self._lock:
-            in_pool = look.count_by_pool[pool] + self._opened_pools[pool]
-            of_visitor = look.count_by_visitor[visitor] + self._opened_visitors[visitor]
+            in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
+            of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
         if in_pool >= self._bounds.of_pool:
             raise LineFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
         if visitor and of_visitor >= self._bounds.of_visitor:
@@ -137,9 +136,9 @@ class WaitingRoom:
                 return found
             if self._store.replace(key, ticket.encode(), entry.modify_index):
                 break
-        with self._lock:
-            self._opened_pools[request.pool] += 1
-            self._opened_visitors[visitor] += 1
+        if not request.user:
+            with self._lock:
+                self._opened.append(ticket)
         return ticket
 
     def close(self, request_id: str) -> None:
@@ -166,8 +165,17 @@ class WaitingRoom:
             return None
         if request_id in line.modify_indexes:
             self._touch(ticket, line.modify_indexes[request_id])
-        position, waiting_count = line.places.get(request_id, (len(line.places) + 1, len(line.places) + 1))
+        position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
         return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
+
+    def _last_place(self, line: _Look, ticket: Ticket) -> tuple[int, int]:
+        """Of a ticket that is younger than the listing: behind all that are known."""
+        with self._lock:
+            opened = [other.request_id for other in self._opened if other.pool == ticket.pool]
+        if ticket.request_id not in opened:
+            opened.append(ticket.request_id)
+        before_count = line.count_by_pool[ticket.pool]
+        return before_count + opened.index(ticket.request_id) + 1, before_count + len(opened)
 
     def assign(self, reply: SpawnReply) -> bool:
         """Write the server to the request's ticket. False: the ticket is gone, or already has another server."""
@@ -211,8 +219,7 @@ class WaitingRoom:
         )
         with self._lock:
             self._latest = look
-            self._opened_pools.clear()
-            self._opened_visitors.clear()
+            self._opened.clear()
         return look
 
     def _is_over(self, ticket: Ticket) -> bool:

@@ -18,7 +18,14 @@ from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweeping import (
+    SWEPT_MAX_COUNT,
+    sweep_activity,
+    sweep_gone,
+    sweep_replays,
+    sweep_statics,
+    sweep_tickets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +89,9 @@ class Loop:
             if at_s >= self._next_look:
                 with timed(ROUND_SECONDS.labels("look")):
                     self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
-                    self._sweep()
+                    is_done = self._sweep()
                 LAST_ROUND.labels("look").set_to_current_time()
-                self._next_look = at_s + min(LOOK_S, self._period_s)
+                self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
             if at_s >= self._next_cull:
                 with timed(ROUND_SECONDS.labels("cull")):
                     asked = self._rounds.cull(self._leadership.is_sure)
@@ -100,7 +107,8 @@ class Loop:
         else:
             self._away = False
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> bool:
+        """Whether nothing is left that could have gone."""
         now = self._now()
         # Pools whose line is empty now stay, with 0.
         self._waiting = Counter(dict.fromkeys(self._waiting, 0))
@@ -118,3 +126,4 @@ class Loop:
         counts = {"tickets": tickets, "activity_parts": parts, "gone": gone, "replays": replays, "statics": statics}
         if any(counts.values()):
             log.info("swept", extra=counts)
+        return tickets < SWEPT_MAX_COUNT
