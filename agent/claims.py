@@ -15,7 +15,7 @@ from agent import names
 from agent.announce import Announcer
 from agent.engine import Engine
 from agent.intake import Intake
-from agent.inventory import Inventory, Server
+from agent.inventory import Inventory, Phase, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.registry import Registry
 from agent.remakes import Remakes, Retry
@@ -24,9 +24,9 @@ from agent.tickets import Tickets, Wanted
 from common import queues
 from common.broker import Consumer, Delivery
 from common.clock import utc_now
-from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TransientError
+from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TmpnbError, TransientError
 from common.messages import SpawnRequest, decode
-from common.records import PoolSpec, Ticket
+from common.records import PoolSpec, Seat, Ticket
 from common.retry import brief
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,14 @@ class Host:
     suspect_engine: Callable[[], None]
     may_claim: Callable[[], bool]
     now: Callable[[], datetime] = utc_now
+
+
+class _SeatedError(TmpnbError):
+    """The visitor has a server already."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat.user)
+        self.seat = seat
 
 
 class Claimer:
@@ -169,7 +177,12 @@ class Claimer:
         """A server for the first in line. Raises ``Retry``."""
         if turn.request_id != request.request_id:
             request = request.model_copy(
-                update={"request_id": turn.request_id, "sent_at": turn.created_at, "path": turn.path}
+                update={
+                    "request_id": turn.request_id,
+                    "sent_at": turn.created_at,
+                    "path": turn.path,
+                    "once": turn.once,
+                }
             )
             # Whoever sent this message is not who gets the answer.
             delivery = replace(delivery, reply_to=None)
@@ -186,7 +199,11 @@ class Claimer:
 
     def _give(self, delivery: Delivery, request: SpawnRequest, stages: Stages) -> None:
         """One of the ready servers. Raises ``Retry``."""
-        server = self._claim(request, stages)
+        try:
+            server = self._claim(request, stages)
+        except _SeatedError as exc:
+            self._point_to(delivery, request, exc.seat, stages)
+            return
         if self._answer(delivery, request, server, stages):
             waited_s = (self._host.now() - request.sent_at).total_seconds()
             self._announcer.tell(
@@ -222,12 +239,42 @@ class Claimer:
                 raise Retry("no ready server")
             # At once: whatever comes of the write, this server is never ready again (I3).
             renaming = self._renames.submit(self._rename, server)
+            if request.once:
+                self._take_seat(server, request)
             mine = self._write_claim(server, request, spec)
             stages.done("claim")
             exists = self._renamed(renaming, server)
             stages.done("rename")
             if mine and exists:
                 return self._inventory.get(server.user) or server
+
+    def _take_seat(self, server: Server, request: SpawnRequest) -> None:
+        """Beside the rename, which takes longer. Raises ``Retry``; ``_SeatedError`` when another host was faster."""
+        try:
+            seat = brief(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
+        except StoreUnavailable as exc:
+            self._inventory.stop(server.user, "seat cannot be proved")
+            self._host.suspect_store()
+            raise Retry(str(exc)) from exc
+        if seat.user != server.user:
+            self._inventory.stop(server.user, "its visitor was given another one")
+            raise _SeatedError(seat)
+
+    def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
+        """Lead the visitor's second tab to the server of the first. Raises ``Retry``."""
+        there = Server(
+            user=seat.user, pool=seat.pool, generation="", port=0, token=seat.token, created_at=seat.at,
+            phase=Phase.CLAIMED,
+        )  # fmt: skip
+        url = address_of(there, request.path, self._host.spec_of(seat.pool))
+        told = self._teller.tell(delivery, request, there, url, stages)
+        CLAIMS.labels(request.pool, "repeated").inc()
+        log.info(
+            "visitor has a server already",
+            extra={"request_id": request.request_id, "user": seat.user, "told": told.value},
+        )
+        if told in {Told.UNKNOWN, Told.STOPPED}:
+            raise Retry("neither requester nor ticket can be told")
 
     def _write_claim(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
         claim = self._registry.new_claim(server, spec, request.request_id)

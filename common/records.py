@@ -7,7 +7,7 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -410,6 +410,10 @@ class Statics(Record):
         return sum(file.size for file in self.files.values())
 
 
+# Longer than tabs that were opened together can be apart, and a browser takes to know its new cookie.
+SEAT_KEPT = timedelta(seconds=60)
+
+
 class TicketState(StrEnum):
     WAITING = "waiting"
     ASSIGNED = "assigned"
@@ -421,7 +425,8 @@ class Ticket(Record):
 
     ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
     old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
-    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many.
+    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many;
+    ``once``: as of the request.
     """
 
     request_id: str
@@ -434,9 +439,26 @@ class Ticket(Record):
     held_until: datetime | None = None
     held_by: str = ""
     visitor: str = ""
+    once: bool = False
     url: str | None = None
     user: str | None = None
     reason: str | None = None
+
+
+class Seat(Record):
+    """The one server of a request that a visitor's tabs may send several times at once, to several hosts. ``token``:
+    the server's, for the other tabs; the record lives for a minute."""
+
+    request_id: str
+    user: str
+    host: Name
+    pool: Name
+    token: str = ""
+    at: datetime
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether whoever asks with that request now begins anew."""
+        return now - self.at > SEAT_KEPT
 
 
 def in_line(tickets: Iterable[Ticket], now: datetime, abandon_s: float) -> list[Ticket]:

@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from common import audit_log, queues
 from common.broker import Outgoing, Requester
@@ -20,10 +21,11 @@ from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable,
 from common.ids import request_of
 from common.messages import Event, SpawnReply, SpawnRequest, decode
 from common.records import Ticket, TicketState
-from common.urls import base_path
+from common.urls import base_path, server_url
 from frontend.ledger import Ledger, State
 from frontend.line import LineFull
 from frontend.metrics import SPAWN_SECONDS, SPAWNS
+from frontend.together import Busy, Together
 from frontend.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class Broker(Requester, Protocol):
 class Wish:
     """``ticket``: what would open the request's place in line; a secret. ``path``: below the server's path, with query;
     empty: the pool's landing place. ``user``: whose old path a server is wanted at; empty: any ready one. ``who``: by
-    which right, for the audit log. ``visitor``: a digest of who asks, as tickets name them."""
+    which right, for the audit log. ``visitor``: a digest of who asks, as tickets name them.
+    ``once``: this same wish may come several times, and is one."""
 
     ticket: str
     pool: str
@@ -52,6 +55,7 @@ class Wish:
     user: str = ""
     who: str | None = None
     visitor: str = ""
+    once: bool = False
 
     @property
     def request_id(self) -> str:
@@ -120,13 +124,23 @@ class Spawner:
         self._ledger = ledger
         self._window_s = window_s
         self._message_life_s = message_life_s
+        self._together: Together[Served | Waiting | Crowded | Unavailable] = Together(
+            lambda outcome: isinstance(outcome, Served), max_waiting_count=max(1, slots // 4)
+        )
         self._slots = threading.BoundedSemaphore(slots)
         self._now = now
 
     def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Crowded | Unavailable:
         """A server within the window (None: the usual one), or a place in the waiting room, if there is one."""
         begun = time.monotonic()
-        return _counted(wish, begun, self._for_browser(wish, window_s or self._window_s))
+        wait_s = window_s or self._window_s
+        if not wish.once:
+            return _counted(wish, begun, self._for_browser(wish, wait_s))
+        try:
+            outcome = self._together.run(wish.request_id, lambda: self._for_browser(wish, wait_s), wait_s)
+        except Busy as exc:
+            outcome = Unavailable(str(exc))
+        return _counted(wish, begun, _at(outcome, wish.path))
 
     def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
         try:
@@ -200,6 +214,7 @@ class Spawner:
             deadline=deadline,
             path=wish.path,
             user=wish.user,
+            once=wish.once,
         )
 
     def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
@@ -280,6 +295,14 @@ def _counted(wish: Wish, begun: float, outcome: Outcome) -> Outcome:
             "request.unavailable", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason[:500]
         )
     return outcome
+
+
+def _at(outcome: Outcome, path: str) -> Outcome:
+    """The same server at ``path``, if another tab has asked for another one; empty: wherever that is."""
+    if not isinstance(outcome, Served) or not path:
+        return outcome
+    token = dict(parse_qsl(urlsplit(outcome.url).query)).get("token")
+    return replace(outcome, url=server_url(outcome.user, path, token))
 
 
 def _served(reply: SpawnReply, elapsed_ms: float) -> Served:

@@ -11,11 +11,13 @@ from common.ids import is_user
 
 # Room for any notebook's path and query; far below what a message or a header line may hold.
 MAX_CHARS = 4096
+# In the address that the first page of a new visitor goes on to.
+START = "tmpnb-start"
 
 # Left as they are in a path; '%' because it arrives encoded already.
 _SAFE = "/%:@!$&'()*+,;=~-._"
 # Ours, or the server's own secret: not part of what the visitor wants to open.
-_NOT_FORWARDED = frozenset({"token", "pool", "fresh"})
+_NOT_FORWARDED = frozenset({"token", "pool", "fresh", START})
 
 
 class BadTarget(ValueError):

@@ -1,7 +1,9 @@
-"""Who asks, as far as that can be told: for the bounds on what one visitor may hold. No address is written down."""
+"""Who asks, as far as that can be told: a browser, a robot, and for the bounds on what one visitor may hold, who. No
+address is written down."""
 
 import hmac
 import ipaddress
+import re
 
 from flask import current_app, request
 
@@ -11,6 +13,15 @@ from frontend.auth import ANYBODY, caller
 MARK_LENGTH = 16
 # What one subscriber has of IPv6.
 IPV6_PREFIX = 64
+# Previews of chats and mail programs, virus scanners, crawlers: they look at every link, and would take a server each.
+# (Cubot makes telephones. Headless browsers are left alone: tests use them, and robots can say what they like.)
+_ROBOT = re.compile(
+    r"(?<!cu)bot\b|crawl|spider|slurp|scanner|preview|unfurl|linkexpand|facebookexternalhit|facebookcatalog|facebot"
+    r"|whatsapp/|embedly|iframely|vkshare|ms-office|msoffice|microsoft office|google-|googleother|feedfetcher"
+    r"|mediapartners|barracuda|proofpoint|mimecast|safelinks|symantec|sophos|trendmicro|virustotal|urlscan|fortiguard"
+    r"|zscaler|nessus|nikto|validator|httrack|archiver|mastodon/",
+    re.IGNORECASE,
+)
 
 
 def visitor() -> str:
@@ -19,6 +30,16 @@ def visitor() -> str:
     text = f"token {name}" if name != ANYBODY else f"address {_address()}"
     key = str(current_app.config["SECRET_KEY"]).encode()
     return hmac.digest(key, text.encode(), "sha256").hex()[:MARK_LENGTH]
+
+
+def is_robot() -> bool:
+    """Whether whoever asks says itself that it is nobody's browser, nor a client that wants a server."""
+    return _ROBOT.search(request.headers.get("User-Agent", "")) is not None
+
+
+def is_browser() -> bool:
+    """Whether it calls itself one, as all of them do. So do scanners."""
+    return "Mozilla/" in request.headers.get("User-Agent", "")
 
 
 def _address() -> str:

@@ -125,6 +125,7 @@ class WaitingRoom:
             user=request.user or None,
             path=request.path,
             visitor=visitor,
+            once=request.once,
         )
         key = self._keys.ticket(request.request_id)
         while not self._store.create(key, ticket.encode()):
@@ -263,6 +264,7 @@ def _request(ticket: Ticket) -> SpawnRequest:
         window_s=PAST_WINDOW_S,
         path=ticket.path,
         user=ticket.user or "",
+        once=ticket.once,
     )
 
 

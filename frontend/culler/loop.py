@@ -23,6 +23,7 @@ from frontend.culler.sweeping import (
     sweep_activity,
     sweep_gone,
     sweep_replays,
+    sweep_seats,
     sweep_statics,
     sweep_tickets,
 )
@@ -116,6 +117,7 @@ class Loop:
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)
+        seats = sweep_seats(self._store, self._keys, now)
         gone = replays = statics = 0
         if time.monotonic() >= self._next_gone:
             # They may be many, and live for long.
@@ -123,7 +125,14 @@ class Loop:
             replays = sweep_replays(self._store, self._keys, now)
             statics = sweep_statics(self._store, self._keys, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S
-        counts = {"tickets": tickets, "activity_parts": parts, "gone": gone, "replays": replays, "statics": statics}
+        counts = {
+            "tickets": tickets,
+            "seats": seats,
+            "activity_parts": parts,
+            "gone": gone,
+            "replays": replays,
+            "statics": statics,
+        }
         if any(counts.values()):
             log.info("swept", extra=counts)
         return tickets < SWEPT_MAX_COUNT

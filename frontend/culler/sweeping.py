@@ -11,7 +11,7 @@ from common import audit_log
 from common.decoded import Decoded
 from common.errors import MalformedRecord
 from common.keys import Keys
-from common.records import Activity, Gone, Route, Statics, Ticket, TicketState
+from common.records import Activity, Gone, Route, Seat, Statics, Ticket, TicketState
 from common.replays import Replay
 from common.store import Entry, Store
 from frontend.culler.decide import SILENT
@@ -19,7 +19,7 @@ from frontend.operations import read_hosts
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", Ticket, Activity, Gone, Replay, Statics)
+R = TypeVar("R", Ticket, Activity, Gone, Replay, Seat, Statics)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile ...
 WAITING_KEPT = timedelta(minutes=5)
@@ -81,6 +81,11 @@ def sweep_gone(store: Store, keys: Keys, now: datetime, remember_s: float) -> in
     """Delete the words left of servers that are gone for ``remember_s`` seconds; how many. Raises
     ``StoreUnavailable``."""
     return _sweep(store, keys.gone, Gone, lambda word: now - word.at > timedelta(seconds=remember_s))
+
+
+def sweep_seats(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete what was noted of visitors' requests a minute ago; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.seats, Seat, lambda seat: seat.is_over(now))
 
 
 def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:

@@ -4,8 +4,9 @@ from flask import Blueprint, Response, request
 
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
-from frontend.remembering import remembered
+from frontend.remembering import introduce, remembered
 from frontend.targets import BadTarget, below, raw_path_and_query, spawn_link
+from frontend.visitors import is_robot
 from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
@@ -30,6 +31,8 @@ def landing(**_: str) -> Response:
     return page(
         "landing.html",
         has_server=has_server,
+        is_new=introduce(),
+        is_robot=is_robot(),
         go=spawn_link(target, pool),
         fresh=spawn_link(target, pool, fresh=True),
         target=target.partition("?")[0],

@@ -7,14 +7,15 @@ from flask import Blueprint, Response, g, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import StoreUnavailable
+from common.ids import request_of
 from common.records import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
-from frontend.remembering import remember, remembered
+from frontend.remembering import introduce, remember, remembered, visit
 from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, below, checked, raw_path_and_query, split_user
-from frontend.visitors import visitor
+from frontend.targets import MAX_CHARS, START, BadTarget, below, checked, raw_path_and_query, split_user
+from frontend.visitors import is_browser, is_robot, visitor
 from frontend.web import add_stage, answer, is_speculative, page, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
@@ -42,6 +43,8 @@ def spawn(**_: str) -> Response:
     if is_speculative():
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
+    if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
+        return _first_step(path, query)
     try:
         user, target = split_user(below(path, "/spawn", query))
     except BadTarget as exc:
@@ -62,8 +65,22 @@ def spawn(**_: str) -> Response:
         if known is not None and (wanted is None or known.pool in {None, wanted}):
             spec = parts().pools.specs.get(known.pool or pool)
             return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor())
+    ticket = visit(pool) if wants_html() else None
+    if ticket is not None:
+        g.ticket, g.request_id = ticket, request_of(ticket)
+    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+
+
+def _first_step(path: str, query: str) -> Response:
+    """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
+    only looks at links is content with the page."""
+    go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
+    try:
+        target = below(path, "/spawn", query).partition("?")[0]
+    except BadTarget as exc:
+        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    return page("landing.html", has_server=False, go=go, target=target, is_new=True, is_robot=is_robot())
 
 
 def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
