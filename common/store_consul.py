@@ -4,11 +4,13 @@ One client per thread (py-consul's is not thread-safe). With several URLs a thre
 and moves on when it stops answering: within the same call if it was not even reached, with the next call otherwise.
 """
 
+import base64
 import itertools
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -59,6 +61,18 @@ class ConsulStore:
     def get(self, key: str) -> Entry | None:
         _, found = self._call(lambda c: c.kv.get(key), "get")
         return _entry(found) if found else None
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
+        # "get" of a missing key fails, and all with it; a tree may be empty, or hold more than was asked for.
+        wanted = [{"KV": {"Verb": "get-tree", "Key": key}} for key in keys]
+
+        def read(client: consul.Consul) -> dict[str, Entry]:
+            results = client.txn.put(wanted)["Results"] or ()
+            found = (_entry(result["KV"]) for result in results)
+            return {entry.key: replace(entry, value=base64.b64decode(entry.value)) for entry in found}
+
+        found = self._call(read, "get")
+        return {key: found[key] for key in keys if key in found}
 
     def list(self, prefix: str) -> Listing:
         return self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True), "list"))

@@ -39,6 +39,12 @@ class GunicornSettings(CommonSettings):
     threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
     graceful_timeout_s: int = Field(default=30, ge=1, le=300, description="seconds to finish requests when stopping")
     abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
+    keys_max: int = Field(
+        default=5000, ge=1, le=1_000_000, description="new Idempotency-Keys per worker and quarter of an hour"
+    )
+    keys_max_per_visitor: int = Field(
+        default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
+    )
     sample_s: float = Field(default=10.0, ge=1, le=600, description="seconds between two points of the plots, 1 to 600")
     sample_kept_s: float = Field(
         default=6 * 3600.0, ge=60, le=86_400, description="how far back the plots go, in seconds, at most a day"

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.decoded import read_one
+from common.decoded import decoded
 from common.ids import request_of
 from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
@@ -16,7 +16,7 @@ from frontend.api.operation import Answer, operation
 from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
 from frontend.auth import caller
 from frontend.hosts import stats
-from frontend.line import Place
+from frontend.line import LineFull, Place
 from frontend.operations import send
 from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import BadTarget, checked
@@ -45,6 +45,34 @@ def create_views() -> Blueprint:
     return views
 
 
+def _check(body: models.SpawnBody) -> None:
+    """What can be refused without asking anybody."""
+    wish, _ = _wish(body)
+    if body.ticket:
+        try:
+            parts().room.admit(wish.pool, wish.visitor)
+        except LineFull as exc:
+            raise _line_full(str(exc)) from exc
+
+
+def _wish(body: models.SpawnBody) -> tuple[Wish, float]:
+    """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
+    path, _, query = body.path.partition("?")
+    try:
+        target = checked(path.lstrip("/"), query)
+    except BadTarget as exc:
+        raise bad_field("path", str(exc), body.path) from exc
+    settings = parts().settings
+    wait_s = settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > settings.wait_max_s:
+        raise bad_field("wait_s", f"at most {settings.wait_max_s:g} seconds are accepted", wait_s)
+    return Wish(g.ticket, _pool(body.pool), target, who=caller() or None, visitor=visitor()), wait_s
+
+
+def _line_full(reason: str) -> Refused:
+    return Refused(429, "line full", reason, retry_after_s=CROWDED_AFTER_S)
+
+
 @operation(
     "Get a server",
     scopes=_SPAWN,
@@ -54,19 +82,12 @@ def create_views() -> Blueprint:
         404: "there is no such pool",
         429: "full: nothing was free within the wait, and no ticket was asked for; line full: too many wait already",
     },
+    check=_check,
 )
 def spawn(body: models.SpawnBody) -> Answer:
     """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
     p = parts()
-    path, _, query = body.path.partition("?")
-    try:
-        target = checked(path.lstrip("/"), query)
-    except BadTarget as exc:
-        raise bad_field("path", str(exc), body.path) from exc
-    wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
-    if wait_s > p.settings.wait_max_s:
-        raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
-    wish = Wish(g.ticket, _pool(body.pool), target, who=caller() or None, visitor=visitor())
+    wish, wait_s = _wish(body)
     outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
@@ -77,7 +98,7 @@ def spawn(body: models.SpawnBody) -> Answer:
         )
         return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
     if isinstance(outcome, Crowded):
-        raise Refused(429, "line full", outcome.reason, retry_after_s=CROWDED_AFTER_S)
+        raise _line_full(outcome.reason)
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
@@ -128,8 +149,8 @@ def cancel_ticket(ticket: str) -> Answer:
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
     p = parts()
-    entry = p.store.get(p.keys.claim(user))
-    word = read_one(p.store, p.keys.gone_of(user), Gone)
+    found = p.store.get_all([p.keys.claim(user), p.keys.gone_of(user)])
+    entry, word = found.get(p.keys.claim(user)), decoded(found.get(p.keys.gone_of(user)), Gone)
     if entry is None:
         if word is not None:
             raise gone(word.reason, 410)
