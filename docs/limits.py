@@ -86,6 +86,8 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Holders of tokens, and operators": (
         Limit("servers of a pool per host", "pool:pool_size", "the waiting room, or 429"),
+        Limit("new `Idempotency-Key`s per worker and quarter of an hour", "admin:keys_max", "429 that says so"),
+        Limit("of these, of one address or token", "admin:keys_max_per_visitor", "429 that says so"),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
     ),
