@@ -20,9 +20,6 @@ from common.retry import steady
 
 log = logging.getLogger(__name__)
 
-# A ready server answers at once; one whose start was interrupted gets its pool's time instead, if there is a spec.
-PROBE_S = 10.0
-
 
 class Adopter:
     """``take_in`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
@@ -100,7 +97,7 @@ class Adopter:
     def _finish(self, server: Server, spec: PoolSpec | None) -> bool:
         """Go on with a start. False: it has failed."""
         try:
-            self._starter.finish(server.user, spec.start_timeout_s if spec else PROBE_S, {})
+            self._starter.finish(server.user, spec, {})
         except StartFailed as exc:
             self._inventory.stop(server.user, f"adopted, but {exc}")
             return False

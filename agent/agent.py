@@ -111,7 +111,7 @@ class Agent:
         )  # fmt: skip
         self._here = LocalHost(
             settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
-            self._registry, self._announcer, parts.publisher, self._now, self._statics,
+            self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
         )  # fmt: skip
         self._starter = Starter(
             parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
@@ -129,9 +129,12 @@ class Agent:
         self._auditor = Auditor(
             self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
         )
+        self._culls = Culls(
+            parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now
+        )
         self._commands = Commands(
             self.inventory,
-            Culls(parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now),
+            self._culls,
             self._here,
             parts.consumer,
             self._announcer,

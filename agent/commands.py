@@ -1,4 +1,5 @@
-"""The host's own queue: culls, cordon and drain, recycling. One delivery at a time; slow culls in threads beside it."""
+"""The host's own queue: culls, cordon and drain, recycling. One delivery at a time; culls that may be doubted, and so
+look at a server first, in threads beside it (``looks``)."""
 
 import logging
 from collections.abc import Callable
@@ -8,19 +9,14 @@ from typing import Protocol
 from agent.announce import Announcer
 from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory, Server
+from agent.looks import Looks
 from agent.metrics import CULLS_REFUSED, refusal_reason
 from common.broker import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
 from common.records import HostState, PoolSpec
-from common.runtime.threads import Pool
 
 log = logging.getLogger(__name__)
-
-# Looks at a server's CPU take a second each, nearly all of it waiting.
-CULL_THREADS = 8
-# The culler decides these again every period, so they may be acknowledged before they are done.
-REPEATED = DOUBTABLE | {"age", "host lost"}
 
 
 class HostControl(Protocol):
@@ -68,10 +64,10 @@ class Commands:
         self._announcer = announcer
         self._spec_of = spec_of
         self._wake = wake
-        self._threads = Pool(CULL_THREADS, "cull")
+        self._looks = Looks()
 
     def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._looks.stop()
 
     def handle(self, delivery: Delivery) -> None:
         """Do, hand back or bury one delivery. Never raises."""
@@ -112,8 +108,10 @@ class Commands:
         self._wake()
 
     def _cull(self, request: CullRequest) -> None:
-        if request.reason in REPEATED and not request.force:
-            self._threads.submit(self._try_cull, request)
+        if request.reason in DOUBTABLE and not request.force:
+            # The culler decides these again every period, so they may be acknowledged before they are done. Nothing
+            # else waits for what a server answers.
+            self._looks.submit(request.user, lambda: self._try_cull(request))
         else:
             self.cull(request)
 

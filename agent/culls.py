@@ -3,6 +3,7 @@
 The culler decides from what the proxies reported some seconds ago; only the agent sees inside the container.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,15 +11,29 @@ from datetime import datetime
 
 from agent.engine import Engine
 from agent.inventory import Phase, Server
-from agent.probe import Probe
-from common.errors import MalformedRecord
+from agent.probe import Kernels, Probe
+from agent.quiet import Watch, ended, watched
+from common.errors import MalformedRecord, StoreUnavailable
 from common.keys import Keys
 from common.messages import CullRequest
 from common.records import Activity, Claim, PoolSpec
 from common.store import Store
 
+log = logging.getLogger(__name__)
+
 # An idle Jupyter server with an open, polling tab uses 1 to 3 % of a core; a computation uses one or more.
 BUSY_CORES = 0.1
+# A kernel that says that it is busy, without anybody connected to it, has been silent for minutes by then (probe.py):
+# it waits for something, or was killed while it computed. After so long without CPU and packets it is the latter.
+STUCK_S = 180.0
+# Where nothing is known of the kernels, work is all the same not to be lost: a longer look.
+CLOSED_S = 600.0
+CLOSED_NOTE = (
+    "a server does not let the agent read its kernels (401 or 403: a password of its own?); idle ones are culled only "
+    f"after {CLOSED_S:g} s without CPU and network traffic, so not while a tab is open"
+)
+# Far more than servers of a host.
+WATCHES_MAX = 4096
 # A mass cull looks at the same records over and over; proxies rewrite them every few seconds at most.
 ACTIVITY_CACHE_S = 3.0
 
@@ -52,8 +67,9 @@ class ActivityReader:
         for entry in self._store.list(self._keys.activity).entries:
             try:
                 users = Activity.decode(entry.key, entry.value).users
-            except MalformedRecord:
-                continue
+            except MalformedRecord as exc:
+                # Whose work is in it nobody knows. The culler deletes it, and its source writes it again.
+                raise StoreUnavailable(str(exc)) from exc
             for user, at in users.items():
                 newest[user] = max(at, newest.get(user, 0))
         return newest
@@ -72,7 +88,8 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
 
 
 class Culls:
-    """Decides on one cull request. Any thread; takes about a second when it has to look at the CPU."""
+    """Decides on one cull request. Any thread, one at a time per server; takes some seconds at most when it has to look
+    at the kernels and the CPU."""
 
     def __init__(
         self,
@@ -81,6 +98,7 @@ class Culls:
         probe: Probe,
         read_claim: Callable[[str], Claim | None],
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``read_claim``: a user's claim as it is stored now; may raise ``StoreUnavailable``."""
         self._read_claim = read_claim
@@ -88,6 +106,11 @@ class Culls:
         self._activity = activity
         self._probe = probe
         self._clock = clock
+        self._monotonic = monotonic
+        # By container; each method of a dictionary is one step under the interpreter's lock.
+        self._watches: dict[str, Watch] = {}
+        # Pool -> generation of a server that did not tell of its kernels.
+        self._closed: dict[str, str] = {}
 
     def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
         """Why the server is not to be culled; empty: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""
@@ -102,13 +125,49 @@ class Culls:
         if server.phase is not Phase.CLAIMED:
             return f"server is {server.phase.value}"
         active = in_use_again(request, server, self._activity.last(server.user), self._clock())
-        if active:
-            return active
-        jupyter = spec is None or spec.busy_check == "jupyter"
-        if jupyter and self._probe.kernels_busy(server.port, server.user, server.token):
+        return active or self._work(request, server, spec)
+
+    def notes(self) -> dict[str, str]:
+        """Pool -> what an operator should know of how its idleness is seen. Any thread."""
+        return dict.fromkeys(tuple(self._closed), CLOSED_NOTE)
+
+    def _work(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
+        """What the server seems to do; empty: nothing."""
+        watch = self._watches.pop(server.container, None)
+        begun = self._engine.usage(server.container, quick=True) if watch is not None else None
+        kernels = Kernels.UNKNOWN
+        if spec is None or spec.busy_check == "jupyter":
+            kernels = self._probe.kernels(server.port, server.user, server.token)
+            self._note(server, kernels)
+        if kernels is Kernels.BUSY:
             return "a kernel is busy"
-        cores = self._engine.cpu_cores(server.container)
-        return f"computing ({cores:.2f} cores)" if cores >= busy_cores(spec) else ""
+        used = self._engine.usage(server.container)
+        if used.cores >= busy_cores(spec):
+            return f"computing ({used.cores:.2f} cores)"
+        if kernels is Kernels.STUCK:
+            what, needed_s = "a kernel says that it is busy", STUCK_S
+        elif kernels is Kernels.REFUSED and request.reason == "idle":
+            what, needed_s = "its kernels cannot be read", CLOSED_S
+        else:
+            return ""
+        now_s = self._monotonic()
+        watch = watched(watch, begun or used, now_s)
+        quiet_s = now_s - watch.since_s
+        if quiet_s >= needed_s:
+            return ""
+        if len(self._watches) >= WATCHES_MAX:
+            self._watches.clear()  # left over from servers that went otherwise; the others are looked at anew
+        self._watches[server.container] = ended(watch, used)
+        return f"{what}; nothing else seen of it for {quiet_s:.0f} of {needed_s:.0f} s"
+
+    def _note(self, server: Server, kernels: Kernels) -> None:
+        """Say once per generation of a pool that its servers do not tell of their kernels."""
+        known = self._closed.get(server.pool)
+        if kernels is Kernels.REFUSED and known != server.generation:
+            self._closed[server.pool] = server.generation
+            log.warning("kernels cannot be read", extra={"pool": server.pool, "user": server.user, "note": CLOSED_NOTE})
+        elif kernels not in {Kernels.REFUSED, Kernels.UNKNOWN} and known not in {None, server.generation}:
+            self._closed.pop(server.pool, None)  # servers of another generation do tell
 
 
 def busy_cores(spec: PoolSpec | None) -> float:

@@ -71,6 +71,16 @@ class EngineInfo:
     cpus: int
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container has used since it was started, and lately. ``cores`` over about the last second; ``cpu_s``:
+    seconds of CPU; ``sent_packets``: of its own network, None: it has none of its own."""
+
+    cores: float = 0.0
+    cpu_s: float = 0.0
+    sent_packets: int | None = 0
+
+
 class Engine(Protocol):
     """Safe to call from any thread. Limiting how many calls run at once is the caller's affair."""
 
@@ -123,8 +133,8 @@ class Engine(Protocol):
         """Its last lines of output; empty when it is gone."""
         ...
 
-    def cpu_cores(self, container: str) -> float:
-        """How many cores it used over about the last second (the call takes that long); 0.0 when it is gone."""
+    def usage(self, container: str, quick: bool = False) -> Usage:
+        """What it used; nothing when it is gone. The call takes a second, unless ``quick``: then without ``cores``."""
         ...
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:

@@ -20,10 +20,10 @@ import urllib3.exceptions
 from docker.types import LogConfig, Mount
 
 from agent.docker_link import DockerLink
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.unix_http import UnixHttp
-from common.errors import EngineUnavailable, StartFailed
+from common.errors import EngineUnavailable, StartFailed, TmpnbError
 from common.metrics import timed
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         with self._translated("info"):
             found = self._api().info()
-            return EngineInfo(found.get("ID", ""), found.get("MemTotal", 0), found.get("NCPU", 0))
+            return EngineInfo(
+                str(found.get("ID") or ""), _count(found.get("MemTotal", 0)), _count(found.get("NCPU", 0))
+            )
 
     def ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
         with self._translated("ensure_network"):
@@ -80,7 +82,7 @@ class DockerEngine:
     def image_id(self, image: str) -> str | None:
         with self._translated("image_id"):
             try:
-                return str(self._api().inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
+                return _id(self._api().inspect_image(image))  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound:
                 return None
 
@@ -97,6 +99,8 @@ class DockerEngine:
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         with self._translated("list"):
             found = self._api().containers(all=True, filters={"label": _filter(labels)})
+            if not isinstance(found, list):
+                raise TypeError("no list of containers")
             return tuple(_container(item) for item in found)
 
     def run(self, spec: ContainerSpec) -> str:
@@ -134,7 +138,7 @@ class DockerEngine:
                 if exc.status_code is not None and exc.status_code < 500:
                     raise StartFailed(f"container cannot be created: {exc.explanation}") from exc
                 raise
-            return str(created["Id"])
+            return _id(created)
 
     def archive(self, container: str, path: str) -> Iterator[bytes] | None:
         with self._translated("archive"):
@@ -187,14 +191,16 @@ class DockerEngine:
                 return ""
             return found.decode(errors="replace")
 
-    def cpu_cores(self, container: str) -> float:
-        with self._translated("cpu_cores"):
+    def usage(self, container: str, quick: bool = False) -> Usage:
+        with self._translated("usage"):
             try:
-                # Not one-shot: the engine takes two readings a second apart by itself.
-                found = self._api().stats(container, stream=False)
+                api = self._api()
+                # If not one-shot (which engines before 20.10 do not know), it takes two readings a second apart.
+                one_shot = True if quick and docker.utils.version_gte(api.api_version, "1.41") else None
+                found = api.stats(container, stream=False, one_shot=one_shot)
             except docker.errors.NotFound:
-                return 0.0
-            return _cores(found)
+                return Usage()
+            return _usage(found, quick)
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
         filters = {"type": "container", "event": ["die", "destroy"], "label": _filter(labels)}
@@ -244,7 +250,7 @@ class DockerEngine:
             environment=dict(spec.environment),
             host_config=host_config,
         )
-        return str(created["Id"])
+        return _id(created)
 
     def _start(self, container: str, spec: ContainerSpec) -> str:
         try:
@@ -265,7 +271,7 @@ class DockerEngine:
 
     def _find(self, name: str) -> str:
         """The id of the container of exactly that name."""
-        return str(self._api().inspect_container(name)["Id"])
+        return _id(self._api().inspect_container(name))
 
     def _name(self, container: str) -> str:
         return str(self._api().inspect_container(container)["Name"]).lstrip("/")
@@ -284,15 +290,48 @@ class DockerEngine:
             except (OSError, http.client.HTTPException, json.JSONDecodeError) as exc:
                 DOCKER_ERRORS.labels(call).inc()
                 raise EngineUnavailable(f"Docker: {exc!r}") from exc
+            except TmpnbError:
+                raise
+            except Exception as exc:
+                # docker-py and our reading meet what neither expects: a page, a list for an object, a field left out.
+                DOCKER_ERRORS.labels(call).inc()
+                raise EngineUnavailable(f"Docker: {call}: an answer that cannot be understood: {_said(exc)}") from exc
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _filter(labels: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in labels.items()]
 
 
+def _id(found: Any) -> str:
+    if not isinstance(found["Id"], str) or not found["Id"]:
+        raise TypeError("no id")
+    return str(found["Id"])
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r} is no number of bytes or processors")
+    return value
+
+
 def _container(item: Mapping[str, Any]) -> Container:
-    names = item.get("Names") or [""]
-    return Container(item["Id"], names[0].lstrip("/"), item["State"], item["Labels"] or {})
+    names, labels = item.get("Names") or [""], item["Labels"] or {}
+    if not all(isinstance(text, str) for text in (item["Id"], item["State"], *labels, *labels.values())):
+        raise TypeError("a container whose id, state or labels are no texts")
+    return Container(item["Id"], names[0].lstrip("/"), item["State"], labels)
+
+
+def _usage(stats: Mapping[str, Any], quick: bool) -> Usage:
+    networks = stats.get("networks")
+    return Usage(
+        0.0 if quick else _cores(stats),
+        stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        sum(network["tx_packets"] for network in networks.values()) if networks else None,
+    )
 
 
 def _cores(stats: Mapping[str, Any]) -> float:

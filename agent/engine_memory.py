@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken
+from agent.engine import Container, ContainerSpec, EngineInfo, ImageMissing, PortTaken, Usage
 from common.errors import EngineUnavailable, StartFailed
 
 
@@ -29,7 +29,7 @@ class MemoryEngine:
     lose_answers: int = 0
     refusing: str = ""
     refused_count: int = 0
-    cores: dict[str, float] = field(default_factory=dict)
+    used: dict[str, Usage] = field(default_factory=dict)
     memory_bytes: int = 8 << 30
     networks: dict[str, dict[str, str]] = field(default_factory=dict)
     history: list[tuple[str, str]] = field(default_factory=list)
@@ -149,9 +149,10 @@ class MemoryEngine:
         found = self._containers.get(container)
         return "\n".join([f"started with {found[1].command[-1]}", "last line"][-lines:]) if found else ""
 
-    def cpu_cores(self, container: str) -> float:
+    def usage(self, container: str, quick: bool = False) -> Usage:
         self._check()
-        return self.cores.get(container, 0.0)
+        found = self.used.get(container, Usage())
+        return replace(found, cores=0.0) if quick else found
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:  # noqa: ARG002 all are ours
         with self._changed:

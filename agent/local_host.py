@@ -42,8 +42,11 @@ class LocalHost:
         publisher: Publisher,
         now: ClusterClock,
         statics: StaticsBook,
+        kernels_notes: Callable[[], Mapping[str, str]],
     ) -> None:
-        """``address``: IP of this host as the proxies see it."""
+        """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
+        whether its servers compute."""
+        self._kernels_notes = kernels_notes
         self._settings = settings
         self._address = address
         self._notebook = notebook
@@ -156,5 +159,6 @@ class LocalHost:
                 memory_bytes,
                 self._started_at,
                 self._statics.notes(),
+                self._kernels_notes(),
             ),
         )

@@ -44,7 +44,8 @@ STARTS = Counter(
 )
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
-    "Failed starts by reason: no_answer (in time), exited, image (missing, not fetched), create, ports, engine.",
+    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, image (missing, not "
+    "fetched), create, ports, engine.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -67,7 +68,8 @@ CULLS = Counter(
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
-    "Culls that the second look refused: active, visited, kernel_busy, computing, kept (by an operator), not_claimed.",
+    "Culls that the second look refused: active, visited, kernel_busy, computing, unread (kernels that "
+    "may not be read), kept (by an operator), not_claimed.",
     ["pool", "reason"],
 )
 DOCKER_SECONDS = Histogram(
@@ -90,6 +92,8 @@ REPAIRS = Counter("tmpnb_records_repaired_total", "Records in Consul that were m
 
 _FAILURES = {
     "no answer": "no_answer",
+    "answers ": "wrong_answer",
+    "leads ": "wrong_answer",
     "the container exited": "exited",
     "image ": "image",
     "container cannot be": "create",
@@ -113,6 +117,7 @@ _REFUSALS = {
     "visited": "visited",
     "a kernel": "kernel_busy",
     "computing": "computing",
+    "its kernels": "unread",
     "kept by": "kept",
     "server is": "not_claimed",
 }

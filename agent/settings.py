@@ -53,7 +53,10 @@ class AgentSettings(CommonSettings):
     port_min: int = Field(default=20000, ge=1024, le=65535, description="first port to publish servers at")
     port_max: int = Field(default=29999, ge=1024, le=65535, description="last port to publish servers at")
     port_quarantine_s: float = Field(
-        default=120.0, ge=0, description="seconds before a port is used again; longer than any proxy keeps an old route"
+        default=120.0,
+        ge=0,
+        le=86400,
+        description="seconds before a port is used again; longer than any proxy keeps an old route",
     )
     allow_host_network: bool = Field(
         default=False, description="whether pools may have the host's network (host_network): true or false"
@@ -70,8 +73,8 @@ class AgentSettings(CommonSettings):
     )
     # Consul's least TTL is 10 s, and it may take twice as long.
     session_ttl_s: int = Field(default=10, ge=10, le=86400, description="seconds until a dead agent's record lapses")
-    session_tick_s: float = Field(default=3.0, gt=0, description="seconds between renewals of the session")
-    store_timeout_s: float = Field(default=3.0, gt=0, description="seconds one call to Consul may take")
+    session_tick_s: float = Field(default=3.0, gt=0, le=86400, description="seconds between renewals of the session")
+    store_timeout_s: float = Field(default=3.0, gt=0, le=86400, description="seconds one call to Consul may take")
     route_settle_s: float = Field(
         default=0.2, ge=0, le=60, description="seconds from the write of a route until its server counts as ready"
     )
@@ -82,7 +85,7 @@ class AgentSettings(CommonSettings):
         description="seconds from the warning of a learner, at the deadline of a drain, to the end of the server",
     )
     abandon_s: float = Field(
-        default=45.0, gt=0, description="seconds after which a ticket nobody asks about is abandoned"
+        default=45.0, gt=0, le=86400, description="seconds after which a ticket nobody asks about is abandoned"
     )
     statics_max_bytes: int = Field(
         default=128 << 20, ge=1, le=1 << 30, description="bytes of one image's static files; with more none are used"
@@ -98,7 +101,7 @@ class AgentSettings(CommonSettings):
         default=False,
         description="with TLS, whether the name in DOCKER_HOST must be in the daemon's certificate: true or false",
     )
-    docker_timeout_s: float = Field(default=60.0, gt=0, description="seconds one call to Docker may take")
+    docker_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds one call to Docker may take")
 
     @field_validator("address", "container_ip")
     @classmethod

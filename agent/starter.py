@@ -30,6 +30,8 @@ from common.urls import base_path
 
 log = logging.getLogger(__name__)
 
+# A ready server answers at once; one whose start was interrupted gets its pool's time instead, if there is a spec.
+ADOPTED_S = 10.0
 # Ports lost to other programs in a row before a start counts as failed.
 PORT_TRIES = 5
 
@@ -103,7 +105,7 @@ class Starter:
             container = self._run(server, spec)
             self._inventory.set_container(server.user, container)
             started = time.monotonic()
-            if self.finish(server.user, spec.start_timeout_s, {"start": 1000 * (started - begun)}):
+            if self.finish(server.user, spec, {"start": 1000 * (started - begun)}):
                 START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
         except StartFailed as exc:
             self._fail(server.user, str(exc), exc.log)
@@ -129,7 +131,7 @@ class Starter:
         begun = time.monotonic()
         try:
             self._inventory.set_container(user, self._run(server, spec))
-            self.finish(user, spec.start_timeout_s, {"start": 1000 * (time.monotonic() - begun)})
+            self.finish(user, spec, {"start": 1000 * (time.monotonic() - begun)})
         except StartFailed as exc:
             self._fail(user, str(exc), exc.log)
         except TransientError:
@@ -138,9 +140,9 @@ class Starter:
             self._inventory.stop(user, "start interrupted", {Phase.CLAIMED})
             raise
 
-    def finish(self, user: str, timeout_s: float, stages_ms: dict[str, float]) -> bool:
+    def finish(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float]) -> bool:
         """From a running container to a ready server, or to one at an old path that is somebody's already. Also for
-        adopted ones. False: nobody wants it any more.
+        adopted ones, whose pool may be gone (``spec`` None). False: nobody wants it any more.
 
         Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
         server = self._inventory.get(user)
@@ -148,10 +150,12 @@ class Starter:
             return False
         phase = server.phase
         begun = time.monotonic()
-        if not wait_until_ready(
-            self._probe, server.port, user, timeout_s, self._stop, lambda: not self._is(user, phase)
-        ):
-            self._explain(user, phase, timeout_s)
+        timeout_s, path = (spec.start_timeout_s, spec.probe_path) if spec else (ADOPTED_S, "")
+        found = wait_until_ready(
+            self._probe, server.port, user, path, timeout_s, self._stop, lambda: not self._is(user, phase)
+        )
+        if not found.ready:
+            self._explain(user, phase, found.reason or f"no answer on {base_path('<user>')}{path}", timeout_s)
             return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
@@ -175,13 +179,13 @@ class Starter:
         server = self._inventory.get(user)
         return server is not None and server.phase is phase
 
-    def _explain(self, user: str, phase: Phase, timeout_s: float) -> None:
-        """Raise why a server did not become ready, unless nobody wants it any more."""
+    def _explain(self, user: str, phase: Phase, seen: str, timeout_s: float) -> None:
+        """Raise why a server did not become ready, unless nobody wants it any more. ``seen``: of its answers."""
         server = self._inventory.get(user)
         if server is None or self._stop.is_set():
             return
         if server.phase is phase:
-            reason = f"no answer on {base_path('<user>')} within {timeout_s:g} s"
+            reason = f"{seen} within {timeout_s:g} s" if seen.startswith("no answer") else seen
         elif server.phase is Phase.STOPPING and server.reason == "container exited":
             reason = "the container exited"
         else:

@@ -17,10 +17,11 @@ def pool_statuses(
     memory_bytes: int,
     since: datetime,
     statics: Mapping[str, tuple[str, str]],
+    kernels_notes: Mapping[str, str],
 ) -> dict[str, PoolStatus]:
     """Pool -> status, of all pools that have a spec or still a server here. ``failing``: pools whose present generation
     does not start; ``since``: when the agent started; ``statics``: pool -> its set of static files and what
-    became of it."""
+    became of it; ``kernels_notes``: pool -> what is in the way of seeing whether its servers compute."""
     counts = Counter((server.pool, server.phase) for server in servers)
     generations = {pool: spec.generation for pool, spec in specs.items()}  # a hash each: once, not once per server
     old = Counter((s.pool, s.phase) for s in servers if s.generation != generations.get(s.pool, s.generation))
@@ -40,6 +41,7 @@ def pool_statuses(
             last_failure=too_big(spec, memory_bytes, since) if spec else None,
             statics=statics_id,
             statics_note=note,
+            kernels_note=kernels_notes.get(pool, ""),
         )
         if statuses[pool].last_failure is None:
             statuses[pool] = statuses[pool].model_copy(update={"last_failure": failure_of(pool)})

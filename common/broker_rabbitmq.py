@@ -225,6 +225,11 @@ def _properties(message: Outgoing, reply_to: str | None) -> pika.BasicProperties
     )
 
 
+def _text(property_: object) -> str | None:
+    """pika gives bytes where a property is no UTF-8: nothing of ours."""
+    return property_ if isinstance(property_, str) else None
+
+
 class RabbitConsumer(Link):
     """``Consumer``: subscriptions survive reconnects; settlements of an earlier connection are dropped."""
 
@@ -268,7 +273,7 @@ class RabbitConsumer(Link):
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         def bury(channel: BlockingChannel) -> None:
             properties = pika.BasicProperties(
-                headers={"reason": reason[:500], "queue": delivery.queue},
+                headers={"reason": reason[:500].encode(errors="replace").decode(), "queue": delivery.queue},
                 delivery_mode=pika.DeliveryMode.Persistent,
             )
             channel.basic_publish("", queues.DEAD, delivery.body, properties)
@@ -306,9 +311,9 @@ class RabbitConsumer(Link):
                 tag=method.delivery_tag,
                 epoch=epoch,
                 redelivered=method.redelivered,
-                message_id=properties.message_id,
-                reply_to=properties.reply_to,
-                correlation_id=properties.correlation_id,
+                message_id=_text(properties.message_id),
+                reply_to=_text(properties.reply_to),
+                correlation_id=_text(properties.correlation_id),
                 headers=dict(properties.headers or {}),
             )
             if handler is None:  # cancelled while it was on the way
@@ -340,4 +345,4 @@ class RabbitSubscriber(Link):
         channel.basic_consume(self.queue, self._hear, auto_ack=True)
 
     def _hear(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
-        self._listener(method.routing_key, body)
+        self._listener(_text(method.routing_key) or "", body)

@@ -9,10 +9,12 @@ bytes are cheaper than Consul's CPU.
 
 import http.client
 import select
+import socket
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 import consul
 import requests
@@ -29,6 +31,11 @@ Headers = Mapping[str, str] | None
 # A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
 # that the next server can still answer it.
 CONNECT_TIMEOUT_S = 1.0
+# What a listing of a hundred thousand routes needs. More is no answer of ours, and would be held in memory twice.
+ANSWER_MAX_BYTES = 256 * 1024 * 1024
+# From the first byte of a body to its last; the timeout of a call is between two bytes.
+ANSWER_MAX_S = 60.0
+READ_BYTES = 256 * 1024
 
 
 class NotReachedError(requests.ConnectionError):
@@ -69,8 +76,15 @@ class _TlsClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no type
         self.on_answer: OnAnswer = lambda _answer: None
         # Proxies from the environment are for the internet, and reading them costs more than the request.
         self.session.trust_env = False
+        # Wherever it leads, the token does not belong there.
+        self.session.max_redirects = 0
         self.session.mount("https://", _QuickConnect())
         self.session.hooks["response"].append(lambda answer, **_: self.on_answer(answer))
+
+    def response(self, response: requests.Response, raw: bool = False) -> base.Response:
+        answer: base.Response = super().response(response, raw)
+        _check(str(response.request.method), urlsplit(str(response.url)).path, answer.code, answer.body)
+        return answer
 
     def close(self) -> None:
         self.session.close()
@@ -149,16 +163,17 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
             self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers or {})
             answer = self._connection.getresponse()
             self.on_answer(answer)
-            content = answer.read()
+            content = _read(answer)
         except (OSError, http.client.HTTPException) as exc:
             self._connection.close()  # what is left of an answer must not be taken for the next one
             raise requests.ConnectionError(repr(exc)) from exc
+        _check(method, path, answer.status, content)
         return base.Response(answer.status, answer.headers, content if raw else content.decode())
 
     def _prepare(self, timeout_s: float | None) -> None:
         """Be connected, with the timeout of this call."""
         connection = self._connection
-        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+        if connection.sock is not None and _has_something(connection.sock):
             connection.close()  # Consul has closed it, or said something that nobody asked for
         connection.timeout = CONNECT_TIMEOUT_S
         try:
@@ -168,3 +183,38 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
             connection.close()
             raise NotReachedError(repr(exc)) from exc
         connection.sock.settimeout(timeout_s)
+
+
+def _has_something(sock: socket.socket) -> bool:
+    """Whether there is anything to read, or an end. (``select.select`` refuses descriptors from 1,024 on, which a
+    worker with a thousand connections has.)"""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The body. Raises ``OSError`` or ``HTTPException`` when it is none that Consul would send."""
+    give_up = time.monotonic() + ANSWER_MAX_S
+    parts, left = [], ANSWER_MAX_BYTES
+    while part := answer.read1(READ_BYTES):
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise OSError(f"the answer is longer than {ANSWER_MAX_BYTES} bytes")
+        if time.monotonic() > give_up:
+            raise TimeoutError("the answer does not end")
+    if answer.length:
+        raise http.client.IncompleteRead(b"", answer.length)
+    answer.read()  # nothing is left, but only this ends the answer for its connection
+    return b"".join(parts)
+
+
+def _check(method: str, path: str, status: int, body: str | bytes) -> None:
+    """What Consul never says, and py-consul takes for "there is none"."""
+    if not (status == 200 or 400 <= status < 600):
+        raise requests.RequestException(f"status {status}, which is none of Consul's")
+    if method == "GET" and status == 200 and path.startswith("/v1/kv/") and len(body) < 8:
+        text = body if isinstance(body, str) else body.decode(errors="replace")
+        if text.strip() in {"", "null", "[]", "{}"}:
+            raise requests.RequestException(f"{text.strip()!r} for an answer")

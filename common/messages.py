@@ -3,11 +3,11 @@
 ``decode`` gives one of the classes below or raises ``MalformedMessage``; the consumer then dead-letters the raw bytes.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from common.bounds import COUNT_MAX, LONG_S, Time, check_numbers
 from common.errors import MalformedMessage
 from common.ids import is_user
 from common.records import IMAGE, HostState, Name, explain
@@ -19,10 +19,10 @@ PART_MAX_BYTES = 2 * PART_BYTES  # in base64, with its envelope
 
 
 class Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     v: Literal[1] = 1
-    sent_at: datetime
+    sent_at: Time
 
     def encode(self) -> bytes:
         return self.model_dump_json().encode()
@@ -41,8 +41,8 @@ class SpawnRequest(Message):
     type: Literal["spawn"] = "spawn"
     request_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     pool: Name
-    window_s: float = Field(gt=0)
-    deadline: datetime | None = None
+    window_s: float = Field(gt=0, le=LONG_S)
+    deadline: Time | None = None
     path: str = ""
     user: str = ""
     once: bool = False
@@ -66,7 +66,7 @@ class SpawnReply(Message):
     pool: Name
     url: str
     existing: bool = False
-    stages_ms: dict[str, float] = Field(default_factory=dict)
+    stages_ms: dict[str, Annotated[float, Field(ge=-COUNT_MAX, le=COUNT_MAX)]] = Field(default_factory=dict)
 
 
 class CullRequest(Message):
@@ -84,7 +84,7 @@ class SetHostState(Message):
 
     type: Literal["set-host-state"] = "set-host-state"
     state: HostState
-    deadline: datetime | None = None
+    deadline: Time | None = None
 
 
 class Readmit(Message):
@@ -113,7 +113,7 @@ class StaticsRequest(Message):
 
     type: Literal["statics"] = "statics"
     statics: str = Field(pattern=r"^[0-9a-f]{16}$")
-    offset: int = Field(ge=0)
+    offset: int = Field(ge=0, le=COUNT_MAX)
 
 
 class StaticsPart(Message):
@@ -122,13 +122,15 @@ class StaticsPart(Message):
     none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
     type: Literal["statics-part"] = "statics-part"
     statics: str
     bundle: str = ""
-    total_bytes: int = Field(default=0, ge=0)
-    offset: int = Field(default=0, ge=0)
+    total_bytes: int = Field(default=0, ge=0, le=COUNT_MAX)
+    offset: int = Field(default=0, ge=0, le=COUNT_MAX)
     data: bytes = b""
     problem: str = ""
 
@@ -143,6 +145,13 @@ class Event(Message):
     user: str | None = None
     request_id: str | None = None
     detail: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("detail")
+    @classmethod
+    def _detail_can_be_told(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """A browser cannot read NaN, nor count beyond 2**53."""
+        check_numbers(value)
+        return value
 
 
 AnyMessage = Annotated[
@@ -169,3 +178,5 @@ def decode(body: bytes, max_bytes: int = MAX_BYTES) -> AnyMessage:
         return _adapter.validate_json(body)
     except ValidationError as exc:
         raise MalformedMessage(explain(exc)) from exc
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
+        raise MalformedMessage(type(exc).__name__) from exc

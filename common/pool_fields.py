@@ -17,9 +17,21 @@ from common.errors import InvalidPool
 PATH_MAX_BYTES = 4096
 DIRECTORIES_MAX = 32
 HOSTS_MAX = 64
+LINKS_MAX = 64
+# First segments of the links that people share of Jupyter, old and new, and of what runs beside it.
+USUAL_LINKS = (
+    "notebooks", "tree", "files", "lab", "doc", "edit", "view", "terminals", "consoles", "nbconvert", "nbclassic",
+    "retro", "voila", "git-pull", "proxy", "rstudio", "shiny", "vscode", "desktop",
+)  # fmt: skip
+# Those that mean something else here.
+TAKEN_LINKS = frozenset({
+    "_statics", "api", "healthz", "hub", "info", "leaving", "readyz", "robots.txt", "spawn", "static", "stats", "user",
+    "user-redirect", "waiting",
+})  # fmt: skip
 _MODES = ("rw", "ro")
 # What RFC 1123 takes for a host name, and the underscore that Docker's own names have.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,62}")
 _NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 # tmpnb's name for what is the pool's own name here.
 _ALIASES = {"pool_name": "name"}
@@ -109,8 +121,21 @@ def _network(value: object) -> object:
     return value
 
 
+def _link_prefixes(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    found = tuple(text.strip("/") for text in _texts(value, LINKS_MAX))
+    for text in found:
+        if not _LINK.fullmatch(text):
+            raise ValueError(f"the first segment of a path is accepted, such as rstudio, not {text[:80]!r}")
+        if text in TAKEN_LINKS:
+            raise ValueError(f"{text!r} is an address of the cluster itself; accepted: others than its own")
+    return tuple(dict.fromkeys(found))
+
+
 HostDirectories = Annotated[tuple[str, ...], BeforeValidator(_host_directories)]
 ExtraHosts = Annotated[tuple[str, ...], BeforeValidator(_extra_hosts)]
+LinkPrefixes = Annotated[tuple[str, ...] | None, BeforeValidator(_link_prefixes)]
 DockerNetwork = Annotated[str, BeforeValidator(_network)]
 
 

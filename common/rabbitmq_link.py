@@ -128,6 +128,11 @@ class Link:
                     level = logging.ERROR if isinstance(exc, _REFUSALS) else logging.WARNING
                     log.log(level, "rabbitmq connection lost", extra={"role": self._role, "error": self._trouble})
                 self._warned = True
+            except Exception as exc:
+                # pika and our callbacks meet what neither expects. A new connection begins with nothing of it.
+                self._trouble = f"RabbitMQ: what cannot be understood: {exc!r}"[:300]
+                log.exception("rabbitmq connection given up", extra={"role": self._role})
+                self._warned = True
             finally:
                 self._connected.clear()
                 RABBITMQ_CONNECTED.labels(self._role).set(0)

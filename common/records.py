@@ -21,30 +21,60 @@ from pydantic import (
     model_validator,
 )
 
+from common.bounds import (
+    ARGUMENT_MAX_BYTES,
+    CPU_QUOTA_MAX,
+    LABELS_MAX,
+    LONG_S,
+    MEMORY_MAX_BYTES,
+    MEMORY_MIN_BYTES,
+    PIDS_MAX,
+    SPEC_MAX_BYTES,
+    Count,
+    Environment,
+    Time,
+    UnixTime,
+)
 from common.errors import InvalidPool, MalformedRecord
 from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
-from common.pool_fields import DockerNetwork, ExtraHosts, HostDirectories, HostDirectory, plain_names, split_commas
+from common.pool_fields import (
+    USUAL_LINKS,
+    DockerNetwork,
+    ExtraHosts,
+    HostDirectories,
+    HostDirectory,
+    LinkPrefixes,
+    plain_names,
+    split_commas,
+)
 from common.sizes import parse_bytes
 from common.statics import check_trees
+from common.urls import background_paths, relative_path
 
 # Names end up in keys, queue names, container names and labels.
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME)]
 IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
-Count = Annotated[int, Field(ge=0)]
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
-Labels = dict[Label, Label]
+Labels = Annotated[dict[Label, Label], Field(max_length=LABELS_MAX)]
 StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+ProbePath = Annotated[str, BeforeValidator(relative_path)]
+BackgroundPaths = Annotated[tuple[str, ...], BeforeValidator(background_paths)]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
-# What shapes a container. A field that was added later counts only where it is used: an update of the software must not
-# replace every server.
+# What shapes a container, or when it counts as ready (a wrong probe_path must not cost the ready servers). A field that
+# was added later counts only where it is used: an update of the software must not replace every server.
 _SHAPING = frozenset({
     "image", "command", "container_port", "container_user", "environment", "mem_limit", "cpu_shares", "cpu_quota",
     "pids_limit", "use_tokens", "user_length",
 })  # fmt: skip
-_SHAPING_LATER = frozenset({"host_network", "docker_network", "host_directories", "extra_hosts", "static_files"})
+_SHAPING_LATER = frozenset({
+    "host_network", "docker_network", "host_directories", "extra_hosts", "static_files", "probe_path",
+})  # fmt: skip
+
+# What stands in a command, and the most characters that come in its place.
+_REPLACED = {"{base_path}": len("/user/") + USER_LENGTH_MAX + 1, "{port}": 5, "{ip}": 45, "{token}": 64}
 
 
 def explain(error: ValidationError) -> str:
@@ -59,7 +89,7 @@ def explain(error: ValidationError) -> str:
 class Record(BaseModel):
     """Base of all records: frozen, versioned; fields of later minor additions are ignored when read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     v: Literal[1] = 1
 
@@ -74,6 +104,9 @@ class Record(BaseModel):
             return cls.model_validate_json(value)
         except ValidationError as exc:
             raise MalformedRecord(f"{key}: {explain(exc)}") from exc
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
+            # A number beyond what a date or a text can hold, in a validator or on the way to one.
+            raise MalformedRecord(f"{key}: {type(exc).__name__}") from exc
 
 
 class PoolSpec(Record):
@@ -98,15 +131,17 @@ class PoolSpec(Record):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$",
         description="user the command runs as, user or user:group, names or numbers; the image's if unset",
     )
-    environment: dict[str, str] = Field(default_factory=dict, description="variables of the container")
-    mem_limit: str = Field(default="512m", description="bytes, or with a unit b, k, m, g")
+    environment: Environment = Field(default_factory=dict, description="variables of the container")
+    mem_limit: str = Field(
+        default="512m", max_length=32, description="bytes, or with a unit b, k, m, g; 6m (Docker's least) to 64 TiB"
+    )
     cpu_shares: int | None = Field(
         default=None, ge=2, le=262144, description="weight when CPU is short; Docker's default is 1024"
     )
     cpu_quota: int | None = Field(
-        default=200_000, ge=1000, description="microseconds of CPU per 100 ms: 100000 is one CPU"
+        default=200_000, ge=1000, le=CPU_QUOTA_MAX, description="microseconds of CPU per 100 ms: 100000 is one CPU"
     )
-    pids_limit: int = Field(default=512, ge=8, description="processes and threads")
+    pids_limit: int = Field(default=512, ge=8, le=PIDS_MAX, description="processes and threads")
     host_network: bool = Field(
         default=False,
         description="the host's network, without any isolation; {port} is then of the agent's range, {ip} the address "
@@ -131,6 +166,11 @@ class PoolSpec(Record):
     redirect_uri: str = Field(
         default="/tree", max_length=4096, description="where a new user lands below the server's path"
     )
+    link_prefixes: LinkPrefixes = Field(
+        default=None,
+        description="first path segments of links that start a server of this pool, a list, or comma-separated: with "
+        "rstudio /rstudio/ does. Unset: " + ", ".join(USUAL_LINKS) + ", unless another pool names the segment itself",
+    )
     static_files: StaticFiles = Field(
         default=(),
         description="files of the image that are served without asking anybody's server: a list, or comma-separated, "
@@ -138,7 +178,9 @@ class PoolSpec(Record):
         "that the image does not have is left out",
     )
     pool_size: int = Field(default=10, ge=0, le=10_000, description="ready plus claimed servers, per host")
-    ready: int | None = Field(default=None, ge=0, description="servers kept ready, per host; pool_size if unset")
+    ready: int | None = Field(
+        default=None, ge=0, le=10_000, description="servers kept ready, per host; pool_size if unset"
+    )
     placement: Literal["spread", "pack"] = Field(
         default="spread",
         description="which host serves next: the emptiest, or the fullest that has room, so that others can be removed",
@@ -147,10 +189,22 @@ class PoolSpec(Record):
         default_factory=dict, description="only hosts that carry all of these labels serve the pool; none: all hosts"
     )
     start_timeout_s: float = Field(default=60.0, gt=0, le=3600, description="seconds until a server must answer")
-    cull_timeout: float = Field(default=3600.0, ge=0, description="idle limit in seconds; 0: none")
-    cull_max: float = Field(default=14400.0, ge=0, description="age limit in seconds since the claim; 0: none")
+    probe_path: ProbePath = Field(
+        default="",
+        description="what a server must answer before it counts as ready, below its own path, such as api/status or "
+        "_stcore/health, with 2xx, 401 or 403; if unset, its own path itself",
+    )
+    cull_timeout: float = Field(default=3600.0, ge=0, le=LONG_S, description="idle limit in seconds; 0: none")
+    cull_max: float = Field(
+        default=14400.0, ge=0, le=LONG_S, description="age limit in seconds since the claim; 0: none"
+    )
+    background_paths: BackgroundPaths = Field(
+        default=(),
+        description="what open pages ask for by themselves, below a server's path, such as events/ or some-ext/status, "
+        "comma-separated or a list: requests whose path begins so are no use of the server",
+    )
     unvisited_timeout_s: float = Field(
-        default=600.0, ge=0, description="claimed but never visited, in seconds; 0: no limit"
+        default=600.0, ge=0, le=LONG_S, description="claimed but never visited, in seconds; 0: no limit"
     )
     busy_check: Literal["jupyter", "cpu"] = Field(
         default="jupyter",
@@ -160,7 +214,20 @@ class PoolSpec(Record):
     @field_validator("mem_limit")
     @classmethod
     def _mem_limit_is_a_size(cls, value: str) -> str:
-        parse_bytes(value)
+        if not MEMORY_MIN_BYTES <= parse_bytes(value) <= MEMORY_MAX_BYTES:
+            raise ValueError("6m to 65536g are accepted")
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _command_is_an_argument(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("a text without zero bytes")
+        longest = value
+        for name, length in _REPLACED.items():
+            longest = longest.replace(name, "x" * length)
+        if len(longest.encode()) > ARGUMENT_MAX_BYTES:
+            raise ValueError(f"at most {ARGUMENT_MAX_BYTES} bytes once {', '.join(_REPLACED)} are replaced")
         return value
 
     @field_validator("redirect_uri")
@@ -186,6 +253,13 @@ class PoolSpec(Record):
     def _has_one_network(self) -> Self:
         if self.host_network and self.docker_network is not None:
             raise ValueError(f"host_network or docker_network is accepted, not both ({self.docker_network!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_consul(self) -> Self:
+        stored = self.model_dump_json(indent=2, include=set(PoolSpec.model_fields))
+        if (size := len(stored.encode())) > SPEC_MAX_BYTES:
+            raise ValueError(f"all fields together: at most {SPEC_MAX_BYTES} bytes are accepted, not {size}")
         return self
 
     @property
@@ -236,9 +310,9 @@ class HostState(StrEnum):
 class Failure(BaseModel):
     """Why the last start of a server of this pool failed; ``log`` holds the container's last lines."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    at: datetime
+    at: Time
     reason: str
     log: str = ""
 
@@ -252,7 +326,7 @@ class ImageState(StrEnum):
 class ImageStatus(BaseModel):
     """Whether a host has an image; ``reason`` says why not."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     state: ImageState
     reason: str = ""
@@ -261,20 +335,21 @@ class ImageStatus(BaseModel):
 class Drain(BaseModel):
     """A drain under way. ``claimed``: servers in use when it began; ``deadline``: when those left are culled."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    since: datetime
+    since: Time
     claimed: Count = 0
-    deadline: datetime | None = None
+    deadline: Time | None = None
 
 
 class PoolStatus(BaseModel):
     """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7); ``ready_old``
     and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
     start of ``generation`` failed, nothing is replaced until one succeeds. ``statics``: the set of static files of its
-    image, ``statics_note`` what became of them; both empty in pools without."""
+    image, ``statics_note`` what became of them; both empty in pools without. ``kernels_note``: what is in the way of
+    seeing whether its servers compute; empty: nothing."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     capacity: Count = 0
     starting: Count = 0
@@ -287,6 +362,7 @@ class PoolStatus(BaseModel):
     last_failure: Failure | None = None
     statics: StaticsId = ""
     statics_note: str = ""
+    kernels_note: str = ""
 
 
 class HostRecord(Record):
@@ -298,8 +374,8 @@ class HostRecord(Record):
     agent_version: str
     instance: str = Field(default="", description="the agent's process, as its successor can tell that it is dead")
     state: HostState = HostState.ACTIVE
-    started_at: datetime
-    updated_at: datetime
+    started_at: Time
+    updated_at: Time
     memory_bytes: Count = 0
     cpus: Count = 0
     labels: Labels = Field(default_factory=dict)
@@ -332,7 +408,7 @@ class Route(Record):
     container: str
     pool: Name
     generation: str
-    created_at: datetime
+    created_at: Time
     statics: StaticsId = ""
 
     @property
@@ -351,12 +427,12 @@ class Claim(Record):
     host: Name
     pool: Name
     request_id: str
-    claimed_at: datetime
+    claimed_at: Time
     token_digest: str = ""
-    idle_limit_s: float = Field(ge=0, description="0: none")
-    unvisited_limit_s: float = Field(default=0, ge=0, description="0: none")
-    expires_at: datetime | None = None
-    kept_until: datetime | None = Field(default=None, description="not culled for any of these before; an operator's")
+    idle_limit_s: float = Field(ge=0, le=LONG_S, description="0: none")
+    unvisited_limit_s: float = Field(default=0, ge=0, le=LONG_S, description="0: none")
+    expires_at: Time | None = None
+    kept_until: Time | None = Field(default=None, description="not culled for any of these before; an operator's")
 
     def is_kept(self, now: datetime) -> bool:
         """Whether an operator has given the server more time, which is not over yet."""
@@ -371,8 +447,8 @@ class Gone(Record):
     host: Name
     pool: Name
     reason: str
-    at: datetime
-    until: datetime | None = None
+    at: Time
+    until: Time | None = None
 
 
 class PoolHistory(Record):
@@ -383,7 +459,7 @@ class PoolHistory(Record):
 
 
 class StaticFile(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: Count
@@ -399,7 +475,7 @@ class Statics(Record):
     image_id: str
     static_files: StaticFiles
     host: Name
-    taken_at: datetime
+    taken_at: Time
     files: dict[str, StaticFile]
     missing: tuple[str, ...] = ()
     left_out: Count = 0
@@ -433,10 +509,10 @@ class Ticket(Record):
     pool: Name
     path: str = ""
     state: TicketState = TicketState.WAITING
-    created_at: datetime
-    seen_at: datetime
-    asked_at: datetime | None = None
-    held_until: datetime | None = None
+    created_at: Time
+    seen_at: Time
+    asked_at: Time | None = None
+    held_until: Time | None = None
     held_by: str = ""
     visitor: str = ""
     once: bool = False
@@ -476,6 +552,6 @@ class Activity(Record):
     """
 
     source: Name
-    since: datetime
-    updated_at: datetime
-    users: dict[str, int] = Field(default_factory=dict)
+    since: Time
+    updated_at: Time
+    users: dict[str, UnixTime] = Field(default_factory=dict)

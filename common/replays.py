@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from pydantic import Field
 
+from common.bounds import Time
 from common.records import Record
 
 # Who lost an answer asks again within seconds. Answers may hold a server's token and should not lie around.
@@ -16,8 +17,8 @@ class Replay(Record):
     """A request that had a key, and its answer. ``request``: a digest of it; ``code`` 0: it is under way."""
 
     request: str
-    at: datetime
-    code: int = 0
+    at: Time
+    code: int = Field(default=0, ge=0, le=599)
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
 

@@ -45,6 +45,7 @@ class CommonSettings(BaseSettings):
         cli_hide_none_type=True,
         frozen=True,
         populate_by_name=True,
+        allow_inf_nan=False,
     )
     # The file named by --config; set by ``load`` for the time of one construction.
     _file: ClassVar[str | None] = None

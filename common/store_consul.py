@@ -10,14 +10,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import consul
 import requests
-from consul.exceptions import ClientError, ConsulException, NotFound
+from consul.exceptions import ConsulException, NotFound
 
 from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
@@ -42,6 +41,12 @@ WATCH = "watch"
 # Lock delay lets a former holder notice; our holders check their session themselves. Consul takes 0, but py-consul
 # leaves "no delay" out of the request only for 15, so 0 is really sent.
 LOCK_DELAY_S = 0
+# Consul's time: the years 2020 to 2200.
+PLAUSIBLE_S = (1_577_836_800.0, 7_258_118_400.0)
+# Raft's index grows by one with every write: at 10,000 a second this takes 28,000 years.
+INDEX_MAX = 2**53
+# Of an answer that says why not; records in it may hold what belongs in no log.
+SAID_CHARS = 200
 
 
 class ConsulStore:
@@ -59,64 +64,56 @@ class ConsulStore:
         self._answered: tuple[str, float] | None = None
 
     def get(self, key: str) -> Entry | None:
-        _, found = self._call(lambda c: c.kv.get(key), "get")
-        return _entry(found) if found else None
+        return self._call(lambda c: _one(key, c.kv.get(key)), "get")
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
         # "get" of a missing key fails, and all with it; a tree may be empty, or hold more than was asked for.
         wanted = [{"KV": {"Verb": "get-tree", "Key": key}} for key in keys]
 
-        def read(client: consul.Consul) -> dict[str, Entry]:
-            results = client.txn.put(wanted)["Results"] or ()
-            found = (_entry(result["KV"]) for result in results)
-            return {entry.key: replace(entry, value=base64.b64decode(entry.value)) for entry in found}
-
-        found = self._call(read, "get")
-        return {key: found[key] for key in keys if key in found}
+        return self._call(lambda c: _trees(keys, c.txn.put(wanted)), "get")
 
     def list(self, prefix: str) -> Listing:
-        return self._listing(self._call(lambda c: c.kv.get(prefix, recurse=True), "list"))
+        return self._call(lambda c: _listing(prefix, c.kv.get(prefix, recurse=True)), "list")
 
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         if index <= 0:
             return self.list(prefix)
         wait = self._wait(wait_s)
-        answer = self._call(lambda c: c.kv.get(prefix, recurse=True, index=index, wait=wait), WATCH)
-        listing = self._listing(answer)
+        listing = self._call(lambda c: _listing(prefix, c.kv.get(prefix, recurse=True, index=index, wait=wait)), WATCH)
         # An index that went backwards means a restored or replaced store: start over (api-docs, blocking queries).
         return self.list(prefix) if listing.index < index else listing
 
     def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
         wait = {"index": index, "wait": self._wait(wait_s)} if index > 0 else {}
-        now, keys = self._call(lambda c: c.kv.get(prefix, keys=True, **wait), WATCH)
-        return self.watch_keys(prefix, 0, 0) if int(now) < index else KeyListing(int(now), frozenset(keys or ()))
+        listing = self._call(lambda c: _names(prefix, c.kv.get(prefix, keys=True, **wait)), WATCH)
+        return self.watch_keys(prefix, 0, 0) if listing.index < index else listing
 
     def put(self, key: str, value: bytes) -> None:
-        self._call(lambda c: c.kv.put(key, value), "put")
+        if not self._call(lambda c: _flag(c.kv.put(key, value)), "put"):
+            raise StoreUnavailable("Consul: did not write")
 
     def create(self, key: str, value: bytes) -> bool:
         return self.replace(key, value, 0)
 
     def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        return bool(self._call(lambda c: c.kv.put(key, value, cas=modify_index), "put"))
+        return self._call(lambda c: _flag(c.kv.put(key, value, cas=modify_index)), "put")
 
     def delete(self, key: str) -> None:
-        self._call(lambda c: c.kv.delete(key), "delete")
+        self._call(lambda c: _flag(c.kv.delete(key)), "delete")
 
     def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        return bool(self._call(lambda c: c.kv.delete(key, cas=modify_index), "delete"))
+        return self._call(lambda c: _flag(c.kv.delete(key, cas=modify_index)), "delete")
 
     def open_session(self, name: str, ttl_s: int) -> str:
-        return str(
-            self._call(
-                lambda c: c.session.create(name=name, checks=[], behavior="delete", ttl=ttl_s, lock_delay=LOCK_DELAY_S),
-                "session",
-            )
-        )
+        def create(client: consul.Consul) -> str:
+            options = {"checks": [], "behavior": "delete", "ttl": ttl_s, "lock_delay": LOCK_DELAY_S}
+            return _text(client.session.create(name=name, **options))
+
+        return self._call(create, "session")
 
     def renew_session(self, session: str) -> bool:
         try:
-            self._call(lambda c: c.session.renew(session), "session")
+            self._call(lambda c: _renewed(session, c.session.renew(session)), "session")
         except _NotFoundError:
             return False
         return True
@@ -126,7 +123,7 @@ class ConsulStore:
 
     def acquire(self, key: str, value: bytes, session: str) -> bool:
         try:
-            return bool(self._call(lambda c: c.kv.put(key, value, acquire=session), "acquire"))
+            return self._call(lambda c: _flag(c.kv.put(key, value, acquire=session)), "acquire")
         except StoreUnavailable as exc:
             if _NO_SESSION in str(exc):
                 return False
@@ -138,9 +135,11 @@ class ConsulStore:
         said, at = self._answered
         try:
             # Whole seconds, cut off: on average it was half a second later.
-            return at - parsedate_to_datetime(said).timestamp() - 0.5
-        except ValueError:
+            now_s = parsedate_to_datetime(said).timestamp() + 0.5
+        except (ValueError, TypeError, OverflowError):
             return 0.0
+        # Nobody who is right says anything else, and whoever goes by it would cull everybody.
+        return at - now_s if PLAUSIBLE_S[0] < now_s < PLAUSIBLE_S[1] else 0.0
 
     def register(self, service: Service) -> None:
         check = consul.Check.ttl(f"{service.ttl_s}s") | {
@@ -176,8 +175,8 @@ class ConsulStore:
             return
 
     def _call(self, request: Callable[[consul.Consul], T], operation: str = "other") -> T:
-        """Run one request on this thread's client; translate every failure of Consul and the network. ``operation``:
-        what the metrics call it."""
+        """Run one request on this thread's client, and read its answer; translate every failure of Consul and the
+        network, and whatever the answer is instead of one. ``operation``: what the metrics call it."""
         if operation == WATCH:
             return self._try(request, operation)
         with timed(CONSUL_SECONDS.labels(operation)):
@@ -188,7 +187,7 @@ class ConsulStore:
         for tries_left in reversed(range(len(self._urls))):
             try:
                 return request(self._client())
-            except (NotFound, ClientError) as exc:
+            except NotFound as exc:
                 raise _NotFoundError(str(exc)) from exc
             except (ConsulException, requests.RequestException, ValueError) as exc:
                 answered = any(answer in str(exc) for answer in _ANSWERS)
@@ -196,7 +195,12 @@ class ConsulStore:
                     self._drop_client()
                     CONSUL_ERRORS.labels(operation).inc()
                 if not (tries_left and was_not_reached(exc) and time.monotonic() < give_up):
-                    raise StoreUnavailable(f"Consul: {exc}") from exc
+                    raise StoreUnavailable(f"Consul: {_said(exc)}") from exc
+            except Exception as exc:
+                # py-consul and our reading meet what neither expects: [null], numbers for texts, endless nesting.
+                self._drop_client()
+                CONSUL_ERRORS.labels(operation).inc()
+                raise StoreUnavailable(f"Consul: an answer that cannot be understood: {_said(exc)}") from exc
         raise StoreUnavailable("Consul: no server")
 
     def _client(self) -> consul.Consul:
@@ -223,15 +227,95 @@ class ConsulStore:
     def _wait(self, wait_s: float) -> str:
         return f"{min(wait_s, self._watch_max_s) * 1000:.0f}ms"
 
-    @staticmethod
-    def _listing(answer: tuple[str, Any]) -> Listing:
-        index, found = answer
-        return Listing(int(index), tuple(_entry(item) for item in found or ()))
-
 
 class _NotFoundError(StoreUnavailable):
-    """404 and other 4xx answers; stays a StoreUnavailable for callers that do not expect it."""
+    """404; stays a StoreUnavailable for callers that do not expect it."""
 
 
-def _entry(item: dict[str, Any]) -> Entry:
-    return Entry(item["Key"], item["Value"] or b"", int(item["ModifyIndex"]), item.get("Session"))
+def _said(error: Exception) -> str:
+    """Why, without what an answer may hold of records."""
+    if isinstance(error, ConsulException) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # py-consul writes the whole answer into its own
+    named = isinstance(error, ConsulException | requests.RequestException)
+    return (str(error) if named else f"{type(error).__name__}: {error}")[:SAID_CHARS]
+
+
+def _one(key: str, answer: tuple[Any, Any]) -> Entry | None:
+    _, found = answer
+    if found is None:
+        return None
+    entry = _entry(key, found)
+    if entry.key != key:
+        raise ValueError("an answer for another key")
+    return entry
+
+
+def _trees(keys: Sequence[str], answer: Any) -> dict[str, Entry]:
+    """Of a transaction that reads; it gives values as they are on the wire."""
+    found: dict[str, Entry] = {}
+    for result in _list(answer["Results"]):
+        item = result["KV"]
+        value = item["Value"]
+        entry = _entry("", item | {"Value": None if value is None else base64.b64decode(_text(value), validate=True)})
+        if not entry.key.startswith(tuple(keys)):
+            raise ValueError("a key that nobody asked for")
+        if entry.key in keys:
+            found[entry.key] = entry
+    return found
+
+
+def _listing(prefix: str, answer: tuple[Any, Any]) -> Listing:
+    index, found = answer
+    return Listing(_index(index), tuple(_entry(prefix, item) for item in _list(found)))
+
+
+def _names(prefix: str, answer: tuple[Any, Any]) -> KeyListing:
+    index, found = answer
+    return KeyListing(_index(index), frozenset(_key(prefix, item) for item in _list(found)))
+
+
+def _entry(prefix: str, item: Any) -> Entry:
+    value, modify_index, session = item["Value"], item["ModifyIndex"], item.get("Session")
+    if type(modify_index) is not int or not 0 <= modify_index <= INDEX_MAX:
+        raise ValueError("no ModifyIndex")
+    if not isinstance(value, bytes | None) or not isinstance(session, str | None):
+        raise TypeError("no entry")
+    return Entry(_key(prefix, item["Key"]), value or b"", modify_index, session)
+
+
+def _key(prefix: str, key: Any) -> str:
+    if not _text(key).startswith(prefix):
+        raise ValueError("a key that nobody asked for")
+    return str(key)
+
+
+def _index(text: Any) -> int:
+    """Consul's rule for blocking queries: never below 1."""
+    index = int(text)
+    if not 0 <= index <= INDEX_MAX:
+        raise ValueError(f"index {index}")
+    return max(1, index)
+
+
+def _list(found: Any) -> list[Any]:
+    """None: 404, there is nothing."""
+    if not isinstance(found, list | None):
+        raise TypeError("no list")
+    return found or []
+
+
+def _flag(answer: Any) -> bool:
+    if not isinstance(answer, bool):
+        raise TypeError("neither true nor false")
+    return answer
+
+
+def _renewed(session: str, answer: Any) -> None:
+    if answer["ID"] != session:
+        raise ValueError("another session")
+
+
+def _text(answer: Any) -> str:
+    if not isinstance(answer, str) or not answer:
+        raise TypeError("no text")
+    return answer

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from common.bounds import Time
 from common.ids import digest
 from common.records import Name, Record
 
@@ -36,8 +37,8 @@ class Token(Record):
     name: Name
     scope: Scope
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-    created_at: datetime
-    expires_at: datetime | None = None
+    created_at: Time
+    expires_at: Time | None = None
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and now >= self.expires_at

@@ -24,8 +24,13 @@ Written by `make docs`; do not edit.
 
 Every process takes its settings from flags (`--cull-period 60` or `--cull_period=60`), then the environment
 (`TMPNB_CULL_PERIOD=60`), then the TOML file named by `--config` or `TMPNB_CONFIG`, then the defaults. A wrong one ends
-the process at once and is named with its value and what is accepted. `make up` puts what the compose file asks for into
-`.env`.
+the process at once and is named with its value and what is accepted.
+
+Where `make up` runs the processes, a setting is written into `.env` by its second name, and `make up` again has it
+used. Decided by the compose file are addresses, ports and places inside the containers (`ip`, `port`, `admin_ip`,
+`run_dir`, `statics_dir`, `pools_file`, `url`, `metrics_port`, `metrics_address`): `TMPNB_PORT` and `TMPNB_ADMIN_PORT`
+in `.env` are the published ports. HAProxy's variables are in the head of
+[haproxy.cfg](../proxy/haproxy/haproxy.cfg).
 """
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Every process", CommonSettings),
@@ -39,7 +44,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 POOLS = """## Pools
 
 In `deploy/pools.toml`, a table `[pools.<name>]` each; applied with `tmpnb pools apply FILE`. `${NAME}` in `image` is
-taken from the environment. Changing anything but sizes, timeouts and `redirect_uri` makes a new generation.
+taken from the environment. Changing anything but sizes, timeouts, `redirect_uri` and `link_prefixes` makes a new
+generation.
 """
 
 

@@ -76,24 +76,50 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
         Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
         Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),
-        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "not read further"),
+        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "counts as no answer"),
+        Limit(
+            "the agent's question for its kernels, seconds, all in all", "agent.probe:TIMEOUT_S", "counts as no answer"
+        ),
+        Limit("wait for its first answer, seconds", "pool:start_timeout_s", "a failed start; the host record says why"),
+        Limit("redirects until it counts as ready", "agent.probe:REDIRECTS_MAX", "a failed start"),
     ),
     "Images": (
         Limit("static files of one image, bytes", "agent:statics_max_bytes", "none are used; the host record says so"),
         Limit("one static file, bytes", "agent:statics_max_file_bytes", "left out; the host record says so"),
         Limit("static files of one image", "agent:statics_max_count", "none are used; the host record says so"),
+        Limit(
+            "fetching one image's static files from a host, seconds", "frontend.statics_fetch:FETCH_S", "another host"
+        ),
         Limit("HAProxy's cache of static files, megabytes", "haproxy:TMPNB_STATICS_CACHE_MB", "the oldest make room"),
     ),
     "Holders of tokens, and operators": (
         Limit("servers of a pool per host", "pool:pool_size", "the waiting room, or 429"),
         Limit("new `Idempotency-Key`s per worker and quarter of an hour", "admin:keys_max", "429 that says so"),
         Limit("of these, of one address or token", "admin:keys_max_per_visitor", "429 that says so"),
+        Limit(
+            "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
+        ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
+        Limit("a pool's fields together, bytes", "common.bounds:SPEC_MAX_BYTES", "`pools apply` refuses it"),
+        Limit("a pool's command, what it names replaced, bytes", "common.bounds:ARGUMENT_MAX_BYTES", "the same"),
+        Limit("variables of a pool", "common.bounds:VARIABLES_MAX", "the same"),
+        Limit("one variable of a pool, bytes", "common.bounds:VARIABLE_MAX_BYTES", "the same"),
+        Limit("a server's memory, bytes", "common.bounds:MEMORY_MAX_BYTES", "the same"),
+        Limit("any time limit, seconds", "common.bounds:LONG_S", "an error that names the field"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),
+        Limit("paths of a pool that open pages ask for by themselves", "common.urls:BACKGROUND_MAX", "a clear error"),
+        Limit("idle servers looked at in parallel before a cull", "agent.looks:THREADS", "the others wait"),
+        Limit("idle servers that wait for such a look", "agent.looks:WAITING_MAX", "the culler asks again; a warning"),
+        Limit(
+            "trying whether hosts can be reached, seconds, all in all",
+            "frontend.reach:PROBE_S",
+            "unreachable; an alert",
+        ),
         Limit("Docker calls in parallel", "agent:max_dock_workers", "the others wait"),
+        Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
     ),
 }
 

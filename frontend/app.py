@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from common.errors import StoreUnavailable
 from common.tokens import Scope
-from frontend import auth, lines, metrics, remembering
+from frontend import auth, cross_site, lines, metrics, remembering
 from frontend.api import public, replays
 from frontend.api.operation import operation_of
 from frontend.guard import Guard, Holder
@@ -73,6 +73,8 @@ def create_app(parts: Parts) -> Flask:
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)
+    cross_site.install(app, settings.allow_origin)
+    app.url_map.converters["link"] = pages.LinkPrefix
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(public.create_views())

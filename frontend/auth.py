@@ -35,7 +35,7 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     are none of ours. Raises ``StoreUnavailable`` as ``Guard.holder`` does.
     """
     g.caller = ANYBODY
-    token = _given()
+    token = given()
     if guard().is_open and (token is None or (legacy and split(token) is None)):
         return None
     if token is None:
@@ -56,7 +56,7 @@ def admit(holder: Holder, accepted: Collection[Scope]) -> Response | None:
 
 
 def forbidden(message: str) -> Response:
-    return refused(answer({"status": "forbidden", "message": message}, 403))
+    return refused(answer({"status": "forbidden", "message": message}, 403), message)
 
 
 def caller() -> str:
@@ -69,7 +69,7 @@ def action() -> str:
     return f"{request.method} {request.url_rule or '(no such address)'}"
 
 
-def _given() -> str | None:
+def given() -> str | None:
     """The token in the request; None: there is none, or credentials of another kind."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     return given.strip() or None if scheme.lower() in {"token", "bearer"} else None
@@ -78,10 +78,10 @@ def _given() -> str | None:
 def _unauthorized(message: str) -> Response:
     response = answer({"status": "unauthorized", "message": message}, 401)
     response.headers["WWW-Authenticate"] = "token"
-    return refused(response)
+    return refused(response, message)
 
 
-def refused(response: Response) -> Response:
+def refused(response: Response, reason: str) -> Response:
     """Note that somebody was turned away."""
     AUTH_REFUSALS.labels(str(response.status_code)).inc()
     audit_log.record(
@@ -90,6 +90,6 @@ def refused(response: Response) -> Response:
         who=caller() or None,
         action=action(),
         status=response.status_code,
-        reason=response.get_json()["message"],
+        reason=reason,
     )
     return response

@@ -50,7 +50,8 @@ class Stage(StrEnum):
 @dataclass(frozen=True, slots=True)
 class HostProgress:
     """Servers of one pool on one host: ready ones of the present generation (``fresh``) and of older ones (``old``),
-    claimed ones of older generations, which stay until they are culled. ``reason``: why it is stalled."""
+    claimed ones of older generations, which stay until they are culled. ``reason``: why it is stalled; ``log``: the
+    last lines of the container that did not come up."""
 
     host: str
     stage: Stage
@@ -59,6 +60,7 @@ class HostProgress:
     starting: int
     claimed_old: int
     reason: str = ""
+    log: str = ""
 
 
 def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
@@ -129,20 +131,22 @@ def _progress(spec: PoolSpec, generation: str, record: HostRecord) -> HostProgre
     if status is None or status.generation != generation:
         return HostProgress(record.host, Stage.UNSEEN, 0, 0, 0, 0)
     image = record.images.get(spec.image)
-    stage, reason = Stage.ROLLING, ""
+    fresh = status.ready - status.ready_old
+    wanted = min(spec.ready_target, status.capacity - status.claimed)
+    stage, reason, tail = Stage.ROLLING, "", ""
     if record.state is not HostState.ACTIVE:
         stage = Stage.HELD
     elif status.failing:
         stage = Stage.STALLED
-        reason = status.last_failure.reason if status.last_failure else ""
+        if status.last_failure is not None:
+            reason, tail = status.last_failure.reason, status.last_failure.log
     elif image is not None and image.state is ImageState.FAILED:
         stage, reason = Stage.STALLED, image.reason
     elif image is None or image.state is ImageState.PULLING:
         stage = Stage.FETCHING
-    elif status.ready_old == 0 and status.starting == 0:
+    elif status.ready_old == 0 and status.starting == 0 and fresh >= wanted:
         stage = Stage.DONE
-    fresh = status.ready - status.ready_old
-    return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, reason)
+    return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, reason, tail)
 
 
 def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> list[str]:

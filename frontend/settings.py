@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from common.bounds import LONG_S
 from common.records import Name
 from common.settings import CommonSettings, UrlList
 from frontend.operations import EXTEND_MAX_S
@@ -38,12 +39,14 @@ class GunicornSettings(CommonSettings):
     workers: int = Field(default=2, ge=1, le=64, description="worker processes, 1 to 64")
     threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
     graceful_timeout_s: int = Field(default=30, ge=1, le=300, description="seconds to finish requests when stopping")
-    abandon_s: float = Field(default=45.0, ge=20, description="a ticket nobody asked about for so long does not count")
     keys_max: int = Field(
         default=5000, ge=1, le=1_000_000, description="new Idempotency-Keys per worker and quarter of an hour"
     )
     keys_max_per_visitor: int = Field(
         default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
+    )
+    abandon_s: float = Field(
+        default=45.0, ge=20, le=86400, description="a ticket nobody asked about for so long does not count"
     )
     sample_s: float = Field(default=10.0, ge=1, le=600, description="seconds between two points of the plots, 1 to 600")
     sample_kept_s: float = Field(
@@ -65,7 +68,9 @@ class PublicSettings(GunicornSettings):
     default_pool: Name = Field(default="default", description="the pool of a request that names none")
     window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
     wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
-    ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+    ticket_max_s: float = Field(
+        default=3600.0, ge=60, le=LONG_S, description="longest time in the waiting room, in seconds"
+    )
     line_max: int = Field(
         default=2000, ge=1, le=100_000, description="requests that may wait in line for one pool, at most 100,000"
     )
@@ -75,7 +80,9 @@ class PublicSettings(GunicornSettings):
         le=100_000,
         description="requests of one address or one token's holder that may wait in line, at most 100,000",
     )
-    cookie_s: int = Field(default=7 * 86400, ge=60, description="how long a browser remembers its server, in seconds")
+    cookie_s: int = Field(
+        default=7 * 86400, ge=60, le=LONG_S, description="how long a browser remembers its server, in seconds"
+    )
     statics_dir: Path = Field(
         default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (statics_shelf.py)
         description="where static files of images are kept, in memory if possible",
@@ -121,7 +128,7 @@ class AdminSettings(GunicornSettings):
         default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"
     )
     extend_max_s: float = Field(
-        default=EXTEND_MAX_S, ge=60, description="most time that a server can be given at once, in seconds"
+        default=EXTEND_MAX_S, ge=60, le=LONG_S, description="most time that a server can be given at once, in seconds"
     )
     admin_ip: ListenAddress | None = Field(
         default=None, description="IP address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
@@ -162,14 +169,19 @@ def _is_loopback(address: str) -> bool:
 class CullerSettings(CommonSettings):
     """The culler."""
 
-    cull_period: float = Field(default=600.0, ge=1, description="seconds between two looks at every server, at least 1")
-    host_grace_s: float = Field(
-        default=120.0, ge=1, description="a host whose record is gone for so many seconds counts as lost"
+    cull_period: float = Field(
+        default=600.0, ge=1, le=LONG_S, description="seconds between two looks at every server, at least 1"
     )
-    ticket_max_s: float = Field(default=3600.0, ge=60, description="longest time in the waiting room, in seconds")
+    host_grace_s: float = Field(
+        default=120.0, ge=1, le=LONG_S, description="a host whose record is gone for so many seconds counts as lost"
+    )
+    ticket_max_s: float = Field(
+        default=3600.0, ge=60, le=LONG_S, description="longest time in the waiting room, in seconds"
+    )
     remember_s: float = Field(
         default=86400.0,
         ge=60,
+        le=LONG_S,
         description="so many seconds after its end it is remembered why a server is gone, and that its path may have a "
         "new one",
     )

@@ -4,6 +4,7 @@ Called by ``statics_keeper.py`` on its thread.
 """
 
 import io
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from common.records import HostRecord, Statics
 
 # A host that has forgotten its bundle takes it out of the image once more, which is a matter of seconds.
 WAIT_S = 30.0
+# All parts together: a host that gives a byte at a time is no source, and another one is asked.
+FETCH_S = 300.0
 # What a zip archive adds: headers per member, and a little where nothing can be compressed.
 OVERHEAD_BYTES = 512
 OVERHEAD_PART = 1.01
@@ -55,7 +58,10 @@ def _bundle(broker: Requester, host: str, record: Statics) -> bytes:
     if not 0 < first.total_bytes <= limit:
         raise NotFetched(f"{host}: a bundle of {first.total_bytes} bytes; at most {limit} are accepted")
     data = bytearray(first.data)
+    deadline = time.monotonic() + FETCH_S
     while len(data) < first.total_bytes:
+        if time.monotonic() > deadline:
+            raise NotFetched(f"{host}: {len(data)} of {first.total_bytes} bytes within {FETCH_S:g} s")
         part = _part(broker, host, record, len(data))
         if part.bundle != first.bundle or part.offset != len(data) or not part.data:
             raise NotFetched(f"{host}: the bundle changed on the way")

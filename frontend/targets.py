@@ -1,27 +1,38 @@
 """Paths below a server, as visitors ask for them: taken from the raw request, checked, never decoded and re-encoded.
 
-WSGI hands over a decoded path, in which ``%2F`` and ``/`` are the same; a notebook's name may hold either.
+WSGI hands over a decoded path, in which ``%2F`` and ``/`` are the same; a notebook's name may hold either. Queries pass
+byte for byte but for our own parameters, ``tmpnb-pool``, ``tmpnb-fresh`` and ``tmpnb-start``, whose names no
+application uses.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
+from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlencode
 
 from common.ids import is_user
+from common.urls import clean_path, clean_query
 
 # Room for any notebook's path and query; far below what a message or a header line may hold.
 MAX_CHARS = 4096
 # In the address that the first page of a new visitor goes on to.
 START = "tmpnb-start"
 
-# Left as they are in a path; '%' because it arrives encoded already.
-_SAFE = "/%:@!$&'()*+,;=~-._"
-# Ours, or the server's own secret: not part of what the visitor wants to open.
-_NOT_FORWARDED = frozenset({"token", "pool", "fresh", START})
+# Ours. The short names "pool" and "fresh" are meant as well where no page of an application is named: at / and /spawn.
+_POOL, _FRESH = "tmpnb-pool", "tmpnb-fresh"
 
 
 class BadTarget(ValueError):
     """A path that no server can be asked for; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a visitor's address says: the ``target`` below a server's path, with its query, and what is for us."""
+
+    target: str
+    pool: str | None = None
+    fresh: bool = False
 
 
 def raw_path_and_query(environ: Mapping[str, Any]) -> tuple[str, str]:
@@ -30,13 +41,22 @@ def raw_path_and_query(environ: Mapping[str, Any]) -> tuple[str, str]:
     if not raw.startswith("/"):  # absolute form: scheme://host/path
         raw = "/" + raw.partition("://")[2].partition("/")[2]
     path, _, query = raw.partition("#")[0].partition("?")
+    query = query or environ.get("QUERY_STRING", "")
     # Bytes beyond ASCII arrive as Latin-1 characters (PEP 3333).
-    return quote(path.encode("latin-1", "replace"), safe=_SAFE), query or environ.get("QUERY_STRING", "")
+    return clean_path(path.encode("latin-1", "replace")), clean_query(query.encode("latin-1", "replace"))
 
 
-def below(path: str, prefix: str, query: str = "") -> str:
-    """What follows ``prefix``, with the query: ``notebooks/a.ipynb?x=1``. Raises ``BadTarget``."""
-    return checked(path.removeprefix(prefix).lstrip("/"), query)
+def below(path: str, count: int) -> str:
+    """What follows the first ``count`` segments of a raw path."""
+    return path.split("/", count + 1)[count + 1] if path.count("/") > count else ""
+
+
+def asked(path: str, query: str = "", *, short: bool = True) -> Asked:
+    """What the visitor wants, by a raw path below a server, and its query. ``short``: without a path the short names
+    are ours as well. Raises ``BadTarget``."""
+    path = path.lstrip("/")
+    rest, ours = _split_query(query, short=short and not path)
+    return Asked(checked(path, rest), ours.get(_POOL) or None, ours.get(_FRESH) == "1")
 
 
 def checked(path: str, query: str = "") -> str:
@@ -51,9 +71,8 @@ def checked(path: str, query: str = "") -> str:
         raise BadTarget("the path holds control characters")
     if any(segment in {".", ".."} for segment in plain.replace("\\", "/").split("/")):
         raise BadTarget("the path holds '.' or '..' segments")
-    pairs = [(k, v) for k, v in parse_qsl(query, keep_blank_values=True) if k not in _NOT_FORWARDED]
-    target = quote(path, safe=_SAFE)
-    return f"{target}?{urlencode(pairs)}" if pairs else target
+    rest = clean_query(_split_query(query)[0])
+    return clean_path(path) + (f"?{rest}" if rest else "")
 
 
 def split_user(target: str) -> tuple[str, str]:
@@ -68,10 +87,20 @@ def split_user(target: str) -> tuple[str, str]:
 def spawn_link(target: str, pool: str | None = None, *, fresh: bool = False) -> str:
     """The URL that starts a server at ``target``."""
     path, _, query = target.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    if pool:
-        pairs.append(("pool", pool))
-    if fresh:
-        pairs.append(("fresh", "1"))
-    link = f"/spawn/{path}" if path else "/spawn"
-    return f"{link}?{urlencode(pairs)}" if pairs else link
+    ours = {name: value for name, value in ((_POOL, pool), (_FRESH, "1" if fresh else "")) if value}
+    if not ours and not path and _split_query(query, short=True)[1]:
+        ours[_POOL] = ""  # says that the short names are not ours
+    queries = [text for text in (query, urlencode(ours)) if text]
+    return (f"/spawn/{path}" if path else "/spawn") + ("?" + "&".join(queries) if queries else "")
+
+
+def _split_query(query: str, *, short: bool = False) -> tuple[str, dict[str, str]]:
+    """``query`` without our parameters, every other byte as it is, and ours. ``short``: the short names are meant, too,
+    unless a long one is there."""
+    pairs = [(piece, *piece.partition("=")[::2]) for piece in query.split("&")]
+    pairs = [pair for pair in pairs if pair[1] != START]
+    names = {_POOL: _POOL, _FRESH: _FRESH}
+    if short and not any(name in names for _, name, _ in pairs):
+        names = {"pool": _POOL, "fresh": _FRESH}
+    ours = {names[name]: unquote_plus(value) for _, name, value in pairs if name in names}
+    return "&".join(piece for piece, name, _ in pairs if name not in names), ours

@@ -2,11 +2,15 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Response, current_app, g, jsonify, make_response, render_template, request
 
 from frontend.parts import Parts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
 
 STATIC = Path(__file__).parent / "static"
 
@@ -27,6 +31,13 @@ def wants_html() -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def is_https() -> bool:
+    """Whether the browser speaks TLS: it ends before us, and whoever ends it says so; the first of several is the one
+    nearest to the browser."""
+    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    return request.is_secure or said == "https"
+
+
 def is_speculative() -> bool:
     """Whether nobody has really asked yet: a prefetch, a prerender, a link checker, or an image tag elsewhere."""
     purpose = " ".join(request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"))
@@ -41,6 +52,20 @@ def page(template: str, status: int = 200, retry_after_s: int | None = None, **v
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
     return response
+
+
+class _Redirect(Response):
+    """The framework decodes and encodes what it redirects to: ``"`` and ``[`` would arrive as something else."""
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> "Headers":
+        headers = super().get_wsgi_headers(environ)
+        headers["Location"] = self.headers["Location"]
+        return headers
+
+
+def go_to(url: str, status: int = 302) -> Response:
+    """A redirect to one of our addresses, byte for byte. ``url`` is ASCII without blanks (frontend/targets.py)."""
+    return _Redirect(status=status, headers={"Location": url})
 
 
 def answer(body: dict[str, Any], status: int = 200, retry_after_s: int | None = None) -> Response:

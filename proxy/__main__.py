@@ -19,6 +19,7 @@ from common.runtime.threads import Worker, crashed
 from common.settings import load
 from common.store import Service
 from common.store_consul import ConsulStore
+from proxy.background import BackgroundSync
 from proxy.mapfile import MapFile
 from proxy.reporter import Reporter
 from proxy.runtime import HaproxyUnavailable, RouteMap
@@ -77,6 +78,8 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
     presence = Presence(store, service)
     files = SocketRouteMap(settings.haproxy_socket, settings.statics_map_name)
     statics = StaticsSync(store, keys, files, SocketStaticsTraffic(settings.haproxy_socket), stop)
+    named = SocketRouteMap(settings.haproxy_socket, settings.background_map_name)
+    background = BackgroundSync(store, keys, named, table.pools, stop)
 
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
@@ -85,8 +88,13 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         Worker("writer", writer.run, stop.is_set, vital=True),
         Worker("reporter", reporter.run, stop.is_set),
         Worker("statics", statics.run, stop.is_set),
+        Worker("background", background.run, stop.is_set),
     ]
-    for thread in (*working, Worker("watch.statics", statics.follow, stop.is_set)):
+    watches = [
+        Worker("watch.statics", statics.follow, stop.is_set),
+        Worker("watch.pools", background.follow, stop.is_set),
+    ]
+    for thread in (*working, *watches):
         thread.start()
     watcher.start(seed)
     metrics.serve(settings)

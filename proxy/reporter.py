@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,9 +16,10 @@ from common.keys import Keys
 from common.records import Activity
 from common.retry import steady
 from common.store import Store
-from proxy.activity import LAG_S, Limits, Reading, active_users, maybe_active_users
+from proxy.activity import LAG_S, Limits, Reading, active_users, asked_since, maybe_active_users
 from proxy.metrics import ACTIVE, REPORTS
 from proxy.runtime import HaproxyUnavailable, Traffic
+from proxy.steady import Series, seen
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Reporter:
         self._stop = stop
         self._period_s = period_s
         self._last: dict[str, int] = {}
+        self._series: dict[str, dict[int, Series]] = {}
         self._since: datetime | None = None
         self._gap_from: datetime | None = None
         self._readings: deque[Reading] = deque()
@@ -95,7 +97,7 @@ class Reporter:
     def turn(self) -> None:
         """One period: read, judge, write."""
         try:
-            after = Reading(time.monotonic(), self._traffic.counters())
+            after = Reading(time.monotonic(), self._traffic.counters(), self._traffic.asked())
             now = self._now()
             active = self._look(after) if self._readings else self._first_look(after, now)
         except HaproxyUnavailable as exc:
@@ -105,16 +107,38 @@ class Reporter:
             REPORTS.labels("haproxy_away").inc()
             return
         self._haproxy_said = False
-        ACTIVE.set(len(active))
+        asked = self._judge(after, now.timestamp())
+        ACTIVE.set(len(active | asked))
         self._remember(after)
         self._last.update(dict.fromkeys(active, int(now.timestamp())))
         routed = self._users()
         if routed is not None:
             self._last = {user: at for user, at in self._last.items() if user in routed}
-        self._write(now)
+            self._series = {user: kinds for user, kinds in self._series.items() if user in routed}
+        self._write(now, self._newest())
 
     def _look(self, after: Reading) -> set[str]:
         return active_users(self._readings[0], self._readings[-1], after, Limits())
+
+    def _judge(self, after: Reading, at_s: float) -> set[str]:
+        """Note the requests since the reading before; the users of whom one at least may have been a person's."""
+        persons: set[str] = set()
+        for user, kinds in (asked_since(self._readings[-1], after) if self._readings else {}).items():
+            series = self._series.setdefault(user, {})
+            for kind, count in kinds.items():
+                series[kind] = seen(series.get(kind), at_s, count, self._period_s)
+                if not series[kind].steady:
+                    persons.add(user)
+        return persons
+
+    def _newest(self) -> dict[str, int]:
+        """Everybody's last activity. What was taken for a person's may turn out to be the page's own: then it is
+        earlier again."""
+        newest = dict(self._last)
+        for user, kinds in self._series.items():
+            last = int(max(series.person_at for series in kinds.values()))
+            newest[user] = max(last, newest.get(user, 0))
+        return newest
 
     def _remember(self, reading: Reading) -> None:
         """Keep the reading, and of the earlier ones the newest that is ``LAG_S`` older, and what is between."""
@@ -128,18 +152,18 @@ class Reporter:
             gap_s = max(0.0, (now - self._gap_from).total_seconds())
             if gap_s <= min(BRIDGE_MAX_S, self._traffic.uptime_s() + self._period_s):
                 # The record may be older than the reading it stands for: unchanged parts are not written each time.
-                return maybe_active_users(after.counters, gap_s)
+                return maybe_active_users(after.counters, gap_s) | maybe_active_users(after.asked, gap_s)
         self._since = now
         return set()
 
-    def _write(self, now: datetime) -> None:
+    def _write(self, now: datetime, newest: Mapping[str, int]) -> None:
         """Write the parts that changed or are due. A part that could not be written stays due."""
         if self._since is None:
             return
         self._turn += 1
-        count = part_count(len(self._last))
+        count = part_count(len(newest))
         parts: list[dict[str, int]] = [{} for _ in range(count)]
-        for user, at in self._last.items():
+        for user, at in newest.items():
             parts[part_of(user, count)][user] = at
         try:
             for number, users in enumerate(parts):

@@ -24,7 +24,8 @@ class Counters:
     """A user's entry of HAProxy's stick table. Counters start at 0 with the entry.
 
     ``requests`` that are activity, ``opened`` WebSockets, ``open``: connections open now, bytes from (``bytes_in``) and
-    to the browser (``bytes_out``), ``idle_s``: seconds since the entry was last used.
+    to the browser (``bytes_out``), ``idle_s``: seconds since the entry was last used. ``kinds``: how many there were of
+    each kind, of requests that a page may have made by itself; each is of two kinds.
     """
 
     requests: int = 0
@@ -33,6 +34,7 @@ class Counters:
     bytes_in: int = 0
     bytes_out: int = 0
     idle_s: float = 0.0
+    kinds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,14 @@ class StaticsTraffic(Protocol):
 
 
 class Traffic(Protocol):
-    """What HAProxy counted. Both methods raise ``HaproxyUnavailable``."""
+    """What HAProxy counted. Every method raises ``HaproxyUnavailable``."""
 
     def counters(self) -> dict[str, Counters]:
-        """By user."""
+        """By user: WebSockets, and requests that are a person's for sure."""
+        ...
+
+    def asked(self) -> dict[str, Counters]:
+        """By user: the other requests that may be activity, by their ``kinds``."""
         ...
 
     def uptime_s(self) -> float: ...

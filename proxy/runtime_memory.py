@@ -17,6 +17,7 @@ class MemoryHaproxy:
         self.entries = list(routes)
         self.running = True
         self.traffic: dict[str, Counters] = {}
+        self.requests: dict[str, Counters] = {}
         self.static_files = Served()
         self.up_for_s = 0.0
         self.steps: list[Change | str] = []
@@ -73,6 +74,11 @@ class MemoryHaproxy:
         if not self.running:
             raise HaproxyUnavailable("HAProxy: stopped by the test")
         return dict(self.traffic)
+
+    def asked(self) -> dict[str, Counters]:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        return dict(self.requests)
 
     def served(self) -> Served:
         if not self.running:

@@ -11,6 +11,7 @@ import re
 import select
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -23,8 +24,12 @@ PROMPT = b"\n> "
 # A command and its payload must fit into one of HAProxy's buffers (tune.bufsize, 16 KB). No entry is longer than 600
 # bytes (common/statics.py).
 PAYLOAD_BYTES = 14 * 1024
-# haproxy.cfg: "expire" of the stick table "activity".
+# haproxy.cfg: "expire" of the stick tables "activity" and "asked".
 EXPIRE_S = 3600.0
+# haproxy.cfg: kinds of requests in the stick table "asked".
+KINDS = 16
+# No line is nearly as long.
+LINE_BYTES = 64 * 1024
 
 _MAP = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
 _ENTRY = re.compile(r"key=(\S+) use=\d+ exp=(\d+) (.*)")
@@ -140,10 +145,15 @@ class _Questions:
         with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
             try:
                 connection.sendall(command.encode() + b"\n")
-                for line in answer:
+                line = b""
+                while piece := answer.readline(LINE_BYTES):
+                    line = piece
                     yield line.decode("utf-8", "replace")
             except OSError as exc:
                 raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
+            if line.strip():
+                # Every answer ends with an empty line; a figure may be cut off in the middle.
+                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
 
 
 class SocketStaticsTraffic(_Questions):
@@ -151,44 +161,70 @@ class SocketStaticsTraffic(_Questions):
 
     def served(self) -> Served:
         # Of the proxy "statics" its sums as a backend (2).
-        rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
+        with _read("show stat"):
+            rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
         if not rows:
             raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
-        row = rows[0]
-        return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
+        with _read("show stat"):
+            row = rows[0]
+            return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
 
 
 class SocketTraffic(_Questions):
     """``Traffic`` on HAProxy's socket."""
 
     def counters(self) -> dict[str, Counters]:
-        return dict(parse_counters(self._lines("show table activity")))
+        with _read("show table"):
+            return dict(parse_counters(self._lines("show table activity")))
+
+    def asked(self) -> dict[str, Counters]:
+        with _read("show table"):
+            return dict(parse_kinds(self._lines("show table asked")))
 
     def uptime_s(self) -> float:
         for line in self._lines("show info"):
             if line.startswith("Uptime_sec:"):
-                return float(line.partition(":")[2])
+                with _read("show info"):
+                    return float(int(line.partition(":")[2]))
         raise HaproxyUnavailable("HAProxy: show info: no uptime")
 
 
+@contextlib.contextmanager
+def _read(command: str) -> Iterator[None]:
+    """What cannot be read there is no answer of HAProxy's."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, csv.Error) as exc:
+        raise HaproxyUnavailable(f"HAProxy: {command}: an answer that cannot be understood: {exc!r}"[:300]) from exc
+
+
 def parse_counters(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:
-    """Users and counters from the lines of ``show table``; other lines are left out."""
+    """Users and counters from the lines of ``show table activity``; other lines are left out."""
+    for user, found, fields in _entries(lines):
+        yield user, replace(found, requests=int(fields.get("gpc0", 0)), opened=int(fields.get("gpc1", 0)))
+
+
+def parse_kinds(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:
+    """The same of ``show table asked``."""
+    for user, found, fields in _entries(lines):
+        kinds = tuple(int(fields.get(f"gpc{number}", 0)) for number in range(KINDS))
+        yield user, replace(found, kinds=kinds)
+
+
+def _entries(lines: Iterable[str]) -> Iterator[tuple[str, Counters, Mapping[str, str]]]:
+    """User, what both tables have, and all fields."""
     for line in lines:
         found = _ENTRY.search(line)
         if found is None:
             continue
         fields = dict(field.partition("=")[::2] for field in found[3].split())
-        yield (
-            found[1],
-            Counters(
-                requests=int(fields.get("gpc0", 0)),
-                opened=int(fields.get("gpc1", 0)),
-                open=int(fields.get("conn_cur", 0)),
-                bytes_in=int(fields.get("bytes_in_cnt", 0)),
-                bytes_out=int(fields.get("bytes_out_cnt", 0)),
-                idle_s=max(0.0, EXPIRE_S - int(found[2]) / 1000),
-            ),
+        common = Counters(
+            open=int(fields.get("conn_cur", 0)),
+            bytes_in=int(fields.get("bytes_in_cnt", 0)),
+            bytes_out=int(fields.get("bytes_out_cnt", 0)),
+            idle_s=max(0.0, EXPIRE_S - int(found[2]) / 1000),
         )
+        yield found[1], common, fields
 
 
 def _connect(path: Path) -> socket.socket:

@@ -43,6 +43,10 @@ class ProxySettings(CommonSettings):
         return "statics.map"
 
     @property
+    def background_map_name(self) -> str:
+        return "background.map"
+
+    @property
     def want_file(self) -> Path:
         return self.run_dir / "want"
 

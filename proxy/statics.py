@@ -17,7 +17,8 @@ from common.retry import Backoff
 from common.runtime.freshness import Freshness
 from common.statics import stored_name
 from common.store import Listing, Store
-from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Served, StaticsTraffic
+from proxy.kept_map import KeptMap
+from proxy.runtime import HaproxyUnavailable, RouteMap, Served, StaticsTraffic
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +55,15 @@ class StaticsSync:
     ) -> None:
         self._store = store
         self._keys = keys
-        self._haproxy = haproxy
+        self._kept = KeptMap(haproxy, "static files")
         self._traffic = traffic
         self._stop = stop
         self._clock = clock
         # None: Consul was not read yet, and HAProxy keeps what it has.
         self._wanted: dict[str, str] | None = None
-        self._applied: dict[str, str] | None = None
         self._decoded = Decoded(Statics, keys.statics)
         self._fresh = Freshness("statics")
         self._fresh.start()
-        self._trouble_said = False
         self._served = Served()
         self._next_report_s = clock() + REPORT_S
 
@@ -88,7 +87,7 @@ class StaticsSync:
         """The table's work, until stopped."""
         while not self._stop.wait(TICK_S):
             self.tick()
-        self._haproxy.close()
+        self._kept.close()
 
     def take(self, listing: Listing) -> None:
         """Make these the sets."""
@@ -99,23 +98,11 @@ class StaticsSync:
         wanted = self._wanted
         if wanted is None:
             return
+        self._kept.keep(wanted)
         try:
-            if not self._haproxy.is_connected():
-                self._haproxy.connect()
-                self._applied = dict(self._haproxy.show())
-            if self._applied is not wanted:
-                # Once per change: two large tables are not compared every second.
-                if self._applied != wanted:
-                    self._haproxy.replace(wanted)
-                    log.info("table of static files changed", extra={"files": len(wanted)})
-                self._applied = wanted
             self._report()
-            self._trouble_said = False
-        except (HaproxyUnavailable, MapDiffers) as exc:
-            self._haproxy.close()
-            if not self._trouble_said:
-                log.warning("haproxy's table of static files not updated", extra={"error": str(exc)})
-            self._trouble_said = True
+        except HaproxyUnavailable:
+            return  # said when the table is looked at
 
     def _report(self) -> None:
         if self._clock() < self._next_report_s:

@@ -18,11 +18,13 @@ from common.statics import is_set_id
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a user's requests go (``<port>@<address>``), and since when (Unix time): the newer of two claims to one
-    address is right. ``statics``: the set of static files of the server's image; empty: none."""
+    address is right. ``statics``: the set of static files of the server's image; empty: none. ``pool``: the server's;
+    empty: not known yet."""
 
     value: str
     created_at: float = 0.0
     statics: str = ""
+    pool: str = ""
 
     @classmethod
     def parse(cls, entry: str) -> "Target | None":
@@ -77,7 +79,7 @@ def decode_route(key: str, value: bytes) -> tuple[str, Target]:
         raise MalformedRecord(f"{key}: target: {exc}") from exc
     if not 0 < route.port < 65536 or address.is_unspecified or address.is_multicast:
         raise MalformedRecord(f"{key}: target: not an address and port that a server can have: {route.target}")
-    return user, Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics)
+    return user, Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool)
 
 
 def place(entry: str) -> str:
@@ -103,6 +105,10 @@ class Table:
     def users(self) -> frozenset[str]:
         """Everybody with a record. From any thread (copying a dict's keys is one step under the interpreter's lock)."""
         return frozenset(tuple(self._targets))
+
+    def pools(self) -> dict[str, str]:
+        """User -> pool. From any thread."""
+        return {user: target.pool for user, target in tuple(self._targets.items())}
 
     def value(self, user: str) -> str | None:
         """What HAProxy shall have for the user; None: no entry."""

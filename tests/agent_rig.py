@@ -102,8 +102,10 @@ class AgentRig:
         self.requester.stop()
         with self._docker() as client:
             for container in self._containers(client):
-                with contextlib.suppress(docker.errors.NotFound):
+                # One that its agent was just removing is "already in progress".
+                with contextlib.suppress(docker.errors.APIError):
                     container.remove(force=True, v=True)
+            wait_until(lambda: not self._containers(client), "the containers of the cluster to be gone")
             for network in client.networks.list(filters={"label": f"{names.CLUSTER}={self.cluster}"}):
                 network.remove()
         for key in (self.keys.root,):

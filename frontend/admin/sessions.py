@@ -14,6 +14,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from frontend import auth
 from frontend.admin.parts import AdminParts
 from frontend.guard import Holder
+from frontend.web import is_https
 
 EXTENSION = "tmpnb.sessions"
 # Sent by our scripts; no other site's page can send it without our leave (it needs a CORS preflight).
@@ -71,11 +72,6 @@ def sessions() -> Sessions | None:
     """None: the application is open."""
     found: Sessions | None = current_app.extensions.get(EXTENSION)
     return found
-
-
-def is_https() -> bool:
-    """Whether the browser speaks TLS; it may end before us, and whoever ends it says so."""
-    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
 
 
 def is_ours() -> bool:

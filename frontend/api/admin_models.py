@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
+from common.bounds import LONG_S
 from common.ids import USER_LENGTH_MAX
 from common.records import IMAGE, HostRecord, HostState, Name, PoolSpec
 from frontend.api.models import USER, HostFigures, example
@@ -93,7 +94,7 @@ class ExtendBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"seconds": 3600}]})
 
-    seconds: float = Field(gt=0, allow_inf_nan=False, description="from now")
+    seconds: float = Field(gt=0, le=LONG_S, allow_inf_nan=False, description="from now")
 
 
 class Extended(BaseModel):
@@ -184,6 +185,7 @@ class PoolProgress(BaseModel):
     starting: int
     claimed_old: int = Field(description="in use, of older ones: they stay")
     reason: str = Field(description="why it is stalled")
+    log: str = Field(description="the last lines of the container that did not come up")
 
 
 class PoolStatus(BaseModel):

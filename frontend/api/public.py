@@ -66,7 +66,7 @@ def _wish(body: models.SpawnBody) -> tuple[Wish, float]:
     wait_s = settings.window_s if body.wait_s is None else body.wait_s
     if wait_s > settings.wait_max_s:
         raise bad_field("wait_s", f"at most {settings.wait_max_s:g} seconds are accepted", wait_s)
-    return Wish(g.ticket, _pool(body.pool), target, who=caller() or None, visitor=visitor()), wait_s
+    return Wish(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
 
 
 def _line_full(reason: str) -> Refused:
@@ -175,9 +175,9 @@ def figures() -> Answer:
     return Answer(models.Stats.model_validate(stats(parts().hosts.get(), "")))
 
 
-def _pool(wanted: str | None) -> str:
+def _pool(wanted: str | None, target: str) -> str:
     pools = parts().pools
-    pool = pools.choose(wanted, parts().settings.default_pool)
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
     if pool is not None:
         return pool
     names = ", ".join(sorted(pools.specs))

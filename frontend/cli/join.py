@@ -34,6 +34,7 @@ OPTIONS = (
     f'--user 10001:10001 --group-add "$(stat -c %g {SOCKET})" --volume {SOCKET}:{SOCKET}',
 )
 # What may stand in a shell's double quotes; names of other machines have nothing else.
+_SETTING = re.compile(r"TMPNB_[A-Z0-9_]+=[^\x00-\x1f\x7f]+")
 _HOSTNAME = re.compile(r"[A-Za-z0-9._:-]+")
 
 Host = Annotated[str | None, typer.Option(help="The new host's name; its own machine name if left out.")]
@@ -49,6 +50,10 @@ Image = Annotated[str | None, typer.Option(help="The agent's image, which is on 
 MetricsPort = Annotated[
     int | None,
     typer.Option(min=1, max=65535, help="Publish the agent's metrics for Prometheus at this port of the address."),
+]
+More = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting of the agent, any number of times: --set TMPNB_MAX_STARTING=4."),
 ]
 File = Annotated[bool, typer.Option("--file", help="Print the env file for many hosts instead of a command.")]
 
@@ -67,6 +72,7 @@ def join(
     allow_host_network: Network = False,
     image: Image = None,
     metrics_port: MetricsPort = None,
+    more: More = None,
     file: File = False,
 ) -> None:
     """Print the command that starts an agent on a new host: tmpnb join | ssh root@HOST sh."""
@@ -83,6 +89,7 @@ def join(
     directories = _directories(allowed_host_directories)
     variables["TMPNB_ALLOWED_HOST_DIRECTORIES"] = ",".join(directories)
     variables["TMPNB_ALLOW_HOST_NETWORK"] = "true" if allow_host_network else None
+    variables |= _more(more or [], variables | own)
     if file:
         text = "".join(f"{name}={value}\n" for name, value in (variables | own).items() if value)
     else:
@@ -159,6 +166,18 @@ def _urls(option: str, given: str | None, default: tuple[str, ...], schemes: tup
             variable = f"TMPNB_AGENT_{option[2:].replace('-', '_').upper()}"
             _refuse(option, url, f"{accepted}; give it, or set TMPNB_CONTROL_IP ({variable})")
     return urls
+
+
+def _more(given: list[str], known: dict[str, str | None]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        if not _SETTING.fullmatch(each):
+            _refuse("--set", each, "TMPNB_NAME=value, on one line")
+        if name in known:
+            _refuse("--set", name, "settings without an option of their own, or with one that was not given here")
+        found[name] = value
+    return found
 
 
 def _directories(given: str | None) -> tuple[str, ...]:

@@ -47,7 +47,9 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    Console(stderr=True).print(f"tmpnb: {text}", markup=False, highlight=False, soft_wrap=True)
+    # What a container said may hold anything that a terminal obeys.
+    shown = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+    Console(stderr=True).print(f"tmpnb: {shown}", markup=False, highlight=False, soft_wrap=True)
 
 
 def ago(seconds: float | None) -> str:

@@ -74,5 +74,9 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
                     complain(f"{pool} on {row.host}: {row.reason}")
 
     found = follow(look, lambda seen: all(rollout.is_over(rows) for rows in seen.values()), tell, timeout_s)
+    for pool, rows in found.items():
+        for row in rows:
+            for line in row.log.splitlines() if row.stage is Stage.STALLED else ():
+                complain(f"{pool} on {row.host} | {line}")
     through = {Stage.DONE, Stage.HELD}
     return [pool for pool, rows in found.items() if any(row.stage not in through for row in rows)]

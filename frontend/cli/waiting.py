@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import typer
 
+from common.bounds import LONG_S
+
 T = TypeVar("T")
 
 # How often Consul is asked: hosts rewrite their record once a second at most.
@@ -33,6 +35,7 @@ def follow(look: Callable[[], T], is_over: Callable[[T], bool], say: Callable[[T
 def parse_span_s(text: str) -> float:
     """``90``, ``90s``, ``30m``, ``2h``, ``7d`` in seconds. Raises a usage error that says what is accepted."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise typer.BadParameter(f"a positive time such as 90s, 30m, 2h or 7d is accepted, not {text!r}")
-    return float(match[1]) * _UNITS_S[match[2]]
+    seconds = 0.0 if match is None else float(match[1]) * _UNITS_S[match[2]]
+    if not 0 < seconds <= LONG_S:
+        raise typer.BadParameter(f"a time such as 90s, 30m, 2h or 7d, up to ten years, is accepted, not {text[:80]!r}")
+    return seconds

@@ -20,7 +20,7 @@ from frontend.culler.lost import Absences
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
 from frontend.draining import close_servers
 from frontend.operations import send
-from frontend.reach import Probe, tcp_probe, unreachable
+from frontend.reach import Probe, target_of, tcp_probe, unreachable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,15 @@ class Rounds:
     def cull(self, is_sure: Callable[[], bool]) -> int:
         """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
         claims = self._claims.read(self._store.list(self._keys.claims))
-        activity = self._activity.read(self._store.list(self._keys.activity))
+        reported = self._store.list(self._keys.activity)
+        activity = self._activity.read(reported)
+        if len(activity) < len(reported.entries):
+            # Whose work is in what cannot be read nobody knows: as if nobody had reported. The sweep deletes it, and
+            # its source writes it again.
+            log.warning(
+                "activity unreadable, only ages count", extra={"records": len(reported.entries) - len(activity)}
+            )
+            activity = {}
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         routes = self._routes.read(self._store.list(self._keys.routes))
         self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
@@ -96,11 +104,12 @@ class Rounds:
         lost: list[str] = []
         found = self._absences.look(hosts, monotonic_s)
         self._count(hosts)
+        answering = self._answering(found) if found else set()
         for host in found:
+            if self._only_agent_away(host, host in answering):
+                continue
             routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
             claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
-            if self._answers(host, routes, claims):
-                continue
             closed = close_servers(self._store, self._keys, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
@@ -121,12 +130,18 @@ class Rounds:
             HOSTS.labels(state.value).set(counts[state])
         HOSTS.labels("absent").set(self._absences.count)
 
-    def _answers(self, host: str, routes: dict[str, Route], claims: dict[str, Claim]) -> bool:
-        """Whether servers of the host still accept connections: then only its agent is away, and nobody is cut off."""
-        claimed = [routes[user] for user in sorted(claims) if user in routes]
-        answers = any(self._probe(route.address, route.port) for route in claimed[:PROBES])
+    def _answering(self, hosts: list[str]) -> set[str]:
+        """The hosts of which a claimed server at least still accepts connections."""
+        routes = self._routes.read(self._store.list(self._keys.routes))
+        claims = self._claims.read(self._store.list(self._keys.claims))
+        tried = {host: [routes[user] for user in sorted(_of_host(claims, host)) if user in routes] for host in hosts}
+        found = self._probe([target_of(route) for some in tried.values() for route in some[:PROBES]])
+        return {host for host, some in tried.items() if any(target_of(route) in found for route in some)}
+
+    def _only_agent_away(self, host: str, answers: bool) -> bool:
+        """Whether servers of the host still answer: then only its agent is away, and nobody is cut off."""
         if answers and host not in self._reachable:
-            log.error("agent away, its servers answer", extra={"host": host, "claims": len(claims)})
+            log.error("agent away, its servers answer", extra={"host": host})
             self._reachable.add(host)
         elif not answers:
             self._reachable.discard(host)

@@ -24,7 +24,7 @@ async function ask() {
   let pause = LEAST_MS;
   try {
     const since = points.length ? `?since=${points.at(-1)[0]}` : "";
-    const answer = await fetch(`/info/series${since}`, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
+    const answer = await fetch(`/info/series${since}`, { cache: "no-store", signal: AbortSignal.timeout?.(10_000) });
     if (answer.ok) {
       const found = await answer.json();
       pause = Math.max(LEAST_MS, found.period_s * 1000);

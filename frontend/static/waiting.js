@@ -1,23 +1,45 @@
-// Asks for the ticket until it has a server, and shows the place in line meanwhile.
+// Asks for the ticket until it has a server, and shows the place in line meanwhile. Nobody has to rely on it: the page
+// loads itself again unless an answer came and was shown; later it does so when no further one does.
 "use strict";
 (() => {
   const room = document.getElementById("room");
   const at = (id) => document.getElementById(id);
   const AWAY_MS = 4000;
-  let timer;
+  const ANSWER_MS = 7000;
+  const GUARD_MS = 9000;
+  let round = 0;
+  let guard;
+  let timer = null;
   try {
     timer = new Worker(room.dataset.tick);
-  } catch {
-    timer = null;
+  } catch (error) {
+    // Without one the timers of hidden pages are slow.
   }
 
+  const watch = (ms) => {
+    clearTimeout(guard);
+    guard = setTimeout(() => location.reload(), ms);
+  };
+
+  // Asks after a while, by the clock that is there first: a worker may be missing, or never answer.
   const later = (ms) => {
+    watch(ms + GUARD_MS);
+    const mine = ++round;
+    const next = () => {
+      if (mine !== round) return;
+      round += 1;
+      ask();
+    };
+    setTimeout(next, ms);
     if (timer) {
-      timer.onmessage = ask;
-      timer.postMessage(ms);
-    } else {
-      setTimeout(ask, ms);
+      timer.onmessage = (tick) => tick.data === mine && next();
+      timer.postMessage([ms, mine]);
     }
+  };
+
+  // From now on the guard looks after us, not the page's own refresh.
+  const still = () => {
+    if (window.stop) window.stop();
   };
 
   const show = (id, text) => {
@@ -31,6 +53,7 @@
     show("estimate", state.estimate);
     show("said", `Your place in line is ${state.position} of ${state.waiting}.`);
     later(state.retry_in_s * 1000);
+    still();
   };
 
   const over = (headline, text) => {
@@ -40,13 +63,15 @@
     show("text", text);
     show("said", headline);
     at("start-again").hidden = false;
+    clearTimeout(guard);
+    still();
   };
 
   const act = (state) => {
     switch (state.status) {
       case "assigned":
-        show("headline", "Your server is ready");
         location.replace(state.url);
+        show("headline", "Your server is ready");
         return;
       case "waiting":
         waiting(state);
@@ -68,13 +93,18 @@
     later(AWAY_MS * (0.7 + 0.6 * Math.random()));
   };
 
-  const ask = async () => {
-    try {
-      const answer = await fetch(room.dataset.ticket, { cache: "no-store", signal: AbortSignal.timeout(10000) });
-      act(await answer.json());
-    } catch {
-      away();
-    }
+  const patience = () => {
+    if (!window.AbortController) return undefined;
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), ANSWER_MS);
+    return controller.signal;
+  };
+
+  // What fails here but the question itself is a fault of ours or of the browser: the page is loaded again.
+  const ask = () => {
+    fetch(room.dataset.ticket, { cache: "no-store", signal: patience() })
+      .then((answer) => answer.json())
+      .then(act, away);
   };
 
   ask();

@@ -1,48 +1,77 @@
 """Pages that start nothing by themselves: landing page, deep links, ``/info``, ``/robots.txt``."""
 
+import math
+
 from flask import Blueprint, Response, request
+from werkzeug.routing import BaseConverter, ValidationError
 
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
+from frontend.hublinks import meant
 from frontend.remembering import introduce, remembered
-from frontend.targets import BadTarget, below, raw_path_and_query, spawn_link
+from frontend.targets import BadTarget, asked, raw_path_and_query, spawn_link
 from frontend.visitors import is_robot
 from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
 
+# A page whose script fails goes on so much later than the longest wait for a server.
+BROKEN_SLACK_S = 5
 # What the plot of /info begins with, in seconds.
 PLOT_S = 7200.0
 
-# First path segments of Jupyter's own addresses, old and new: shared as links without a server in front.
-_DEEP = ("notebooks", "tree", "files", "lab", "doc")
+# Of a JupyterHub: where links to it lead.
+_HUB = '/hub/<any(home, login, oauth_login, spawn, "spawn-pending", user, "user-redirect"):page>'
+
+
+class LinkPrefix(BaseConverter):
+    """The first segment of a link that starts a server, as some pool says; everything else is not there."""
+
+    def to_python(self, value: str) -> str:
+        if not parts().pools.is_link(value):
+            raise ValidationError
+        return value
 
 
 def landing(**_: str) -> Response:
     """The page that goes on to ``/spawn`` by itself, or, for a browser that has a server, asks which one it wants."""
-    path, query = raw_path_and_query(request.environ)
+    return _start(*raw_path_and_query(request.environ))
+
+
+def hub(**_: str) -> Response:
+    """The same, for a link that was written for a JupyterHub."""
+    return _start(*meant(*raw_path_and_query(request.environ)), short=False)
+
+
+def _start(path: str, query: str, *, short: bool = True) -> Response:
     try:
-        target = below(path, "/", query)
+        ask = asked(path, query, short=short)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    pool = request.args.get("pool")
     known = remembered()
-    has_server = known is not None and (pool is None or known.pool in {None, pool})
+    has_server = known is not None and parts().pools.fits(known.pool, ask.pool, ask.target)
     return page(
         "landing.html",
         has_server=has_server,
         is_new=introduce(),
         is_robot=is_robot(),
-        go=spawn_link(target, pool),
-        fresh=spawn_link(target, pool, fresh=True),
-        target=target.partition("?")[0],
+        go=spawn_link(ask.target, ask.pool),
+        fresh=spawn_link(ask.target, ask.pool, fresh=True),
+        target=ask.target.partition("?")[0],
+        broken_s=broken_s(),
     )
 
 
+def broken_s() -> int:
+    """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
+    return math.ceil(parts().settings.window_s) + BROKEN_SLACK_S
+
+
 views.add_url_rule("/", "landing", landing)
-for _name in _DEEP:
-    views.add_url_rule(f"/{_name}", "deep", landing, strict_slashes=False)
-    views.add_url_rule(f"/{_name}/<path:rest>", "deep", landing, strict_slashes=False)
+for _rule in ("/<link:first>", "/<link:first>/<path:rest>"):
+    views.add_url_rule(_rule, "deep", landing, strict_slashes=False)
+for _rule in ("/hub", _HUB, f"{_HUB}/<path:rest>", "/user-redirect", "/user-redirect/<path:rest>"):
+    views.add_url_rule(_rule, "hub", hub, strict_slashes=False)
 
 
 @views.get("/info")

@@ -2,19 +2,19 @@
 
 import threading
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.messages import Readmit
 from common.records import Gone
-from common.urls import base_path
+from common.urls import server_url
 from frontend.oldpaths import farewell, may_return
 from frontend.operations import send
 from frontend.parts import Standing
 from frontend.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
 from frontend.views.waiting import say_estimate
-from frontend.web import answer, page, pages_are_off, parts, problem, unavailable, wants_html
+from frontend.web import answer, go_to, page, pages_are_off, parts, problem, unavailable, wants_html
 
 views = Blueprint("server", __name__)
 
@@ -42,7 +42,7 @@ _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is used, not the decoded one
     """404 for a server that is gone (``{"status": "gone"}`` for programs), 503 for one that should be there."""
     if not is_user(user):
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        return _nobodys()
     g.ids["user"] = user
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
@@ -70,12 +70,25 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     return _farewell_page(user, word, left_s)
 
 
-def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
+def _target() -> str:
+    """What is asked for below the server."""
     path, query = raw_path_and_query(request.environ)
     try:
-        target = below(path, f"/user/{user}", query)
+        return checked(below(path, 2).lstrip("/"), query)
     except BadTarget:
-        target = ""
+        return ""
+
+
+def _nobodys() -> Response:
+    """404 at an address that no server ever had: a handout for another installation, a name made up."""
+    if not wants_html() or pages_are_off():
+        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+    target = _target()
+    return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
+
+
+def _farewell_page(user: str, word: Gone | None, left_s: float) -> Response:
+    target = _target()
     new = spawn_link(target, fresh=True)
     if left_s > 0:
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
@@ -103,7 +116,7 @@ def once_more(user: str) -> Response:
             _never.wait(READMIT_LOOK_S)
     except TransientError:
         return unavailable()
-    return redirect(base_path(user) + target, 303)  # type: ignore[return-value]  # Flask's own Response class
+    return go_to(server_url(user, target, None), 303)
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import StoreUnavailable
@@ -12,11 +12,12 @@ from common.records import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
-from frontend.remembering import introduce, remember, remembered, visit
+from frontend.remembering import introduce, remember, remember_ticket, remembered, visit
 from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, START, BadTarget, below, checked, raw_path_and_query, split_user
+from frontend.targets import MAX_CHARS, START, Asked, BadTarget, asked, below, checked, raw_path_and_query, split_user
+from frontend.views.pages import broken_s
 from frontend.visitors import is_browser, is_robot, visitor
-from frontend.web import add_stage, answer, is_speculative, page, parts, problem, unavailable, wants_html
+from frontend.web import add_stage, answer, go_to, is_speculative, page, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
 
@@ -43,13 +44,14 @@ def spawn(**_: str) -> Response:
     if is_speculative():
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
-    if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
-        return _first_step(path, query)
     try:
-        user, target = split_user(below(path, "/spawn", query))
+        ask = asked(below(path, 1), query)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    wanted = request.args.get("pool") or None
+    if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
+        return _first_step(path, query, ask)
+    user, target = split_user(ask.target)
+    wanted = ask.pool
     if user:
         try:
             old = old_path(user)
@@ -57,14 +59,15 @@ def spawn(**_: str) -> Response:
             return unavailable()
         if old is not None:
             return _at_old_path(user, target, old, wanted)
-    pool = parts().pools.choose(wanted, parts().settings.default_pool)
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
     if pool is None:
         return _no_pool(wanted)
-    if request.args.get("fresh") != "1":
+    if not ask.fresh:
         known = remembered()
-        if known is not None and (wanted is None or known.pool in {None, wanted}):
-            spec = parts().pools.specs.get(known.pool or pool)
-            return _go(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
+        if known is not None and pools.fits(known.pool, wanted, target):
+            spec = pools.specs.get(known.pool or pool)
+            return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
     ticket = visit(pool) if wants_html() else None
     if ticket is not None:
         g.ticket, g.request_id = ticket, request_of(ticket)
@@ -72,21 +75,24 @@ def spawn(**_: str) -> Response:
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
 
 
-def _first_step(path: str, query: str) -> Response:
+def _first_step(path: str, query: str, ask: Asked) -> Response:
     """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
     only looks at links is content with the page."""
-    go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
-    try:
-        target = below(path, "/spawn", query).partition("?")[0]
-    except BadTarget as exc:
-        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    return page("landing.html", has_server=False, go=go, target=target, is_new=True, is_robot=is_robot())
+    return page(
+        "landing.html",
+        has_server=False,
+        is_new=True,
+        is_robot=is_robot(),
+        go=f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1",
+        target=ask.target.partition("?")[0],
+        broken_s=broken_s(),
+    )
 
 
 def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
     """A server at the same path as before: the one that is there, or a new one."""
     if old.routed or (old.claimed and wants_html()):
-        return _go(server_url(user, target, None))
+        return go_to(server_url(user, target, None))
     if old.claimed:  # one at a time
         text = "a server is being made at this path"
         return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
@@ -118,7 +124,7 @@ def api_spawn() -> Response:
     if wait_s > settings.wait_max_s:
         text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
         return problem(400, "Bad request", text, "bad request")
-    pool = parts().pools.choose(body.pool, settings.default_pool)
+    pool = parts().pools.choose(body.pool, settings.default_pool, target)
     if pool is None:
         return _no_pool(body.pool)
     outcome = parts().spawner.for_program(Wish(g.ticket, pool, target, who=caller() or None), wait_s)
@@ -149,12 +155,13 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     if isinstance(outcome, Served):
         if not outcome.existing:
             remember(outcome.user)
-        return _go(outcome.url)
+        return go_to(outcome.url)
     if isinstance(outcome, Waiting):
+        remember_ticket(request_of(outcome.ticket))
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
-        return redirect(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)  # type: ignore[return-value]
+        return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
     if isinstance(outcome, Crowded):
         return page("crowded.html", 429, CROWDED_AFTER_S, reason=outcome.reason)
     return unavailable()
@@ -165,14 +172,10 @@ def _for_client(wish: Wish, wait_s: float) -> Response:
     outcome = parts().spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
-        return _go(outcome.url)
+        return go_to(outcome.url)
     if isinstance(outcome, Unavailable):
         return unavailable()
     return answer({"status": "full"}, 503, RETRY_AFTER_S)
-
-
-def _go(url: str) -> Response:
-    return redirect(url, 302)  # type: ignore[return-value]  # Flask's own Response class
 
 
 def note(outcome: object) -> None:

@@ -2,16 +2,16 @@
 
 import random
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
 from common.ids import is_request_id, request_of
 from common.records import Ticket, TicketState
 from common.urls import base_path
 from frontend.line import Place
-from frontend.remembering import remember
+from frontend.remembering import remember_served
 from frontend.targets import BadTarget, checked, spawn_link
-from frontend.web import answer, page, parts, problem, unavailable
+from frontend.web import answer, go_to, page, parts, problem, unavailable
 
 views = Blueprint("waiting", __name__)
 
@@ -20,8 +20,9 @@ views = Blueprint("waiting", __name__)
 POLL_MIN_S = 1.0
 POLL_MAX_S = 14.0
 POLL_PER_PLACE_S = 0.1
-# Without JavaScript the whole page comes again.
+# Without JavaScript the whole page comes again; with a script that fails, too, and 15 s are promised then.
 PAGE_RETRY_S = 5
+BROKEN_RETRY_S = 12
 
 
 @views.get("/waiting/<ticket>")
@@ -38,13 +39,14 @@ def room(ticket: str) -> Response:
     record, place = found
     url = _take(record)
     if url is not None:
-        return redirect(url, 302)  # type: ignore[return-value]
+        return go_to(url)
     if place is None:
         return page("refused.html", 503, PAGE_RETRY_S * 6, reason=record.reason, again=_again())
     return page(
         "waiting.html",
         503,
         PAGE_RETRY_S,
+        broken_s=BROKEN_RETRY_S,
         ticket=ticket,
         place=place,
         estimate=say_estimate(place.estimate_s),
@@ -115,7 +117,7 @@ def _take(ticket: Ticket) -> str | None:
     """As ``assigned_url``, and remembered. The ticket stays until it is swept: a reload must find it again."""
     url = assigned_url(ticket)
     if url is not None and ticket.user:
-        remember(ticket.user)
+        remember_served(ticket.request_id, ticket.user)
     return url
 
 

@@ -15,6 +15,18 @@ export TMPNB_RUN_DIR="$run"
 export TMPNB_FRONTEND="${TMPNB_FRONTEND:-frontend:9999}"
 export TMPNB_TRUST_FORWARDED="${TMPNB_TRUST_FORWARDED:-0}"
 export TMPNB_STATICS_CACHE_MB="${TMPNB_STATICS_CACHE_MB:-64}"
+export TMPNB_BASIC_TO_SERVERS="${TMPNB_BASIC_TO_SERVERS:-0}"
+
+# Names of cookies, comma-separated, "*" for any rest; as an expression for the configuration.
+gates=${TMPNB_GATE_COOKIES:-_oauth2_proxy*,_shibsession_*,mod_auth_openidc_session*,AWSELBAuthSessionCookie*,CF_Authorization,authelia_session,authentik_proxy*}
+case $gates in
+    *[!A-Za-z0-9_.,*-]*)
+        printf 'settings: TMPNB_GATE_COOKIES: %s; accepted: names of cookies, comma-separated, * for any rest\n' "'$gates'" >&2
+        exit 2
+        ;;
+esac
+TMPNB_GATE_COOKIES=$(printf %s "$gates" | sed 's/\./[.]/g; s/\*/[^=;]*/g; s/,/|/g')
+export TMPNB_GATE_COOKIES
 
 say() {
     printf '{"service": "haproxy", "level": "%s", "event": "%s"}\n' "$1" "$2"
@@ -41,7 +53,8 @@ else
     say INFO "table of routes received"
 fi
 [ -e "$run/routes.map" ] || : >"$run/routes.map"
-# The sync fills it within a second; until then everything is asked of servers.
+# The sync fills these within seconds; until then everything is asked of servers, and every request counts as use.
 : >"$run/statics.map"
+: >"$run/background.map"
 
 exec haproxy -W -db -f "$config"

@@ -7,7 +7,6 @@ Needs Docker and the images. Plain starts and the agent's take turns, so that wh
 
 import contextlib
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,7 +24,7 @@ from common.clock import utc_now
 from common.ids import new_token, new_user
 from tests.agent_rig import KILL, AgentRig
 from tests.bench.bench_proxy import container
-from tests.bench.figures import heading, percentile, show
+from tests.bench.figures import heading, percentile, rounds_asked, show
 from tests.bench.processes import usage
 from tests.conftest import CONSUL_IMAGE, RABBITMQ_IMAGE
 from tests.light import IMAGE, build_light_image
@@ -44,7 +43,7 @@ SETTLE_S = 12.0
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    rounds = rounds_asked(3)
     build_light_image()
     with stores() as (consul_url, rabbitmq), tempfile.TemporaryDirectory() as folder:
         heading(f"agent, {SERVERS} light servers")
@@ -129,7 +128,7 @@ def plain_starts_per_s(one: AgentRig) -> float:
         return server
 
     def ready(server: Server) -> bool:
-        return wait_until_ready(probe, server.port, server.user, 60, stop, lambda: False)
+        return wait_until_ready(probe, server.port, server.user, "", 60, stop, lambda: False).ready
 
     began = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as docker, ThreadPoolExecutor(SERVERS) as probes:

@@ -9,14 +9,13 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from common.ids import new_user
-from tests.bench.figures import heading, percentile, show
+from tests.bench.figures import heading, percentile, rounds_asked, show
 from tests.bench.processes import usage
 from tests.conftest import CONSUL_IMAGE
 from tests.proxy_rig import CONFIG, HAPROXY_IMAGE, Rig
@@ -136,7 +135,7 @@ def same_rules(ours: str) -> str:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    rounds = rounds_asked(9)
     origin_config = f"{HERE / 'proxy_origin.cfg'}:/usr/local/etc/haproxy/haproxy.cfg:ro"
     with (
         tempfile.TemporaryDirectory() as name,

@@ -2,6 +2,7 @@
 
     python -m tests.bench.bench_sizes [HOSTSxROUTES ...]
 
+Any size up to 200 hosts and 50,000 routes, the one with fewer routes first.
 Real RabbitMQ, Consul, HAProxy, route sync and frontend as compose starts them; hosts are simulated (tests/sim) and run
 outside, on the same processors. Every claimed server is culled and replaced, except in the last part, in which the
 claims alone are as much as two processors can do beside the agents of the simulation.
@@ -10,6 +11,7 @@ claims alone are as much as two processors can do beside the agents of the simul
 import base64
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -34,11 +36,14 @@ from tests.waiting import wait_until
 
 # Hosts and routes, in an order in which routes only come, and hosts that go leave theirs.
 CELLS = ((1, 100), (10, 1_000), (200, 1_000), (200, 10_000), (200, 20_000), (50, 20_000), (10, 20_000), (1, 20_000))
+# What this bench can be asked for: the simulation takes what the machine has, and routes are addresses of their own.
+HOSTS_MOST, ROUTES_MOST = 200, 50_000
 # Simulated servers per host; all further routes are written by this bench, as if of other hosts, which is quick.
-SERVERS_MOST = {1: 100, 10: 100, 50: 20, 200: 20}
+SERVERS_MOST, SERVERS_MOST_OF_MANY = 100, 20
+FEW_HOSTS = 10
 SUSTAINED_SERVERS = 100
-# Hosts per process, so that each cell is some of them: a Python process uses one processor only.
-PROCESSES = (1, 9, 40, 50, 50, 50)
+# A Python process uses one processor only: hosts are in processes of their own up to each of these numbers.
+PROCESS_ENDS = (1, 10, 50, 100, 150, 200)
 POOL = "default"
 # A claimed server is culled after so many seconds.
 LIFETIME_S = 1.0
@@ -61,35 +66,49 @@ class Cluster:
 
     stack: Stack
     folder: Path
-    processes: list[Process] = field(default_factory=list)
+    processes: list[tuple[Process, int]] = field(default_factory=list)
+    started: int = 0
     written: int = 0
 
     def resize(self, hosts: int, routes: int) -> None:
         """Have so many hosts and routes. Hosts that go leave their servers' routes, as agents that stop do."""
-        while sum(PROCESSES[: len(self.processes)]) > hosts:
-            self.processes.pop().terminate()
-        while sum(PROCESSES[: len(self.processes)]) < hosts:
-            self._add_process()
-        self.fill(hosts, min(SERVERS_MOST[hosts], routes // hosts))
+        while self._hosts() > hosts:
+            self.processes.pop()[0].terminate()
+        most = SERVERS_MOST if hosts <= FEW_HOSTS else SERVERS_MOST_OF_MANY
+        servers = min(most, routes // hosts)
+        self.fill(servers)
+        while self._hosts() < hosts:
+            # One process after the other: 200 agents that start at once on two processors miss their leases, lose
+            # their sessions for it, and begin again.
+            self._add_process(hosts)
+            self._wait_full(servers)
         there = len(self.stack.store.watch_keys(self.stack.keys.routes, 0, 0).keys)
         write_routes(self.stack, self.written, routes - there)
         self.written += max(0, routes - there)
         wait_until(lambda: self.stack.route_count() >= routes, "HAProxy to have all routes", 120, 1.0)
 
-    def fill(self, hosts: int, servers: int) -> None:
+    def fill(self, servers: int) -> None:
         """Have so many ready servers on each host."""
         self.stack.apply(PoolSpec(name=POOL, image="simulated", pool_size=servers, mem_limit="64m"))
-        self._wait_full(hosts * servers)
+        self._wait_full(servers)
 
-    def _add_process(self) -> None:
-        number, stack = len(self.processes), self.stack
-        flags = ("--hosts", str(PROCESSES[number]), "--first", str(sum(PROCESSES[:number]) + 1), *FLAGS)
-        log = self.folder / f"sim-{number}.log"
-        self.processes.append(start_hosts(stack.consul_url, stack.rabbitmq, stack.name, log, *flags))
+    def _hosts(self) -> int:
+        return sum(hosts for _, hosts in self.processes)
 
-    def _wait_full(self, count: int) -> None:
+    def _add_process(self, most: int) -> None:
+        """One more process of hosts whose names nobody had before: those that went have left routes."""
+        there, stack = self._hosts(), self.stack
+        count = min(most, next(end for end in PROCESS_ENDS if end > there)) - there
+        flags = ("--hosts", str(count), "--first", str(self.started + 1), *FLAGS)
+        log = self.folder / f"sim-{self.started}.log"
+        self.processes.append((start_hosts(stack.consul_url, stack.rabbitmq, stack.name, log, *flags), count))
+        self.started += count
+
+    def _wait_full(self, servers: int) -> None:
+        count = self._hosts() * servers
+
         def is_full() -> bool:
-            if not all(process.is_running() for process in self.processes):
+            if not all(process.is_running() for process, _ in self.processes):
                 raise RuntimeError("simulated hosts have ended")
             return self._ready() == count
 
@@ -97,17 +116,17 @@ class Cluster:
 
     def toggle_culls(self) -> None:
         """Cull nobody any more; the second time: again."""
-        for process in self.processes:
+        for process, _ in self.processes:
             os.kill(process.pid, signal.SIGUSR1)
 
     def end(self) -> None:
-        for process in self.processes:
+        for process, _ in self.processes:
             process.end()
 
     def costs(self) -> dict[str, Cost]:
         """Of every service, and of all simulated hosts together as ``agents``."""
         found = {service: self.stack.cost(service) for service in SERVICES}
-        hosts = [usage(process.pid) for process in self.processes]
+        hosts = [usage(process.pid) for process, _ in self.processes]
         found["agents"] = Cost(sum(u.cpu_s for u in hosts), sum(u.rss_bytes for u in hosts), 0, 0)
         return found
 
@@ -270,27 +289,54 @@ def summary(cells: dict[tuple[int, int], Measured]) -> None:
         print(f"{hosts:>9} {routes:>9} " + " ".join(f"{value:>9.3g}" for value in row), flush=True)
 
 
+def sizes(arguments: list[str]) -> list[tuple[int, int]]:
+    """The hosts and routes asked for, fewer routes first, since they only come. Raises ``ValueError``."""
+    found = []
+    for text in arguments:
+        match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+        hosts, routes = (int(part) for part in match.groups()) if match else (0, 0)
+        if not (1 <= hosts <= HOSTS_MOST and hosts <= routes <= ROUTES_MOST):
+            accepted = f"HOSTSxROUTES, 1 to {HOSTS_MOST} hosts, and routes from as many up to {ROUTES_MOST}"
+            raise ValueError(f"{accepted}, is accepted, such as {' '.join(f'{h}x{r}' for h, r in CELLS)}, not {text!r}")
+        found.append((hosts, routes))
+    return sorted(dict.fromkeys(found), key=lambda cell: cell[1])
+
+
 def main() -> None:
-    wanted = [tuple(int(part) for part in cell.split("x")) for cell in sys.argv[1:]]
+    try:
+        wanted = sizes(sys.argv[1:]) or list(CELLS)
+    except ValueError as exc:
+        sys.exit(str(exc))
     cells: dict[tuple[int, int], Measured] = {}
+    failed: list[str] = []
     with running("sizes") as stack, tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(stack, Path(folder))
         try:
-            for hosts, routes in [cell for cell in CELLS if not wanted or cell in wanted]:
-                cluster.resize(hosts, routes)
+            for hosts, routes in wanted:
+                began = time.monotonic()
+                try:
+                    cluster.resize(hosts, routes)
+                except (AssertionError, RuntimeError) as exc:
+                    failed.append(f"{hosts}x{routes} was not measured: {exc}")
+                    break
+                up_s = time.monotonic() - began
                 rate = min(RATE, hosts * RATE_PER_HOST)
                 cells[hosts, routes] = one = measure(cluster, rate, LOAD_S)
                 report(f"{hosts} hosts, {routes} routes; each claim with its cull and replacement", one, rate)
+                show("hosts, their servers and all routes there", [up_s], "s")
                 if (hosts, routes) == SUSTAINED_IN:
                     sustained(cluster)
         finally:
             cluster.end()
-    summary(cells)
+    if cells:
+        summary(cells)
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 def sustained(cluster: Cluster) -> None:
     hosts, routes = SUSTAINED_IN
-    cluster.fill(hosts, SUSTAINED_SERVERS)
+    cluster.fill(SUSTAINED_SERVERS)
     cluster.toggle_culls()
     one = measure(cluster, SUSTAINED_RATE, SUSTAINED_S)
     report(f"{hosts} hosts, {routes} routes; claims alone, {SUSTAINED_S:g} s", one, SUSTAINED_RATE)

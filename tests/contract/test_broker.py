@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pika
 import pytest
@@ -436,3 +437,70 @@ def test_a_wrong_password_is_said_in_words(rabbitmq: RabbitAddress) -> None:
     link.start()
     wait_until(lambda: "TMPNB_RABBITMQ_PASSWORD" in link.trouble, "the refusal to be explained", 15)
     link.stop()
+
+
+ODD_PROPERTIES: dict[str, pika.BasicProperties] = {
+    "none": pika.BasicProperties(),
+    "texts that are no UTF-8": pika.BasicProperties(
+        message_id=b"\xff\xfe", reply_to=b"\xff", correlation_id=b"\xfe", content_type=b"\xff"
+    ),
+    "headers of every type": pika.BasicProperties(
+        headers={
+            "n": None, "t": True, "i": -(2**40), "f": 1e300, "b": b"\xff", "l": [1, ["x", None]], "d": {"x": {"y": 1}},
+            "when": datetime(2026, 1, 1, tzinfo=UTC), "": "", "x-death": "not a list", "reason": 7,
+        },
+    ),
+    "odd times and priorities": pika.BasicProperties(timestamp=2**62, priority=255, expiration="999999999"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("properties", ODD_PROPERTIES)
+def test_a8_a_message_with_odd_properties_holds_up_no_other(rabbitmq: RabbitAddress, properties: str) -> None:
+    name = queues.spawn(uuid.uuid4().hex)
+    publisher, consumer = RabbitPublisher(rabbitmq), RabbitConsumer(rabbitmq)
+    publisher.start()
+    consumer.start()
+    try:
+        publisher.declare(name)
+        arrived = collect(consumer, name)
+        connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+        connection.channel().basic_publish("", name, b"\x00\xff odd", ODD_PROPERTIES[properties])
+        connection.close()
+        odd = arrived.get(timeout=10)
+        assert odd.body == b"\x00\xff odd"
+        assert all(isinstance(text, str | None) for text in (odd.message_id, odd.reply_to, odd.correlation_id))
+        consumer.dead_letter(odd, "no message \ud800 of ours")
+        publisher.publish(name, Outgoing(b"next", "1"))
+        following = arrived.get(timeout=10)
+        assert (following.body, following.redelivered, following.epoch) == (b"next", False, odd.epoch), "no reconnect"
+        consumer.ack(following)
+    finally:
+        publisher.stop()
+        consumer.stop()
+
+
+def test_a8_a_handler_that_fails_costs_a_connection_but_not_the_consumer(rabbitmq: RabbitAddress) -> None:
+    name = queues.spawn(uuid.uuid4().hex)
+    publisher, consumer = RabbitPublisher(rabbitmq), RabbitConsumer(rabbitmq)
+    publisher.start()
+    consumer.start()
+    tried: queue.Queue[Delivery] = queue.Queue()
+
+    def handle(delivery: Delivery) -> None:
+        tried.put(delivery)
+        if not delivery.redelivered:
+            raise TypeError("a case that nobody foresaw")
+
+    try:
+        consumer.consume(name, handle)
+        publisher.publish(name, Outgoing(b"one", "1"))
+        assert not tried.get(timeout=20).redelivered
+        again = tried.get(timeout=20)
+        assert again.redelivered
+        consumer.ack(again)
+        publisher.submit(lambda _channel: [][0])
+        publisher.publish(name, Outgoing(b"two", "2"))
+        wait_until(lambda: tried.get(timeout=20).body == b"two", "the next message")
+    finally:
+        publisher.stop()
+        consumer.stop()

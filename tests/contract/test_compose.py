@@ -2,10 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from agent.settings import AgentSettings
+from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
+from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {"TMPNB_RABBITMQ_PASSWORD": "x", "TMPNB_SECRET_KEY": "x", "ADMIN_AUTH_TOKEN": "x"}
@@ -113,3 +120,126 @@ def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Pa
         shown = path.replace("$", "$$")
         assert mounted[shown] == (shown, True)
     assert agent["environment"]["TMPNB_ALLOWED_HOST_DIRECTORIES"].replace("$$", "$") == ", ".join(map(str, directories))
+
+
+# --- B10: what is written into .env reaches its process
+
+PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {
+    "frontend": (PublicSettings,),
+    "admin": (AdminSettings, CliSettings),
+    "culler": (CullerSettings,),
+    "agent": (AgentSettings,),
+    "sync": (ProxySettings,),
+}
+# What the compose file decides, because the other side of it is written there as well.
+DECIDED = {
+    "TMPNB_IP": "the container's own address",
+    "TMPNB_ADMIN_IP": "the container's own address; published on 127.0.0.1 alone",
+    "TMPNB_PORT": "in .env the public port, HAProxy's",
+    "TMPNB_ADMIN_PORT": "in .env the published port",
+    "TMPNB_RUN_DIR": "a volume",
+    "TMPNB_STATICS_DIR": "a tmpfs",
+    "TMPNB_POOLS_FILE": "a mount, of TMPNB_POOLS",
+    "TMPNB_URL": "HAProxy's name in the containers' network",
+    "TMPNB_METRICS_PORT": "what Prometheus asks for",
+    "TMPNB_METRICS_ADDRESS": "each container has its own",
+    "TMPNB_FRONTEND": "the frontends' name in the containers' network",
+    "TMPNB_HAPROXY_CFG": "a mount",
+}
+# Of our own making, never in .env: tests' switches, and the name of a settings file.
+ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_CONFIG"}
+NAME = re.compile(r"\b(?:TMPNB_[A-Z0-9_]*[A-Z0-9]|(?:API|ADMIN)_AUTH_TOKEN)\b")
+
+
+def variables(process: str) -> set[str]:
+    """What a process reads, by the names in .env."""
+    if process == "haproxy":
+        text = (ROOT / "proxy" / "haproxy" / "start.sh").read_text()
+        return set(re.findall(r"\$\{(TMPNB_[A-Z0-9_]+):-", text)) - DECIDED.keys()
+    fields = {name: field for model in PROCESSES[process] for name, field in model.model_fields.items()}
+    named = {
+        field.validation_alias if isinstance(field.validation_alias, str) else f"TMPNB_{name.upper()}"
+        for name, field in fields.items()
+    }
+    return named - DECIDED.keys()
+
+
+def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str]]:
+    """Service -> its environment, with ``given`` in .env."""
+    chosen = [part for file in files for part in ("-f", file)]
+    with tempfile.NamedTemporaryFile("w") as env_file:
+        env_file.write("".join(f"{name}={value}\n" for name, value in given.items()))
+        env_file.flush()
+        done = subprocess.run(
+            ["docker", "compose", "--env-file", env_file.name, *chosen, "config", "--format", "json"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    return {name: service.get("environment", {}) for name, service in json.loads(done.stdout)["services"].items()}
+
+
+@pytest.mark.parametrize("files", [(CLUSTER,), (CLUSTER, HA), (CLUSTER, "deploy/control.yml")])
+def test_b10_every_setting_can_be_put_into_env(files: tuple[str, ...]) -> None:
+    wanted = {process: variables(process) for process in (*PROCESSES, "haproxy")}
+    every = set().union(*wanted.values())
+    given = SECRETS | HA_SECRETS | {"TMPNB_CONTROL_IP": "10.0.0.1"} | {name: f"my-{name.lower()}" for name in every}
+    found = environments(given, *files)
+    missing = [
+        f"{CLUSTER}, services: {process}: environment: add the line '{name}: ${{{name}:-}}' (or a row in DECIDED)"
+        for process, names in wanted.items()
+        for name in sorted(names)
+        if found[process].get(name) != given[name]
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
+def test_b10_what_is_not_in_env_is_left_to_the_defaults() -> None:
+    found = environments(SECRETS, CLUSTER)
+    assert found["frontend"]["TMPNB_WINDOW_S"] == "", "settings take no notice of empty ones"
+    assert found["haproxy"]["TMPNB_TRUST_FORWARDED"] == ""
+    assert found["frontend"]["TMPNB_CONSUL_URLS"] == "http://consul:8500"
+
+
+def test_b10_secrets_reach_nobody_else() -> None:
+    found = environments(SECRETS | {"API_AUTH_TOKEN": "x", "TMPNB_SECRET_KEY": "y"}, CLUSTER)
+    holders = {
+        name: {service for service, variables in found.items() if variables.get(name)}
+        for name in ("ADMIN_AUTH_TOKEN", "API_AUTH_TOKEN", "TMPNB_SECRET_KEY")
+    }
+    assert holders == {
+        "ADMIN_AUTH_TOKEN": {"admin"},
+        "API_AUTH_TOKEN": {"frontend", "admin"},
+        "TMPNB_SECRET_KEY": {"frontend", "admin"},
+    }
+
+
+def test_b10_every_name_in_a_document_is_somebodys() -> None:
+    """A name that nothing reads is a promise that is not kept."""
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "deploy").glob("*.md"),
+        *(ROOT / "deploy" / "ha").glob("*.md"),
+    ]
+    readers = [
+        ROOT / CLUSTER,
+        ROOT / "Makefile",
+        *(ROOT / "deploy").glob("*.yml"),
+        *(ROOT / "deploy").glob("*/*.yml"),
+        *(ROOT / "deploy").glob("*.sh"),
+        *(ROOT / "deploy").glob("*/*.sh"),
+    ]
+    known = set().union(*(variables(process) for process in (*PROCESSES, "haproxy"))) | DECIDED.keys() | ELSEWHERE
+    known |= {name for file in readers for name in NAME.findall(file.read_text())}
+    unknown = {
+        f"{page.relative_to(ROOT)}: {name} is read by no process, compose file or script"
+        for page in pages
+        for name in NAME.findall(page.read_text())
+        if name not in known
+    }
+    assert not unknown, "\n" + "\n".join(sorted(unknown))

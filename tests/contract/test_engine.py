@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTaken
+from agent.engine import Container, ContainerSpec, Engine, ImageMissing, PortTaken, Usage
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
@@ -170,7 +170,8 @@ def test_a_removed_container_is_gone_and_removing_it_again_is_success(bench: Ben
     bench.engine.remove(container)
     assert not bench.engine.rename(container, "tmpnb-test-gone")
     assert bench.engine.log_tail(container, 5) == ""
-    assert bench.engine.cpu_cores(container) == 0.0
+    assert bench.engine.usage(container) == Usage()
+    assert bench.engine.usage(container, quick=True) == Usage()
 
 
 def test_a_container_that_ended_is_over_and_still_has_its_log(bench: Bench) -> None:
@@ -324,8 +325,33 @@ def test_anonymous_volumes_go_with_their_container(real: Bench, tmp_path: Path) 
 def test_a_computing_container_shows_and_an_idle_one_does_not(real: Bench) -> None:
     idle = real.engine.run(real.spec())
     busy = real.engine.run(real.spec(command=("python3", "-c", "while True: pass"), cpu_quota=50_000))
-    assert wait_until(lambda: real.engine.cpu_cores(busy) > 0.1, "the computation to show")
-    assert wait_until(lambda: real.engine.cpu_cores(idle) < 0.05, "the idle server to have started and be idle")
+    assert wait_until(lambda: real.engine.usage(busy).cores > 0.1, "the computation to show")
+    assert wait_until(lambda: real.engine.usage(idle).cores < 0.05, "the idle server to have started and be idle")
+
+
+def test_c6_what_a_container_sends_and_has_computed_is_counted_and_silence_is_silence(real: Bench) -> None:
+    spec = real.spec()
+    container = real.engine.run(spec)
+    address = (spec.bind_ip, spec.bind_port)
+
+    def visit() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(address, 5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return bool(connection.recv(10))
+        return False
+
+    wait_until(visit, "the server to answer")
+    before = real.engine.usage(container, quick=True)
+    silent = real.engine.usage(container)
+    assert (before.sent_packets, silent.sent_packets) != (None, None)
+    assert silent.sent_packets - before.sent_packets <= 3, "nobody asked meanwhile"  # type: ignore[operator]
+    for _ in range(10):
+        assert visit()
+    after = real.engine.usage(container, quick=True)
+    assert after.sent_packets - silent.sent_packets >= 20  # type: ignore[operator]
+    assert after.cpu_s > silent.cpu_s > 0
+    shared = real.engine.run(real.spec(host_network=True, command=("/bin/sh", "-c", "exec sleep 60")))
+    assert real.engine.usage(shared, quick=True).sent_packets is None
 
 
 def test_an_engine_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_a_change_of_what_is_not_there_is_refused(haproxy: Subject, new: str | N
 
 
 def test_without_traffic_there_are_no_counters(haproxy: Subject) -> None:
-    assert haproxy.traffic.counters() == {}
+    assert haproxy.traffic.counters() == haproxy.traffic.asked() == {}
     assert haproxy.traffic.uptime_s() >= 0
 
 
@@ -110,6 +110,8 @@ def test_the_end_of_haproxy_is_seen_without_asking(haproxy: Subject) -> None:
         haproxy.routes.connect()
     with pytest.raises(HaproxyUnavailable):
         haproxy.traffic.counters()
+    with pytest.raises(HaproxyUnavailable):
+        haproxy.traffic.asked()
 
 
 def test_a_missing_socket_is_unavailable(tmp_path: Path) -> None:

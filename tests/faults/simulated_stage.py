@@ -107,7 +107,7 @@ class Stage:
             self.broker.publisher(),
             self.absences,
             period_s=60.0,
-            probe=lambda ip, _: self._answers(ip),
+            probe=lambda targets: {target for target in targets if self._answers(target[0])},
         )
         self._culler_s = 0.0
         self.settle()

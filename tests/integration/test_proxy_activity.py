@@ -1,14 +1,17 @@
 """Who the proxy reports as active: people, not the polling of their tabs."""
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 import requests
 import websocket
 
-from common.records import Activity
+from common.records import Activity, PoolSpec
+from proxy.runtime import Counters
+from proxy.runtime_socket import SocketTraffic
 from tests.proxy_rig import Rig, Server
 from tests.waiting import wait_until
 
@@ -107,6 +110,74 @@ def test_what_people_do_is_activity(shared_rig: Rig) -> None:
         method, path = use.split()
         requests.request(method, shared_rig.url + server.path + path, timeout=10).raise_for_status()
     wait_until(lambda: all(last_active(idle[use]) > before[use] for use in USED), "the activity of every use")
+
+
+@contextlib.contextmanager
+def open_tab(server: Server, method: str, path: str, every_s: float) -> Iterator[None]:
+    """A page of that server that nobody touches."""
+    closed = threading.Event()
+
+    def ask() -> None:
+        while not closed.wait(every_s):
+            # Like JupyterLab's: an address that no cache has seen.
+            query = f"?{time.time_ns()}" if method == "GET" else ""
+            requests.request(method, server.rig.url + server.path + path + query, data=b"{}", timeout=10)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        asking.join(15)
+
+
+@pytest.mark.parametrize(("method", "path", "visit"), [
+    ("POST", "events/get_events", {"Accept": "text/html,*/*"}),
+    ("GET", "some-ext/status", {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}),
+])  # fmt: skip
+def test_c3_a_page_that_asks_by_itself_is_no_activity_and_a_person_beside_it_is(
+    idle: Server, method: str, path: str, visit: dict[str, str]
+) -> None:
+    rig = idle.rig
+    with open_tab(idle, method, path, 1.5):
+        began = time.time()
+        wait_until(lambda: last_active(idle) > began, "the page's first requests")
+        wait_until(lambda: last_active(idle) < time.time() - 12, "the page seen as one that nobody touches", 90)
+        rig.get(idle.path + "lab", **visit).raise_for_status()
+        visited = int(time.time())
+        wait_until(lambda: last_active(idle) >= visited - 2, "somebody's visit")
+        wait_until(lambda: time.time() > visited + 12, "some more of the page's requests", 30)
+        assert last_active(idle) < visited + 10, "the page is known"
+
+
+def test_c3_what_a_pool_names_is_no_activity_and_nothing_else_is_named_by_it(shared_rig: Rig) -> None:
+    rig = shared_rig
+    named = ("GET events/get_events", "POST events/get_events", "GET poll?x=1", "POST poll/more")
+    others = ("GET eventsx", "POST other/events/", "PUT api/contents/events/")
+    spec = PoolSpec(name="default", image="img", background_paths=("events/", "poll"))
+    servers = idle_servers(rig, [*named, *others])
+    rig.store.put(rig.keys.pool("default"), spec.encode())
+    try:
+        traffic = SocketTraffic(rig.run_dir / "haproxy.sock")
+
+        def count(use: str) -> int:
+            user = servers[use].user
+            asked, certain = traffic.asked().get(user, Counters()), traffic.counters().get(user, Counters())
+            return sum(asked.kinds) // 2 + certain.requests
+
+        def ask(use: str) -> int:
+            """How many it counted of one request."""
+            before = count(use)
+            method, path = use.split()
+            requests.request(method, rig.url + servers[use].path + path, timeout=10).raise_for_status()
+            return count(use) - before
+
+        wait_until(lambda: ask(named[0]) == 0, "the table of the paths that the pool names", 30)
+        assert {use: ask(use) for use in named} == dict.fromkeys(named, 0)
+        assert {use: ask(use) for use in others} == dict.fromkeys(others, 1)
+    finally:
+        rig.store.delete(rig.keys.pool("default"))
 
 
 def test_an_open_websocket_is_activity_only_while_it_is_used(idle: Server) -> None:

@@ -58,7 +58,7 @@ def test_a_spawn_redirects_to_a_server_that_answers(site: Site, path: str) -> No
 def test_a_deep_link_opens_the_path_in_a_new_server_with_its_query(site: Site, link: str) -> None:
     page = site.ask("GET", f"{link}?kernel=python3&token=evil", headers=BROWSER)
     assert page.status_code == 200
-    assert f'href="/spawn{link}?kernel=python3"' in page.text
+    assert f'href="/spawn{link}?kernel=python3&amp;token=evil"' in page.text
     if link != "/lab/tree/a.ipynb":
         return
     answer = site.ask("GET", f"/spawn{link}?kernel=python3", headers=BROWSER)

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.engine import Container, ContainerSpec, EngineInfo, PortTaken
+from agent.engine import Container, ContainerSpec, EngineInfo, PortTaken, Usage
+from agent.probe import Kernels, Readiness
 from common.errors import EngineUnavailable
 
 
@@ -88,8 +89,8 @@ class SimEngine:
     def log_tail(self, container: str, lines: int) -> str:
         return ""
 
-    def cpu_cores(self, container: str) -> float:
-        return 0.0
+    def usage(self, container: str, quick: bool = False) -> Usage:
+        return Usage()
 
     def watch(self, labels: Mapping[str, str], on_end: Callable[[], None]) -> None:
         with self._changed:
@@ -111,11 +112,11 @@ class SimEngine:
 class SimProbe:
     """``Probe`` of servers that answer as soon as they are started and never compute."""
 
-    def answers(self, port: int, user: str) -> bool:
-        return True
+    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+        return Readiness(True)
 
-    def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
-        return False
+    def kernels(self, port: int, user: str, token: str) -> Kernels:
+        return Kernels.IDLE
 
     def listens(self, port: int) -> bool:
         return False

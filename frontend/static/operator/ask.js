@@ -10,7 +10,7 @@ export async function call(method, path, body) {
       cache: "no-store",
       headers: { Accept: "application/json", "X-Tmpnb-Page": "1", ...(body ? { "Content-Type": "application/json" } : {}) },
       body: body ? JSON.stringify(body) : undefined,
-      signal: AbortSignal.timeout(20000),
+      signal: AbortSignal.timeout?.(20000),
     });
   } catch {
     throw new Error("The admin application does not answer.");

@@ -1,7 +1,8 @@
 """A stand-in for a user's server: everything below ``--base-path``, from the standard library, in one process.
 
-    GET  …                    JSON: name, method, path, query, headers, peer
+    GET  …                    JSON: name, method, target, path, query, headers, peer
     POST … (PUT, PATCH)       the same, with the body's length and SHA-256
+    GET  …?header=Name:value  the answer (also of …/ws) has this header; any number of them, ?early= for a 103 before it
     GET  …/stream?n=5&every_ms=200     chunks over time
     GET  …/ws?push_ms=500     WebSocket that echoes, and pushes periodically if asked
     GET  …/api/kernels        [] or one busy kernel; PUT …/busy and DELETE …/busy toggle it
@@ -39,7 +40,10 @@ class Request:
         self.method, self.target, self.headers, self.reader, self.peer = method, target, headers, reader, peer
         url = urlsplit(target)
         self.path = url.path
-        self.query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        values = parse_qs(url.query)
+        self.query = {name: values[-1] for name, values in values.items()}
+        self.answer_headers = "".join(f"{header}\r\n" for header in values.get("header", []))
+        self.early_headers = "".join(f"{header}\r\n" for header in values.get("early", []))
 
     async def body(self):
         """Yield the body in pieces."""
@@ -104,6 +108,7 @@ class EchoServer:
         echo = {
             "name": self.name,
             "method": request.method,
+            "target": request.target,
             "path": request.path,
             "query": request.query,
             "headers": request.headers,
@@ -111,7 +116,9 @@ class EchoServer:
             "body_bytes": size,
             "body_sha256": digest.hexdigest(),
         }
-        return await send_json(writer, int(request.query.get("status", 200)), echo)
+        if request.early_headers:
+            writer.write(f"HTTP/1.1 103 Early Hints\r\n{request.early_headers}\r\n".encode("latin-1"))
+        return await send_json(writer, int(request.query.get("status", 200)), echo, request.answer_headers)
 
     def allowed(self, request):
         given = request.query.get("token") or request.headers.get("authorization", "").removeprefix("token ")
@@ -141,13 +148,13 @@ async def read_head(reader, writer):
     return Request(method, target, headers, reader, writer.get_extra_info("peername")[0])
 
 
-async def send_json(writer, status, value):
+async def send_json(writer, status, value, headers=""):
     body = json.dumps(value).encode()
     head = (
         f"HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nServer: echo\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{headers}\r\n"
     )
-    writer.write(head.encode() + body)
+    writer.write(head.encode("latin-1") + body)
     await writer.drain()
     return True
 
@@ -170,7 +177,7 @@ async def websocket(request, writer):
     accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
     writer.write(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        f"Sec-WebSocket-Accept: {accept}\r\n{request.answer_headers}\r\n".encode("latin-1")
     )
     pusher = None
     if "push_ms" in request.query:

@@ -1,20 +1,28 @@
 """Culls and the host's other commands, on fakes."""
 
+import contextlib
+import threading
 from datetime import datetime
 
 import pytest
 
+from agent import looks
 from agent.announce import Announcer
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls, busy_cores
+from agent.engine import Usage
+from agent.engine_memory import MemoryEngine
 from agent.inventory import Phase
+from agent.looks import Looks
+from agent.probe import Kernels
 from common import queues
 from common.broker import Outgoing
 from common.clock import utc_now
 from common.errors import StoreUnavailable
 from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.records import Activity, HostState
-from tests.unit.agent.world import HOST, KEYS, Now, World, ago, pool
+from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, Now, World, ago, pool
+from tests.waiting import wait_until
 
 
 class Control:
@@ -50,9 +58,17 @@ class Culling:
         self.control = Control()
         world = self.world
         self.dropped: list[str] = []
+        self.culls = Culls(
+            world.engine,
+            ActivityReader(world.store, KEYS),
+            world.probe,
+            world.registry.read_claim,
+            utc_now,
+            world.clock,
+        )
         self.commands = Commands(
             world.inventory,
-            Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
+            self.culls,
             self.control,
             world.consumer,
             Announcer(world.publisher, HOST),
@@ -62,7 +78,7 @@ class Culling:
             self.doubt_store,
             lambda _request, _delivery: None,
         )
-        self.commands._threads = Now()  # type: ignore[assignment]
+        self.commands._looks = Looks(Now())
         world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
         world.intake.update()
 
@@ -172,14 +188,14 @@ def test_a_server_nobody_ever_visited_is_culled() -> None:
 def test_a_busy_kernel_keeps_its_server() -> None:
     culling = Culling()
     culling.claimed_ago(700)
-    culling.world.probe.busy.add(culling.user)
+    culling.world.probe.says[culling.user] = Kernels.BUSY
     assert not culling.cull("idle")
 
 
 def test_kernels_are_not_asked_for_in_pools_that_have_none() -> None:
     culling = Culling(busy_check="cpu")
     culling.claimed_ago(700)
-    culling.world.probe.busy.add(culling.user)
+    culling.world.probe.says[culling.user] = Kernels.BUSY
     assert culling.cull("idle")
 
 
@@ -189,7 +205,7 @@ def test_a_computing_container_keeps_its_server(cores: float, culled: bool) -> N
     culling.claimed_ago(700)
     server = culling.world.inventory.get(culling.user)
     assert server is not None
-    culling.world.engine.cores[server.container] = cores
+    culling.world.engine.used[server.container] = Usage(cores=cores)
     assert culling.cull("idle") is culled
 
 
@@ -203,7 +219,7 @@ def test_a_pool_with_little_cpu_counts_as_computing_below_its_limit() -> None:
 def test_other_reasons_are_not_doubted(reason: str) -> None:
     culling = Culling()
     culling.active_ago(0)
-    culling.world.probe.busy.add(culling.user)
+    culling.world.probe.says[culling.user] = Kernels.BUSY
     assert culling.cull(reason)
 
 
@@ -289,3 +305,191 @@ def test_a_malformed_activity_record_is_passed_over() -> None:
     culling.active_ago(5)
     culling.world.store.put(KEYS.activity_of("proxy-0", 0), b"{")
     assert not culling.cull("idle")
+
+
+# A3: servers that take their time
+
+
+class Held(FakeProbe):
+    """Servers whose answer takes as long as the test likes."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        super().__init__(engine)
+        self.let_go = threading.Event()
+        self.asked: list[str] = []
+
+    def kernels(self, port: int, user: str, token: str) -> Kernels:
+        self.asked.append(user)
+        self.let_go.wait(30)
+        return Kernels.IDLE
+
+
+class Holding(Culling):
+    """Claimed servers, more than there are threads, all of which hold their probe."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_size=looks.THREADS + 4)
+        others = [self.world.send(self.world.request()) for _ in range(looks.THREADS + 1)]
+        self.others = [reply.user for reply in others if reply is not None]
+        for user in [self.user, *self.others]:
+            self.user = user
+            self.claimed_ago(7000)
+        self.probe = Held(self.world.engine)
+        self.culls._probe = self.probe
+        self.commands._looks = Looks()
+
+    def ask(self, user: str, reason: str) -> None:
+        self.send(CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason}))
+
+    def is_stopping(self, user: str) -> bool:
+        server = self.world.inventory.get(user)
+        return server is None or server.phase is Phase.STOPPING
+
+
+@pytest.mark.parametrize("reason", ["age", "host lost", "operator"])
+def test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer(reason: str) -> None:
+    culling = Holding()
+    try:
+        for user in culling.others:
+            culling.ask(user, "idle")
+        wait_until(lambda: len(culling.probe.asked) == looks.THREADS, "every thread to be held by a server")
+        culling.ask(culling.user, reason)
+        assert culling.is_stopping(culling.user)
+    finally:
+        culling.probe.let_go.set()
+    wait_until(lambda: all(map(culling.is_stopping, culling.others)), "the others to be culled in the end")
+    culling.commands.stop()
+
+
+def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
+    culling = Holding()
+    try:
+        for _ in range(5):
+            for user in culling.others:
+                culling.ask(user, "idle")
+        wait_until(lambda: len(culling.probe.asked) == looks.THREADS, "every thread to be held by a server")
+    finally:
+        culling.probe.let_go.set()
+    wait_until(lambda: all(map(culling.is_stopping, culling.others)), "all to be culled")
+    assert sorted(culling.probe.asked) == sorted(culling.others)
+    culling.commands.stop()
+
+
+def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(looks, "WAITING_MAX", 2)
+    threads, done = Later(), list[str]()
+    line = Looks(threads)
+    for user in "abcd":
+        line.submit(user, lambda user=user: done.append(user))  # type: ignore[misc]
+    threads.drain()
+    line.submit("c", lambda: done.append("c"))
+    threads.drain()
+    assert done == ["a", "b", "c"]
+    assert caplog.text.count("too many servers to look at") == 1
+
+
+def test_a3_a_look_that_fails_is_the_end_of_that_look_only() -> None:
+    threads = Later()
+    line = Looks(threads)
+
+    def fail() -> None:
+        raise StoreUnavailable("away")
+
+    line.submit("a", fail)
+    with contextlib.suppress(StoreUnavailable):
+        threads.drain()
+    line.submit("a", lambda: None)
+    assert len(threads.jobs) == 1
+
+
+# C4 and C6: kernels that say they are busy for ever, and those that may not be asked
+
+
+class Looking(Culling):
+    """An idle server, looked at once a minute."""
+
+    def __init__(self, says: Kernels, **fields: object) -> None:
+        super().__init__(**fields)
+        self.claimed_ago(7000)
+        server = self.world.inventory.get(self.user)
+        assert server is not None
+        self.container = server.container
+        self.world.probe.says[self.user] = says
+        self.use()
+
+    def use(self, cpu_s: float = 0.0, packets: int = 0, cores: float = 0.0) -> None:
+        """More, since the last look."""
+        before = self.world.engine.used.get(self.container, Usage())
+        sent = (before.sent_packets or 0) + packets
+        self.world.engine.used[self.container] = Usage(cores, before.cpu_s + cpu_s, sent)
+
+    def culled_after_minutes(self, most: int, **used: float) -> int | None:
+        """How many looks it took; None: it was not culled in so many."""
+        for minute in range(most):
+            if self.cull("idle"):
+                return minute
+            self.world.clock.now += 60.0
+            self.use(**used)  # type: ignore[arg-type]
+        return None
+
+
+def test_c4_a_kernel_that_was_killed_while_busy_is_idle_within_minutes() -> None:
+    assert Looking(Kernels.STUCK).culled_after_minutes(20, cpu_s=0.1, packets=2) in range(2, 6)
+
+
+@pytest.mark.parametrize(
+    "used", [{"cpu_s": 20.0}, {"cpu_s": 4.0}, {"packets": 10}], ids=["computes", "computes a little", "downloads"]
+)
+@pytest.mark.parametrize("says", [Kernels.STUCK, Kernels.REFUSED])
+def test_c4_c6_a_kernel_that_computes_or_waits_for_a_slow_download_stays(says: Kernels, used: dict[str, float]) -> None:
+    looking = Looking(says)
+    assert looking.culled_after_minutes(60, **used) is None
+    assert looking.culled_after_minutes(20) in range(2, 12), "and goes when that is over"
+
+
+def test_c4_a_kernel_that_computes_just_now_stays_at_once() -> None:
+    looking = Looking(Kernels.STUCK)
+    looking.use(cores=0.9)
+    assert looking.culled_after_minutes(20, cores=0.9) is None
+
+
+def test_c6_a_server_that_does_not_tell_of_its_kernels_is_looked_at_for_long() -> None:
+    looking = Looking(Kernels.REFUSED)
+    assert looking.culled_after_minutes(30, packets=1) == 10
+    assert Looking(Kernels.REFUSED).culled_after_minutes(9) is None
+
+
+def test_c6_work_between_two_looks_begins_the_look_anew() -> None:
+    looking = Looking(Kernels.REFUSED)
+    assert looking.culled_after_minutes(9) is None
+    looking.use(packets=200)
+    assert looking.culled_after_minutes(9) is None
+    assert looking.culled_after_minutes(9) == 1
+
+
+def test_c6_it_is_said_once_and_noted_for_the_host_record(caplog: pytest.LogCaptureFixture) -> None:
+    looking = Looking(Kernels.REFUSED)
+    looking.culled_after_minutes(5)
+    assert caplog.text.count("kernels cannot be read") == 1
+    assert "401 or 403" in looking.culls.notes()["light"]
+
+
+def test_c6_a_server_that_nobody_ever_visited_has_no_work_to_lose() -> None:
+    looking = Looking(Kernels.REFUSED)
+    assert looking.cull("unvisited")
+
+
+def test_c6_a_server_in_the_host_s_network_is_judged_by_its_cpu() -> None:
+    looking = Looking(Kernels.REFUSED)
+    looking.world.engine.used[looking.container] = Usage(sent_packets=None)
+    assert looking.culled_after_minutes(20, cpu_s=0.1) == 10
+
+
+def test_c6_counters_that_began_again_prove_nothing() -> None:
+    looking = Looking(Kernels.STUCK)
+    looking.use(cpu_s=100, packets=100)
+    assert looking.culled_after_minutes(2) is None
+    looking.world.engine.used[looking.container] = Usage()
+    assert looking.culled_after_minutes(3) is None

@@ -307,11 +307,13 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
         AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
         Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
+        lambda: {"light": "closed"},
     )  # fmt: skip
     record = here.record()
     assert "3600 s behind" in record.problem
     assert abs((record.updated_at - utc_now()).total_seconds() - 3600) < 1
     assert record.pools["light"].ready == 3
+    assert record.pools["light"].kernels_note == "closed"
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
@@ -320,18 +322,18 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     world.send(world.request())
     specs = world.specs | {"big": pool("big", mem_limit="900g")}
     since = utc_now()
-    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, {"light"}, 8 << 30, since, {})
+    statuses = pool_statuses(specs, world.inventory.snapshot(), lambda _pool: None, {"light"}, 8 << 30, since, {}, {})
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
     newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {})["light"]
+    old = pool_statuses(newer, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})["light"]
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.reason
-    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {})
+    gone = pool_statuses({}, world.inventory.snapshot(), lambda _pool: None, set(), 8 << 30, since, {}, {})
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 

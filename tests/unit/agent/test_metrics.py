@@ -108,9 +108,13 @@ def test_every_reason_that_a_learner_is_told_has_a_label_of_its_own(text: str) -
 
 def test_texts_from_outside_become_few_labels() -> None:
     assert failure_reason("no answer on /user/<user>/ within 60 s") == "no_answer"
+    assert failure_reason("answers 404 at /user/<user>/; does it know") == "wrong_answer"
+    assert failure_reason("leads from /user/<user>/ in a circle") == "wrong_answer"
     assert failure_reason("image hub/x is not on this host and cannot be pulled: anything") == "image"
     assert failure_reason("anything else") == cull_reason("anything else") == refusal_reason("anything") == "other"
     assert refusal_reason("computing (1.73 cores)") == "computing"
+    assert refusal_reason("its kernels cannot be read; nothing else seen of it for 0 of 600 s") == "unread"
+    assert refusal_reason("a kernel says that it is busy; nothing else seen of it for 0 of 180 s") == "kernel_busy"
 
 
 def test_the_collector_tells_what_the_host_has() -> None:

@@ -151,6 +151,29 @@ def test_a_repaired_image_comes_up_and_clears_the_failure() -> None:
     assert world.failures.last("light") is None
 
 
+def test_c1_a_server_that_does_not_know_its_path_has_not_started_and_its_last_lines_say_more() -> None:
+    world = World(pool(pool_size=2))
+    world.probe.wrong = "answers 404 at /user/<user>/; does it know {base_path}?"
+    world.turn(2)
+    failure = world.failures.last("light")
+    assert failure is not None
+    assert failure.reason == world.probe.wrong
+    assert "last line" in failure.log
+    assert world.stored(KEYS.routes) == set()
+    assert world.users(Phase.READY) == set()
+
+
+def test_c2_the_pool_s_path_is_asked_for_and_a_change_of_it_need_not_wait_for_the_failure_before() -> None:
+    world = World(pool(pool_size=2, probe_path="nowhere"))
+    world.probe.wrong = "answers 404 at /user/<user>/nowhere"
+    world.turn(2)
+    world.probe.wrong = ""
+    world.specs["light"] = pool(pool_size=2, probe_path="api/status")
+    world.settle()
+    assert len(world.users(Phase.READY)) == 2
+    assert world.probe.paths == {"nowhere", "api/status"}
+
+
 def test_an_image_that_is_not_there_is_a_failure_with_its_name() -> None:
     world = World(pool(image="nowhere:1"))
     world.turn()

@@ -21,6 +21,7 @@ from agent.loop import Loop, Wishes
 from agent.permits import Permits
 from agent.plan import capacity
 from agent.ports import PortBook
+from agent.probe import Kernels, Readiness
 from agent.registry import HostAddress, Registry
 from agent.remakes import Remakes
 from agent.remover import Remover
@@ -79,18 +80,23 @@ class Later(Executor):
 
 @dataclass
 class FakeProbe:
-    """Servers answer while their container runs, unless ``mute``; ``busy`` holds users with a computing kernel."""
+    """Servers answer while their container runs, unless ``mute``; ``wrong``: why they are not ready all the same;
+    ``says``: of their kernels, by user."""
 
     engine: MemoryEngine
     mute: bool = False
-    busy: set[str] = field(default_factory=set)
+    wrong: str = ""
+    paths: set[str] = field(default_factory=set)
+    says: dict[str, Kernels] = field(default_factory=dict)
 
-    def answers(self, port: int, user: str) -> bool:
+    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+        self.paths.add(path)
         running = (c for c in self.engine.list({}) if c.state == "running")
-        return not self.mute and any(c.labels["tmpnb.port"] == str(port) for c in running)
+        there = not self.mute and any(c.labels["tmpnb.port"] == str(port) for c in running)
+        return Readiness(there and not self.wrong, self.wrong if there else "")
 
-    def kernels_busy(self, port: int, user: str, token: str) -> bool | None:
-        return user in self.busy
+    def kernels(self, port: int, user: str, token: str) -> Kernels:
+        return self.says.get(user, Kernels.IDLE)
 
     def listens(self, port: int) -> bool:
         return port in self.engine.foreign_ports

@@ -89,6 +89,42 @@ def test_a_wrong_pool_names_the_file_the_field_and_the_value(changes: dict[str, 
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(("given", "kept"), [
+    ("", ""), ("/", ""), ("api/status", "api/status"), ("/_stcore/health", "_stcore/health"), ("x?a=..&b", "x?a=..&b"),
+])  # fmt: skip
+def test_c2_a_path_to_probe_is_below_the_server_s_own(given: str, kept: str) -> None:
+    assert pool(probe_path=given).probe_path == kept
+
+
+@pytest.mark.parametrize(
+    "given", ["../x", "a/../../x", "a/%2e%2E/x", ".", "//host/x", "a b", "a#b", "a\nb", "\u00e9", "x" * 1025, 7]
+)
+def test_c2_a_path_to_probe_that_leads_elsewhere_is_refused(given: object) -> None:
+    with pytest.raises(InvalidPool, match="probe_path"):
+        pool(probe_path=given)
+
+
+@pytest.mark.parametrize(("given", "kept"), [
+    ("", ()), ("events/, some-ext/status", ("events/", "some-ext/status")), (["/a", "b/"], ("a", "b/")),
+])  # fmt: skip
+def test_c3_background_paths_are_a_list_or_comma_separated(given: object, kept: tuple[str, ...]) -> None:
+    assert pool(background_paths=given).background_paths == kept
+
+
+@pytest.mark.parametrize("given", ["/", ["a?b"], ["../x"], ["a b"], ["x" * 201], ["a"] * 21, [7], 7, [""]])
+def test_c3_background_paths_that_name_everything_or_nothing_are_refused(given: object) -> None:
+    with pytest.raises(InvalidPool, match="background_paths"):
+        pool(background_paths=given)
+
+
+def test_c3_background_paths_make_no_generation() -> None:
+    assert pool(background_paths="events/").generation == pool().generation
+
+
+def test_c2_a_path_to_probe_makes_a_generation_only_where_it_is_used() -> None:
+    assert pool(probe_path="").generation == pool().generation != pool(probe_path="api/status").generation
+
+
 def test_registry_ports_and_digests_are_image_names() -> None:
     assert pool(image="registry:5000/team/img:1.0@sha256:" + "0" * 64).image
 

@@ -251,6 +251,22 @@ def test_a_change_is_followed_and_a_generation_that_does_not_come_up_fails_it(cl
     assert cli.json("pools", "status")["a"][0]["stage"] == "not read yet"
 
 
+def test_c1_a_server_that_does_not_know_its_path_fails_the_change_with_its_last_lines(cli: Cli, tmp_path: Path) -> None:
+    spec = PoolSpec(name="a", image="x:2")
+    file = tmp_path / "pools.toml"
+    file.write_text('[pools.a]\nimage = "x:2"\n')
+    failure = Failure(
+        at=START, reason="answers 404 at /user/<user>/; does it know {base_path}?", log="Serving at /\n\x1b[2JGET 404"
+    )
+    status = PoolStatus(generation=spec.generation, capacity=4, failing=True, last_failure=failure)
+    put_host(cli.store, "h", images={"x:2": ImageStatus(state=ImageState.PRESENT)}, a=status)
+    result = cli.run("pools", "apply", str(file))
+    assert result.exit_code == 1
+    assert "a on h: answers 404 at /user/<user>/; does it know {base_path}?" in result.stderr
+    assert "a on h | Serving at /\n" in result.stderr
+    assert "a on h | ?[2JGET 404\n" in result.stderr, "a terminal obeys nothing of it"
+
+
 def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(cli: Cli) -> None:
     made = cli.json("tokens", "create", "lms", "--scope", "spawn", "--expires", "7d")
     assert made["token"].startswith("tmpnb_lms_")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.bounds import LONG_S
 from common.records import Activity, Claim
 from frontend.culler.decide import FRESH, SILENT, Decision, Source, decide, last_seen, outlook, sources
 from tests.unit.frontend.fakes import START, claim, user_id
@@ -237,8 +238,8 @@ def test_the_outlook_says_what_is_in_the_way() -> None:
     assert (endless.reason, endless.at, endless.obstacle) == (None, None, "")
 
 
-def test_a_limit_beyond_the_calendar_is_as_good_as_none() -> None:
-    mine = claim(USER, idle_limit_s=1e300, unvisited_limit_s=1e300)
+def test_a9_the_longest_limit_that_is_accepted_is_a_date() -> None:
+    mine = claim(USER, idle_limit_s=LONG_S, unvisited_limit_s=LONG_S)
     assert reasons([mine], [source(updated_s=10**6)], 10**6) == []
 
 

@@ -1,6 +1,10 @@
 """The culler's rounds and loop on fakes: asking the agents, lost hosts, sweeping, leading."""
 
+import contextlib
+import socket
 import threading
+import time
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
 from frontend.culler.sweeping import sweep_gone, sweep_replays
-from frontend.reach import tcp_probe
+from frontend.reach import Target, tcp_probe
 from tests.unit.frontend.fakes import (
     KEYS,
     START,
@@ -57,9 +61,9 @@ class Culler:
             heartbeat=heartbeat,
         )
 
-    def _probe(self, address: str, port: int) -> bool:
-        self.probed.append(address)
-        return address in self.reachable
+    def _probe(self, targets: Collection[Target]) -> set[Target]:
+        self.probed += [address for address, _port in targets]
+        return {target for target in targets if target[0] in self.reachable}
 
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)
@@ -100,6 +104,43 @@ def test_an_idle_server_is_asked_for_once_a_period_with_an_event(culler: Culler)
     (event,) = culler.events()
     assert (event.name, event.user, event.host) == ("server.cull_requested", user_id(1), "host-1")
     assert event.detail == {"reason": "idle", "seconds": 100}
+
+
+@pytest.mark.parametrize("moment", ["1e300", "99999999999999", "NaN"])
+def test_a9_while_activity_cannot_be_read_nobody_is_idle_and_ages_still_count(culler: Culler, moment: str) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(1), idle_limit_s=60.0)
+    put_claim(culler.store, user_id(2), expires_at=START + timedelta(seconds=1))
+    put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=100), a=5)
+    put_activity(culler.store, "proxy-2", START - timedelta(hours=1), START + timedelta(seconds=100), a=5)
+    entry = culler.store.get(KEYS.activity_of("proxy-2", 0))
+    assert entry is not None
+    culler.store.put(entry.key, entry.value.replace(b'"a": 5', f'"{user_id(1)}": {moment}'.encode()))
+    culler.clock.advance(100)
+    culler.rounds.cull(lambda: True)
+    assert [(request.user, request.reason) for request in culler.asked()] == [(user_id(2), "age")]
+    culler.tick(600)  # the sweep has deleted it, and what its source writes next is read
+    put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=1300))
+    culler.tick(600)
+    assert (user_id(1), "idle") in [(request.user, request.reason) for request in culler.asked()]
+
+
+def test_a9_a_bad_record_of_any_kind_stops_no_round(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    put_claim(culler.store, user_id(2), expires_at=START + timedelta(seconds=1))
+    prefixes = (
+        KEYS.claims, KEYS.routes, KEYS.hosts, KEYS.activity, KEYS.tickets, KEYS.gone, KEYS.replays, KEYS.statics,
+        KEYS.pools, KEYS.notes, KEYS.tokens,
+    )  # fmt: skip
+    odd = (
+        b"", b"null", b"[]", b"7", b"\xff", b"NaN", b"[" * 100_000, b'{"v": 1}', b'{"v": 1e300}',
+        b'{"v": ' + b"9" * 5000,
+    )  # fmt: skip
+    for prefix in prefixes:
+        for number, value in enumerate(odd):
+            culler.store.put(f"{prefix}{user_id(50 + number)}", value)
+    culler.ticks(1300)
+    assert (user_id(2), "age") in [(request.user, request.reason) for request in culler.asked()]
 
 
 def test_the_next_period_asks_again(culler: Culler) -> None:
@@ -321,12 +362,47 @@ def test_the_loop_beats_and_lets_the_lock_go_when_stopped(culler: Culler, tmp_pa
 
 
 def test_the_probe_tells_an_open_port_from_a_closed_one() -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert tcp_probe("127.0.0.1", port)
-    assert not tcp_probe("127.0.0.1", port)
+        assert tcp_probe([("127.0.0.1", port)]) == {("127.0.0.1", port)}
+    assert tcp_probe([("127.0.0.1", port)]) == set()
+    assert tcp_probe([]) == set()
+
+
+def full_listener() -> tuple[socket.socket, list[socket.socket]]:
+    """Somebody who takes no connection, so that those who try wait: the line before it is full."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = []
+    for _ in range(4):
+        client = socket.socket()
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            client.connect(listener.getsockname())
+        waiting.append(client)
+    return listener, waiting
+
+
+def test_a3_hosts_that_do_not_answer_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, ten of them cost the culler its lead, and nobody was culled any more."""
+    monkeypatch.setattr("frontend.reach.PROBE_S", 0.5)
+    silent = [full_listener() for _ in range(20)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = ("127.0.0.1", server.getsockname()[1])
+        began = time.monotonic()
+        assert tcp_probe([*(listener.getsockname() for listener, _ in silent), there]) == {there}
+        assert time.monotonic() - began < 5
+    for listener, waiting in silent:
+        for connection in (listener, *waiting):
+            connection.close()
+
+
+def test_a3_a_server_that_takes_no_connection_does_not_make_its_host_unreachable(culler: Culler) -> None:
+    put_host(culler.store, "host-1")
+    for number, address in enumerate(("192.0.2.9", "192.0.2.1"), 1):
+        put_route(culler.store, user_id(number), host="host-1", target=f"{address}:40001")
+    culler.reachable = {"192.0.2.1"}
+    culler.rounds.cull(lambda: True)
+    assert culler.events(besides="") == []
 
 
 def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost: Culler) -> None:

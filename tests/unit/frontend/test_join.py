@@ -203,3 +203,24 @@ def test_the_examples_run_the_agent_as_the_command_does(example: str) -> None:
     )
     assert len(limits) == 7
     assert [limit for limit in limits if limit not in text] == []
+
+
+def test_b10_any_setting_of_the_agent_goes_with_it(tmp_path: Path) -> None:
+    more = ["--set", "TMPNB_MAX_STARTING=4", "--set", "TMPNB_DOCKER_VERSION=$(touch y) 'x'"]
+    done, _, given = run(join(*more).stdout, tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = given.splitlines()
+    assert "TMPNB_MAX_STARTING=4" in lines
+    assert "TMPNB_DOCKER_VERSION=$(touch y) 'x'" in lines
+    assert not (tmp_path / "y").exists()
+    assert "TMPNB_MAX_STARTING=4" in join(*more, "--file").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["TMPNB_X", "PATH=/x", "TMPNB_X=a\nTMPNB_Y=b", "TMPNB_X=", "TMPNB_HOST=h", "tmpnb_x=1"]
+)
+def test_b10_and_what_is_none_is_refused(wrong: str) -> None:
+    result = join("--set", wrong)
+    assert result.exit_code == 2
+    assert "--set" in result.output
+    assert result.stdout == ""

@@ -91,6 +91,11 @@ def test_the_cookie_is_for_this_site_only_and_holds_no_token(desk: Desk) -> None
     assert "Secure" in desk.log_in(**{"X-Forwarded-Proto": "https"}).headers["Set-Cookie"].split("; ")
 
 
+def test_b9_behind_two_proxies_the_first_says_that_it_is_tls(desk: Desk) -> None:
+    assert "Secure" in desk.log_in(**{"X-Forwarded-Proto": "https, http"}).headers["Set-Cookie"].split("; ")
+    assert "Secure" not in desk.log_in(**{"X-Forwarded-Proto": "http, https"}).headers["Set-Cookie"].split("; ")
+
+
 def test_a_wrong_token_opens_nothing(desk: Desk) -> None:
     answer = desk.log_in("wrong")
     assert answer.status_code == 403

@@ -52,7 +52,7 @@ def test_variables_are_expanded_in_the_image_only() -> None:
         ("pools = 3\n", "tables by name"),
         ("pools.a = 3\n", "tables by name"),
         ("[other]\nx = 1\n", "unknown field 'other'"),
-        ("[pools.a]\nimage = 'x'\nmem = '1g'\n", "pools.a: unknown field 'mem'; accepted: busy_check"),
+        ("[pools.a]\nimage = 'x'\nmem = '1g'\n", "pools.a: unknown field 'mem'; accepted: background_paths"),
         ("[pools.a]\n", "pools.a: image"),
         ("[pools.a]\nimage = 7\n", "image"),
         ("[pools.a]\nimage = '${NOPE}'\n", "variable ${NOPE} is not set"),

@@ -79,13 +79,26 @@ def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: Me
 
 def test_a_generation_that_does_not_come_up_is_reported_with_its_reason(store: MemoryStore) -> None:
     new = spec("img:2")
-    failure = Failure(at=START, reason="the container exited")
+    failure = Failure(at=START, reason="the container exited", log="last line")
     put_host(store, "h", images=PRESENT, default=status(new, ready=3, ready_old=3, failing=True, last_failure=failure))
     row = stage(store, new)
-    assert (row.stage, row.reason) == (Stage.STALLED, "the container exited")
+    assert (row.stage, row.reason, row.log) == (Stage.STALLED, "the container exited", "last line")
     assert is_over([row])
     put_host(store, "h", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="denied")}, default=status(new))
     assert stage(store, new).reason == "denied"
+
+
+def test_c1_a_host_is_not_done_before_it_has_the_ready_servers_that_it_will_keep(store: MemoryStore) -> None:
+    """A new pool has no older servers, and before its first start nothing is starting either."""
+    new = spec("img:2", ready=2)
+    put_host(store, "h", images=PRESENT, default=status(new))
+    assert stage(store, new).stage is Stage.ROLLING
+    put_host(store, "h", images=PRESENT, default=status(new, ready=1))
+    assert stage(store, new).stage is Stage.ROLLING
+    put_host(store, "h", images=PRESENT, default=status(new, ready=2))
+    assert stage(store, new).stage is Stage.DONE
+    put_host(store, "h", images=PRESENT, default=status(new, ready=0, claimed=4))
+    assert stage(store, new).stage is Stage.DONE, "it has no room for more"
 
 
 def test_nothing_is_expected_of_a_host_that_is_being_emptied(store: MemoryStore) -> None:

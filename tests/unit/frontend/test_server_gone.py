@@ -13,11 +13,10 @@ USER = user_id(5)
 
 
 def test_a_person_gets_a_page_with_a_way_to_a_new_server_at_the_same_place(browser: FlaskClient) -> None:
-    page = browser.get(f"/user/{USER}/lab/tree/a%20b.ipynb?x=1&token=t", headers=BROWSER)
+    page = browser.get(f"/user/{USER}/lab/tree/a%20b.ipynb?x=1", headers=BROWSER)
     assert page.status_code == 404
     assert "This server is gone" in page.text
-    assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;fresh=1"' in page.text
-    assert "token" not in page.text
+    assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1&amp;tmpnb-fresh=1"' in page.text
 
 
 def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: FakeCluster) -> None:
@@ -95,11 +94,46 @@ def test_a_websocket_is_refused_without_a_body(browser: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("user", ["x", "ADMIN0000000", "0" * 12, "a" * 33, "a" * 12 + "%2f", "..%2f..%2fclaims"])
-def test_a_user_that_this_cluster_never_issued_is_a_plain_404(cluster: FakeCluster, user: str) -> None:
-    cluster.store.outage(True)  # and costs no read
+def test_a_user_that_this_cluster_never_issued_is_a_404_that_costs_no_read(cluster: FakeCluster, user: str) -> None:
+    cluster.store.outage(True)
     page = cluster.client.get(f"/user/{user}/lab", headers=BROWSER)
     assert page.status_code == 404
     assert "gone" not in page.text
+
+
+@pytest.mark.parametrize(
+    "user", ["anna", "group-7", "Anna", "ANNA", "a", "anna@uni.example", "anna%40uni.example", "%C3%A4"]
+)
+@pytest.mark.parametrize(
+    ("below", "link"),
+    [
+        ("", "/spawn"),
+        ("/", "/spawn"),
+        ("/lab/tree/a.ipynb", "/spawn/lab/tree/a.ipynb"),
+        ("/lab/tree/a%2Fb.ipynb?x=%E9&amp;token=t", "/spawn/lab/tree/a%2Fb.ipynb?x=%E9&amp;amp;token=t"),
+        ("/?pool=blue", "/spawn?pool=blue&amp;tmpnb-pool="),
+        ("/../../x", "/spawn"),
+    ],
+)
+def test_b3_an_address_from_a_handout_offers_a_new_server_at_the_same_file(
+    cluster: FakeCluster, user: str, below: str, link: str
+) -> None:
+    path = f"/user/{user}{below}"
+    page = cluster.client.get(path, headers=BROWSER, environ_overrides={"RAW_URI": path})
+    assert page.status_code == 404
+    assert "There is no server of that name" in page.text
+    assert f'href="{link}"' in page.text
+    assert cluster.agent.requests == []
+    program = cluster.client.get(path)
+    assert (program.status_code, (program.json or {})["status"]) == (404, "not found")
+
+
+def test_b3_nobody_chooses_an_id(cluster: FakeCluster) -> None:
+    led = cluster.client.get("/spawn/lab/tree/a.ipynb", headers=BROWSER)
+    assert led.headers["Location"].startswith(f"/user/{user_id(1)}/lab/tree/a.ipynb?")
+    for path in ("/user/anna/api/kernels", "/user/anna/api/contents/a.ipynb"):
+        program = cluster.client.get(path, headers=BROWSER)
+        assert (program.status_code, (program.json or {})["status"]) == (404, "not found")
 
 
 def leave_word(cluster: FakeCluster, left_s: float) -> None:

@@ -112,6 +112,18 @@ def test_a_set_is_fetched_in_parts_and_proxies_are_told_once_it_is_here(
     assert host.asked.count(0) == 1
 
 
+def test_a3_a_host_that_gives_a_set_in_ever_smaller_parts_is_given_up(
+    cluster: FakeCluster, keeper: StaticsKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_set(cluster)
+    host = HostWithStatics(cluster, "host-1")
+    host.edit = lambda part: part.model_copy(update={"data": part.data[:1]})
+    monkeypatch.setattr("frontend.statics_fetch.FETCH_S", 0.0)
+    keeper.turn()
+    assert not is_served(cluster)
+    assert len(host.asked) <= 2
+
+
 def test_a_second_worker_of_the_container_fetches_nothing(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")

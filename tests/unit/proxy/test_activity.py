@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.activity import Limits, Reading, active_users, maybe_active_users, was_active
+from proxy.activity import Limits, Reading, active_users, asked_since, maybe_active_users, was_active
 from proxy.runtime import Counters
 
 LIMITS = Limits()
@@ -78,6 +78,47 @@ def test_after_haproxys_restart_a_request_is_activity_although_the_counter_is_lo
 def test_a_long_upload_is_activity_in_every_period() -> None:
     before = Counters(requests=1, open=1, bytes_in=10_000_000)
     assert was_active(before, plus(before, bytes_in=10_000_000), 30, LIMITS, before)
+
+
+def asked(*kinds: int, each_in: int = 700, each_out: int = 400) -> Counters:
+    """Requests that a page may have made by itself."""
+    return Counters(kinds=(*kinds, *kinds), bytes_in=sum(kinds) * each_in, bytes_out=sum(kinds) * each_out)
+
+
+def reading(at_s: float, **users: Counters) -> Reading:
+    return Reading(at_s, {}, users)
+
+
+def test_c3_small_requests_that_a_page_may_make_by_itself_prove_nothing_yet() -> None:
+    first, then = reading(0, a=asked(3, 0)), reading(30, a=asked(6, 1), b=asked(0, 2))
+    assert active_users(first, first, then, LIMITS) == set()
+    assert asked_since(first, then) == {"a": {0: 3, 1: 1, 2: 3, 3: 1}, "b": {1: 2, 3: 2}}
+    assert asked_since(then, then) == {}
+
+
+def test_c3_counting_of_requests_goes_on_after_haproxys_restart() -> None:
+    assert asked_since(reading(0, a=asked(90, 4)), reading(30, a=asked(2, 0))) == {"a": {0: 2, 2: 2}}
+
+
+@pytest.mark.parametrize("flow", [{"each_out": 60_000}, {"each_in": 30_000}], ids=["down", "up"])
+def test_c3_large_requests_are_activity_however_steady(flow: dict[str, int]) -> None:
+    assert active_users(reading(0), reading(30, a=asked(3, **flow)), reading(60, a=asked(6, **flow)), LIMITS) == {"a"}
+
+
+def test_c3_a_slow_transfer_is_activity_for_as_long_as_it_flows() -> None:
+    """A request made long ago, a line every second since."""
+    before = Counters(kinds=(1,), open=1, bytes_in=500, bytes_out=9000)
+    after = Counters(kinds=(1,), open=1, bytes_in=500, bytes_out=9000 + 30 * 60)
+    assert active_users(reading(0, a=before), reading(30, a=before), reading(60, a=after), LIMITS) == {"a"}
+
+
+def test_c3_a_steady_page_hides_no_work_in_a_websocket() -> None:
+    """Their bytes are counted apart: a small cell is seen, whatever else the page asks for."""
+    before = Counters(opened=1, open=1, bytes_in=10_000, bytes_out=90_000)
+    readings = [
+        Reading(at, {"a": plus(before, bytes_in=600 * (at == 60))}, {"a": asked(at // 10)}) for at in (0, 30, 60)
+    ]
+    assert active_users(*readings, LIMITS) == {"a"}
 
 
 def test_active_users_are_judged_one_by_one() -> None:

@@ -10,6 +10,7 @@ from common.store_memory import MemoryStore
 from proxy.reporter import Reporter, part_count, part_of
 from proxy.runtime import Counters
 from proxy.runtime_memory import MemoryHaproxy
+from proxy.steady import EVENTS
 from tests.unit.proxy.routes import KEYS, user
 
 A, B = user(1), user(2)
@@ -157,6 +158,56 @@ def test_a_haproxy_that_is_away_is_no_gap(bench: Bench) -> None:
     bench.turn(**{A: Counters(requests=1)})
     assert bench.record().since == began
     assert set(bench.record().users) == {A}
+
+
+def test_c3_a_page_that_nobody_touches_was_last_used_when_it_began_to_ask(bench: Bench) -> None:
+    bench.turn()
+    bench.haproxy.requests[A] = Counters(kinds=(1, 5))
+    bench.turn()
+    opened = int(bench.now.timestamp())
+    for number in range(1, 40):
+        bench.haproxy.requests[A] = Counters(kinds=(1 + 3 * number, 5))
+        bench.turn()
+        seen = bench.record().users[A]
+        assert seen == (int(bench.now.timestamp()) if number + 1 < EVENTS else opened)
+    bench.haproxy.requests[A] = Counters(kinds=(1 + 3 * 40, 6))
+    bench.turn()
+    assert bench.record().users[A] == int(bench.now.timestamp()), "somebody came back"
+
+
+def test_c3_other_activity_counts_beside_a_page_that_asks_by_itself(bench: Bench) -> None:
+    bench.turn()
+    for number in range(1, 40):
+        bench.haproxy.requests[A] = Counters(kinds=(3 * number,))
+        bench.turn()
+    bench.haproxy.requests[A] = Counters(kinds=(3 * 40,))
+    bench.turn(**{A: Counters(requests=1)})
+    worked = int(bench.now.timestamp())
+    assert bench.record().users[A] == worked
+    bench.haproxy.requests[A] = Counters(kinds=(3 * 41,))
+    bench.turn()
+    assert bench.record().users[A] == worked
+
+
+def test_c3_a_restarted_sync_knows_when_a_page_was_last_used(bench: Bench) -> None:
+    bench.turn()
+    for number in range(1, 40):
+        bench.haproxy.requests[A] = Counters(kinds=(3 * number,), idle_s=99)
+        bench.turn()
+    before = bench.record().users[A]
+    bench.restarted()
+    bench.turn()
+    assert bench.record().users[A] == before
+
+
+def test_c3_users_without_a_route_are_forgotten_with_what_they_asked_for(bench: Bench) -> None:
+    bench.turn()
+    bench.haproxy.requests[A] = Counters(kinds=(3,))
+    bench.turn()
+    bench.routed = frozenset({B})
+    bench.turn()
+    assert bench.record().users == {}
+    assert bench.reporter._series == {}
 
 
 def test_ten_thousand_users_fit_into_parts_that_consul_takes(bench: Bench) -> None:

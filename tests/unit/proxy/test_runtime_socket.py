@@ -1,7 +1,7 @@
 """Reading HAProxy's answers."""
 
 from proxy.runtime import Counters
-from proxy.runtime_socket import PAYLOAD_BYTES, parse_counters, payloads
+from proxy.runtime_socket import PAYLOAD_BYTES, parse_counters, parse_kinds, payloads
 
 LINES = """\
 # table: activity, type: string, size:102400, used:2
@@ -16,6 +16,11 @@ def test_the_lines_of_a_stick_table_become_counters() -> None:
         "abcdefghijkm": Counters(requests=3, opened=2, open=1, bytes_in=350, bytes_out=1523, idle_s=8.0),
         "22cdefghijkm": Counters(),
     }
+
+
+def test_the_kinds_of_requests_are_read_from_their_own_table() -> None:
+    line = "0x1: key=abc use=0 exp=3600000 shard=0 conn_cur=0 bytes_in_cnt=9 bytes_out_cnt=8 gpc0=3 gpc1=0 gpc15=3"
+    assert dict(parse_kinds([line])) == {"abc": Counters(bytes_in=9, bytes_out=8, kinds=(3, *[0] * 14, 3))}
 
 
 def test_entries_go_out_in_pieces_that_haproxy_takes() -> None:
