@@ -136,7 +136,7 @@ class Agent:
             self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
             self._memory.why_ended,
         )  # fmt: skip
-        tickets = Tickets(parts.store, keys, settings.abandon_s)
+        tickets = Tickets(parts.store, keys, settings.abandon_s, settings.host)
         self._remover = Remover(
             parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
             self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s, self._memory,

@@ -7,14 +7,15 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent import names
 from agent.announce import Announcer
 from agent.engine import Engine
 from agent.intake import Intake
-from agent.inventory import Inventory, Server
+from agent.inventory import Inventory, Phase, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.registry import Registry
 from agent.remakes import Remakes, Retry
@@ -23,9 +24,9 @@ from agent.tickets import Tickets, Wanted
 from common import queues
 from common.broker import Consumer, Delivery
 from common.clock import utc_now
-from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TransientError
+from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TmpnbError, TransientError
 from common.messages import SpawnRequest, decode
-from common.records import PoolSpec
+from common.records import PoolSpec, Seat, Ticket
 from common.retry import brief
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,14 @@ class Host:
     suspect_engine: Callable[[], None]
     may_claim: Callable[[], bool]
     now: Callable[[], datetime] = utc_now
+
+
+class _SeatedError(TmpnbError):
+    """The visitor has a server already."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat.user)
+        self.seat = seat
 
 
 class Claimer:
@@ -117,11 +126,19 @@ class Claimer:
         age_s = (self._host.now() - request.sent_at).total_seconds()
         stages.ms["queue"] = round(1000 * age_s, 2)
         before = self._inventory.served(request.request_id) if not request.user else None
-        if before is not None:  # its ack was lost: the same answer again (I1, I2)
+        is_late = self._is_late(request, age_s)
+        turn, unwanted = None, ""
+        if is_late:
+            if not self._host.may_claim():
+                raise Retry("this host may not claim now")
+            turn, unwanted = self._turn(request, age_s)
+        # Its ack was lost: the same answer again (I1, I2). In line, the turn is somebody else's: the ticket was told.
+        if before is not None and turn is None and not unwanted:
             self._answer(delivery, request, before, stages, again=True)
             self._consumer.ack(delivery)
             return
-        unwanted = self._unwanted(request, age_s)
+        if not is_late:
+            unwanted = self._unwanted(request)
         if unwanted:
             log.info("request dropped", extra={"request_id": request.request_id, "reason": unwanted})
             CLAIMS.labels(request.pool, "dropped").inc()
@@ -133,15 +150,59 @@ class Claimer:
         stages.done("check")
         if request.user:
             self._remakes.accept(delivery, request)
+        elif turn is not None:
+            self._give_in_turn(delivery, request, turn, stages)
         else:
             self._give(delivery, request, stages)
         # That may have been the last ready server; no further request may then be delivered here.
         self._intake.update()
         self._consumer.ack(delivery)
 
+    def _is_late(self, request: SpawnRequest, age_s: float) -> bool:
+        """Whether its requester has gone to the waiting room, so that it is the line's turn."""
+        return not request.user and request.deadline is None and age_s + WINDOW_MARGIN_S > request.window_s
+
+    def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, str]:
+        """Whose turn it is; otherwise why nobody wants the server, or nothing: the request itself may have it."""
+        found = self._tickets.turn(request.request_id, request.pool, self._host.now())
+        if found.ticket is not None:
+            return found.ticket, ""
+        if found.own is Wanted.ABSENT and age_s <= request.window_s + TICKET_GRACE_S:
+            return None, ""  # the frontend may be just about to write it
+        # Of one that waits another agent has taken hold.
+        return None, f"ticket {found.own.value}"
+
+    def _give_in_turn(self, delivery: Delivery, request: SpawnRequest, turn: Ticket, stages: Stages) -> None:
+        """A server for the first in line. Raises ``Retry``."""
+        if turn.request_id != request.request_id:
+            request = request.model_copy(
+                update={
+                    "request_id": turn.request_id,
+                    "sent_at": turn.created_at,
+                    "path": turn.path,
+                    "once": turn.once,
+                }
+            )
+            # Whoever sent this message is not who gets the answer.
+            delivery = replace(delivery, reply_to=None)
+        try:
+            before = self._inventory.served(request.request_id)
+            if before is not None:
+                self._answer(delivery, request, before, stages, again=True)
+            else:
+                self._give(delivery, request, stages)
+        except (Retry, TransientError):
+            with suppress(StoreUnavailable):
+                self._tickets.let_go(turn)
+            raise
+
     def _give(self, delivery: Delivery, request: SpawnRequest, stages: Stages) -> None:
         """One of the ready servers. Raises ``Retry``."""
-        server = self._claim(request, stages)
+        try:
+            server = self._claim(request, stages)
+        except _SeatedError as exc:
+            self._point_to(delivery, request, exc.seat, stages)
+            return
         if self._answer(delivery, request, server, stages):
             waited_s = (self._host.now() - request.sent_at).total_seconds()
             self._announcer.tell(
@@ -156,19 +217,16 @@ class Claimer:
             for stage, elapsed_ms in stages.ms.items():
                 CLAIM_STAGES.labels(stage).observe(elapsed_ms / 1000)
 
-    def _unwanted(self, request: SpawnRequest, age_s: float) -> str:
+    def _unwanted(self, request: SpawnRequest) -> str:
         """Why nobody wants the server any more; empty: somebody does."""
         now = self._host.now()
         if request.deadline is not None and now >= request.deadline:
             return "past its deadline"
         # A browser that asks for an old path has a ticket before its request is sent. If that is gone, Consul has lost
         # its data, and with them perhaps the claim of a server that is there.
-        promised = bool(request.user) and request.deadline is None
-        if not promised and age_s + WINDOW_MARGIN_S <= request.window_s:
+        if not request.user or request.deadline is not None:
             return ""
         wanted = self._tickets.wanted(request.request_id, now)
-        if wanted is Wanted.ABSENT and not promised and age_s <= request.window_s + TICKET_GRACE_S:
-            return ""  # the frontend may be just about to write it
         return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
 
     def _claim(self, request: SpawnRequest, stages: Stages) -> Server:
@@ -180,12 +238,42 @@ class Claimer:
                 raise Retry("no ready server")
             # At once: whatever comes of the write, this server is never ready again (I3).
             renaming = self._renames.submit(self._rename, server)
+            if request.once:
+                self._take_seat(server, request)
             mine = self._write_claim(server, request, spec)
             stages.done("claim")
             exists = self._renamed(renaming, server)
             stages.done("rename")
             if mine and exists:
                 return self._inventory.get(server.user) or server
+
+    def _take_seat(self, server: Server, request: SpawnRequest) -> None:
+        """Beside the rename, which takes longer. Raises ``Retry``; ``_SeatedError`` when another host was faster."""
+        try:
+            seat = brief(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
+        except StoreUnavailable as exc:
+            self._inventory.stop(server.user, "seat cannot be proved")
+            self._host.suspect_store()
+            raise Retry(str(exc)) from exc
+        if seat.user != server.user:
+            self._inventory.stop(server.user, "its visitor was given another one")
+            raise _SeatedError(seat)
+
+    def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
+        """Lead the visitor's second tab to the server of the first. Raises ``Retry``."""
+        there = Server(
+            user=seat.user, pool=seat.pool, generation="", port=0, token=seat.token, created_at=seat.at,
+            phase=Phase.CLAIMED,
+        )  # fmt: skip
+        url = address_of(there, request.path, self._host.spec_of(seat.pool))
+        told = self._teller.tell(delivery, request, there, url, stages)
+        CLAIMS.labels(request.pool, "repeated").inc()
+        log.info(
+            "visitor has a server already",
+            extra={"request_id": request.request_id, "user": seat.user, "told": told.value},
+        )
+        if told in {Told.UNKNOWN, Told.STOPPED}:
+            raise Retry("neither requester nor ticket can be told")
 
     def _write_claim(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
         claim = self._registry.new_claim(server, spec, request.request_id)

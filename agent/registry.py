@@ -15,10 +15,10 @@ from common.clock import utc_now
 from common.errors import MalformedRecord
 from common.ids import digest
 from common.keys import Keys, last_segment
-from common.records import Claim, Gone, PoolSpec, Route
+from common.records import Claim, Gone, PoolSpec, Route, Seat
 from common.store import Entry, Store
 
-R = TypeVar("R", Route, Claim)
+R = TypeVar("R", Route, Claim, Seat)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
@@ -118,6 +118,24 @@ class Registry:
         if self._store.create(self._keys.claim(claim.user), claim.encode()):
             return claim
         return self.read_claim(claim.user)
+
+    def take_seat(self, server: Server, request_id: str) -> Seat:
+        """Have the request get this server, unless another host has given it one just now: which it gets."""
+        key, now = self._keys.seat(request_id), self._now()
+        seat = Seat(
+            request_id=request_id, user=server.user, host=self._me.host, pool=server.pool, token=server.token, at=now
+        )
+        while not self._store.create(key, seat.encode()):
+            entry = self._store.get(key)
+            if entry is None:
+                continue
+            found = _decode(entry, Seat)
+            # One of ours is of a server that could not be claimed after all: else we would have known the request.
+            if found is not None and found.host != self._me.host and not found.is_over(now):
+                return found
+            if self._store.replace(key, seat.encode(), entry.modify_index):
+                break
+        return seat
 
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
         """Whether there is a claim, and what it says (None: nothing that can be read)."""

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from common.errors import MalformedRecord
 from common.records import Record
-from common.store import Listing, Store
+from common.store import Entry, Listing, Store
 
 log = logging.getLogger(__name__)
 
@@ -14,9 +14,13 @@ R = TypeVar("R", bound=Record)
 
 def read_one(store: Store, key: str, record: type[R]) -> R | None:
     """The record at ``key``; None: there is none, or none that can be read. Raises ``StoreUnavailable``."""
-    entry = store.get(key)
+    return decoded(store.get(key), record)
+
+
+def decoded(entry: Entry | None, record: type[R]) -> R | None:
+    """The record in an entry; None: there is none, or none that can be read."""
     try:
-        return record.decode(key, entry.value) if entry is not None else None
+        return record.decode(entry.key, entry.value) if entry is not None else None
     except MalformedRecord:
         return None
 

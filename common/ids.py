@@ -34,12 +34,22 @@ def new_token() -> str:
 
 
 def new_request_id() -> str:
-    """A request id. It is also the name of a ticket, which leads to a server's token: 128 random bits."""
+    """A request id, for logs and records. It opens nothing."""
     return secrets.token_hex(16)
 
 
+def new_ticket() -> str:
+    """A ticket: whoever has it is told of the server it gets, token and all. 128 random bits, and in no log."""
+    return secrets.token_hex(16)
+
+
+def request_of(ticket: str) -> str:
+    """The id of the request that a ticket stands for: its name in records, messages and logs. It does not lead back."""
+    return hashlib.sha256(ticket.encode()).hexdigest()[:32]
+
+
 def is_request_id(text: str) -> bool:
-    """Whether ``text`` has the form of a request id."""
+    """Whether ``text`` has the form of a request id, which is that of a ticket, too."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 

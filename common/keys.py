@@ -92,6 +92,14 @@ class Keys:
     def ticket(self, request_id: str) -> str:
         return self.tickets + request_id
 
+    @property
+    def seats(self) -> str:
+        return self.root + "seats/"
+
+    def seat(self, request_id: str) -> str:
+        """Which server a request of a visitor got that may be asked several times."""
+        return self.seats + request_id
+
     def token(self, name: str) -> str:
         """What is kept of an API token."""
         return self.tokens + name

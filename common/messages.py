@@ -35,6 +35,7 @@ class SpawnRequest(Message):
     ``deadline``: after it nobody wants the server (a program's wait is over); None: as long as the ticket is asked for.
     ``path``: deep link below the server's path, with query string; empty: the pool's ``redirect_uri``.
     ``user``: the server is to be made again at the old path of this user; empty: any ready server.
+    ``once``: a visitor may ask with this same request several times, and gets one server.
     """
 
     type: Literal["spawn"] = "spawn"
@@ -44,6 +45,7 @@ class SpawnRequest(Message):
     deadline: Time | None = None
     path: str = ""
     user: str = ""
+    once: bool = False
 
     @field_validator("user")
     @classmethod

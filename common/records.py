@@ -6,8 +6,8 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 
 import hashlib
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -490,6 +490,10 @@ class Statics(Record):
         return sum(file.size for file in self.files.values())
 
 
+# Longer than tabs that were opened together can be apart, and a browser takes to know its new cookie.
+SEAT_KEPT = timedelta(seconds=60)
+
+
 class TicketState(StrEnum):
     WAITING = "waiting"
     ASSIGNED = "assigned"
@@ -499,8 +503,10 @@ class TicketState(StrEnum):
 class Ticket(Record):
     """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused.
 
-    ``user`` is set once it is assigned; of a server that is to be made again at an old path from the beginning, and
-    ``path`` is then what is to be opened there.
+    ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
+    old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
+    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many;
+    ``once``: as of the request.
     """
 
     request_id: str
@@ -509,9 +515,37 @@ class Ticket(Record):
     state: TicketState = TicketState.WAITING
     created_at: Time
     seen_at: Time
+    asked_at: Time | None = None
+    held_until: Time | None = None
+    held_by: str = ""
+    visitor: str = ""
+    once: bool = False
     url: str | None = None
     user: str | None = None
     reason: str | None = None
+
+
+class Seat(Record):
+    """The one server of a request that a visitor's tabs may send several times at once, to several hosts. ``token``:
+    the server's, for the other tabs; the record lives for a minute."""
+
+    request_id: str
+    user: str
+    host: Name
+    pool: Name
+    token: str = ""
+    at: datetime
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether whoever asks with that request now begins anew."""
+        return now - self.at > SEAT_KEPT
+
+
+def in_line(tickets: Iterable[Ticket], now: datetime, abandon_s: float) -> list[Ticket]:
+    """Those that wait and are still asked about, first come first served."""
+    waiting = (ticket for ticket in tickets if ticket.state is TicketState.WAITING)
+    found = [ticket for ticket in waiting if (now - ticket.seen_at).total_seconds() <= abandon_s]
+    return sorted(found, key=lambda ticket: (ticket.created_at, ticket.request_id))
 
 
 class Activity(Record):

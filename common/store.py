@@ -3,6 +3,7 @@
 One contract suite (tests/contract/test_store.py) holds both to the same behaviour.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class Store(Protocol):
     """
 
     def get(self, key: str) -> Entry | None: ...
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Those of ``keys`` that are there, read at once."""
+        ...
 
     def list(self, prefix: str) -> Listing:
         """All entries below ``prefix``, now."""

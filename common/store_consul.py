@@ -4,6 +4,7 @@ One client per thread (py-consul's is not thread-safe). With several URLs a thre
 and moves on when it stops answering: within the same call if it was not even reached, with the next call otherwise.
 """
 
+import base64
 import itertools
 import random
 import threading
@@ -69,6 +70,12 @@ class ConsulStore:
 
     def get(self, key: str) -> Entry | None:
         return self._call(lambda c: _one(key, c.kv.get(key)), "get")
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
+        # "get" of a missing key fails, and all with it; a tree may be empty, or hold more than was asked for.
+        wanted = [{"KV": {"Verb": "get-tree", "Key": key}} for key in keys]
+
+        return self._call(lambda c: _trees(keys, c.txn.put(wanted)), "get")
 
     def list(self, prefix: str) -> Listing:
         return self._call(lambda c: _listing(prefix, c.kv.get(prefix, recurse=True)), "list")
@@ -266,6 +273,20 @@ def _one(key: str, answer: tuple[Any, Any]) -> Entry | None:
     if entry.key != key:
         raise ValueError("an answer for another key")
     return entry
+
+
+def _trees(keys: Sequence[str], answer: Any) -> dict[str, Entry]:
+    """Of a transaction that reads; it gives values as they are on the wire."""
+    found: dict[str, Entry] = {}
+    for result in _list(answer["Results"]):
+        item = result["KV"]
+        value = item["Value"]
+        entry = _entry("", item | {"Value": None if value is None else base64.b64decode(_text(value), validate=True)})
+        if not entry.key.startswith(tuple(keys)):
+            raise ValueError("a key that nobody asked for")
+        if entry.key in keys:
+            found[entry.key] = entry
+    return found
 
 
 def _listing(prefix: str, answer: tuple[Any, Any]) -> Listing:

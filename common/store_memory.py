@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 
 from common.errors import StoreUnavailable
 from common.store import Entry, KeyListing, Listing, Service
@@ -41,6 +42,11 @@ class MemoryStore:
         with self._changed:
             self._check()
             return self._entries.get(key)
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
+        with self._changed:
+            self._check()
+            return {key: self._entries[key] for key in keys if key in self._entries}
 
     def list(self, prefix: str) -> Listing:
         with self._changed:

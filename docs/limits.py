@@ -88,6 +88,18 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("body of a request to the public application", "frontend.app:MAX_BODY_BYTES", "413"),
         Limit("wait for a server that a program asks for, seconds", "frontend:wait_max_s", "400 that names it"),
         Limit("time in the waiting room, seconds", "frontend:ticket_max_s", "a page that offers to start again"),
+        Limit("requests in line for one pool", "frontend:line_max", "429 and a page that tries again"),
+        Limit("of these, of one address or token", "frontend:line_max_per_visitor", "429 and a page that tries again"),
+        Limit(
+            "tickets kept although nobody asks about them",
+            "frontend.culler.sweeping:KEPT_MAX_COUNT",
+            "the others are swept after a minute",
+        ),
+        Limit("new `Idempotency-Key`s per worker and quarter of an hour", "frontend:keys_max", "429 that says so"),
+        Limit("of these, of one address or token", "frontend:keys_max_per_visitor", "429 that says so"),
+        Limit("late replies in the hands of a worker", "frontend.late:MAX_COUNT", "left to the agents, and counted"),
+        Limit("requests whose outcome a worker remembers", "frontend.ledger:MAX_COUNT", "the oldest are forgotten"),
+        Limit("visits whose server a worker remembers", "frontend.together:KEPT_MAX_COUNT", "the oldest are forgotten"),
         Limit("length of an address below a server's path", "frontend.targets:MAX_CHARS", "400"),
     ),
     "Learners' servers": (
@@ -113,6 +125,8 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Holders of tokens, and operators": (
         Limit("servers of a pool per host", "pool:pool_size", "the waiting room, or 429"),
+        Limit("new `Idempotency-Key`s per worker and quarter of an hour", "admin:keys_max", "429 that says so"),
+        Limit("of these, of one address or token", "admin:keys_max_per_visitor", "429 that says so"),
         Limit(
             "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
         ),

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from common.errors import StoreUnavailable
 from common.tokens import Scope
 from frontend import auth, cross_site, lines, metrics, remembering
-from frontend.api import public
+from frontend.api import public, replays
 from frontend.api.operation import operation_of
 from frontend.guard import Guard, Holder
 from frontend.parts import Parts
@@ -79,6 +79,7 @@ def create_app(parts: Parts) -> Flask:
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(public.create_views())
+    replays.install(app, settings.keys_max, settings.keys_max_per_visitor)
     harden(app)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 

@@ -6,6 +6,7 @@
 import logging
 import queue
 import threading
+from contextlib import suppress
 from functools import partial
 
 from common import queues
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 # A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
 # and culls what was claimed and never visited.
 RETRY_S = 30.0
+# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason.
+MAX_COUNT = 10_000
 
 
 class LateReplies:
@@ -34,13 +37,16 @@ class LateReplies:
     def __init__(self, ledger: Ledger, room: WaitingRoom) -> None:
         self._ledger = ledger
         self._room = room
-        self._bodies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._bodies: queue.Queue[bytes | None] = queue.Queue(MAX_COUNT)
         self._stop = threading.Event()
         self._last = threading.Event()
         self._thread: Worker | None = None
 
     def put(self, body: bytes) -> None:
-        self._bodies.put(body)
+        try:
+            self._bodies.put_nowait(body)
+        except queue.Full:
+            LATE_REPLIES.labels("dropped").inc()
 
     def start(self, publisher: Publisher) -> None:
         self._thread = Worker("late-replies", partial(self._run, publisher), self._last.is_set)
@@ -49,7 +55,8 @@ class LateReplies:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish what is queued, within ``timeout_s``."""
         self._last.set()
-        self._bodies.put(None)
+        with suppress(queue.Full):
+            self._bodies.put(None, timeout=timeout_s)
         if self._thread is not None:
             self._thread.join(timeout_s)
         self._stop.set()

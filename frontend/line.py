@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.records import Ticket, TicketState
+from common.errors import TmpnbError
+from common.records import Ticket, TicketState, in_line
 
 # The pace is measured over so many seconds at most, ...
 PACE_WINDOW_S = 120.0
@@ -17,6 +18,10 @@ PACE_MIN_S = 10.0
 PACE_MIN_COUNT = 2
 # ... and starts over when nobody looked at the line for so long: what happened meanwhile was not seen.
 PACE_GAP_S = 15.0
+
+
+class LineFull(TmpnbError):
+    """There is no room for one more ticket; the text says which bound was reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,10 @@ def places(tickets: Mapping[str, Ticket], now: datetime, abandon_s: float) -> di
     A ticket that nobody asked about for ``abandon_s`` is dropped when its turn comes, so it holds nobody up.
     """
     lines: dict[str, list[Ticket]] = {}
-    for ticket in tickets.values():
-        if ticket.state is TicketState.WAITING and (now - ticket.seen_at).total_seconds() <= abandon_s:
-            lines.setdefault(ticket.pool, []).append(ticket)
+    for ticket in in_line(tickets.values(), now, abandon_s):
+        lines.setdefault(ticket.pool, []).append(ticket)
     found = {}
     for line in lines.values():
-        line.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
         for position, ticket in enumerate(line, start=1):
             found[ticket.request_id] = (position, len(line))
     return found

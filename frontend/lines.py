@@ -8,7 +8,7 @@ import time
 
 from flask import Flask, Response, g, request
 
-from common.ids import new_request_id
+from common.ids import new_ticket, request_of
 
 log = logging.getLogger("frontend.request")
 
@@ -24,7 +24,8 @@ def install(app: Flask) -> None:
 
 def _begin() -> None:
     g.started = time.monotonic()
-    g.request_id = new_request_id()
+    g.ticket = new_ticket()  # should it come to that; the log knows it by the request id alone
+    g.request_id = request_of(g.ticket)
     g.stages_ms = {}
     g.ids = {}
 
@@ -41,10 +42,10 @@ def _end(response: Response) -> Response:
     log.info(
         "request",
         extra={
-            # The rule, not the path: a ticket's name leads to a token.
+            # The rule, never the path: a ticket leads to a token, also where a slash too many makes it no address.
             "request_id": g.request_id,
             "method": request.method,
-            "view": str(request.url_rule) if request.url_rule else request.path[:120],
+            "view": str(request.url_rule or "(no such address)"),
             "status": response.status_code,
             "total_ms": round(total_ms, 2),
             "stages_ms": {"frontend": round(frontend_ms, 2), **g.stages_ms},

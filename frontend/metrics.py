@@ -32,7 +32,8 @@ THREADS = Gauge(
 )
 SPAWNS = Counter(
     "tmpnb_spawns_total",
-    "Wishes for a server by outcome: served, waiting (sent to the waiting room), full, unavailable.",
+    "Wishes for a server by outcome: served, waiting (sent to the waiting room), full, crowded "
+    "(no room in line), unavailable.",
     ["pool", "outcome"],
 )
 SPAWN_SECONDS = Histogram(
@@ -44,7 +45,7 @@ SPAWN_SECONDS = Histogram(
 LATE_REPLIES = Counter(
     "tmpnb_late_replies_total",
     "Replies of agents after the fast window: assign (to the ticket), kept, repeated, undeliverable (server given "
-    "back).",
+    "back), dropped (too many at once: left to the agents).",
     ["verdict"],
 )
 AUTH_REFUSALS = Counter(

@@ -59,6 +59,11 @@ class Remembered(Generic[T]):
         self._monotonic = monotonic
         self._values: dict[str, tuple[float, T]] = {}
 
+    def peek(self, key: str) -> T | None:
+        """What is known already; None: nothing, or too long ago."""
+        found = self._values.get(key)
+        return found[1] if found is not None and self._monotonic() - found[0] < self._max_age_s else None
+
     def get(self, key: str) -> T:
         found = self._values.get(key)
         if found is not None and self._monotonic() - found[0] < self._max_age_s:

@@ -9,8 +9,9 @@ from enum import Enum
 
 from common.broker import Requester
 from common.clock import ClusterClock
+from common.decoded import decoded
 from common.keys import Keys
-from common.records import HostRecord
+from common.records import Gone, HostRecord
 from common.store import Store
 from common.tokens import Token
 from frontend.guard import tokens_view
@@ -21,10 +22,10 @@ from frontend.live.series import Sampler, Series, sample_of
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
-from frontend.spawning import Broker, Spawner
+from frontend.spawning import Broker, Spawner, send_again
 from frontend.statics_keeper import StaticsKeeper
 from frontend.statics_shelf import Shelf
-from frontend.waiting import WaitingRoom
+from frontend.waiting import Bounds, WaitingRoom, message_life_s
 from frontend.watching import Watched
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
@@ -42,6 +43,14 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """``word``: what was left in Consul about a server that is gone or about to go."""
+
+    standing: Standing
+    word: Gone | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Injected into ``app.create_app``."""
 
@@ -56,7 +65,7 @@ class Parts:
     spawner: Spawner
     late: LateReplies
     sampler: Sampler
-    standings: Remembered[Standing]
+    standings: Remembered[Known]
     shelf: Shelf
     statics: StaticsKeeper
     now: Callable[[], datetime]
@@ -74,7 +83,17 @@ def assemble(
     time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
     keys = Keys(settings.cluster)
-    room = WaitingRoom(store, keys, settings.abandon_s, settings.ticket_max_s, now, monotonic)
+    life_s = message_life_s(settings.abandon_s)
+    room = WaitingRoom(
+        store,
+        keys,
+        settings.abandon_s,
+        settings.ticket_max_s,
+        now,
+        monotonic,
+        Bounds(settings.line_max, settings.line_max_per_visitor),
+        lambda request: send_again(broker, request, life_s),
+    )
     ledger = Ledger()
     late = LateReplies(ledger, room)
     broker = connect(late.put)
@@ -83,7 +102,7 @@ def assemble(
         room,
         ledger,
         window_s=settings.window_s,
-        ticket_max_s=settings.ticket_max_s,
+        message_life_s=life_s,
         slots=max(1, settings.threads - RESERVED_THREADS),
         now=now,
     )
@@ -102,14 +121,17 @@ def assemble(
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
-        standings=Remembered(lambda user: _standing(store, keys, user), STANDING_MAX_AGE_S, monotonic),
+        standings=Remembered(lambda user: _known(store, keys, user), STANDING_MAX_AGE_S, monotonic),
         shelf=shelf,
         statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
         now=now,
     )
 
 
-def _standing(store: Store, keys: Keys, user: str) -> Standing:
-    if store.get(keys.route(user)) is not None:
-        return Standing.ROUTED
-    return Standing.CLAIMED if store.get(keys.claim(user)) is not None else Standing.GONE
+def _known(store: Store, keys: Keys, user: str) -> Known:
+    """Read at once: whoever guesses ids costs one question each."""
+    found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
+    word = decoded(found.get(keys.gone_of(user)), Gone)
+    if keys.route(user) in found:
+        return Known(Standing.ROUTED, word)
+    return Known(Standing.CLAIMED if keys.claim(user) in found else Standing.GONE, word)

@@ -1,17 +1,18 @@
-"""The signed cookie by which a browser finds its server again. It holds the user id and the pool, never a token.
+"""The signed cookie by which a browser finds its server again. It holds the user id and a visitor's id, never a token.
 
 The cookie is sent to every server behind this address, so a token in it would be readable for other people's code.
 """
 
+import hmac
 import re
 from dataclasses import dataclass
 from itertools import product
 
-from flask import Flask, Request, Response, request, session
+from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 from common.errors import MalformedRecord, StoreUnavailable
-from common.ids import is_user
+from common.ids import is_user, new_ticket
 from common.records import Claim
 from frontend.web import is_https, parts
 
@@ -90,9 +91,38 @@ def install(app: Flask, name: str, lifetime_s: int) -> None:
 
 
 def remember(user: str) -> None:
+    visitor = session.get("visitor")
     session.clear()
     session.permanent = True
     session["user"] = user
+    if visitor:
+        session["visitor"] = visitor
+
+
+def introduce() -> bool:
+    """Give a browser that has no cookie one, by which it is the same visitor in all its tabs. False: it has one."""
+    if _identity():
+        return False
+    session.permanent = True
+    session["visitor"] = new_ticket()
+    return True
+
+
+def visit(pool: str) -> str | None:
+    """The ticket of this visitor's next server of ``pool``: however often it is asked for, in however many tabs, it is
+    one request, until there is a server to remember. None: a browser that keeps no cookie."""
+    identity = _identity()
+    if not identity:
+        return None
+    text = "\0".join(("visit", identity, str(session.get("user", "")), pool))
+    key = str(current_app.config["SECRET_KEY"]).encode()
+    return hmac.digest(key, text.encode(), "sha256").hex()[:32]
+
+
+def _identity() -> str:
+    """Of a browser from before there were visitors' ids, its server's is as good."""
+    found = session.get("visitor") or session.get("user")
+    return found if isinstance(found, str) else ""
 
 
 def remember_ticket(request_id: str) -> None:

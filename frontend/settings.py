@@ -39,6 +39,12 @@ class GunicornSettings(CommonSettings):
     workers: int = Field(default=2, ge=1, le=64, description="worker processes, 1 to 64")
     threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
     graceful_timeout_s: int = Field(default=30, ge=1, le=300, description="seconds to finish requests when stopping")
+    keys_max: int = Field(
+        default=5000, ge=1, le=1_000_000, description="new Idempotency-Keys per worker and quarter of an hour"
+    )
+    keys_max_per_visitor: int = Field(
+        default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
+    )
     abandon_s: float = Field(
         default=45.0, ge=20, le=86400, description="a ticket nobody asked about for so long does not count"
     )
@@ -66,6 +72,15 @@ class PublicSettings(GunicornSettings):
     wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
     ticket_max_s: float = Field(
         default=3600.0, ge=60, le=LONG_S, description="longest time in the waiting room, in seconds"
+    )
+    line_max: int = Field(
+        default=2000, ge=1, le=100_000, description="requests that may wait in line for one pool, at most 100,000"
+    )
+    line_max_per_visitor: int = Field(
+        default=700,
+        ge=1,
+        le=100_000,
+        description="requests of one address or one token's holder that may wait in line, at most 100,000",
     )
     cookie_s: int = Field(
         default=7 * 86400, ge=60, le=LONG_S, description="how long a browser remembers its server, in seconds"

@@ -9,19 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from common import audit_log, queues
 from common.broker import Outgoing, Requester
 from common.clock import utc_now
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from common.ids import request_of
 from common.messages import Event, SpawnReply, SpawnRequest, decode
 from common.records import Ticket, TicketState
-from common.urls import base_path
+from common.urls import base_path, server_url
 from frontend.ledger import Ledger, State
+from frontend.line import LineFull
 from frontend.metrics import SPAWN_SECONDS, SPAWNS
+from frontend.together import Busy, Together
 from frontend.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -40,14 +44,22 @@ class Broker(Requester, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``path``: below the server's path, with query; empty: the pool's landing place. ``user``: whose old path a server
-    is wanted at; empty: any ready one. ``who``: by which right, for the audit log."""
+    """``ticket``: what would open the request's place in line; a secret. ``path``: below the server's path, with query;
+    empty: the pool's landing place. ``user``: whose old path a server is wanted at; empty: any ready one. ``who``: by
+    which right, for the audit log. ``visitor``: a digest of who asks, as tickets name them.
+    ``once``: this same wish may come several times, and is one."""
 
-    request_id: str
+    ticket: str
     pool: str
     path: str = ""
     user: str = ""
     who: str | None = None
+    visitor: str = ""
+    once: bool = False
+
+    @property
+    def request_id(self) -> str:
+        return request_of(self.ticket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +76,21 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """In line; the request's id is its ticket's name."""
+    """In line, with that ticket."""
 
-    request_id: str
+    ticket: str
 
 
 @dataclass(frozen=True, slots=True)
 class Full:
     """Nothing was free within the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """Too many wait already; ``reason`` says who."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +100,7 @@ class Unavailable:
     reason: str
 
 
-Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Unavailable)
+Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
 
 
 class Spawner:
@@ -94,33 +113,54 @@ class Spawner:
         ledger: Ledger,
         *,
         window_s: float,
-        ticket_max_s: float,
+        message_life_s: float,
         slots: int,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``slots``: how many requests may wait out their whole window at the same time."""
+        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line; ``slots``: how
+        many requests may wait out their whole window at the same time."""
         self._broker = broker
         self._room = room
         self._ledger = ledger
         self._window_s = window_s
-        self._ticket_max_s = ticket_max_s
+        self._message_life_s = message_life_s
+        self._together: Together[Served | Waiting | Crowded | Unavailable] = Together(
+            lambda outcome: isinstance(outcome, Served), max_waiting_count=max(1, slots // 4)
+        )
         self._slots = threading.BoundedSemaphore(slots)
         self._now = now
 
-    def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Unavailable:
-        """A server within the window (None: the usual one), or a place in the waiting room."""
+    def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Crowded | Unavailable:
+        """A server within the window (None: the usual one), or a place in the waiting room, if there is one."""
         begun = time.monotonic()
-        return _counted(wish, begun, self._for_browser(wish, window_s or self._window_s))
+        wait_s = window_s or self._window_s
+        if not wish.once:
+            return _counted(wish, begun, self._for_browser(wish, wait_s))
+        try:
+            outcome = self._together.run(wish.request_id, lambda: self._for_browser(wish, wait_s), wait_s)
+        except Busy as exc:
+            outcome = Unavailable(str(exc))
+        return _counted(wish, begun, _at(outcome, wish.path))
 
-    def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Unavailable:
+    def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
+        try:
+            # Whoever could not even wait need not be asked for: an agent would find the others first.
+            self._room.admit(wish.pool, wish.visitor)
+        except LineFull as exc:
+            return Crowded(str(exc))
+        except StoreUnavailable as exc:
+            return Unavailable(str(exc))
         with self._slot(wait_s) as window_s:
             request = self._request(wish, window_s, None)
             try:
                 if request.user:
                     # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
-                    self._room.open(request)
-                served = self._ask(request, self._ticket_max_s)
-                return served if served is not None else self._queue(request)
+                    self._room.open(request, wish.visitor)
+                served = self._ask(request, self._message_life_s)
+                return served if served is not None else self._queue(request, wish)
+            except LineFull as exc:
+                reply = self._ledger.settle(request.request_id, State.REFUSED)
+                return _served(reply, 0.0) if reply is not None else Crowded(str(exc))
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
                     self._leave(request)
@@ -174,6 +214,7 @@ class Spawner:
             deadline=deadline,
             path=wish.path,
             user=wish.user,
+            once=wish.once,
         )
 
     def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
@@ -201,15 +242,15 @@ class Spawner:
         log.error("reply is of no use", extra={"type": reply.type})
         return None
 
-    def _queue(self, request: SpawnRequest) -> Served | Waiting:
-        ticket = self._room.open(request)
+    def _queue(self, request: SpawnRequest, wish: Wish) -> Served | Waiting:
+        ticket = self._room.open(request, wish.visitor)
         reply = self._ledger.settle(request.request_id, State.TICKETED)
         if reply is not None:
             # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
             # the page would find a ticket that waits for ever.
             self._note(reply)
             return _served(reply, 0.0)
-        return _from_ticket(ticket) or Waiting(request.request_id)
+        return _from_ticket(ticket) or Waiting(wish.ticket)
 
     def _note(self, reply: SpawnReply) -> None:
         try:
@@ -228,17 +269,40 @@ class Spawner:
         return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
 
 
+def send_again(broker: Broker, request: SpawnRequest, expires_s: float) -> bool:
+    """Publish a request that still waits in line once more. False: RabbitMQ is away."""
+    if not broker.connected:
+        return False
+    try:
+        broker.publish(queues.spawn(request.pool), Outgoing(request.encode(), request.request_id, expires_s=expires_s))
+    except (BrokerUnavailable, Unroutable):
+        return False
+    return True
+
+
 def _counted(wish: Wish, begun: float, outcome: Outcome) -> Outcome:
     name = type(outcome).__name__.lower()
     SPAWNS.labels(wish.pool, name).inc()
     SPAWN_SECONDS.labels(wish.pool, name).observe(time.monotonic() - begun)
-    if isinstance(outcome, Full):
+    if isinstance(outcome, Crowded):
+        audit_log.record(
+            "request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason
+        )
+    elif isinstance(outcome, Full):
         audit_log.record("request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who)
     elif isinstance(outcome, Unavailable):
         audit_log.record(
             "request.unavailable", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason[:500]
         )
     return outcome
+
+
+def _at(outcome: Outcome, path: str) -> Outcome:
+    """The same server at ``path``, if another tab has asked for another one; empty: wherever that is."""
+    if not isinstance(outcome, Served) or not path:
+        return outcome
+    token = dict(parse_qsl(urlsplit(outcome.url).query)).get("token")
+    return replace(outcome, url=server_url(outcome.user, path, token))
 
 
 def _served(reply: SpawnReply, elapsed_ms: float) -> Served:

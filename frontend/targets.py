@@ -1,7 +1,8 @@
 """Paths below a server, as visitors ask for them: taken from the raw request, checked, never decoded and re-encoded.
 
 WSGI hands over a decoded path, in which ``%2F`` and ``/`` are the same; a notebook's name may hold either. Queries pass
-byte for byte but for our own parameters, ``tmpnb-pool`` and ``tmpnb-fresh``, whose names no application uses.
+byte for byte but for our own parameters, ``tmpnb-pool``, ``tmpnb-fresh`` and ``tmpnb-start``, whose names no
+application uses.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from common.urls import clean_path, clean_query
 
 # Room for any notebook's path and query; far below what a message or a header line may hold.
 MAX_CHARS = 4096
+# In the address that the first page of a new visitor goes on to.
+START = "tmpnb-start"
 
 # Ours. The short names "pool" and "fresh" are meant as well where no page of an application is named: at / and /spawn.
 _POOL, _FRESH = "tmpnb-pool", "tmpnb-fresh"
@@ -95,6 +98,7 @@ def _split_query(query: str, *, short: bool = False) -> tuple[str, dict[str, str
     """``query`` without our parameters, every other byte as it is, and ours. ``short``: the short names are meant, too,
     unless a long one is there."""
     pairs = [(piece, *piece.partition("=")[::2]) for piece in query.split("&")]
+    pairs = [pair for pair in pairs if pair[1] != START]
     names = {_POOL: _POOL, _FRESH: _FRESH}
     if short and not any(name in names for _, name, _ in pairs):
         names = {"pool": _POOL, "fresh": _FRESH}

@@ -6,6 +6,7 @@ Called on request threads and by ``late.py``'s thread.
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +18,21 @@ from common.keys import Keys, last_segment
 from common.messages import SpawnReply, SpawnRequest
 from common.records import Ticket, TicketState
 from common.store import Entry, Store
-from frontend.line import Pace, Place, places
+from frontend.line import LineFull, Pace, Place, places
 from frontend.ondemand import OnDemand
 
+# A message lives so much longer than a ticket that nobody asks about: its agent would drop it anyway.
+MESSAGE_MARGIN_S = 15.0
+# Whoever looks sends it again so long before its end: the slowest poll comes every 17 s.
+SEND_AGAIN_S = 25.0
 # One listing a second serves every waiting browser of this process.
 LISTING_MAX_AGE_S = 1.0
 # Writing down every look would cost one Consul write per poll. With the slowest poll (17 s) a ticket in use is at most
 # 32 s old; agents drop it after 45 s.
 TOUCH_S = 15.0
 TOUCHED_MAX_COUNT = 1000
+# Of a request that is sent again: its answer goes to the ticket.
+PAST_WINDOW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,21 @@ class _Look:
     tickets: dict[str, Ticket]
     modify_indexes: dict[str, int]
     places: dict[str, tuple[int, int]]
+    count_by_pool: Counter[str]
+    count_by_visitor: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many tickets may wait: of one pool, and of one visitor (an address, or a token's holder)."""
+
+    of_pool: int = 2000
+    of_visitor: int = 700
+
+
+def message_life_s(abandon_s: float) -> float:
+    """How long the broker keeps the message of a ticket. As long as somebody asks, it is sent again before its end."""
+    return abandon_s + MESSAGE_MARGIN_S
 
 
 class WaitingRoom:
@@ -46,7 +68,12 @@ class WaitingRoom:
         ticket_max_s: float,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
+        bounds: Bounds = Bounds(),
+        send_again: Callable[[SpawnRequest], bool] = lambda _request: True,
     ) -> None:
+        """``send_again``: publishes a request that still waits; False: it could not."""
+        self._bounds = bounds
+        self._send_again = send_again
         self._store = store
         self._keys = keys
         self._abandon_s = abandon_s
@@ -57,22 +84,63 @@ class WaitingRoom:
         self._pace = Pace()
         self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()
+        self._latest: _Look | None = None
+        self._opened: list[Ticket] = []  # by this process, since the latest look
         self._touched: dict[str, float] = {}
 
-    def open(self, request: SpawnRequest) -> Ticket:
-        """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there."""
+    def admit(self, pool: str, visitor: str) -> None:
+        """Raises ``LineFull`` when there is no room for one more ticket. Consul is asked only when there seems to be
+        none, once a second at most."""
+        try:
+            self._check_bounds(pool, visitor)
+        except LineFull:
+            self._line.get()
+            self._check_bounds(pool, visitor)
+
+    def _check_bounds(self, pool: str, visitor: str) -> None:
+        look = self._latest
+        if look is None:
+            return
+        with self._lock:
+            in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
+            of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
+        if in_pool >= self._bounds.of_pool:
+            raise LineFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
+        if visitor and of_visitor >= self._bounds.of_visitor:
+            text = f"{of_visitor} requests of your address or token are in line already, more are not accepted"
+            raise LineFull(text)
+
+    def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
+        """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there, or the
+        same visitor has asked twice. Raises ``LineFull``."""
         now = self._now()
+        if not request.user:  # those have their tickets before it is known whether they must wait
+            self._line.get()
+            self._check_bounds(request.pool, visitor)
         ticket = Ticket(
             request_id=request.request_id,
             pool=request.pool,
             created_at=request.sent_at,
             seen_at=now,
             user=request.user or None,
-            path=request.path if request.user else "",
+            path=request.path,
+            visitor=visitor,
+            once=request.once,
         )
-        if self._store.create(self._keys.ticket(request.request_id), ticket.encode()):
-            return ticket
-        return self.find(request.request_id) or ticket
+        key = self._keys.ticket(request.request_id)
+        while not self._store.create(key, ticket.encode()):
+            entry = self._store.get(key)
+            if entry is None:
+                continue
+            found = _decode(entry)
+            if found is not None and not (found.created_at < request.sent_at and self._is_over(found)):
+                return found
+            if self._store.replace(key, ticket.encode(), entry.modify_index):
+                break
+        if not request.user:
+            with self._lock:
+                self._opened.append(ticket)
+        return ticket
 
     def close(self, request_id: str) -> None:
         """Forget the ticket: its request was not published."""
@@ -98,8 +166,17 @@ class WaitingRoom:
             return None
         if request_id in line.modify_indexes:
             self._touch(ticket, line.modify_indexes[request_id])
-        position, waiting_count = line.places.get(request_id, (len(line.places) + 1, len(line.places) + 1))
+        position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
         return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
+
+    def _last_place(self, line: _Look, ticket: Ticket) -> tuple[int, int]:
+        """Of a ticket that is younger than the listing: behind all that are known."""
+        with self._lock:
+            opened = [other.request_id for other in self._opened if other.pool == ticket.pool]
+        if ticket.request_id not in opened:
+            opened.append(ticket.request_id)
+        before_count = line.count_by_pool[ticket.pool]
+        return before_count + opened.index(ticket.request_id) + 1, before_count + len(opened)
 
     def assign(self, reply: SpawnReply) -> bool:
         """Write the server to the request's ticket. False: the ticket is gone, or already has another server."""
@@ -133,16 +210,37 @@ class WaitingRoom:
         tickets = self._decoded.read(listing)
         self._pace.look(tickets, self._monotonic())
         modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
-        return _Look(tickets, modify_indexes, places(tickets, self._now(), self._abandon_s))
+        found = places(tickets, self._now(), self._abandon_s)
+        look = _Look(
+            tickets,
+            modify_indexes,
+            found,
+            Counter(tickets[name].pool for name in found),
+            Counter(tickets[name].visitor for name in found),
+        )
+        with self._lock:
+            self._latest = look
+            self._opened.clear()
+        return look
+
+    def _is_over(self, ticket: Ticket) -> bool:
+        """Whether whoever asks anew begins anew: nobody asks about it any more, or nothing came of it."""
+        if ticket.state is TicketState.WAITING:
+            idle_s = (self._now() - ticket.seen_at).total_seconds()
+            return self._has_lapsed(ticket) or idle_s > self._abandon_s
+        return ticket.state is TicketState.REFUSED
 
     def _has_lapsed(self, ticket: Ticket) -> bool:
         """The broker has dropped its message by now."""
         return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
 
     def _touch(self, ticket: Ticket, modify_index: int) -> None:
-        """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote."""
+        """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote. And the
+        message, which the broker keeps for as long as somebody asks."""
         now, at_s = self._now(), self._monotonic()
-        if (now - ticket.seen_at).total_seconds() < TOUCH_S:
+        asked_s = (now - (ticket.asked_at or ticket.created_at)).total_seconds()
+        is_due = asked_s > message_life_s(self._abandon_s) - SEND_AGAIN_S
+        if (now - ticket.seen_at).total_seconds() < TOUCH_S and not is_due:
             return
         with self._lock:
             # The listing may be a second old, and not show yet that we have just written.
@@ -152,8 +250,22 @@ class WaitingRoom:
             if len(self._touched) > TOUCHED_MAX_COUNT:
                 self._touched = {name: t for name, t in self._touched.items() if at_s - t < TOUCH_S}
         # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
-        seen = ticket.model_copy(update={"seen_at": now})
+        sent = is_due and self._send_again(_request(ticket))
+        seen = ticket.model_copy(update={"seen_at": now, **({"asked_at": now} if sent else {})})
         self._store.replace(self._keys.ticket(ticket.request_id), seen.encode(), modify_index)
+
+
+def _request(ticket: Ticket) -> SpawnRequest:
+    """The request that the ticket stands for. Nobody listens for a reply to it any more."""
+    return SpawnRequest(
+        sent_at=ticket.created_at,
+        request_id=ticket.request_id,
+        pool=ticket.pool,
+        window_s=PAST_WINDOW_S,
+        path=ticket.path,
+        user=ticket.user or "",
+        once=ticket.once,
+    )
 
 
 def _decode(entry: Entry) -> Ticket | None:

@@ -11,7 +11,7 @@ from frontend import auth, lines, metrics, operations
 from frontend.admin import live, login, redirector, sessions
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
-from frontend.api import admin
+from frontend.api import admin, replays
 from frontend.api.operation import operation_of
 from frontend.app import harden
 from frontend.draining import StillThere
@@ -41,6 +41,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app.after_request(_note_action)
     for blueprint in (views, redirector.views, live.views, login.views, admin.create_views()):
         app.register_blueprint(blueprint)
+    replays.install(app, parts.settings.keys_max, parts.settings.keys_max_per_visitor)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)

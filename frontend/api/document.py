@@ -34,6 +34,7 @@ _WITH_BODY = {413: "the body is too large", 415: "the body is not JSON"}
 _CHANGING = {
     409: f"the first request with this {replays.HEADER} is under way",
     422: f"the {replays.HEADER} was used for another request",
+    429: f"too many new {replays.HEADER}s of one caller, or of all",
 }
 
 Adjust = Callable[[dict[str, Any]], None]

@@ -89,8 +89,10 @@ def operation(
     query: type[BaseModel] = Nothing,
     refusals: Mapping[int, str] | None = None,
     media_type: str = "application/json",
+    check: Callable[..., None] | None = None,
 ) -> Callable[[View], Callable[..., Response]]:
-    """Declare a view. It is called with the path's parts, and ``body`` and ``query`` if it declares them."""
+    """Declare a view. It is called with the path's parts, and ``body`` and ``query`` if it declares them. ``check``
+    is called with the same before anything is written, and raises what costs nothing to refuse."""
 
     def decorate(view: View) -> Callable[..., Response]:
         declared = Operation(
@@ -101,7 +103,9 @@ def operation(
         def run(**path: str) -> Response:
             try:
                 arguments = _arguments(declared, path)
-                return replays.once(lambda: _response(view(**arguments)))
+                return replays.once(
+                    lambda: _response(view(**arguments)), lambda: check(**arguments) if check is not None else None
+                )
             except Refused as refused:
                 return problems.respond(refused)
 

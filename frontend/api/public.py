@@ -4,7 +4,8 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.decoded import read_one
+from common.decoded import decoded
+from common.ids import request_of
 from common.messages import CullRequest
 from common.records import Claim, Gone, Ticket
 from common.records import TicketState as State
@@ -15,12 +16,13 @@ from frontend.api.operation import Answer, operation
 from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
 from frontend.auth import caller
 from frontend.hosts import stats
-from frontend.line import Place
+from frontend.line import LineFull, Place
 from frontend.operations import send
-from frontend.spawning import Served, Unavailable, Waiting, Wish
+from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import BadTarget, checked
-from frontend.views.spawn import note
+from frontend.views.spawn import CROWDED_AFTER_S, note
 from frontend.views.waiting import assigned_url, poll_s
+from frontend.visitors import visitor
 from frontend.web import parts
 
 # A new ticket's place is known with the next look at the line.
@@ -43,34 +45,60 @@ def create_views() -> Blueprint:
     return views
 
 
-@operation(
-    "Get a server",
-    scopes=_SPAWN,
-    body=models.SpawnBody,
-    answers={200: models.Assigned, 202: models.Waiting},
-    refusals={404: "there is no such pool", 429: "nothing was free within the wait, and no ticket was asked for"},
-)
-def spawn(body: models.SpawnBody) -> Answer:
-    """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
-    p = parts()
+def _check(body: models.SpawnBody) -> None:
+    """What can be refused without asking anybody."""
+    wish, _ = _wish(body)
+    if body.ticket:
+        try:
+            parts().room.admit(wish.pool, wish.visitor)
+        except LineFull as exc:
+            raise _line_full(str(exc)) from exc
+
+
+def _wish(body: models.SpawnBody) -> tuple[Wish, float]:
+    """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
     path, _, query = body.path.partition("?")
     try:
         target = checked(path.lstrip("/"), query)
     except BadTarget as exc:
         raise bad_field("path", str(exc), body.path) from exc
-    wait_s = p.settings.window_s if body.wait_s is None else body.wait_s
-    if wait_s > p.settings.wait_max_s:
-        raise bad_field("wait_s", f"at most {p.settings.wait_max_s:g} seconds are accepted", wait_s)
-    wish = Wish(g.request_id, _pool(body.pool, target), target, who=caller() or None)
+    settings = parts().settings
+    wait_s = settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > settings.wait_max_s:
+        raise bad_field("wait_s", f"at most {settings.wait_max_s:g} seconds are accepted", wait_s)
+    return Wish(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
+
+
+def _line_full(reason: str) -> Refused:
+    return Refused(429, "line full", reason, retry_after_s=CROWDED_AFTER_S)
+
+
+@operation(
+    "Get a server",
+    scopes=_SPAWN,
+    body=models.SpawnBody,
+    answers={200: models.Assigned, 202: models.Waiting},
+    refusals={
+        404: "there is no such pool",
+        429: "full: nothing was free within the wait, and no ticket was asked for; line full: too many wait already",
+    },
+    check=_check,
+)
+def spawn(body: models.SpawnBody) -> Answer:
+    """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
+    p = parts()
+    wish, wait_s = _wish(body)
     outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return Answer(models.Assigned(url=outcome.url, user=outcome.user))
     if isinstance(outcome, Waiting):
         place = models.Waiting(
-            ticket=outcome.request_id, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
+            ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
         )
-        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.request_id}"})
+        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
+    if isinstance(outcome, Crowded):
+        raise _line_full(outcome.reason)
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
@@ -79,7 +107,7 @@ def spawn(body: models.SpawnBody) -> Answer:
 @operation("Ask about a ticket", scopes=_SPAWN, answers={200: models.TicketState}, refusals={404: _NO_TICKET})
 def ticket_state(ticket: str) -> Answer:
     """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
-    found = parts().room.look(ticket)
+    found = parts().room.look(request_of(ticket))
     if found is None:
         raise gone(_NO_TICKET)
     record, place = found
@@ -97,7 +125,7 @@ def ticket_state(ticket: str) -> Answer:
 def cancel_ticket(ticket: str) -> Answer:
     """Out of the line (200). A server that it had is removed with everything in it (202)."""
     p = parts()
-    record = p.room.cancel(ticket)
+    record = p.room.cancel(request_of(ticket))
     if record is None:
         raise gone(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
@@ -105,7 +133,9 @@ def cancel_ticket(ticket: str) -> Answer:
     entry = p.store.get(p.keys.claim(record.user))
     if entry is not None:
         host = Claim.decode(entry.key, entry.value).host
-        request = CullRequest(sent_at=p.now(), user=record.user, reason="undeliverable", request_id=ticket, force=True)
+        request = CullRequest(
+            sent_at=p.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
+        )
         send(p.broker, host, request)
     return Answer(models.Cancelled(status="removing"), 202)
 
@@ -119,8 +149,8 @@ def cancel_ticket(ticket: str) -> Answer:
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
     p = parts()
-    entry = p.store.get(p.keys.claim(user))
-    word = read_one(p.store, p.keys.gone_of(user), Gone)
+    found = p.store.get_all([p.keys.claim(user), p.keys.gone_of(user)])
+    entry, word = found.get(p.keys.claim(user)), decoded(found.get(p.keys.gone_of(user)), Gone)
     if entry is None:
         if word is not None:
             raise gone(word.reason, 410)

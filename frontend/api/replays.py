@@ -13,20 +13,24 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, cast
 
-from flask import Response, current_app, make_response, request
+from flask import Flask, Response, current_app, make_response, request
 
 from common.errors import MalformedRecord, TransientError
 from common.keys import Keys
-from common.replays import Replay
+from common.replays import KEPT, Replay
 from common.store import Entry, Store
 from frontend import auth
 from frontend.api.problems import Refused, bad_field
+from frontend.quota import Quota
+from frontend.visitors import visitor
 
 log = logging.getLogger(__name__)
 
 HEADER = "Idempotency-Key"
 PATTERN = "^[!-~]{1,128}$"
 RETRY_AFTER_S = 2
+FULL_AFTER_S = 60
+EXTENSION = "tmpnb.keys"
 
 
 class Parts(Protocol):
@@ -42,28 +46,59 @@ class Parts(Protocol):
     def now(self) -> Callable[[], datetime]: ...
 
 
-def once(act: Callable[[], Response]) -> Response:
-    """The answer to this request: what ``act`` gives, or what it gave the first time. Raises ``Refused``."""
+def install(app: Flask, max_count: int, max_count_each: int) -> None:
+    """Bound how many new keys this process takes within the time that they are kept."""
+    app.extensions[EXTENSION] = Quota(max_count, max_count_each, KEPT.total_seconds())
+
+
+def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) -> Response:
+    """The answer to this request: what ``act`` gives, or what it gave the first time. Raises ``Refused``.
+
+    ``check`` raises what can be refused without asking anybody: then nothing is written for the key.
+    """
     key = request.headers.get(HEADER)
     if key is None or request.method in {"GET", "HEAD"}:
         return act()
     _check(key)
     parts = cast(Parts, current_app.extensions["tmpnb"])
     place = parts.keys.replay(_digest(auth.caller(), key))
-    mark = Replay(request=_fingerprint(), at=parts.now())
-    before = _enter(parts.store, place, mark)
-    if before is not None:
-        return _again(before)
+    quota: Quota = current_app.extensions[EXTENSION]
+    who = visitor()
     try:
-        response = act()
-    except Exception:
-        _forget(parts.store, place)
-        raise
-    if response.status_code < 300:
-        _keep(parts.store, place, mark, response)
-    else:
-        _forget(parts.store, place)
-    return response
+        check()
+        _take(quota, who)
+    except Refused as refused:
+        known = _known(parts.store, place, parts.now()) if refused.code == 429 else None
+        if known is None:
+            raise
+        return _again(known)
+    mark = Replay(request=_fingerprint(), at=parts.now())
+    done = False
+    try:
+        before = _enter(parts.store, place, mark)
+        if before is not None:
+            return _again(before)
+        try:
+            response = act()
+        except Exception:
+            _forget(parts.store, place)
+            raise
+        if response.status_code < 300:
+            done = True
+            _keep(parts.store, place, mark, response)
+        else:
+            _forget(parts.store, place)
+        return response
+    finally:
+        if not done:
+            quota.give_back(who)
+
+
+def _take(quota: Quota, who: str) -> None:
+    if not quota.take(who):
+        minutes = KEPT.total_seconds() / 60
+        text = f"{HEADER}: too many new keys within {minutes:g} minutes; ask without one, or later"
+        raise Refused(429, "too many keys", text, retry_after_s=FULL_AFTER_S)
 
 
 def _check(key: str) -> None:
@@ -98,6 +133,13 @@ def _enter(store: Store, place: str, mark: Replay) -> Replay | None:
         if store.replace(place, mark.encode(), entry.modify_index):
             break
     return None
+
+
+def _known(store: Store, place: str, now: datetime) -> Replay | None:
+    """What the key was used for."""
+    entry = store.get(place)
+    found = None if entry is None else _decode(entry)
+    return None if found is None or found.is_over(now) else found
 
 
 def _decode(entry: Entry) -> Replay | None:

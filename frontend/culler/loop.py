@@ -18,7 +18,15 @@ from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweeping import (
+    SWEPT_MAX_COUNT,
+    sweep_activity,
+    sweep_gone,
+    sweep_replays,
+    sweep_seats,
+    sweep_statics,
+    sweep_tickets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +90,9 @@ class Loop:
             if at_s >= self._next_look:
                 with timed(ROUND_SECONDS.labels("look")):
                     self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
-                    self._sweep()
+                    is_done = self._sweep()
                 LAST_ROUND.labels("look").set_to_current_time()
-                self._next_look = at_s + min(LOOK_S, self._period_s)
+                self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
             if at_s >= self._next_cull:
                 with timed(ROUND_SECONDS.labels("cull")):
                     asked = self._rounds.cull(self._leadership.is_sure)
@@ -100,7 +108,8 @@ class Loop:
         else:
             self._away = False
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> bool:
+        """Whether nothing is left that could have gone."""
         now = self._now()
         # Pools whose line is empty now stay, with 0.
         self._waiting = Counter(dict.fromkeys(self._waiting, 0))
@@ -108,6 +117,7 @@ class Loop:
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)
+        seats = sweep_seats(self._store, self._keys, now)
         gone = replays = statics = 0
         if time.monotonic() >= self._next_gone:
             # They may be many, and live for long.
@@ -115,6 +125,14 @@ class Loop:
             replays = sweep_replays(self._store, self._keys, now)
             statics = sweep_statics(self._store, self._keys, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S
-        counts = {"tickets": tickets, "activity_parts": parts, "gone": gone, "replays": replays, "statics": statics}
+        counts = {
+            "tickets": tickets,
+            "seats": seats,
+            "activity_parts": parts,
+            "gone": gone,
+            "replays": replays,
+            "statics": statics,
+        }
         if any(counts.values()):
             log.info("swept", extra=counts)
+        return tickets < SWEPT_MAX_COUNT

@@ -8,8 +8,9 @@ from werkzeug.routing import BaseConverter, ValidationError
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
 from frontend.hublinks import meant
-from frontend.remembering import remembered
+from frontend.remembering import introduce, remembered
 from frontend.targets import BadTarget, asked, raw_path_and_query, spawn_link
+from frontend.visitors import is_robot
 from frontend.web import answer, page, parts, problem, unavailable
 
 views = Blueprint("pages", __name__)
@@ -52,12 +53,18 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
     return page(
         "landing.html",
         has_server=has_server,
+        is_new=introduce(),
+        is_robot=is_robot(),
         go=spawn_link(ask.target, ask.pool),
         fresh=spawn_link(ask.target, ask.pool, fresh=True),
         target=ask.target.partition("?")[0],
-        # A script that works asked at once, and has its answer by then.
-        broken_s=math.ceil(parts().settings.window_s) + BROKEN_SLACK_S,
+        broken_s=broken_s(),
     )
+
+
+def broken_s() -> int:
+    """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
+    return math.ceil(parts().settings.window_s) + BROKEN_SLACK_S
 
 
 views.add_url_rule("/", "landing", landing)

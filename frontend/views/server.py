@@ -52,15 +52,18 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
     try:
-        standing = parts().standings.get(user)
+        before = parts().standings.peek(user)
+        known = before or parts().standings.get(user)
     except StoreUnavailable:
         return unavailable()
+    standing, word = known.standing, known.word
     html = wants_html() and not pages_are_off()
+    if before is not None and standing is not Standing.ROUTED and (html or standing is Standing.CLAIMED):
+        word = farewell(user)  # it may just have been left
     if standing is Standing.ROUTED:
         if html:
             return page("away.html", 503, RETRY_AFTER_S)
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
-    word = farewell(user) if html or standing is Standing.CLAIMED else None
     left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
     is_ending = standing is Standing.CLAIMED and _is_ending(user, word)
     if standing is Standing.CLAIMED and left_s <= 0 and not is_ending:

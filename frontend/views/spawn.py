@@ -7,19 +7,24 @@ from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import StoreUnavailable
+from common.ids import request_of
 from common.records import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
-from frontend.remembering import remember, remember_ticket, remembered
-from frontend.spawning import Served, Unavailable, Waiting, Wish
-from frontend.targets import MAX_CHARS, BadTarget, asked, below, checked, raw_path_and_query, split_user
-from frontend.web import add_stage, answer, go_to, is_speculative, parts, problem, unavailable, wants_html
+from frontend.remembering import introduce, remember, remember_ticket, remembered, visit
+from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
+from frontend.targets import MAX_CHARS, START, Asked, BadTarget, asked, below, checked, raw_path_and_query, split_user
+from frontend.views.pages import broken_s
+from frontend.visitors import is_browser, is_robot, visitor
+from frontend.web import add_stage, answer, go_to, is_speculative, page, parts, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
 
 # When to come back after "full": servers start within seconds.
 RETRY_AFTER_S = 5
+# And after "too many wait already".
+CROWDED_AFTER_S = 30
 
 
 class SpawnBody(BaseModel):
@@ -43,6 +48,8 @@ def spawn(**_: str) -> Response:
         ask = asked(below(path, 1), query)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
+        return _first_step(path, query, ask)
     user, target = split_user(ask.target)
     wanted = ask.pool
     if user:
@@ -61,8 +68,25 @@ def spawn(**_: str) -> Response:
         if known is not None and pools.fits(known.pool, wanted, target):
             spec = pools.specs.get(known.pool or pool)
             return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
-    wish = Wish(g.request_id, pool, target, who=caller() or None)
+    ticket = visit(pool) if wants_html() else None
+    if ticket is not None:
+        g.ticket, g.request_id = ticket, request_of(ticket)
+    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+
+
+def _first_step(path: str, query: str, ask: Asked) -> Response:
+    """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
+    only looks at links is content with the page."""
+    return page(
+        "landing.html",
+        has_server=False,
+        is_new=True,
+        is_robot=is_robot(),
+        go=f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1",
+        target=ask.target.partition("?")[0],
+        broken_s=broken_s(),
+    )
 
 
 def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
@@ -76,7 +100,7 @@ def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Re
     pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
-    wish = Wish(g.request_id, pool, target, user, caller() or None)
+    wish = Wish(g.ticket, pool, target, user, caller() or None, visitor())
     # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
     return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
 
@@ -103,7 +127,7 @@ def api_spawn() -> Response:
     pool = parts().pools.choose(body.pool, settings.default_pool, target)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.request_id, pool, target, who=caller() or None), wait_s)
+    outcome = parts().spawner.for_program(Wish(g.ticket, pool, target, who=caller() or None), wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})
@@ -133,11 +157,13 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
             remember(outcome.user)
         return go_to(outcome.url)
     if isinstance(outcome, Waiting):
-        remember_ticket(outcome.request_id)
+        remember_ticket(request_of(outcome.ticket))
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
         path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
-        return go_to(f"/waiting/{outcome.request_id}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
+        return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
+    if isinstance(outcome, Crowded):
+        return page("crowded.html", 429, CROWDED_AFTER_S, reason=outcome.reason)
     return unavailable()
 
 
@@ -159,7 +185,7 @@ def note(outcome: object) -> None:
         g.ids.update(user=outcome.user, host=outcome.host)
         for stage, elapsed_ms in outcome.stages_ms.items():
             add_stage(stage, elapsed_ms)
-    elif isinstance(outcome, Unavailable):
+    elif isinstance(outcome, Crowded | Unavailable):
         g.ids["reason"] = outcome.reason
 
 

@@ -5,7 +5,7 @@ import random
 from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
-from common.ids import is_request_id
+from common.ids import is_request_id, request_of
 from common.records import Ticket, TicketState
 from common.urls import base_path
 from frontend.line import Place
@@ -25,54 +25,54 @@ PAGE_RETRY_S = 5
 BROKEN_RETRY_S = 10
 
 
-@views.get("/waiting/<request_id>")
-def room(request_id: str) -> Response:
+@views.get("/waiting/<ticket>")
+def room(ticket: str) -> Response:
     """The waiting page: 503 while waiting, 302 to the server once there is one."""
-    if not is_request_id(request_id):
+    if not is_request_id(ticket):
         return problem(404, "Page not found", "There is nothing at this address.", "not found")
     try:
-        found = parts().room.look(request_id)
+        found = parts().room.look(request_of(ticket))
     except StoreUnavailable:
         return unavailable()
     if found is None:
         return page("lapsed.html", 404, again=_again())
-    ticket, place = found
-    url = _take(request_id, ticket)
+    record, place = found
+    url = _take(record)
     if url is not None:
         return go_to(url)
     if place is None:
-        return page("refused.html", 503, PAGE_RETRY_S * 6, reason=ticket.reason, again=_again())
+        return page("refused.html", 503, PAGE_RETRY_S * 6, reason=record.reason, again=_again())
     return page(
         "waiting.html",
         503,
         PAGE_RETRY_S,
         broken_s=BROKEN_RETRY_S,
-        request_id=request_id,
+        ticket=ticket,
         place=place,
         estimate=say_estimate(place.estimate_s),
         again=_again(),
-        returning=ticket.user is not None,
+        returning=record.user is not None,
     )
 
 
-@views.get("/api/tickets/<request_id>")
-def ticket_state(request_id: str) -> Response:
+@views.get("/api/tickets/<ticket>")
+def ticket_state(ticket: str) -> Response:
     """``{"status": "waiting", "position", "waiting", "estimate_s", "retry_in_s"}``, ``{"status": "assigned", "url"}``,
     ``{"status": "refused", "reason"}``, or 404 ``{"status": "gone"}``."""
-    if not is_request_id(request_id):
+    if not is_request_id(ticket):
         return answer({"status": "gone"}, 404)
     try:
-        found = parts().room.look(request_id)
+        found = parts().room.look(request_of(ticket))
     except StoreUnavailable:
         return unavailable()
     if found is None:
         return answer({"status": "gone"}, 404)
-    ticket, place = found
-    url = _take(request_id, ticket)
+    record, place = found
+    url = _take(record)
     if url is not None:
         return answer({"status": "assigned", "url": url})
     if place is None:
-        return answer({"status": "refused", "reason": ticket.reason})
+        return answer({"status": "refused", "reason": record.reason})
     return answer(
         {
             "status": "waiting",
@@ -113,11 +113,11 @@ def assigned_url(ticket: Ticket) -> str | None:
     return ticket.url
 
 
-def _take(request_id: str, ticket: Ticket) -> str | None:
+def _take(ticket: Ticket) -> str | None:
     """As ``assigned_url``, and remembered. The ticket stays until it is swept: a reload must find it again."""
     url = assigned_url(ticket)
     if url is not None and ticket.user:
-        remember_served(request_id, ticket.user)
+        remember_served(ticket.request_id, ticket.user)
     return url
 
 

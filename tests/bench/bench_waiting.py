@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.ids import request_of
 from common.records import Claim, PoolSpec, Ticket, TicketState
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import Stack, running
@@ -40,7 +41,7 @@ class Browser:
 
     number: int
     asked_s: float = 0.0
-    request_id: str = ""
+    ticket: str = ""
     told_s: float = 0.0
 
 
@@ -56,7 +57,7 @@ class Crowd:
 
     @property
     def waiting_count(self) -> int:
-        return sum(bool(browser.request_id) and not browser.told_s for browser in self.browsers)
+        return sum(bool(browser.ticket) and not browser.told_s for browser in self.browsers)
 
     @property
     def told_count(self) -> int:
@@ -79,9 +80,9 @@ class Crowd:
 
     async def _wait(self, browser: Browser) -> None:
         head, _ = await self._get("/spawn", "text/html")
-        browser.request_id = head.partition("/waiting/")[2][:32]
+        browser.ticket = head.partition("/waiting/")[2][:32]
         while not self._stop.is_set():
-            _, body = await self._get(f"/api/tickets/{browser.request_id}", "application/json")
+            _, body = await self._get(f"/api/tickets/{browser.ticket}", "application/json")
             self.polls_count += 1
             answer = json.loads(body) if body.startswith("{") else {}
             if answer.get("status") == "assigned":
@@ -157,7 +158,7 @@ def overtaken(arrivals: dict[str, int], served: list[Claim]) -> tuple[int, int]:
 
 
 def order(stack: Stack, crowd: Crowd, folder: str, tickets: list[Ticket]) -> None:
-    arrivals = {browser.request_id: browser.number for browser in crowd.browsers}
+    arrivals = {request_of(browser.ticket): browser.number for browser in crowd.browsers}
     by_time = sorted(tickets, key=lambda ticket: ticket.created_at)
     taken = {ticket.request_id: number for number, ticket in enumerate(by_time)}
     freed_s = []

@@ -29,6 +29,17 @@ def test_a_missing_key_is_none(store: Store, prefix: str) -> None:
     assert store.get(prefix + "nothing") is None
 
 
+def test_several_keys_are_read_at_once_and_no_others(store: Store, prefix: str) -> None:
+    for name in ("a", "ab", "b/c"):
+        store.put(prefix + name, name.encode() + b"\xc3\xa9\n")
+    store.put(prefix + "empty", b"")
+    wanted = [prefix + name for name in ("a", "b/c", "b", "nothing", "empty")]
+    found = store.get_all(wanted)
+    assert set(found) == {prefix + "a", prefix + "b/c", prefix + "empty"}
+    assert found == {key: store.get(key) for key in found}
+    assert store.get_all([prefix + "nothing"]) == {}
+
+
 def test_what_was_put_is_read_back_byte_for_byte(store: Store, prefix: str) -> None:
     store.put(prefix + "k", b'{"a": "\xc3\xa9"}\n')
     entry = store.get(prefix + "k")

@@ -101,8 +101,8 @@ class Load:
 
     def _poll(self) -> None:
         """Every waiting browser asks for its ticket."""
-        for request_id in self._recorder.waiting():
-            answer = self._ask(f"/api/tickets/{request_id}", timeout_s=5)
+        for request_id, ticket in self._recorder.waiting().items():
+            answer = self._ask(f"/api/tickets/{ticket}", timeout_s=5)
             with contextlib.suppress(ValueError, KeyError, AttributeError):
                 state = answer.json()
                 if state["status"] == "assigned":

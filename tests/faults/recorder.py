@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from common.ids import request_of
 from tests.faults.history import Cull, Fault, Given, History, Kind, Look, Outcome, Request, Response, Stream
 
 
@@ -16,6 +17,7 @@ class Recorder:
         self.now = clock
         self._lock = threading.Lock()
         self._requests: dict[str, Request] = {}
+        self._tickets: dict[str, str] = {}
         self._kinds: dict[type, list[Any]] = {kind: [] for kind in (Given, Look, Response, Stream, Cull, Fault)}
 
     def asked(self, request_id: str, kind: Kind, pool: str, path_of: str = "") -> None:
@@ -32,15 +34,17 @@ class Recorder:
                 self._kinds[Given].append(Given(new.ended_s, request_id, user, token))
 
     def renamed(self, request_id: str, ticket: str) -> None:
-        """It is in line, and its ticket says under which id the cluster knows it."""
+        """It is in line, and its ticket tells under which id the cluster knows it."""
         with self._lock:
-            old = self._requests.pop(request_id)
-            self._requests[ticket] = replace(old, request_id=ticket, ended_s=self.now(), outcome=Outcome.WAITING)
+            old, known = self._requests.pop(request_id), request_of(ticket)
+            self._requests[known] = replace(old, request_id=known, ended_s=self.now(), outcome=Outcome.WAITING)
+            self._tickets[known] = ticket
 
-    def waiting(self) -> list[str]:
-        """The requests that are in line now."""
+    def waiting(self) -> dict[str, str]:
+        """The tickets of the requests that are in line now, by request."""
         with self._lock:
-            return [r.request_id for r in self._requests.values() if r.outcome is Outcome.WAITING]
+            waiting = [r.request_id for r in self._requests.values() if r.outcome is Outcome.WAITING]
+            return {request_id: self._tickets.get(request_id, "") for request_id in waiting}
 
     def servers(self) -> list[str]:
         """The users of all servers that somebody got, but those whose end was asked for."""

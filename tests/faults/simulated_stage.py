@@ -16,7 +16,7 @@ from common.broker import Outgoing
 from common.broker_memory import MemoryBroker
 from common.clock import utc_now
 from common.errors import StoreUnavailable
-from common.ids import new_request_id
+from common.ids import new_request_id, new_ticket
 from common.keys import last_segment
 from common.messages import CullRequest
 from common.records import Claim, HostState, Route, Ticket, TicketState
@@ -71,7 +71,7 @@ class Frontend:
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
         self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
         ledger = Ledger()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, ticket_max_s=3600.0, slots=8)
+        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0, slots=8)
         self._replies = LateReplies(ledger, self.room)
 
     def work(self) -> None:
@@ -132,9 +132,9 @@ class Stage:
         return [user for user in dict.fromkeys(given.user for given in self.recorder.history().given) if user in left]
 
     def ask(self, kind: Kind, user: str = "") -> None:
-        request_id = new_request_id()
+        wish = Wish(new_ticket(), POOL, user=user)
+        request_id = wish.request_id
         self.recorder.asked(request_id, kind, POOL, user)
-        wish = Wish(request_id, POOL, user=user)
         spawner = self.frontend.spawner
         found = spawner.for_browser(wish) if kind is Kind.BROWSER else spawner.for_program(wish, WINDOW_S)
         if isinstance(found, Served) and found.existing:
@@ -166,7 +166,7 @@ class Stage:
 
     def leave(self, pick: int) -> None:
         """A waiting browser is closed, and its ticket grows old."""
-        waiting = self.recorder.waiting()
+        waiting = list(self.recorder.waiting())
         entry = self.store._entries.get(KEYS.ticket(waiting[pick % len(waiting)])) if waiting else None
         if entry is None or self.store._down:
             return

@@ -23,7 +23,7 @@ from common.broker import Delivery, Outgoing
 from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.clock import utc_now
 from common.errors import Unroutable
-from common.ids import new_user
+from common.ids import new_user, request_of
 from common.keys import Keys
 from common.messages import CullRequest, SpawnReply, SpawnRequest, decode
 from common.records import Claim, PoolSpec, Ticket, TicketState
@@ -264,7 +264,7 @@ def test_waiting_visitors_are_served_in_their_order(world: World, agent: PlayedA
         lambda: [json.loads(world.ask("GET", f"/api/tickets/{t}")[2]).get("position") for t in tickets] == [1, 2, 3],
         "everybody's place to be shown",
     )
-    assert [agent.serve().request_id for _ in tickets] == tickets
+    assert [agent.serve().request_id for _ in tickets] == [request_of(ticket) for ticket in tickets]
 
 
 def test_a_server_that_comes_too_late_for_a_program_is_given_back(world: World, agent: PlayedAgent) -> None:

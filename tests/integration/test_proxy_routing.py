@@ -235,6 +235,16 @@ def test_and_to_programs(shared_rig: Rig, lost: str) -> None:
         assert (answer.status_code, answer.json()) == (503, {"status": "unreachable"})
 
 
+def test_a11_logs_hold_no_ticket(shared_rig: Rig) -> None:
+    """Whoever has one has its server. The waiting page is a 503, and those are logged."""
+    ticket = "0123456789abcdef" * 2
+    for path in ("/waiting/{}", "/waiting/{}/", "//waiting/{}", "/api/tickets/{}", "/api/v1/tickets/{}"):
+        shared_rig.get(path.format(ticket) + "?status=503", Accept="text/html")
+    log = wait_until(lambda: text if "/api/v1/tickets/" in (text := shared_rig.haproxy_log()) else "", "the log lines")
+    assert ticket not in log
+    assert "/waiting/" in log
+
+
 def test_logs_hold_neither_tokens_nor_users_files(shared_rig: Rig, alice: Server, lost: str) -> None:
     shared_rig.get(lost + "files/diary.txt?token=geheim", Accept=HTML)
     shared_rig.get(alice.path + "files/diary.txt?token=geheim&status=500")

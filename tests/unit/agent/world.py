@@ -181,7 +181,7 @@ class World:
         )
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
-        tickets = self.tickets = Tickets(store, KEYS, 45.0)
+        tickets = self.tickets = Tickets(store, KEYS, 45.0, self.host)
         announcer = Announcer(publisher, self.host)
         self.memory = MemoryWatch(engine, self.inventory, announcer, self.clock)
         starter = Starter(

@@ -88,6 +88,7 @@ READS: dict[str, Call] = {
     "get": lambda store: store.get("k/a"),
     "list": lambda store: store.list("k/"),
     "watch": lambda store: store.watch("k/", 5, 0.1),
+    "get_all": lambda store: store.get_all(["k/a"]),
 }
 NAMES: dict[str, Call] = {"watch_keys": lambda store: store.watch_keys("k/", 5, 0.1)}
 WRITES: dict[str, Call] = {

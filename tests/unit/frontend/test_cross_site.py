@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.ids import request_of
 from tests.unit.frontend.fakes import BROWSER, Clock, FakeCluster, settings
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36"
@@ -92,6 +93,9 @@ VISITS = {
 @pytest.mark.parametrize("headers", VISITS.values(), ids=VISITS)
 def test_a6_whoever_comes_gets_a_server(cluster: FakeCluster, headers: dict[str, str]) -> None:
     answer = cluster.client.get("/spawn", headers=headers)
+    if answer.status_code == 200:  # a browser that was never here: its first page brings the cookie, and goes on
+        assert "landing.js" in answer.text
+        answer = cluster.client.get("/spawn?tmpnb-start=1", headers=headers)
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/user/")
 
@@ -148,7 +152,7 @@ def test_a6_an_allowed_page_that_only_says_where_it_was_led_from(clock: Clock) -
     headers = fetched("cross-site", "no-cors", "image", Referer="https://docs.example.org/page")
     assert cluster.client.get("/spawn", headers=headers).status_code == 503, "an image is no visit, wherever it is"
     headers = fetched("cross-site", "navigate", "iframe", Accept=HTML, Referer="https://docs.example.org/page")
-    assert cluster.client.get("/spawn", headers=headers).status_code == 302
+    assert cluster.client.get("/spawn?tmpnb-start=1", headers=headers).status_code == 302
     headers = fetched("cross-site", "navigate", "iframe", Accept=HTML, Referer="https://evil.example/")
     assert cluster.client.get("/spawn", headers=headers).status_code == 403
 
@@ -162,7 +166,7 @@ def test_a6_nor_is_a_place_in_line_kept_or_given_back_from_elsewhere(cluster: Fa
         assert cluster.client.get(path, headers=headers).status_code == 403
     gone = cluster.client.delete(f"/api/v1/tickets/{ticket}", headers=fetched("cross-site", "cors", "empty"))
     assert gone.status_code == 403
-    assert ticket in cluster.tickets()
+    assert request_of(ticket) in cluster.tickets()
     assert cluster.client.get(f"/api/tickets/{ticket}", headers=HERE | ANY).status_code == 200, "its own page asks"
 
 

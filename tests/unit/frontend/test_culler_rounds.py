@@ -318,6 +318,29 @@ def test_old_tickets_are_swept(
     assert (culler.store.get(KEYS.ticket(record.request_id)) is None) is swept
 
 
+def test_a2_tickets_that_nobody_has_ever_asked_about_are_gone_soon(culler: Culler) -> None:
+    never, asked = ticket(1, TicketState.WAITING, -61, -63), ticket(2, TicketState.WAITING, -61, -300)
+    just_now = ticket(3, TicketState.WAITING, -59, -61)
+    for record in (never, asked, just_now):
+        culler.store.put(KEYS.ticket(record.request_id), record.encode())
+    culler.tick()
+    left = {entry.key for entry in culler.store.list(KEYS.tickets).entries}
+    assert left == {KEYS.ticket(record.request_id) for record in (asked, just_now)}
+
+
+def test_a2_thousands_that_were_left_are_gone_soon_and_a_look_at_a_time(culler: Culler) -> None:
+    """Reads of the line list them all; what is swept at once is bounded, for the leader has its lock to keep."""
+    for number in range(2500):
+        record = ticket(number, TicketState.WAITING, -61, -300)
+        culler.store.put(KEYS.ticket(record.request_id), record.encode())
+    counts = []
+    for _ in range(4):
+        culler.tick(1)
+        counts.append(len(culler.store.list(KEYS.tickets).entries))
+    assert counts[:2] == [1500, 500]
+    assert counts[-1] <= 1000, "few enough to wait for their browsers to come back"
+
+
 def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> None:
     put_activity(culler.store, "old", START, START - timedelta(minutes=61))
     put_activity(culler.store, "young", START, START - timedelta(minutes=59))

@@ -25,7 +25,7 @@ QUERIES = [
 OLD = user_id(77)
 # What a request line may hold of a query: visible ASCII but for the blank, and '#', which ends it.
 TEXT = st.text(alphabet="".join(c for c in string.printable if 0x20 < ord(c) < 0x7F and c != "#"))
-OURS = st.sampled_from(["tmpnb-pool=blue", "tmpnb-fresh=1", "tmpnb-pool", "tmpnb-fresh=a=b"])
+OURS = st.sampled_from(["tmpnb-pool=blue", "tmpnb-fresh=1", "tmpnb-pool", "tmpnb-fresh=a=b", "tmpnb-start=1"])
 
 
 def location(cluster: FakeCluster, path: str) -> str:
@@ -173,7 +173,8 @@ def test_b1_whatever_stands_in_a_query_arrives_as_it_is(before: str, after: str,
     raw = f"/spawn/lab?{before}&{ours}&{after}"
     path, query = raw_path_and_query({"RAW_URI": raw})
     target = asked(below(path, 1), query).target
-    kept = "&".join(piece for piece in f"{before}&{after}".split("&") if not piece.startswith("tmpnb-"))
+    names = {"tmpnb-pool", "tmpnb-fresh", "tmpnb-start"}
+    kept = "&".join(piece for piece in f"{before}&{after}".split("&") if piece.partition("=")[0] not in names)
     assert server_url("u", target, "t") == f"/user/u/lab?{kept}&token=t" if kept else "/user/u/lab?token=t"
 
 

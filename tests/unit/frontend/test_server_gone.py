@@ -112,15 +112,15 @@ def test_while_consul_is_away_nobody_is_told_that_a_server_is_gone(cluster: Fake
 
 
 def test_a_tab_that_keeps_asking_costs_one_look_a_second(cluster: FakeCluster) -> None:
-    reads: list[str] = []
-    real = cluster.store.get
-    cluster.store.get = lambda key: reads.append(key) or real(key)  # type: ignore[method-assign,func-returns-value]
+    reads: list[object] = []
+    real = cluster.store.get_all
+    cluster.store.get_all = lambda keys: reads.append(keys) or real(keys)  # type: ignore[method-assign,func-returns-value]
     for _ in range(20):
         cluster.client.get(f"/user/{USER}/api/kernels")
-    assert len(reads) == 2  # route and claim
+    assert len(reads) == 1
     cluster.clock.advance(1.0)
     cluster.client.get(f"/user/{USER}/api/kernels")
-    assert len(reads) == 4
+    assert len(reads) == 2
 
 
 def test_a_websocket_is_refused_without_a_body(browser: FlaskClient) -> None:

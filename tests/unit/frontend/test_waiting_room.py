@@ -5,9 +5,10 @@ import threading
 import pytest
 from flask.testing import FlaskClient
 
+from common.ids import request_of
 from common.messages import CullRequest
 from common.records import TicketState
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
+from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, user_id
 from tests.waiting import wait_until
 
 
@@ -40,7 +41,7 @@ def test_a_visitor_without_a_server_gets_a_page_of_their_own_place(full: FakeClu
     assert "unknown" in page.text
     assert f"/api/tickets/{ticket}" in page.text
     assert 'http-equiv="refresh"' in page.text
-    assert full.tickets()[ticket].state is TicketState.WAITING
+    assert full.tickets()[request_of(ticket)].state is TicketState.WAITING
 
 
 def test_places_are_in_the_order_of_arrival(full: FakeCluster) -> None:
@@ -158,9 +159,9 @@ def test_replies_racing_with_the_window_are_never_lost_or_given_back(cluster: Fa
         (answer,) = waiting
         location = answer.headers["Location"]  # type: ignore[attr-defined]
         if location.startswith("/waiting/"):
-            ticket = location.removeprefix("/waiting/")
+            request_id = request_of(location.removeprefix("/waiting/"))
             wait_until(
-                lambda t=ticket: cluster.tickets()[t].state is TicketState.ASSIGNED,  # type: ignore[misc]
+                lambda t=request_id: cluster.tickets()[t].state is TicketState.ASSIGNED,  # type: ignore[misc]
                 "the late reply to reach its ticket",
                 every_s=0.002,
             )
@@ -175,7 +176,7 @@ def test_the_same_reply_again_takes_nothing_away_from_its_user(full: FakeCluster
     reply = full.agent.reply_to(full.agent.requests[0])
     full.late(reply)
     full.late(reply)
-    full.store.delete(f"tmpnb/main/tickets/{ticket}")  # the browser has gone on, the ticket is swept
+    full.store.delete(KEYS.ticket(request_of(ticket)))  # the browser has gone on, the ticket is swept
     full.late(reply)
     assert full.host_messages() == []
 
@@ -209,16 +210,16 @@ def test_a_malformed_late_reply_is_reported_and_dropped(full: FakeCluster, body:
 
 def test_asking_keeps_the_ticket_alive_with_few_writes(full: FakeCluster) -> None:
     ticket = enter(full)
-    before = full.store.get(f"tmpnb/main/tickets/{ticket}")
+    before = full.store.get(KEYS.ticket(request_of(ticket)))
     writes = set()
     for _ in range(60):
         full.clock.advance(1.0)
         assert state(full, ticket)["status"] == "waiting"
-        entry = full.store.get(f"tmpnb/main/tickets/{ticket}")
+        entry = full.store.get(KEYS.ticket(request_of(ticket)))
         assert entry is not None
         assert before is not None
         writes.add(entry.modify_index)
-        age_s = (full.clock.now() - full.tickets()[ticket].seen_at).total_seconds()
+        age_s = (full.clock.now() - full.tickets()[request_of(ticket)].seen_at).total_seconds()
         assert age_s < full.settings.abandon_s / 2
     assert 3 <= len(writes) <= 6
 
@@ -239,7 +240,7 @@ def test_a_ticket_whose_message_has_expired_is_gone(full: FakeCluster) -> None:
 def test_a_swept_ticket_offers_to_start_again_at_the_same_place(full: FakeCluster) -> None:
     answer = full.client.get("/spawn/lab/tree/a%20b.ipynb?x=1", headers=BROWSER)
     location = answer.headers["Location"]
-    full.store.delete("tmpnb/main/tickets/" + location.removeprefix("/waiting/").partition("?")[0])
+    full.store.delete(KEYS.ticket(request_of(location.removeprefix("/waiting/").partition("?")[0])))
     page = full.client.get(location, headers=BROWSER)
     assert page.status_code == 404
     assert 'href="/spawn/lab/tree/a%20b.ipynb?x=1"' in page.text
@@ -255,8 +256,10 @@ def test_start_again_never_leads_elsewhere(full: FakeCluster, path: str) -> None
 
 def test_a_refused_ticket_shows_the_reason(full: FakeCluster) -> None:
     ticket = enter(full)
-    record = full.tickets()[ticket].model_copy(update={"state": TicketState.REFUSED, "reason": "image <x> broken"})
-    full.store.put(f"tmpnb/main/tickets/{ticket}", record.encode())
+    record = full.tickets()[request_of(ticket)].model_copy(
+        update={"state": TicketState.REFUSED, "reason": "image <x> broken"}
+    )
+    full.store.put(KEYS.ticket(request_of(ticket)), record.encode())
     assert state(full, ticket) == {"status": "refused", "reason": "image <x> broken"}
     page = full.client.get(f"/waiting/{ticket}", headers=BROWSER)
     assert page.status_code == 503
@@ -290,7 +293,7 @@ def test_when_no_ticket_can_be_written_the_visitor_is_told_to_wait(full: FakeClu
 
 def test_a_malformed_ticket_is_gone_not_a_crash(full: FakeCluster) -> None:
     ticket = enter(full)
-    full.store.put(f"tmpnb/main/tickets/{ticket}", b"{broken")
+    full.store.put(KEYS.ticket(request_of(ticket)), b"{broken")
     full.clock.advance(2.0)
     assert full.client.get(f"/waiting/{ticket}", headers=BROWSER).status_code == 404
 
