@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from agent.announce import Announcer
-from agent.capacity import Capacity, capacities
+from agent.capacity import Bound, Capacity, capacities
 from agent.engine import EngineInfo
 from agent.failures import FailureBook
 from agent.host_note import Notebook
@@ -72,6 +72,7 @@ class LocalHost:
         self._room = room
         self._now = now
         self._started_at = now()
+        self._shared: tuple[Mapping[str, PoolSpec], tuple[int, tuple[Bound, ...]], Mapping[str, Capacity]] | None = None
         self.engine = EngineInfo("", 0, 0)
         self.engine_trouble = ""
 
@@ -121,8 +122,14 @@ class LocalHost:
         """How many servers of a pool there may be here."""
         return self._limits().get(spec.name, Capacity(0)).count
 
-    def _limits(self) -> dict[str, Capacity]:
-        return capacities(self._specs(), self.engine.memory_bytes, self._room.bounds())
+    def _limits(self) -> Mapping[str, Capacity]:
+        """Asked for by every pool at every claim, and nearly always as they were."""
+        specs, shape = self._specs(), (self.engine.memory_bytes, self._room.bounds())
+        before = self._shared
+        # Another reading of the pools is another mapping.
+        if before is None or before[0] is not specs or before[1] != shape:
+            self._shared = before = (specs, shape, capacities(specs, *shape))
+        return before[2]
 
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
