@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+from agent.settings import AgentSettings
 from common import queues
 from common.broker import Outgoing
 from common.broker_rabbitmq import RabbitPublisher
@@ -34,6 +35,7 @@ ABANDON_S = 45.0
 ROUNDS = 5
 LOOKS = 20
 EVERY_S = 0.002
+SETTLE_S: float = AgentSettings.model_fields["route_settle_s"].default
 
 
 def size(stack: Stack, servers: int) -> None:
@@ -80,17 +82,18 @@ def look(stack: Stack, ticket: str) -> dict[str, object]:
 
 
 def serve(stack: Stack, ticket: str, servers: int) -> float:
-    """Have one more server become ready; milliseconds from then until it is the learner's."""
+    """Have one more server become ready; milliseconds from then until it is the learner's. Its route is seen first: it
+    is ready once every proxy has had the time to know that, too."""
     key = stack.keys.ticket(request_of(ticket))
     size(stack, servers)
     count = servers - 1
-    ready = every(lambda: len(stack.store.watch_keys(stack.keys.routes, 0, 0).keys) > count, "a server to be ready")
+    ready = every(lambda: len(stack.store.watch_keys(stack.keys.routes, 0, 0).keys) > count, "a server's route")
 
     def assigned() -> bool:
         entry = stack.store.get(key)
         return entry is not None and Ticket.decode(key, entry.value).state is TicketState.ASSIGNED
 
-    return 1000 * (every(assigned, "the learner to be served") - ready)
+    return 1000 * (every(assigned, "the learner to be served") - ready - SETTLE_S)
 
 
 def looks_kb(stack: Stack, ticket: str) -> float:
