@@ -534,7 +534,7 @@ class Seat(Record):
     host: Name
     pool: Name
     token: str = ""
-    at: datetime
+    at: Time
 
     def is_over(self, now: datetime) -> bool:
         """Whether whoever asks with that request now begins anew."""
