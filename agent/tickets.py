@@ -2,7 +2,10 @@
 
 The line is what the tickets say, in the order in which they were opened (docs/decisions/2026-11-27-turns.md)."""
 
-from collections.abc import Iterator
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +22,8 @@ ASSIGN_TRIES = 20
 # So long nobody else serves a ticket that is about to be served. Longer than a claim takes; should its agent die, the
 # learner waits for so much longer.
 HELD = timedelta(seconds=10)
+# So long a listing tells who is next: hundreds that are served one after the other must not list hundreds each.
+LINE_MAX_AGE_S = 1.0
 
 
 class Wanted(StrEnum):
@@ -41,12 +46,17 @@ class Turn:
 class Tickets:
     """Safe to use from any thread. Every method raises ``StoreUnavailable``."""
 
-    def __init__(self, store: Store, keys: Keys, abandon_s: float, host: str) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, abandon_s: float, host: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """``host``: our name. ``abandon_s``: seconds after which a ticket that nobody has asked about is abandoned."""
         self._store = store
         self._keys = keys
         self._abandon_s = abandon_s
         self._host = host
+        self._monotonic = monotonic
+        # By pool; each is used by the one thread that serves it.
+        self._lines: dict[str, tuple[float, deque[tuple[Ticket, int]]]] = {}
 
     def wanted(self, request_id: str, now: datetime) -> Wanted:
         ticket = self._read(request_id)
@@ -63,6 +73,9 @@ class Tickets:
     def turn(self, request_id: str, pool: str, now: datetime) -> Turn:
         """Whose turn it is when a message of ``request_id`` that is past its window is taken. A message is a turn of
         the pool's line, not of the ticket that it was sent for: that may have been served, or left, since."""
+        held = self._first(self._known_line(pool), now)
+        if held is not None:
+            return Turn(held, Wanted.WAITING)
         own = Wanted.ABSENT
         tickets: dict[str, tuple[Ticket, int]] = {}
         for ticket, index in self._all():
@@ -71,14 +84,27 @@ class Tickets:
             # Those for servers at old paths have their own messages: their claim is made before there is a server.
             if ticket.pool == pool and ticket.user is None:
                 tickets[ticket.request_id] = ticket, index
-        for ticket in in_line((ticket for ticket, _ in tickets.values()), now, self._abandon_s):
-            held = self._hold(ticket, tickets[ticket.request_id][1], now)
+        ordered = in_line((ticket for ticket, _ in tickets.values()), now, self._abandon_s)
+        line = deque(tickets[ticket.request_id] for ticket in ordered)
+        self._lines[pool] = self._monotonic(), line
+        return Turn(self._first(line, now), own)
+
+    def _known_line(self, pool: str) -> deque[tuple[Ticket, int]]:
+        """Who was in line a moment ago, and was not served by us since. It says who is next, never that nobody is."""
+        at_s, line = self._lines.get(pool, (-math.inf, deque()))
+        return line if self._monotonic() - at_s < LINE_MAX_AGE_S else deque()
+
+    def _first(self, line: deque[tuple[Ticket, int]], now: datetime) -> Ticket | None:
+        """The first of the line that can be held; those before it are taken out."""
+        while line:
+            held = self._hold(*line.popleft(), now)
             if held is not None:
-                return Turn(held, own)
-        return Turn(None, own)
+                return held
+        return None
 
     def let_go(self, ticket: Ticket) -> None:
         """Somebody else may serve it at once. Best effort."""
+        self._lines.pop(ticket.pool, None)
         found = self._read(ticket.request_id)
         if found is not None and found[0].held_until == ticket.held_until:
             free = found[0].model_copy(update={"held_until": None})

@@ -82,15 +82,19 @@ class PlayedAgent:
             url=server_url(user, request.path or "/lab", "token"),
             stages_ms={"claim": 1.0},
         )
+        self.reply(delivery, reply)
+        return reply
+
+    def reply(self, delivery: Delivery, reply: SpawnReply) -> None:
+        """Tell the requester, or its ticket, and settle."""
         assert delivery.reply_to is not None
         try:
             self._publisher.publish(
-                delivery.reply_to, Outgoing(reply.encode(), request.request_id, delivery.correlation_id)
+                delivery.reply_to, Outgoing(reply.encode(), reply.request_id, delivery.correlation_id)
             )
         except Unroutable:
             self._assign(reply)
         self._consumer.ack(delivery)
-        return reply
 
     def _assign(self, reply: SpawnReply) -> None:
         key = self.keys.ticket(reply.request_id)
@@ -265,6 +269,34 @@ def test_waiting_visitors_are_served_in_their_order(world: World, agent: PlayedA
         "everybody's place to be shown",
     )
     assert [agent.serve().request_id for _ in tickets] == [request_of(ticket) for ticket in tickets]
+
+
+def test_a7_tabs_at_once_are_one_request_whichever_worker_takes_them(world: World, agent: PlayedAgent) -> None:
+    browser = BROWSER | {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36"}
+    cookie = world.ask("GET", "/", browser)[1]["set-cookie"].partition(";")[0]
+    done: queue.Queue[tuple[int, dict[str, str], str]] = queue.Queue()
+    for _ in range(8):
+        in_background(lambda: done.put(world.ask("GET", "/spawn", browser | {"Cookie": cookie})))
+    requests: list[SpawnRequest] = []
+    url = ""
+    answers = []
+    while len(answers) < 8:
+        with contextlib.suppress(queue.Empty):
+            delivery = agent.deliveries.get(timeout=0.1)
+            request = decode(delivery.body)
+            assert isinstance(request, SpawnRequest)
+            requests.append(request)
+            url = url or server_url(new_user(), "/lab", "token")
+            user = url.split("/")[2]
+            reply = SpawnReply(
+                sent_at=utc_now(), request_id=request.request_id, user=user, host="host-1", pool=agent.pool, url=url
+            )
+            agent.reply(delivery, reply)
+        with contextlib.suppress(queue.Empty):
+            answers.append(done.get(timeout=0.1))
+    assert {request.request_id for request in requests} == {requests[0].request_id}
+    assert len(requests) <= 2, "one per worker"
+    assert {(status, headers["location"]) for status, headers, _ in answers} == {(302, url)}
 
 
 def test_a_server_that_comes_too_late_for_a_program_is_given_back(world: World, agent: PlayedAgent) -> None:

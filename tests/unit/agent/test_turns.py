@@ -139,3 +139,34 @@ def test_a2_other_pools_lines_and_old_paths_have_turns_of_their_own(world: World
     free(world, 1)
     assert served(world, other, old) == [False, False]
     assert world.users(Phase.CLAIMED) == set()
+
+
+def test_a2_a_line_is_listed_once_a_second_not_for_everybody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [world.request(sent_at=ago(60 - number)) for number in range(20)]
+    for request in requests:
+        ticket(world, request, created_at=request.sent_at, seen_at=ago(1))
+    send(world, *requests)
+    listings = []
+    list_ = world.store.list
+
+    def note(prefix: str) -> Listing:
+        if prefix == KEYS.tickets:
+            listings.append(prefix)
+        return list_(prefix)
+
+    monkeypatch.setattr(world.store, "list", note)
+    free(world, 20)
+    assert served(world, *requests) == [True] * 20
+    assert len(listings) <= 3
+
+
+def test_a2_who_came_since_the_listing_is_not_forgotten(world: World) -> None:
+    """I2: a known line says who is next, never that nobody is."""
+    first, second = world.request(sent_at=ago(30)), world.request(sent_at=ago(20))
+    ticket(world, first, created_at=ago(30), seen_at=ago(1))
+    send(world, first)
+    free(world, 1)
+    ticket(world, second, created_at=ago(20), seen_at=ago(1))
+    send(world, first)  # a turn that the first one has left behind
+    free(world, 2)
+    assert served(world, first, second) == [True, True]
