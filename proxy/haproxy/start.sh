@@ -39,7 +39,7 @@ say() {
 
 # whole NAME LOW HIGH: the variable is a whole number between them.
 whole() {
-    eval "value=\$$1"
+    value=$(printenv "$1")
     case $value in
         '' | *[!0-9]* | ??????????*) ;;
         *) [ "$value" -ge "$2" ] && [ "$value" -le "$3" ] && return ;;
@@ -56,6 +56,7 @@ whole TMPNB_KEEPALIVE_S 1 3600
 
 # HAProxy takes a connection for every two descriptors (fd-hard-limit in the configuration): a quarter of them is always
 # left for others than one address.
+# shellcheck disable=SC3045 # dash and busybox, which the images have, know it
 descriptors=$(ulimit -n)
 case $descriptors in *[!0-9]*) descriptors=100000 ;; esac
 [ "$descriptors" -le 100000 ] || descriptors=100000
