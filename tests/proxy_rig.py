@@ -112,7 +112,8 @@ class Rig:
         self.env = env or {}
         self.config = config
         self._docker = docker.from_env()
-        self._network = self._docker.networks.create(f"tmpnb-{self.cluster}", driver="bridge")
+        # Not as an agent of this cluster calls its own: it refuses one that it finds different.
+        self._network = self._docker.networks.create(f"edge-{self.cluster}", driver="bridge")
         self._network.reload()
         self.network: str = self._network.name
         self.gateway: str = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
