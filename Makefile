@@ -67,7 +67,8 @@ test-faults: test-stack ## Break parts of a cluster under load and check its pro
 	TMPNB_FAULT_LONG=$(LONG) $(PYTHON) -m pytest -s $(if $(LONG),--timeout 0 tests/unit/agent/test_protocol.py) tests/faults
 
 fuzz: test-stack ## Give 20,000 inputs by chance to all that reads what others write (10^6: LONG=1)
-	TMPNB_FUZZ_LONG=$(LONG) TMPNB_FUZZ_SEED=$${TMPNB_FUZZ_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
+	TMPNB_FUZZ_LONG=$(LONG) TMPNB_FUZZ_INPUTS=$(TMPNB_FUZZ_INPUTS) \
+		TMPNB_FUZZ_SEED=$${TMPNB_FUZZ_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
 		$(PYTHON) -m pytest -s --timeout 0 tests/fuzz
 
 docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md from the code
