@@ -142,10 +142,10 @@ class Cluster:
         return self._run(["docker", *arguments], 120)
 
     def servers(self) -> dict[str, str]:
-        """Container id -> name of every user server of this cluster, whatever its state."""
+        """Container id -> user of every server of this cluster, whatever its state."""
         # A container without a user is none: one that static files are being taken from.
         filters = ("--filter", f"label=tmpnb.cluster={self.name}", "--filter", "label=tmpnb.user")
-        lines = self.docker("ps", "--all", *filters, "--format", "{{.ID}} {{.Names}}").splitlines()
+        lines = self.docker("ps", "--all", *filters, "--format", '{{.ID}} {{.Label "tmpnb.user"}}').splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
     def looked_at(self) -> str:

@@ -50,7 +50,7 @@ def test_a_server_is_spawned_shown_and_culled(cluster: Cluster) -> None:
     claimed = {row["user"] for row in read(cluster, "users") if row["state"] == "claimed"}
     assert user in claimed
     assert tmpnb(cluster, "cull", user).returncode == 0
-    wait_until(lambda: not any(user in name for name in cluster.servers().values()), "the container to be gone", 60)
+    wait_until(lambda: user not in cluster.servers().values(), "the container to be gone", 60)
     wait_until(lambda: user not in cluster.records("claims"), "the claim to be deleted", 60)
     assert user not in cluster.records("routes")
 

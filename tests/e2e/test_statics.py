@@ -22,7 +22,7 @@ def is_shared(answer: Response) -> bool:
 
 def sent_bytes(cluster: Cluster, user: str) -> int:
     """What a user's container has sent over its network interface."""
-    (container,) = [found for found, name in cluster.servers().items() if user in name]
+    (container,) = [found for found, whose in cluster.servers().items() if whose == user]
     shown = cluster.docker("exec", container, "cat", "/sys/class/net/eth0/statistics/tx_bytes")
     return int(shown)
 

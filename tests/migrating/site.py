@@ -179,8 +179,7 @@ class Site:
     def container(self, url: str) -> Any:
         """docker-py's container of the server at a URL."""
         user = user_of(url)
-        found = self.agent.containers()
-        return next(container for name, container in found.items() if f"-{user}" in name)
+        return next(c for c in self.agent.containers().values() if c.labels.get("tmpnb.user") == user)
 
     def route(self, url: str) -> Route:
         return self.agent.routes()[user_of(url)]

@@ -111,7 +111,7 @@ def test_a_server_is_made_again_at_the_same_path(site: Site) -> None:
     # Whoever asks again is led to it, and none is made.
     again = site.ask("GET", f"/spawn{path}")
     assert (again.status_code, again.headers["Location"]) == (302, path)
-    assert sum(user in name for name in site.agent.containers()) == 1
+    assert [c.labels.get("tmpnb.user") for c in site.agent.containers().values()].count(user) == 1
 
 
 def test_a_path_that_was_never_issued_is_not_made(site: Site) -> None:
@@ -132,7 +132,7 @@ def test_two_tabs_that_ask_at_once_get_one_server(site: Site) -> None:
     assert {user_of(url) for url in urls} == {user}
     assert sum("token=" in url for url in urls) == 1, urls
     wait_for(site, next(url for url in urls if "token=" in url), 200)
-    assert sum(user in name for name in site.agent.containers()) == 1
+    assert [c.labels.get("tmpnb.user") for c in site.agent.containers().values()].count(user) == 1
 
 
 @pytest.mark.tmpnb("POST /api/spawn")

@@ -155,7 +155,7 @@ def test_a_server_that_nobody_uses_is_culled_after_the_idle_limit(site: Site) ->
     with culler(site, "--cull_period=1"):
         wait_until(lambda: user_of(url) not in site.agent.claims(), "the idle server's claim to go", 60)
     assert user_of(url) not in site.agent.routes()
-    assert not [name for name in site.agent.containers() if f"-{user_of(url)}" in name]
+    assert user_of(url) not in {c.labels.get("tmpnb.user") for c in site.agent.containers().values()}
 
 
 @pytest.mark.tmpnb("cull_max")
