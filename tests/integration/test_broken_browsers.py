@@ -215,8 +215,9 @@ def test_b4_while_a_store_is_away_the_page_goes_on_by_itself(
     context.add_init_script(BROKEN[broken])
     learner = visitor(context, "/robots.txt")
     learner.frontend.cluster.broker.down = True
+    # Who has no cookie yet gets there by the start page.
     visit(learner.page, learner.frontend.url + "/spawn")
-    assert "cannot be started right now" in learner.page.content()
+    learner.page.get_by_text("cannot be started right now").first.wait_for(state="attached", timeout=PATIENCE_MS)
     learner.frontend.cluster.broker.down = False
     learner.waits()
     context.close()
