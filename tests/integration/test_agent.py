@@ -573,7 +573,7 @@ def test_a18_a_restored_snapshot_s_servers_that_are_no_more_are_forgotten_and_pr
 
         def users() -> set[str]:
             """Of the containers."""
-            return {name.removesuffix(".claimed").rpartition("-")[2] for name in rig.containers()}
+            return {str(container.labels.get("tmpnb.user")) for container in rig.containers().values()}
 
         # The audit once a minute knows of those only that went in its agent's life, and for a while.
         wait_until(lambda: set(rig.routes()) == users(), "routes of what is there, and no others", 40)
