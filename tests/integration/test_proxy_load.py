@@ -261,6 +261,7 @@ def test_a5_one_address_has_its_share_and_another_is_not_concerned(
     )
     run = ["docker", "run", "--rm", "--network", rig.network, docker_images.echo, "python3", "-c", elsewhere]
     with connections(rig, 20, b""):
+        wait_until(lambda: rig.get("/").status_code == 429, "HAProxy to have taken all connections")
         answer = rig.get("/")
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
         assert answer.json()["status"] == "too many requests"
