@@ -162,7 +162,7 @@ DECIDED = {
     "TMPNB_HAPROXY_CFG": "a mount",
 }
 # Of our own making, never in .env: tests' switches, and the name of a settings file.
-ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_CONFIG"}
+ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_BROKEN", "TMPNB_CONFIG"}
 NAME = re.compile(r"\b(?:TMPNB_[A-Z0-9_]*[A-Z0-9]|(?:API|ADMIN)_AUTH_TOKEN)\b")
 
 

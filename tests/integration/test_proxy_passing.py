@@ -341,6 +341,20 @@ def test_a13_the_same_for_websockets(alice: Server) -> None:
     assert b"secret" not in answer
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a13_it_does_not_matter_where_a_header_stands(alice: Server, place: int) -> None:
+    """Whether there is anything to take out is seen by one look at all names."""
+    lines = ["Accept: */*", "X-Own: 1"]
+    lines[place:place] = ["Remote-USER: secret"]
+    answer = exchange(alice, f"GET {alice.path} HTTP/1.1", *lines)
+    assert b"secret" not in answer
+    assert b'"x-own": "1"' in answer
+    lines = ["Cookie: a=1", "X-Own: 1", "Referer: http://one.example/"]
+    lines[place:place] = ["Referer: http://two.example/"]
+    answer = exchange(alice, f"GET {alice.path} HTTP/1.1", *lines)
+    assert b".example/" not in answer
+
+
 def exchange(server: Server, *lines: str) -> bytes:
     """Everything that comes back for a request of these lines."""
     request = "\r\n".join([*lines, "Host: lab.example", "", ""])
