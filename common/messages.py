@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from common.bounds import COUNT_MAX, LONG_S, Time, check_numbers
 from common.errors import MalformedMessage
 from common.ids import is_user
-from common.records import IMAGE, HostState, Name, explain
+from common.records import IMAGE, HostState, Name, RequestId, explain
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
 # Of a bundle of static files, at once: large enough for few questions, small enough to hold nobody up.
@@ -39,7 +39,7 @@ class SpawnRequest(Message):
     """
 
     type: Literal["spawn"] = "spawn"
-    request_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    request_id: RequestId
     pool: Name
     window_s: float = Field(gt=0, le=LONG_S)
     deadline: Time | None = None

@@ -36,7 +36,7 @@ from common.bounds import (
     UnixTime,
 )
 from common.errors import InvalidPool, MalformedRecord
-from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN
+from common.ids import USER_LENGTH_MAX, USER_LENGTH_MIN, is_user
 from common.pool_fields import (
     USUAL_LINKS,
     DockerNetwork,
@@ -54,6 +54,7 @@ from common.urls import background_paths, relative_path
 # Names end up in keys, queue names, container names and labels.
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME)]
+RequestId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
@@ -509,7 +510,7 @@ class Ticket(Record):
     ``once``: as of the request.
     """
 
-    request_id: str
+    request_id: RequestId
     pool: Name
     path: str = ""
     state: TicketState = TicketState.WAITING
@@ -523,6 +524,13 @@ class Ticket(Record):
     url: str | None = None
     user: str | None = None
     reason: str | None = None
+
+    @field_validator("user")
+    @classmethod
+    def _user_is_an_id(cls, value: str | None) -> str | None:
+        if value is not None and not is_user(value):
+            raise ValueError("a user id, or null")
+        return value
 
 
 class Seat(Record):

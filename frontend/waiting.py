@@ -207,7 +207,8 @@ class WaitingRoom:
 
     def _list(self) -> _Look:
         listing = self._store.list(self._keys.tickets)
-        tickets = self._decoded.read(listing)
+        # One below another's key is nobody's: whoever looked for it would get that one's.
+        tickets = {name: ticket for name, ticket in self._decoded.read(listing).items() if ticket.request_id == name}
         self._pace.look(tickets, self._monotonic())
         modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
         found = places(tickets, self._now(), self._abandon_s)

@@ -7,6 +7,7 @@ from typing import Any
 from agent import claims, plan
 from agent.adopter import Adopter
 from agent.audit import Auditor
+from agent.capacity import Capacity
 from agent.inventory import Inventory, Phase
 from agent.loop import Loop
 from agent.plan import Action, Remove, RemoveContainer
@@ -53,7 +54,7 @@ def _ack_before_the_claim(patch: Any) -> None:
 
 
 def _capacity_ignored(patch: Any) -> None:
-    patch.setattr(plan, "capacity", lambda spec, _memory_bytes: 1000)
+    patch.setattr(plan, "capacities", lambda specs, *_: dict.fromkeys(specs, Capacity(1000)))
 
 
 def _routes_stay_and_ports_are_used_again_at_once(patch: Any) -> None:

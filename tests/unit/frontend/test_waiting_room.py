@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from common.ids import request_of
 from common.messages import CullRequest
-from common.records import TicketState
+from common.records import Ticket, TicketState
 from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, user_id
 from tests.waiting import wait_until
 
@@ -314,3 +314,17 @@ def test_polls_come_with_jitter_and_rarely_from_far_behind() -> None:
     assert max(first) < 2
     assert min(last) > 11
     assert max(last) < 17
+
+
+def test_a8_a_ticket_below_another_s_key_or_of_no_request_is_nobodys(cluster: FakeCluster) -> None:
+    """Whoever can write records can write any: the line goes on without them."""
+    good = Ticket(request_id="a" * 32, pool="default", created_at=cluster.clock.now(), seen_at=cluster.clock.now())
+    cluster.store.put(KEYS.ticket("b" * 32), good.encode())
+    cluster.store.put(KEYS.ticket("c" * 32), good.encode().replace(b"a" * 32, b"c" * 31))
+    cluster.store.put(KEYS.ticket("d" * 32), good.model_copy(update={"user": "../x"}).encode())
+    cluster.store.put(KEYS.ticket("a" * 32), good.encode())
+    cluster.clock.advance(40)
+    found = cluster.parts.room.look("a" * 32)
+    assert found is not None
+    assert found[1] is not None
+    assert (found[1].position, found[1].waiting_count) == (1, 1)
