@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from common.broker import Publisher
 from common.clock import utc_now
-from common.errors import InvalidPool, MalformedRecord, TmpnbError
+from common.decoded import read_one
+from common.errors import InvalidPool, TmpnbError
 from common.keys import Keys
 from common.messages import PrepareImage
 from common.records import HostRecord, HostState, ImageState, PoolHistory, PoolSpec
@@ -107,7 +108,7 @@ def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> dict
 
 def rollback(store: Store, keys: Keys, pool: str) -> PoolSpec:
     """Go back to the generation before the present one. Raises ``NoHistory``."""
-    specs = _history(store, keys, pool).specs
+    specs = _history(store, keys, pool)
     if not specs:
         raise NoHistory(f"pool {pool!r} has no earlier generation to go back to")
     apply_pools(store, keys, specs[:1])
@@ -157,17 +158,14 @@ def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> lis
     ]
 
 
-def _history(store: Store, keys: Keys, pool: str) -> PoolHistory:
-    key = keys.history_of(pool)
-    entry = store.get(key)
-    try:
-        return PoolHistory(pool=pool) if entry is None else PoolHistory.decode(key, entry.value)
-    except MalformedRecord:
-        return PoolHistory(pool=pool)  # the next change writes a good one
+def _history(store: Store, keys: Keys, pool: str) -> tuple[PoolSpec, ...]:
+    """Empty also if it cannot be read: the next change writes a good one. ``pool`` may be any text."""
+    found = read_one(store, keys.history_of(pool), PoolHistory)
+    return found.specs if found is not None else ()
 
 
 def _remember(store: Store, keys: Keys, before: PoolSpec, after: PoolSpec) -> None:
-    earlier = _history(store, keys, before.name).specs
+    earlier = _history(store, keys, before.name)
     others = [spec for spec in earlier if spec.generation not in {before.generation, after.generation}]
     history = PoolHistory(pool=before.name, specs=(before, *others)[:HISTORY_COUNT])
     store.put(keys.history_of(before.name), history.encode())

@@ -338,3 +338,8 @@ def test_a_cull_names_the_server_that_is_meant(admin: Admin) -> None:
     (told,) = admin.messages("host-1")
     assert isinstance(told, CullRequest)
     assert told.request_id == "ab" * 16
+
+
+@pytest.mark.parametrize("name", ["No Such", "a%00b", "é", "x" * 300])
+def test_a_rollback_of_what_cannot_be_a_pools_name_is_refused_and_no_error_of_ours(admin: Admin, name: str) -> None:
+    assert admin.client.post(f"/api/pools/{name}/rollback", headers=TOKEN).status_code in {400, 404, 409}
