@@ -6,6 +6,7 @@ sees may be the other's.
 
 import contextlib
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -56,7 +57,8 @@ class LastLook:
                 wait_until(lambda: not left(before, look()), "nothing to be left", PATIENCE_S, every_s=0.5)
             found = left(before, look())
             kept = miscounted(found)
-        if found - kept:
+        # Told, and no failure unless asked for: no complete run on a machine of its own has been seen with it yet.
+        if found - kept and os.environ.get("TMPNB_LEFTOVERS") == "fail":
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._lines = [f"LEFT by the tests: {thing}" for thing in sorted(map(str, found - kept))]
         self._lines += [f"kept by the Engine, which counts an endpoint that is none: {thing}" for thing in kept]
