@@ -21,8 +21,8 @@ from proxy.table import Change
 # HAProxy answers within milliseconds, and within a second with 10,000 entries on a busy machine.
 TIMEOUT_S = 5.0
 PROMPT = b"\n> "
-# A command and its payload must fit into one of HAProxy's buffers (tune.bufsize, 16 KB). No entry is longer than 600
-# bytes (common/statics.py).
+# A command and its payload must fit into one of HAProxy's buffers (16 KB unless tune.bufsize says more, as ours does).
+# No entry is longer than 600 bytes (common/statics.py).
 PAYLOAD_BYTES = 14 * 1024
 # haproxy.cfg: "expire" of the stick tables "activity" and "asked".
 EXPIRE_S = 3600.0
