@@ -14,14 +14,14 @@ from agent.engine_docker import DockerEngine
 from agent.metrics import HostCollector
 from agent.probe import HttpProbe
 from agent.settings import AgentSettings, resolve_address
-from common import alive, metrics
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
-from common.logs import setup_logging
-from common.presence import TTL_S, Presence, describe
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.runtime import heartbeat, metrics
+from common.runtime.logs import setup_logging
 from common.runtime.threads import Worker, crashed
 from common.settings import load
-from common.store import Service
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
+from common.store.port import Service
+from common.store.registration import TTL_S, ServiceRegistration, describe
 
 log = logging.getLogger("agent")
 
@@ -78,8 +78,8 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
         tags=(settings.cluster, settings.host),
         meta=describe(settings, host=settings.host),
     )
-    presence = Presence(store, service)
-    agent = Agent(settings, parts, alive.beat)
+    presence = ServiceRegistration(store, service)
+    agent = Agent(settings, parts, heartbeat.beat)
     loop = Worker("loop", agent.run, stop.is_set, vital=True)
     log.info("agent starts", extra={"host": settings.host, "address": address, "cluster": settings.cluster})
     publisher.start()

@@ -15,8 +15,9 @@ from agent.ports import PortBook
 from agent.registry import Registry
 from agent.starter import Starter
 from common.errors import EngineUnavailable, StartFailed
-from common.records import Claim, PoolSpec
-from common.retry import steady
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.runtime.retry import steady
 
 log = logging.getLogger(__name__)
 

@@ -49,15 +49,15 @@ from agent.succession import Instance
 from agent.teller import Teller
 from agent.tickets import Tickets
 from agent.workers import Workers
-from common import queues
-from common.broker import Consumer, Delivery, Publisher
-from common.clock import ClusterClock
+from common.broker import queues
+from common.broker.port import Consumer, Delivery, Publisher
 from common.errors import TransientError
-from common.keys import Keys
-from common.records import HostRecord, HostState
-from common.retry import Backoff
+from common.records.hosts import HostRecord, HostState
+from common.runtime.clock import ClusterClock
+from common.runtime.retry import Backoff
 from common.runtime.threads import Pool, Worker
-from common.store import Store
+from common.store.keys import Keys
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

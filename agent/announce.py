@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
 
-from common import audit_log
-from common.broker import Publisher
-from common.clock import utc_now
-from common.messages import Event
+from common.broker.messages import Event
+from common.broker.port import Publisher
+from common.runtime import audit_log
+from common.runtime.clock import utc_now
 
 
 class Announcer:

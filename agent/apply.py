@@ -16,7 +16,7 @@ from agent.remover import Remover
 from agent.starter import Starter
 from agent.stuck import StuckBook
 from common.errors import TransientError
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 
 log = logging.getLogger(__name__)
 

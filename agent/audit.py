@@ -13,7 +13,7 @@ from agent.plan import ABSENT_S
 from agent.registry import Registry
 from agent.tickets import Tickets
 from common.errors import StoreUnavailable
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)

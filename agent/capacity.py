@@ -7,7 +7,7 @@ they ask for more, those that ask for little get it, and the others share the re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,14 @@ from agent.registry import Registry
 from agent.remakes import Remakes, Retry
 from agent.teller import WINDOW_MARGIN_S, Stages, Teller, Told, address_of
 from agent.tickets import Tickets, Wanted
-from common import queues
-from common.broker import Consumer, Delivery
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import SpawnRequest, decode
+from common.broker.port import Consumer, Delivery
 from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TmpnbError, TransientError
-from common.messages import SpawnRequest, decode
-from common.records import PoolSpec, Seat, Ticket
-from common.retry import brief
+from common.records.pools import PoolSpec
+from common.records.tickets import Seat, Ticket
+from common.runtime.clock import utc_now
+from common.runtime.retry import brief
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ from agent.culls import DOUBTABLE, Culls
 from agent.inventory import Inventory, Server
 from agent.looks import Looks
 from agent.metrics import CULLS_REFUSED, refusal_reason
-from common.broker import Consumer, Delivery
+from common.broker.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
+from common.broker.port import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
-from common.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
-from common.records import HostState, PoolSpec
+from common.records.hosts import HostState
+from common.records.pools import PoolSpec
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ from agent.engine import Engine
 from agent.inventory import Phase, Server
 from agent.probe import Kernels, Probe
 from agent.quiet import Watch, ended, watched
+from common.broker.messages import CullRequest
 from common.errors import MalformedRecord, StoreUnavailable
-from common.keys import Keys
-from common.messages import CullRequest
-from common.records import Activity, Claim, PoolSpec
-from common.store import Store
+from common.records.pools import PoolSpec
+from common.records.servers import Activity, Claim
+from common.store.keys import Keys
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

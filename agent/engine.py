@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.errors import ConflictError, StartFailed
-from common.pool_fields import HostDirectory
+from common.records.pool_fields import HostDirectory
 
 
 class PortTaken(ConflictError):

@@ -34,7 +34,7 @@ from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from agent.network import MTU, USUAL_MTU, Network, judge, options
 from agent.unix_http import UnixHttp
 from common.errors import EngineUnavailable, StartFailed, TmpnbError
-from common.metrics import timed
+from common.runtime.metrics import timed
 
 log = logging.getLogger(__name__)
 

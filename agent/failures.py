@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.records import Failure, PoolSpec
+from common.records.hosts import Failure
+from common.records.pools import PoolSpec
 
 # The first retry is quick (a hiccup of the engine), the last is rare enough to cost nothing and frequent enough that
 # a repaired image comes up while the operator still watches.

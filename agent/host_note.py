@@ -7,9 +7,9 @@ import logging
 import threading
 
 from common.errors import MalformedRecord
-from common.keys import Keys
-from common.records import Drain, HostNote, HostState
-from common.store import Store
+from common.records.hosts import Drain, HostNote, HostState
+from common.store.keys import Keys
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

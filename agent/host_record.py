@@ -13,13 +13,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from agent.succession import Instance, is_dead
-from common.clock import utc_now
 from common.errors import MalformedRecord, StoreUnavailable
-from common.keys import Keys
-from common.metrics import SESSIONS_LOST
-from common.records import HostRecord
+from common.records.hosts import HostRecord
+from common.runtime.clock import utc_now
+from common.runtime.metrics import SESSIONS_LOST
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.keys import Keys
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from agent.engine import Engine
 from common.errors import EngineUnavailable, StartFailed
-from common.records import ImageState, ImageStatus
+from common.records.hosts import ImageState, ImageStatus
 from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)

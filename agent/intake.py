@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.broker import Consumer, Handler
+from common.broker.port import Consumer, Handler
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from common.records import Claim
+from common.records.servers import Claim
 
 # Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
 # Far longer than any listing takes (the engine adapter's timeout is 60 s).

@@ -23,9 +23,10 @@ from agent.status import pool_statuses
 from agent.stuck import StuckBook
 from agent.succession import Instance
 from common import __version__
-from common.broker import Publisher
-from common.clock import ClusterClock
-from common.records import Drain, HostRecord, HostState, ImageState, PoolSpec
+from common.broker.port import Publisher
+from common.records.hosts import Drain, HostRecord, HostState, ImageState
+from common.records.pools import PoolSpec
+from common.runtime.clock import ClusterClock
 
 
 class LocalHost:

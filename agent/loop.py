@@ -19,9 +19,10 @@ from agent.inventory import Inventory
 from agent.metrics import ACTIONS, RECONCILE_SECONDS, RECONCILED
 from agent.plan import ABSENT_S, Look, Observed, missing, plan
 from common.errors import EngineUnavailable
-from common.metrics import timed
-from common.records import HostState, PoolSpec
-from common.retry import Backoff
+from common.records.hosts import HostState
+from common.records.pools import PoolSpec
+from common.runtime.metrics import timed
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)

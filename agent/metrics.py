@@ -8,8 +8,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agent.inventory import Phase
-from common.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
-from common.records import HostState
+from common.records.hosts import HostState
+from common.runtime.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
 
 # A server of a large image on a busy disk takes minutes; start_timeout_s ends it.
 START_BUCKETS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)

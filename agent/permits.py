@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import StartFailed
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 
 
 @dataclass(frozen=True, slots=True)

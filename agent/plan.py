@@ -12,7 +12,8 @@ from agent.capacity import Bound, Room, capacities
 from agent.engine import Container
 from agent.inventory import Phase, Server
 from agent.names import identity, is_claimed
-from common.records import HostState, PoolSpec
+from common.records.hosts import HostState
+from common.records.pools import PoolSpec
 
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0

@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from agent.inventory import LIVE, Inventory, Phase, Server
-from common.clock import utc_now
 from common.errors import MalformedRecord
 from common.ids import digest
-from common.keys import Keys, last_segment
-from common.records import Claim, Gone, PoolSpec, Route, Seat
-from common.store import Entry, Store
+from common.records.pools import PoolSpec
+from common.records.servers import Claim, Gone, Route
+from common.records.tickets import Seat
+from common.runtime.clock import utc_now
+from common.store.keys import Keys, last_segment
+from common.store.port import Entry, Store
 
 R = TypeVar("R", Route, Claim, Seat)
 

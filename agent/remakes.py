@@ -14,11 +14,12 @@ from agent.inventory import Inventory, Phase, Server
 from agent.registry import Registry
 from agent.teller import Stages, Teller, Told, address_of
 from agent.tickets import Tickets
-from common.broker import Delivery
+from common.broker.messages import SpawnRequest
+from common.broker.port import Delivery
 from common.errors import StoreUnavailable, TmpnbError
-from common.messages import SpawnRequest
-from common.records import Claim, PoolSpec
-from common.retry import brief, steady
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.runtime.retry import brief, steady
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from agent.capacity import Bound, in_network
 from agent.inventory import Inventory, Phase
 from agent.network import ClusterNetwork
 from agent.ports import PortBook
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 
 log = logging.getLogger(__name__)
 

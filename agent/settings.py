@@ -9,8 +9,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from common.pool_fields import absolute_path, split_commas
-from common.records import Labels, Name
+from common.records.base import Labels, Name
+from common.records.pool_fields import absolute_path, split_commas
 from common.settings import CommonSettings
 
 GATEWAY = "gateway"

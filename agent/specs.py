@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Mapping
 
 from common.errors import MalformedRecord, StoreUnavailable
-from common.keys import Keys, last_segment
-from common.records import PoolSpec
-from common.retry import Backoff
+from common.records.pools import PoolSpec
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Entry, Store
+from common.store.keys import Keys, last_segment
+from common.store.port import Entry, Store
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry
-from common.clock import utc_now
 from common.errors import EngineUnavailable, StartFailed, TransientError
 from common.ids import new_token, new_user
-from common.records import PoolSpec
-from common.retry import steady
+from common.records.pools import PoolSpec
+from common.runtime.clock import utc_now
+from common.runtime.retry import steady
 from common.urls import base_path
 
 log = logging.getLogger(__name__)

@@ -17,15 +17,16 @@ from datetime import datetime
 from agent import names
 from agent.engine import Engine
 from agent.statics_take import Limits, Taken, take
-from common.broker import Delivery, Outgoing, Publisher
+from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
+from common.broker.port import Delivery, Outgoing, Publisher
 from common.errors import EngineUnavailable, MalformedRecord, PermanentError, StoreUnavailable, TmpnbError
 from common.ids import new_request_id
-from common.keys import Keys, last_segment
-from common.messages import PART_BYTES, StaticsPart, StaticsRequest
-from common.records import PoolSpec, Statics
+from common.records.pools import PoolSpec
+from common.records.statics import Statics
 from common.runtime.threads import Worker
 from common.statics import parse_tree, set_id
-from common.store import Store
+from common.store.keys import Keys, last_segment
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.engine import Engine
 from common.errors import StartFailed
-from common.records import StaticFile
+from common.records.statics import StaticFile
 from common.statics import Tree, url_of
 
 # The tar format's own granularity; tarfile asks for pieces of this and of a file's size.

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from agent.capacity import Capacity
 from agent.inventory import Phase, Server
-from common.records import Failure, PoolSpec, PoolStatus
+from common.records.hosts import Failure, PoolStatus
+from common.records.pools import PoolSpec
 
 
 def pool_statuses(

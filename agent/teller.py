@@ -9,10 +9,10 @@ from enum import Enum
 from agent.inventory import Server
 from agent.metrics import TICKET_WAIT
 from agent.tickets import Tickets
-from common.broker import Delivery, Outgoing, Publisher
+from common.broker.messages import SpawnReply, SpawnRequest
+from common.broker.port import Delivery, Outgoing, Publisher
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
-from common.messages import SpawnReply, SpawnRequest
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from common.urls import server_url
 
 # Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a

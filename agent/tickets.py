@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from common.errors import MalformedRecord
 from common.ids import is_request_id
-from common.keys import Keys
-from common.records import Ticket, TicketState, in_line
-from common.store import Entry, Store
+from common.records.tickets import Ticket, TicketState, in_line
+from common.store.keys import Keys
+from common.store.port import Entry, Store
 
 # A poll of the waiting room rewrites the ticket (``seen_at``) now and then; losing the race so often in a row means
 # that something else is wrong.

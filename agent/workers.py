@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from common.broker import Delivery
+from common.broker.port import Delivery
 from common.runtime.threads import Worker
 
 

@@ -22,8 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from common.pool_fields import split_commas
-from common.records import Name
+from common.records.base import Name
+from common.records.pool_fields import split_commas
 
 T = TypeVar("T", bound="CommonSettings")
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from agent.settings import AgentSettings
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from common.settings import CommonSettings
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
 from proxy.settings import ProxySettings

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from agent.settings import AgentSettings
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from common.settings import CommonSettings
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from proxy.settings import ProxySettings
@@ -128,7 +128,9 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("new `Idempotency-Key`s per worker and quarter of an hour", "admin:keys_max", "429 that says so"),
         Limit("of these, of one address or token", "admin:keys_max_per_visitor", "429 that says so"),
         Limit(
-            "links that a pool names", "common.pool_fields:LINKS_MAX", "the pool is refused, with a line that says so"
+            "links that a pool names",
+            "common.records.pool_fields:LINKS_MAX",
+            "the pool is refused, with a line that says so",
         ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("wrong tokens at the login, per address or browser", "frontend.admin.throttle:FREE_COUNT", "429, a wait"),
@@ -157,7 +159,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "frontend.reach:PROBE_S",
             "unreachable; an alert",
         ),
-        Limit("one answer of Consul, bytes", "common.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
+        Limit("one answer of Consul, bytes", "common.store.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
         Limit(
             "servers in the servers' network, whose bridge takes 1,023",
             "agent:bridge_ports_max",

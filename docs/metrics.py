@@ -10,9 +10,10 @@ from prometheus_client.metrics_core import Metric
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+
 import agent.metrics
-import common.metrics
 import common.runtime.freshness
+import common.runtime.metrics
 import common.runtime.threads
 import frontend.culler.metrics
 import frontend.metrics
@@ -34,7 +35,7 @@ figures are of says the label `host` that Prometheus adds. A frontend's and an a
 over its workers.
 """
 SECTIONS: tuple[tuple[str, ModuleType], ...] = (
-    ("Every process", common.metrics),
+    ("Every process", common.runtime.metrics),
     ("Threads of every process", common.runtime.threads),
     ("Watches of every process", common.runtime.freshness),
     ("Frontend and admin application", frontend.metrics),

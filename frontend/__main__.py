@@ -12,7 +12,7 @@ def main(argv: list[str]) -> None:
     settings = load(PublicSettings, argv)
     folder = share_metrics(settings)
     # Only now: they import prometheus_client, which looks for the folder at once.
-    from common.logs import setup_logging
+    from common.runtime.logs import setup_logging
     from frontend.serving import Server, gunicorn_settings
     from frontend.wsgi import create_app, start_app, stop_app
 

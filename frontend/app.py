@@ -7,7 +7,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from common.errors import StoreUnavailable
-from common.tokens import Scope
+from common.records.tokens import Scope
 from frontend import auth, cross_site, lines, metrics, remembering
 from frontend.api import public, replays
 from frontend.api.operation import operation_of

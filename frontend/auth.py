@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 from flask import Flask, Response, current_app, g, request
 
-from common import audit_log
-from common.tokens import Scope, split
+from common.records.tokens import Scope, split
+from common.runtime import audit_log
 from frontend.guard import Guard, Holder
 from frontend.guesses import Guesses, client_of
 from frontend.metrics import AUTH_REFUSALS

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from common import queues
-from common.broker import Publisher
-from common.decoded import Decoded
+from common.broker import queues
+from common.broker.messages import SetHostState
+from common.broker.port import Publisher
 from common.errors import MalformedRecord, TmpnbError
 from common.ids import is_request_id
-from common.keys import Keys
-from common.messages import SetHostState
-from common.records import Claim, Gone, HostRecord, HostState, Route, Ticket, TicketState
-from common.store import Store
+from common.records.hosts import HostRecord, HostState
+from common.records.servers import Claim, Gone, Route
+from common.records.tickets import Ticket, TicketState
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.operations import NotThere, send
 
 LOST = "culled: host lost"
@@ -94,8 +96,8 @@ def close_servers(
 ) -> dict[str, Claim | None]:
     """Withdraw the routes and close the claims of a lost host; its users, with the claim of those who had one.
     ``may_go_on`` is asked before each."""
-    routes = Decoded(Route, keys.routes).read(store.list(keys.routes))
-    claims = Decoded(Claim, keys.claims).read(store.list(keys.claims))
+    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
+    claims = RecordCache(Claim, keys.claims).read(store.list(keys.claims))
     closed: dict[str, Claim | None] = {}
     for user in sorted(routes | claims):
         claim = claims.get(user)

@@ -1,6 +1,6 @@
 """Who holds which token: the one that a process was configured with, and those that ``tmpnb tokens`` made.
 
-Each process watches ``tokens/`` (``common/tokens.py``), so no request waits for Consul.
+Each process watches ``tokens/`` (``common/records/tokens.py``), so no request waits for Consul.
 """
 
 import hmac
@@ -11,9 +11,9 @@ from datetime import datetime
 from pydantic import SecretStr
 
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.store import Store
-from common.tokens import Scope, Token, split
+from common.records.tokens import Scope, Token, split
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.watching import Watched
 
 # Consul answers a watch of an empty prefix at every write to anything; so often a cluster without tokens looks.

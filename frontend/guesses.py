@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
 
-from common.tokens import split
+from common.records.tokens import split
 from frontend.admin.throttle import Throttle
 
 # A monitor that asks twenty addresses with a token that has just been changed is no guesser; and a hundred guesses at

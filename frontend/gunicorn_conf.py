@@ -10,7 +10,7 @@ _settings = load(PublicSettings)
 _metrics_folder = share_metrics(_settings)
 
 # Only now: the rest imports prometheus_client, which looks for the folder at once.
-from common.logs import setup_logging  # noqa: E402
+from common.runtime.logs import setup_logging  # noqa: E402
 from frontend import metrics  # noqa: E402
 from frontend.serving import gunicorn_settings, stop_worker  # noqa: E402
 from frontend.wsgi import start_app, stop_app  # noqa: E402

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common import __version__
-from common.decoded import Decoded
-from common.keys import Keys
-from common.records import HostRecord, HostState
-from common.store import Store
+from common.records.hosts import HostRecord, HostState
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.ondemand import OnDemand
 
 MAX_AGE_S = 1.0
@@ -18,7 +18,7 @@ def hosts_view(
     store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic
 ) -> OnDemand[dict[str, HostRecord]]:
     """All host records by name, at most a second old. ``get`` raises ``StoreUnavailable``."""
-    decoded = Decoded(HostRecord, keys.hosts)
+    decoded = RecordCache(HostRecord, keys.hosts)
     return OnDemand(lambda: decoded.read(store.list(keys.hosts)), MAX_AGE_S, monotonic)
 
 

@@ -9,13 +9,13 @@ import threading
 from contextlib import suppress
 from functools import partial
 
-from common import queues
-from common.broker import Outgoing, Publisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import CullRequest, SpawnReply, decode
+from common.broker.port import Outgoing, Publisher
 from common.errors import MalformedMessage, TransientError, Unroutable
 from common.ids import new_request_id
-from common.messages import CullRequest, SpawnReply, decode
-from common.retry import brief
+from common.runtime.clock import utc_now
+from common.runtime.retry import brief
 from common.runtime.threads import Worker
 from common.urls import base_path
 from frontend.ledger import Ledger, Verdict

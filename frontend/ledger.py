@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 
-from common.messages import SpawnReply
+from common.broker.messages import SpawnReply
 
 # Requests remembered. At 200 requests per second this is more than a minute; replies later than that find a ticket
 # or an agent that gave up.

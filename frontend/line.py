@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from common.errors import TmpnbError
-from common.records import Ticket, TicketState, in_line
+from common.records.tickets import Ticket, TicketState, in_line
 
 # The pace is measured over so many seconds at most, ...
 PACE_WINDOW_S = 120.0

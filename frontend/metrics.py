@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from common.errors import TransientError
-from common.metrics import WAIT_BUCKETS_S, say_build, status_class
 from common.runtime.freshness import aged
+from common.runtime.metrics import WAIT_BUCKETS_S, say_build, status_class
 from frontend.settings import GunicornSettings
 
 REQUEST_SECONDS = Histogram(

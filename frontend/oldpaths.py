@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from flask import session
 
-from common.decoded import read_one
 from common.errors import MalformedRecord, StoreUnavailable
-from common.records import Gone
+from common.records.servers import Gone
+from common.store.cache import read_one
 from frontend.web import parts
 
 

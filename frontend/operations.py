@@ -6,16 +6,18 @@ Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailabl
 from datetime import datetime, timedelta
 from typing import Any
 
-from common import queues
-from common.broker import Outgoing, Publisher
-from common.clock import utc_now
-from common.decoded import Decoded
+from common.broker import queues
+from common.broker.messages import CullRequest, Message, RecyclePool
+from common.broker.port import Outgoing, Publisher
 from common.errors import ConflictError, MalformedRecord, TmpnbError, Unroutable
 from common.ids import new_request_id
-from common.keys import Keys
-from common.messages import CullRequest, Message, RecyclePool
-from common.records import Activity, Claim, HostRecord, PoolSpec, Route
-from common.store import Store
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Activity, Claim, Route
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 
 # At most so much time at once: a day. A setting of the applications that offer it.
 EXTEND_MAX_S = 86_400.0
@@ -32,11 +34,11 @@ class OutOfRange(TmpnbError):
 
 
 def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
-    return Decoded(HostRecord, keys.hosts).read(store.list(keys.hosts))
+    return RecordCache(HostRecord, keys.hosts).read(store.list(keys.hosts))
 
 
 def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
-    return Decoded(PoolSpec, keys.pools).read(store.list(keys.pools))
+    return RecordCache(PoolSpec, keys.pools).read(store.list(keys.pools))
 
 
 def metrics_targets(store: Store, keys: Keys) -> list[dict[str, Any]]:
@@ -112,10 +114,10 @@ def send(publisher: Publisher, host: str, message: Message, expires_s: float | N
 
 def list_users(store: Store, keys: Keys, now: datetime) -> list[dict[str, Any]]:
     """Every server with a route or a claim, oldest claim first; times in ISO 8601, ages in seconds."""
-    routes = Decoded(Route, keys.routes).read(store.list(keys.routes))
-    claims = Decoded(Claim, keys.claims).read(store.list(keys.claims))
+    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
+    claims = RecordCache(Claim, keys.claims).read(store.list(keys.claims))
     last_seen: dict[str, int] = {}
-    for activity in Decoded(Activity, keys.activity).read(store.list(keys.activity)).values():
+    for activity in RecordCache(Activity, keys.activity).read(store.list(keys.activity)).values():
         for user, at in activity.users.items():
             last_seen[user] = max(at, last_seen.get(user, 0))
     rows = [_row(user, routes.get(user), claims.get(user), last_seen.get(user), now) for user in routes | claims]

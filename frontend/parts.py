@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from common.broker import Requester
-from common.clock import ClusterClock
-from common.decoded import decoded
-from common.keys import Keys
-from common.records import Gone, HostRecord
-from common.store import Store
-from common.tokens import Token
+from common.broker.port import Requester
+from common.records.hosts import HostRecord
+from common.records.servers import Gone
+from common.records.tokens import Token
+from common.runtime.clock import ClusterClock
+from common.store.cache import decoded
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.guard import tokens_view
 from frontend.hosts import hosts_view
 from frontend.late import LateReplies

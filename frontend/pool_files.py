@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InvalidPool
-from common.pool_fields import plain_names
-from common.records import HostRecord, PoolSpec
+from common.records.hosts import HostRecord
+from common.records.pool_fields import plain_names
+from common.records.pools import PoolSpec
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

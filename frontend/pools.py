@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Mapping
 
-from common.keys import Keys
-from common.pool_fields import USUAL_LINKS
-from common.records import PoolSpec
-from common.store import Store
+from common.records.pool_fields import USUAL_LINKS
+from common.records.pools import PoolSpec
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.watching import Watched
 
 log = logging.getLogger(__name__)

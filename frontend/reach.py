@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, closing
 from itertools import islice
 
-from common.records import HostRecord, Route
+from common.records.hosts import HostRecord
+from common.records.servers import Route
 
 PROBE_S = 2.0
 # So many servers of a host are tried: one learner's, that takes no connection, says nothing about the host.

@@ -13,7 +13,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, Se
 
 from common.errors import MalformedRecord, StoreUnavailable
 from common.ids import is_user, new_ticket
-from common.records import Claim
+from common.records.servers import Claim
 from frontend.web import is_https, parts
 
 

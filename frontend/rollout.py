@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.broker import Publisher
-from common.clock import utc_now
-from common.decoded import read_one
+from common.broker.messages import PrepareImage
+from common.broker.port import Publisher
 from common.errors import InvalidPool, TmpnbError
-from common.keys import Keys
-from common.messages import PrepareImage
-from common.records import HostRecord, HostState, ImageState, PoolHistory, PoolSpec
-from common.store import Store
+from common.records.hosts import HostRecord, HostState, ImageState
+from common.records.pools import PoolHistory, PoolSpec
+from common.runtime.clock import utc_now
+from common.store.cache import read_one
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.operations import read_hosts, read_pools, send
 from frontend.pool_files import check_sizes
 

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Mapping
 
 from common.errors import InvalidPool, StoreUnavailable
-from common.keys import Keys
-from common.records import PoolSpec
-from common.retry import Backoff
+from common.records.pools import PoolSpec
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.operations import read_pools
 from frontend.pool_files import read_file
 

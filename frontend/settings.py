@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from common.bounds import LONG_S
-from common.records import Name
+from common.records.base import Name
 from common.settings import CommonSettings, Secret, UrlList
 from frontend.operations import EXTEND_MAX_S
 

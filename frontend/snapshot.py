@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.decoded import Decoded
-from common.keys import Keys
-from common.records import Activity, Claim, HostRecord, Route
-from common.store import Store
+from common.records.hosts import HostRecord
+from common.records.servers import Activity, Claim, Route
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.culler.decide import Source, sources
 from frontend.ondemand import OnDemand
 
@@ -26,8 +27,8 @@ class Snapshot:
 
 def snapshot_view(store: Store, keys: Keys) -> OnDemand[Snapshot]:
     """At most a second old. ``get`` raises ``StoreUnavailable``."""
-    claims, routes = Decoded(Claim, keys.claims), Decoded(Route, keys.routes)
-    hosts, activity = Decoded(HostRecord, keys.hosts), Decoded(Activity, keys.activity)
+    claims, routes = RecordCache(Claim, keys.claims), RecordCache(Route, keys.routes)
+    hosts, activity = RecordCache(HostRecord, keys.hosts), RecordCache(Activity, keys.activity)
 
     def read() -> Snapshot:
         claimed = claims.read(store.list(keys.claims))

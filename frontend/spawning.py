@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from common import audit_log, queues
-from common.broker import Outgoing, Requester
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import Event, SpawnReply, SpawnRequest, decode
+from common.broker.port import Outgoing, Requester
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
 from common.ids import request_of
-from common.messages import Event, SpawnReply, SpawnRequest, decode
-from common.records import Ticket, TicketState
+from common.records.tickets import Ticket, TicketState
+from common.runtime import audit_log
+from common.runtime.clock import utc_now
 from common.urls import base_path, server_url
 from frontend.ledger import Ledger, State
 from frontend.line import LineFull

@@ -9,13 +9,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 
-from common import queues
-from common.broker import Outgoing, Requester
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import PART_MAX_BYTES, StaticsPart, StaticsRequest, decode
+from common.broker.port import Outgoing, Requester
 from common.errors import MalformedMessage, TransientError
 from common.ids import new_request_id
-from common.messages import PART_MAX_BYTES, StaticsPart, StaticsRequest, decode
-from common.records import HostRecord, Statics
+from common.records.hosts import HostRecord
+from common.records.statics import Statics
+from common.runtime.clock import utc_now
 
 # A host that has forgotten its bundle takes it out of the image once more, which is a matter of seconds.
 WAIT_S = 30.0

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from common.broker import Requester
-from common.decoded import Decoded
+from common.broker.port import Requester
 from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
-from common.keys import Keys
-from common.records import Statics
-from common.retry import Backoff
+from common.records.statics import Statics
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.operations import read_hosts
 from frontend.statics_fetch import fetch, hosts_with
 from frontend.statics_shelf import Shelf
@@ -49,7 +49,7 @@ class StaticsKeeper:
         self._shelf = shelf
         self._connect = connect
         self._monotonic = monotonic
-        self._decoded = Decoded(Statics, keys.statics)
+        self._decoded = RecordCache(Statics, keys.statics)
         self._sets: dict[str, Statics] = {}
         self._tried: set[str] = set()
         self._unused_since: dict[str, float] = {}

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from common.decoded import Decoded
 from common.errors import ConflictError
-from common.keys import Keys
-from common.store import Store
-from common.tokens import Scope, Token, new_token
+from common.records.tokens import Scope, Token, new_token
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.operations import NotThere
 
 
@@ -26,7 +26,7 @@ def create_token(
 
 def list_tokens(store: Store, keys: Keys) -> list[Token]:
     """By name."""
-    found = Decoded(Token, keys.tokens).read(store.list(keys.tokens))
+    found = RecordCache(Token, keys.tokens).read(store.list(keys.tokens))
     return [record for _, record in sorted(found.items())]
 
 

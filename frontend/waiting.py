@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.clock import utc_now
-from common.decoded import Decoded
+from common.broker.messages import SpawnReply, SpawnRequest
 from common.errors import MalformedRecord
-from common.keys import Keys, last_segment
-from common.messages import SpawnReply, SpawnRequest
-from common.records import Ticket, TicketState
-from common.store import Entry, Store
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
+from common.store.keys import Keys, last_segment
+from common.store.port import Entry, Store
 from frontend.line import LineFull, Pace, Place, places
 from frontend.ondemand import OnDemand
 
@@ -80,7 +80,7 @@ class WaitingRoom:
         self._ticket_max_s = ticket_max_s
         self._now = now
         self._monotonic = monotonic
-        self._decoded = Decoded(Ticket, keys.tickets)
+        self._decoded = RecordCache(Ticket, keys.tickets)
         self._pace = Pace()
         self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()

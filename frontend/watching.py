@@ -5,13 +5,13 @@ import threading
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from common.decoded import Decoded
 from common.errors import StoreUnavailable
-from common.records import Record
-from common.retry import Backoff
+from common.records.base import Record
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.cache import RecordCache
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Watched(Generic[R]):
         """``name``: of the thread, in the log, and in the metric of its age."""
         self._store = store
         self._prefix = prefix
-        self._decoded = Decoded(record, prefix)
+        self._decoded = RecordCache(record, prefix)
         self._records: Mapping[str, R] = {}
         self._name = name
         self._pause_s = pause_s

@@ -3,11 +3,11 @@
 import os
 import socket
 
-from common.broker_rabbitmq import RabbitAddress
-from common.presence import TTL_S, Presence, describe
+from common.broker.rabbitmq import RabbitAddress
 from common.settings import CommonSettings
-from common.store import Service, Store
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
+from common.store.port import Service, Store
+from common.store.registration import TTL_S, ServiceRegistration, describe
 
 
 def consul_store(settings: CommonSettings) -> ConsulStore:
@@ -20,9 +20,9 @@ def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:
     return RabbitAddress(settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), name)
 
 
-def presence(store: Store, settings: CommonSettings, role: str, port: int) -> Presence:
+def presence(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
     """The entry of this process in Consul's service catalogue, as ``tmpnb-<role>``."""
     name = socket.gethostname()
     identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"
     service = Service(identity, f"tmpnb-{role}", name, port, TTL_S, tags=(settings.cluster,), meta=describe(settings))
-    return Presence(store, service)
+    return ServiceRegistration(store, service)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from flask import Flask
 
-from common.broker_rabbitmq import RabbitPublisher, RabbitSubscriber
-from common.logs import setup_logging
+from common.broker.rabbitmq import RabbitPublisher, RabbitSubscriber
+from common.runtime.logs import setup_logging
 from common.settings import load
 from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts

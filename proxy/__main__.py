@@ -10,15 +10,16 @@ import signal
 import sys
 import threading
 
-from common import __version__, metrics
-from common.clock import ClusterClock
-from common.keys import Keys
-from common.logs import setup_logging
-from common.presence import TTL_S, Presence, describe
+from common import __version__
+from common.runtime import metrics
+from common.runtime.clock import ClusterClock
+from common.runtime.logs import setup_logging
 from common.runtime.threads import Worker, crashed
 from common.settings import load
-from common.store import Service
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
+from common.store.port import Service
+from common.store.registration import TTL_S, ServiceRegistration, describe
 from proxy.background import BackgroundSync
 from proxy.mapfile import MapFile
 from proxy.reporter import Reporter
@@ -75,7 +76,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
         ttl_s=TTL_S,
         meta=describe(settings),
     )
-    presence = Presence(store, service)
+    presence = ServiceRegistration(store, service)
     files = SocketRouteMap(settings.haproxy_socket, settings.statics_map_name)
     statics = StaticsSync(store, keys, files, SocketStaticsTraffic(settings.haproxy_socket), stop)
     named = SocketRouteMap(settings.haproxy_socket, settings.background_map_name)

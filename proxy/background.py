@@ -7,13 +7,13 @@ already, too. Two threads: ``follow`` watches Consul, ``run`` owns the connectio
 import threading
 from collections.abc import Callable, Mapping
 
-from common.decoded import Decoded
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.records import PoolSpec
-from common.retry import Backoff
+from common.records.pools import PoolSpec
 from common.runtime.freshness import Freshness
-from common.store import Listing, Store
+from common.runtime.retry import Backoff
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Listing, Store
 from proxy.kept_map import KeptMap
 from proxy.runtime import RouteMap
 
@@ -42,7 +42,7 @@ class BackgroundSync:
         self._stop = stop
         # None: Consul was not read yet, and HAProxy keeps what it has.
         self._paths: dict[str, tuple[str, ...]] | None = None
-        self._decoded = Decoded(PoolSpec, keys.pools)
+        self._decoded = RecordCache(PoolSpec, keys.pools)
         self._fresh = Freshness("pools")
         self._fresh.start()
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.clock import utc_now
 from common.errors import MalformedRecord, StoreUnavailable
-from common.keys import Keys
-from common.records import Activity
-from common.retry import steady
-from common.store import Store
+from common.records.servers import Activity
+from common.runtime.clock import utc_now
+from common.runtime.retry import steady
+from common.store.keys import Keys
+from common.store.port import Store
 from proxy.activity import LAG_S, Limits, Reading, active_users, asked_since, maybe_active_users
 from proxy.metrics import ACTIVE, REPORTS
 from proxy.runtime import HaproxyUnavailable, Traffic

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from common.records import Name
+from common.records.base import Name
 from common.settings import CommonSettings
 
 

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from common.decoded import Decoded
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.records import Statics
-from common.retry import Backoff
+from common.records.statics import Statics
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.statics import stored_name
-from common.store import Listing, Store
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Listing, Store
 from proxy.kept_map import KeptMap
 from proxy.runtime import HaproxyUnavailable, RouteMap, Served, StaticsTraffic
 
@@ -61,7 +61,7 @@ class StaticsSync:
         self._clock = clock
         # None: Consul was not read yet, and HAProxy keeps what it has.
         self._wanted: dict[str, str] | None = None
-        self._decoded = Decoded(Statics, keys.statics)
+        self._decoded = RecordCache(Statics, keys.statics)
         self._fresh = Freshness("statics")
         self._fresh.start()
         self._served = Served()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from common.errors import MalformedRecord
 from common.ids import is_user
-from common.keys import last_segment
-from common.records import Route
+from common.records.servers import Route
 from common.statics import is_set_id
+from common.store.keys import last_segment
 
 
 @dataclass(frozen=True, slots=True)

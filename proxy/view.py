@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from common.errors import MalformedRecord
-from common.keys import last_segment
-from common.store import Entry
+from common.store.keys import last_segment
+from common.store.port import Entry
 from proxy.table import Delta, Target, decode_route
 
 log = logging.getLogger(__name__)

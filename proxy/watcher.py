@@ -17,11 +17,11 @@ from typing import TypeVar
 
 from common.errors import StoreUnavailable
 from common.ids import USER_ALPHABET
-from common.keys import Keys, last_segment
-from common.retry import Backoff
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Entry, Listing, Store
+from common.store.keys import Keys, last_segment
+from common.store.port import Entry, Listing, Store
 from proxy.table import Delta, Target
 from proxy.view import Known, View
 

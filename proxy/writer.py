@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from common.alive import beat
+from common.runtime.heartbeat import beat
 from proxy.mapfile import MapFile
 from proxy.metrics import APPLY_SECONDS, CHANGES, HAPROXY_ERRORS, IN_STEP, LAST_IN_STEP, REPAIRS, ROUTES, STORE_UP
 from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 # How soon a HAProxy that starts or has gone is noticed. Ten wake-ups a second are 0.1 % of a core.
 TICK_S = 0.1
-# common.alive asks for a beat every 10 s.
+# common.runtime.heartbeat asks for a beat every 10 s.
 BEAT_S = 5.0
 # How old the file may be when HAProxy has to start without us, or we without HAProxy and Consul. 10,000 routes are
 # written in 5 ms.

@@ -17,15 +17,17 @@ import docker
 import pika
 
 from agent import names
-from common import queues
-from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitPublisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import Message, SpawnReply, SpawnRequest, decode
+from common.broker.port import Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
 from common.ids import new_request_id
-from common.keys import Keys
-from common.messages import Message, SpawnReply, SpawnRequest, decode
-from common.records import HostRecord, PoolSpec, Route
-from common.store_consul import ConsulStore
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Route
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from tests.leftovers import ours
 from tests.waiting import wait_until
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from common.runtime import threads
 from tests.last_look import ENGINE_KINDS, LastLook
 

@@ -19,9 +19,9 @@ import docker
 import requests
 
 from common.ids import new_user
-from common.keys import Keys
-from common.records import Route
-from common.store_consul import ConsulStore
+from common.records.servers import Route
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from tests.leftovers import ours
 from tests.waiting import wait_until
 

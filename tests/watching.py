@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import REGISTRY
 
-from common.audit_log import AuditLine
+from common.runtime.audit_log import AuditLine
 
 
 def figure(name: str, **labels: str) -> float:

@@ -4,9 +4,9 @@ import json
 
 from flask import Flask, Response, g, redirect, request
 
-from common import audit_log
 from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
-from common.tokens import Scope
+from common.records.tokens import Scope
+from common.runtime import audit_log
 from frontend import auth, lines, metrics, operations
 from frontend.admin import live, login, redirector, sessions
 from frontend.admin.parts import AdminParts

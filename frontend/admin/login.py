@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, redirect, request
 
-from common.tokens import Scope, split
+from common.records.tokens import Scope, split
 from frontend import auth
 from frontend.admin.sessions import is_ours, sessions
 from frontend.admin.web import own_page, parts

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from common.broker import Publisher
-from common.clock import ClusterClock
-from common.keys import Keys
+from common.broker.port import Publisher
+from common.records.tokens import Token
+from common.runtime.clock import ClusterClock
 from common.settings import environment as process_environment
-from common.store import Store
-from common.tokens import Token
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.admin.throttle import Throttle
 from frontend.guard import tokens_view
 from frontend.live.board import Board

@@ -3,7 +3,8 @@
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.records import HostState, Name, explain
+from common.records.base import Name, explain
+from common.records.hosts import HostState
 from frontend import draining
 from frontend.admin.web import parts
 from frontend.web import answer

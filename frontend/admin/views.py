@@ -8,7 +8,9 @@ from flask import Blueprint, Response, g, request
 from pydantic import ValidationError
 
 from common.errors import InvalidPool
-from common.records import HostRecord, PoolSpec, explain
+from common.records.base import explain
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
 from frontend import draining, operations, rollout
 from frontend.admin.live import operators_page, wants_page
 from frontend.admin.web import give_time, parts

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from flask import Response, current_app, g
 
-from common.messages import Event
-from common.tokens import Scope
+from common.broker.messages import Event
+from common.records.tokens import Scope
 from frontend import operations
 from frontend.admin.parts import AdminParts
 from frontend.admin.sessions import sessions

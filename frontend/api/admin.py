@@ -8,10 +8,13 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.decoded import Decoded, read_one
 from common.errors import ConflictError
-from common.records import Claim, Gone, HostRecord, PoolSpec, Route, Ticket, TicketState
-from common.tokens import Scope
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Claim, Gone, Route
+from common.records.tickets import Ticket, TicketState
+from common.records.tokens import Scope
+from common.store.cache import RecordCache, read_one
 from frontend import draining, operations, rollout
 from frontend.admin.web import give_time, parts
 from frontend.api import admin_models as models
@@ -132,7 +135,7 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
 def tickets(query: models.TicketsQuery) -> Answer:
     """Waiting tickets, first come first, a page at a time."""
     p = parts()
-    read = Decoded(Ticket, p.keys.tickets).read(p.store.list(p.keys.tickets))
+    read = RecordCache(Ticket, p.keys.tickets).read(p.store.list(p.keys.tickets))
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
     place = places(read, p.now(), p.settings.abandon_s)

@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from common.bounds import LONG_S
 from common.ids import USER_LENGTH_MAX
-from common.records import IMAGE, HostRecord, HostState, Name, PoolSpec
+from common.records.base import IMAGE, Name
+from common.records.hosts import HostRecord, HostState
+from common.records.pools import PoolSpec
 from frontend.api.models import USER, HostFigures, example
 from frontend.rollout import Stage
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from werkzeug.routing import Rule
 
 from common import __version__
-from common.tokens import Scope
+from common.records.tokens import Scope
 from frontend import auth
 from frontend.api import replays
 from frontend.api.operation import PATH_PARAMETERS, Answer, Nothing, Operation, operation

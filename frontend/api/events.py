@@ -11,10 +11,10 @@ from typing import Any
 from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.broker.messages import Event
 from common.ids import USER_LENGTH_MAX
-from common.messages import Event
-from common.records import Name
-from common.tokens import Scope
+from common.records.base import Name
+from common.records.tokens import Scope
 from frontend.admin.web import parts
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field

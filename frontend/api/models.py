@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.records import Name
+from common.records.base import Name
 from frontend.targets import MAX_CHARS
 
 USER = "23456789abcd"

@@ -15,8 +15,8 @@ from flask import Response, current_app, jsonify, make_response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.ids import USER_ALPHABET, USER_LENGTH_MAX, USER_LENGTH_MIN
-from common.records import NAME
-from common.tokens import Scope
+from common.records.base import NAME
+from common.records.tokens import Scope
 from frontend.api import problems, replays
 from frontend.api.problems import Refused
 

@@ -4,12 +4,13 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.decoded import decoded
+from common.broker.messages import CullRequest
 from common.ids import request_of
-from common.messages import CullRequest
-from common.records import Claim, Gone, Ticket
-from common.records import TicketState as State
-from common.tokens import Scope
+from common.records.servers import Claim, Gone
+from common.records.tickets import Ticket
+from common.records.tickets import TicketState as State
+from common.records.tokens import Scope
+from common.store.cache import decoded
 from frontend.api import models
 from frontend.api.document import serve_document
 from frontend.api.operation import Answer, operation

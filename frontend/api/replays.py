@@ -16,9 +16,9 @@ from typing import Protocol, cast
 from flask import Flask, Response, current_app, make_response, request
 
 from common.errors import MalformedRecord, TransientError
-from common.keys import Keys
-from common.replays import KEPT, Replay
-from common.store import Entry, Store
+from common.records.idempotency import KEPT, Replay
+from common.store.keys import Keys
+from common.store.port import Entry, Store
 from frontend import auth
 from frontend.api.problems import Refused, bad_field
 from frontend.quota import Quota

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from common import audit_log
-from common.broker import Publisher
-from common.broker_rabbitmq import RabbitPublisher
-from common.clock import ClusterClock
-from common.keys import Keys
+from common.broker.port import Publisher
+from common.broker.rabbitmq import RabbitPublisher
+from common.runtime import audit_log
+from common.runtime.clock import ClusterClock
 from common.settings import load
-from common.store import Store
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.settings import CliSettings
 from frontend.wiring import consul_store, rabbit_address
 

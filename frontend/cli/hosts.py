@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from common.decoded import Decoded
 from common.errors import TmpnbError
-from common.keys import Keys
-from common.records import HostRecord, HostState, PoolStatus, Route
-from common.store import Store
+from common.records.hosts import HostRecord, HostState, PoolStatus
+from common.records.servers import Route
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend import draining, operations
 from frontend.cli.context import cluster_now, note, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
@@ -53,7 +54,7 @@ def show_hosts(
 
 
 def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> dict[str, str]:
-    routes = Decoded(Route, keys.routes).read(store.list(keys.routes))
+    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
     return unreachable(records, routes.values(), tcp_probe)
 
 

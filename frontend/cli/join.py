@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from common.pool_fields import absolute_path
-from common.records import IMAGE, Name
-from common.records import Labels as HostLabels
+from common.records.base import IMAGE, Name
+from common.records.base import Labels as HostLabels
+from common.records.pool_fields import absolute_path
 from common.settings import UrlList
 from frontend.cli.context import settings
 from frontend.cli.output import complain
@@ -30,7 +30,8 @@ SOCKET = "/var/run/docker.sock"
 OPTIONS = (
     f"--detach --name {CONTAINER} --restart always --read-only --tmpfs /tmp:mode=1777,size=64m",
     "--cap-drop ALL --security-opt no-new-privileges --pids-limit 128 --memory 512m --stop-timeout 40",
-    "--log-opt max-size=10m --log-opt max-file=3 --health-cmd 'python3 -m common.alive' --health-interval 20s",
+    "--log-opt max-size=10m --log-opt max-file=3 --health-cmd 'python3 -m common.runtime.heartbeat' "
+    "--health-interval 20s",
     f'--user 10001:10001 --group-add "$(stat -c %g {SOCKET})" --volume {SOCKET}:{SOCKET}',
 )
 # What may stand in a shell's double quotes; names of other machines have nothing else.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from frontend import operations, rollout
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.clock import utc_now
+from common.runtime.clock import utc_now
 from frontend import operations
 from frontend.cli.context import note, publisher, settings, store_and_keys
 from frontend.cli.http import post_json

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from common.records import Name as RecordName
-from common.tokens import Scope, Token
+from common.records.base import Name as RecordName
+from common.records.tokens import Scope, Token
 from frontend import tokens
 from frontend.cli.context import cluster_now, note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say

@@ -8,12 +8,12 @@ import sys
 import threading
 from types import FrameType
 
-from common import metrics
-from common.broker_rabbitmq import RabbitPublisher
-from common.clock import ClusterClock
-from common.keys import Keys
-from common.logs import setup_logging
+from common.broker.rabbitmq import RabbitPublisher
+from common.runtime import metrics
+from common.runtime.clock import ClusterClock
+from common.runtime.logs import setup_logging
 from common.settings import load
+from common.store.keys import Keys
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from common.records import Activity, Claim
+from common.records.servers import Activity, Claim
 
 # Sources write every minute or more often; after three missed ones nobody knows what happens behind them.
 FRESH = timedelta(minutes=3)

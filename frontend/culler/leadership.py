@@ -4,9 +4,9 @@ import logging
 import time
 
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.metrics import SESSIONS_LOST
-from common.store import Store
+from common.runtime.metrics import SESSIONS_LOST
+from common.store.keys import Keys
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 

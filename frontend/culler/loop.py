@@ -8,12 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from common import alive
-from common.clock import utc_now
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.metrics import timed
-from common.store import Store
+from common.runtime import heartbeat
+from common.runtime.clock import utc_now
+from common.runtime.metrics import timed
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
@@ -50,7 +50,7 @@ class Loop:
         ticket_max_s: float,
         remember_s: float,
         now: Callable[[], datetime] = utc_now,
-        heartbeat: Path = alive.PATH,
+        heartbeat: Path = heartbeat.PATH,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -72,7 +72,7 @@ class Loop:
         """Until ``stop`` is set; then the lock is free for another process."""
         pause_s = min(TICK_S, self._period_s)
         while not stop.is_set():
-            alive.beat(self._heartbeat)
+            heartbeat.beat(self._heartbeat)
             self.tick(time.monotonic())
             LEADER.set(self._leadership.is_sure())
             stop.wait(pause_s)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar, cast
 
-from common import audit_log
-from common.broker import Publisher
-from common.clock import utc_now
-from common.decoded import Decoded
+from common.broker.messages import CullRequest, Event
+from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
-from common.keys import Keys
-from common.messages import CullRequest, Event
-from common.records import Activity, Claim, HostRecord, HostState, Route
-from common.store import Store
+from common.records.hosts import HostRecord, HostState
+from common.records.servers import Activity, Claim, Route
+from common.runtime import audit_log
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
@@ -51,10 +52,10 @@ class Rounds:
         self._period_s = period_s
         self._probe = probe
         self._now = now
-        self._claims = Decoded(Claim, keys.claims)
-        self._routes = Decoded(Route, keys.routes)
-        self._activity = Decoded(Activity, keys.activity)
-        self._hosts = Decoded(HostRecord, keys.hosts)
+        self._claims = RecordCache(Claim, keys.claims)
+        self._routes = RecordCache(Route, keys.routes)
+        self._activity = RecordCache(Activity, keys.activity)
+        self._hosts = RecordCache(HostRecord, keys.hosts)
         self._reachable: set[str] = set()
         self._unreachable: dict[str, str] = {}
 

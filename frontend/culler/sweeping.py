@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from common import audit_log
-from common.decoded import Decoded
 from common.errors import MalformedRecord
-from common.keys import Keys
-from common.records import Activity, Gone, Route, Seat, Statics, Ticket, TicketState
-from common.replays import Replay
-from common.store import Entry, Store
+from common.records.idempotency import Replay
+from common.records.servers import Activity, Gone, Route
+from common.records.statics import Statics
+from common.records.tickets import Seat, Ticket, TicketState
+from common.runtime import audit_log
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Entry, Store
 from frontend.culler.decide import SILENT
 from frontend.operations import read_hosts
 
@@ -101,7 +103,7 @@ def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
     if not store.watch_keys(keys.statics, 0, 0).keys:
         return 0
     used = {pool.statics for host in read_hosts(store, keys).values() for pool in host.pools.values()}
-    used |= {route.statics for route in Decoded(Route, keys.routes).read(store.list(keys.routes)).values()}
+    used |= {route.statics for route in RecordCache(Route, keys.routes).read(store.list(keys.routes)).values()}
     return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 
 

@@ -14,11 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from common import __version__
-from common.broker import Publisher, Subscriber
-from common.keys import Keys
-from common.records import HostRecord, PoolSpec, Ticket
+from common.broker.port import Publisher, Subscriber
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.tickets import Ticket
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.live import picture
 from frontend.live.feed import Feed, Heard
 from frontend.live.follow import LINE_PAUSE_S, LINE_PER_S, Followed, Names, Trouble

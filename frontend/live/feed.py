@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.broker.messages import Event, decode
 from common.errors import MalformedMessage
-from common.messages import Event, decode
 
 log = logging.getLogger(__name__)
 

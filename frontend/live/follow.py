@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from common.errors import StoreUnavailable
-from common.retry import Backoff
 from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
-from common.store import Store
+from common.store.port import Store
 from frontend.watching import R, Watched
 
 log = logging.getLogger(__name__)

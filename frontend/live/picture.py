@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from common.records import HostRecord, HostState, PoolSpec, PoolStatus, Ticket
+from common.records.hosts import HostRecord, HostState, PoolStatus
+from common.records.pools import PoolSpec
+from common.records.tickets import Ticket
 from frontend.draining import drain_progress
 from frontend.line import places
 from frontend.live.window import Rate

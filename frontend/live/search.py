@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from common.decoded import Decoded, read_one
 from common.errors import TmpnbError
-from common.keys import Keys
-from common.records import Activity, Claim, Gone, HostRecord, PoolSpec, Route
-from common.store import Store
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Activity, Claim, Gone, Route
+from common.store.cache import RecordCache, read_one
+from common.store.keys import Keys
+from common.store.port import Store
 from frontend.culler.decide import Outlook, Source, outlook, sources
 from frontend.ondemand import OnDemand
 
@@ -76,9 +78,9 @@ class Search:
         self._keys = keys
         self._hosts = hosts
         self._pools = pools
-        self._decoded = Decoded(Claim, keys.claims)
+        self._decoded = RecordCache(Claim, keys.claims)
         self._all = OnDemand(self._read_all, CLAIMS_MAX_AGE_S)
-        activity = Decoded(Activity, keys.activity)
+        activity = RecordCache(Activity, keys.activity)
         self.activity: OnDemand[list[Source]] = OnDemand(
             lambda: sources(activity.read(store.list(keys.activity)).values()), ACTIVITY_MAX_AGE_S
         )
@@ -110,7 +112,7 @@ class Search:
 
     def _below(self, start: str) -> list[Claim]:
         prefix = self._keys.claims + start
-        return list(Decoded(Claim, prefix).read(self._store.list(prefix)).values())
+        return list(RecordCache(Claim, prefix).read(self._store.list(prefix)).values())
 
     def _target(self, user: str) -> str | None:
         route = read_one(self._store, self._keys.route(user), Route)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from common.errors import TransientError
-from common.records import HostRecord, HostState
+from common.records.hosts import HostRecord, HostState
 from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)

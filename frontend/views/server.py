@@ -5,11 +5,11 @@ import threading
 
 from flask import Blueprint, Response, g, request
 
-from common.decoded import read_one
+from common.broker.messages import Readmit
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
-from common.messages import Readmit
-from common.records import Claim, Gone
+from common.records.servers import Claim, Gone
+from common.store.cache import read_one
 from common.urls import server_url
 from frontend.oldpaths import farewell, may_return
 from frontend.operations import send

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import StoreUnavailable
 from common.ids import request_of
-from common.records import Name, explain
+from common.records.base import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, g, request
 
 from common.errors import StoreUnavailable
 from common.ids import is_request_id, request_of
-from common.records import Ticket, TicketState
+from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
 from frontend.line import Place
 from frontend.remembering import remember_served

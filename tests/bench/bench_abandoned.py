@@ -16,13 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.settings import AgentSettings
-from common import queues
-from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitPublisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import SpawnRequest
+from common.broker.port import Outgoing
+from common.broker.rabbitmq import RabbitPublisher
 from common.ids import new_ticket, request_of
-from common.messages import SpawnRequest
-from common.records import PoolSpec, Ticket, TicketState
+from common.records.pools import PoolSpec
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
 from frontend.waiting import message_life_s
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import SERVICES, Stack, running

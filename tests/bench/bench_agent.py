@@ -19,9 +19,9 @@ from agent.engine_docker import DockerEngine
 from agent.inventory import Server
 from agent.probe import HttpProbe, wait_until_ready
 from agent.starter import Place, container_spec
-from common.broker_rabbitmq import RabbitAddress
-from common.clock import utc_now
+from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_token, new_user
+from common.runtime.clock import utc_now
 from tests.agent_rig import KILL, AgentRig
 from tests.bench.bench_proxy import container
 from tests.bench.figures import heading, percentile, rounds_asked, show

@@ -15,15 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import queues
-from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitPublisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import SpawnReply, SpawnRequest, decode
+from common.broker.port import Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
 from common.ids import new_request_id
-from common.keys import Keys
-from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import HostRecord, PoolSpec
-from common.store_consul import ConsulStore
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from tests.bench.bench_agent import stores
 from tests.bench.figures import heading, show
 from tests.sim.process import start_hosts

@@ -22,7 +22,7 @@ from pathlib import Path
 import docker
 
 from common.ids import new_user
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from tests.bench.bench_proxy import address_of, container
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import Stack, running

@@ -25,7 +25,8 @@ from pathlib import Path
 import requests
 
 from common.ids import new_user
-from common.records import HostRecord, PoolSpec, PoolStatus
+from common.records.hosts import HostRecord, PoolStatus
+from common.records.pools import PoolSpec
 from tests.bench import load
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import usage

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.ids import request_of
-from common.records import Claim, PoolSpec, Ticket, TicketState
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.records.tickets import Ticket, TicketState
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import Stack, running
 from tests.sim.process import start_hosts

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.broker_rabbitmq import RabbitAddress
-from common.keys import Keys
-from common.records import PoolSpec
-from common.store_consul import ConsulStore
+from common.broker.rabbitmq import RabbitAddress
+from common.records.pools import PoolSpec
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from tests.bench.processes import tree
 from tests.e2e.cluster import COMPOSE, ROOT, Cluster, ask
 from tests.waiting import wait_until

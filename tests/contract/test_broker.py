@@ -11,10 +11,10 @@ from decimal import Decimal
 import pika
 import pytest
 
-from common import queues
-from common.broker import Consumer, Delivery, Listener, Outgoing, Publisher, Requester, Subscriber
-from common.broker_memory import MemoryBroker, MemoryPublisher, MemorySubscriber
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
+from common.broker import queues
+from common.broker.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
+from common.broker.port import Consumer, Delivery, Listener, Outgoing, Publisher, Requester, Subscriber
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
 from common.errors import BrokerUnavailable, Unroutable
 from tests.waiting import wait_until
 
@@ -341,7 +341,7 @@ def test_the_queue_of_a_subscriber_is_gone_with_it(rabbitmq: RabbitAddress) -> N
 
 
 def test_a_broker_that_is_away_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.broker_rabbitmq.CONFIRM_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("common.broker.rabbitmq.CONFIRM_TIMEOUT_S", 0.2)
     publisher = RabbitPublisher(RabbitAddress(("amqp://tmpnb@127.0.0.1:1/tmpnb",), "x", "test"))
     publisher.start()
     try:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from common import queues
-from common.broker import Consumer, Delivery, Outgoing, Requester
-from common.broker_memory import MemoryBroker
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.broker import queues
+from common.broker.memory import MemoryBroker
+from common.broker.port import Consumer, Delivery, Outgoing, Requester
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.errors import BrokerUnavailable
 from tests.waiting import wait_until
 
@@ -40,8 +40,8 @@ class Parts:
 
 @pytest.fixture
 def address(rabbitmq: RabbitAddress, monkeypatch: pytest.MonkeyPatch) -> RabbitAddress:
-    monkeypatch.setattr("common.broker_rabbitmq.CONFIRM_TIMEOUT_S", NEVER_S)
-    monkeypatch.setattr("common.rabbitmq_link.IDLE_S", 0.5)
+    monkeypatch.setattr("common.broker.rabbitmq.CONFIRM_TIMEOUT_S", NEVER_S)
+    monkeypatch.setattr("common.broker.connection.IDLE_S", 0.5)
     return rabbitmq
 
 

@@ -18,7 +18,7 @@ from agent.engine import Condition, Container, ContainerSpec, Engine, ImageMissi
 from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
-from common.pool_fields import HostDirectory
+from common.records.pool_fields import HostDirectory
 from tests.leftovers import ours
 from tests.light import IMAGE, ROOT, build_light_image
 from tests.waiting import wait_until

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store import KeyListing, Service, Store
-from common.store_consul import ConsulStore
-from common.store_memory import MemoryStore
+from common.store.consul import ConsulStore
+from common.store.memory import MemoryStore
+from common.store.port import KeyListing, Service, Store
 from tests.waiting import wait_until
 
 
@@ -230,7 +230,7 @@ def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
 @pytest.fixture
 def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses are tried as given."""
-    monkeypatch.setattr("common.store_consul.random.shuffle", lambda urls: None)
+    monkeypatch.setattr("common.store.consul.random.shuffle", lambda urls: None)
 
 
 @pytest.mark.usefixtures("in_order")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from common.audit_log import AuditLine
+from common.runtime.audit_log import AuditLine
 from tests.e2e.cluster import ROOT, Cluster, ask, free_ports
 from tests.unit.test_docs import documented, expressions
 from tests.waiting import wait_until

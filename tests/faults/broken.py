@@ -58,7 +58,7 @@ def _a_thread_ends_with_its_work(patch: pytest.MonkeyPatch) -> None:
 
 
 def _consuls_answers_are_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("common.store_consul.ConsulStore._try", lambda self, request, _operation: request(self._client()))
+    patch.setattr("common.store.consul.ConsulStore._try", lambda self, request, _operation: request(self._client()))
 
 
 def _numbers_without_bounds(patch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ from agent.announce import Announcer
 from agent.audit import Auditor
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
-from common import queues
-from common.broker import Delivery
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.port import Delivery
 from common.errors import StoreUnavailable
-from common.records import HostRecord, HostState, PoolSpec
+from common.records.hosts import HostRecord, HostState
+from common.records.pools import PoolSpec
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import KEYS, World
 
 

@@ -11,16 +11,18 @@ from itertools import count
 
 from agent import names
 from agent.inventory import Phase
-from common import queues
-from common.broker import Outgoing
-from common.broker_memory import MemoryBroker
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.memory import MemoryBroker
+from common.broker.messages import CullRequest
+from common.broker.port import Outgoing
 from common.errors import StoreUnavailable
 from common.ids import new_request_id, new_ticket
-from common.keys import last_segment
-from common.messages import CullRequest
-from common.records import Claim, HostState, Route, Ticket, TicketState
-from common.store_memory import MemoryStore
+from common.records.hosts import HostState
+from common.records.servers import Claim, Route
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
+from common.store.keys import last_segment
+from common.store.memory import MemoryStore
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
 from frontend.late import LateReplies

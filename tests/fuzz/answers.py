@@ -18,8 +18,8 @@ from agent.engine import ContainerSpec
 from agent.engine_docker import DockerEngine
 from agent.probe import HttpProbe
 from common.errors import TmpnbError
-from common.store import Service
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
+from common.store.port import Service
 from proxy.runtime_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
 from proxy.table import Change
 from tests.fuzz.examples import RECORDS, USER

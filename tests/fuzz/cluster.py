@@ -14,14 +14,16 @@ from agent.culls import ActivityReader
 from agent.engine_memory import MemoryEngine
 from agent.inventory import Phase
 from agent.permits import Permits
-from common import queues
-from common.broker import Outgoing
-from common.clock import utc_now
-from common.decoded import Decoded
+from common.broker import queues
+from common.broker.messages import SetHostState, decode
+from common.broker.port import Outgoing
 from common.errors import InvalidPool, MalformedMessage
 from common.ids import new_request_id
-from common.messages import SetHostState, decode
-from common.records import Claim, HostRecord, PoolSpec
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
 from frontend.culler.decide import decide
 from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.guard import tokens_view
@@ -223,6 +225,6 @@ def _use(spec: PoolSpec, report: Report, body: bytes) -> None:
         return
     if world.send(world.request(pool=spec.name)) is None:
         report.violate("accepted, and cannot be claimed", body)
-    claims = Decoded(Claim, KEYS.claims).read(world.store.list(KEYS.claims))
+    claims = RecordCache(Claim, KEYS.claims).read(world.store.list(KEYS.claims))
     for now in (utc_now(), utc_now() + timedelta(days=400)):
         decide(list(claims.values()), [], {}, now)

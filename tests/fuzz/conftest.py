@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from tests.fuzz.harness import Report, Target, run
 from tests.fuzz.targets import SHARES
 from tests.light import build_light_image

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from common.messages import (
+from common.broker.messages import (
     CullRequest,
     Event,
     PrepareImage,
@@ -15,26 +15,13 @@ from common.messages import (
     StaticsPart,
     StaticsRequest,
 )
-from common.records import (
-    Activity,
-    Claim,
-    Drain,
-    Gone,
-    HostNote,
-    HostRecord,
-    HostState,
-    ImageState,
-    ImageStatus,
-    PoolHistory,
-    PoolSpec,
-    PoolStatus,
-    Route,
-    StaticFile,
-    Statics,
-    Ticket,
-)
-from common.replays import Replay
-from common.tokens import Scope, Token
+from common.records.hosts import Drain, HostNote, HostRecord, HostState, ImageState, ImageStatus, PoolStatus
+from common.records.idempotency import Replay
+from common.records.pools import PoolHistory, PoolSpec
+from common.records.servers import Activity, Claim, Gone, Route
+from common.records.statics import StaticFile, Statics
+from common.records.tickets import Ticket
+from common.records.tokens import Scope, Token
 from tests.fuzz.harness import example
 
 NOW = datetime.now(UTC)

@@ -7,8 +7,8 @@ from urllib.parse import quote_from_bytes
 
 from flask import Flask
 
-from common.broker_memory import MemoryBroker
-from common.store_memory import MemoryStore
+from common.broker.memory import MemoryBroker
+from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts
 from frontend.settings import AdminSettings

@@ -15,13 +15,15 @@ import pytest
 import requests
 from testcontainers.core.container import DockerContainer
 
-from common import queues
-from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitSubscriber
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import CullRequest, Event, RecyclePool, SetHostState, SpawnRequest
+from common.broker.port import Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitSubscriber
 from common.ids import new_request_id, new_user
-from common.messages import CullRequest, Event, RecyclePool, SetHostState, SpawnRequest
-from common.records import Gone, HostState, Ticket, TicketState
+from common.records.hosts import HostState
+from common.records.servers import Gone
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
 from frontend.live.feed import Feed
 from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE

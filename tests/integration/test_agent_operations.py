@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
-from common.clock import utc_now
-from common.messages import PrepareImage, Readmit, SetHostState
-from common.records import HostRecord, HostState, ImageState, PoolStatus
+from common.broker.messages import PrepareImage, Readmit, SetHostState
+from common.broker.rabbitmq import RabbitAddress
+from common.records.hosts import HostRecord, HostState, ImageState, PoolStatus
+from common.runtime.clock import utc_now
 from frontend.rollout import Stage, progress
 from tests.agent_rig import AgentRig
 from tests.waiting import wait_until

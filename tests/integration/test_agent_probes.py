@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
-from common.clock import utc_now
-from common.messages import CullRequest
-from common.records import Failure, PoolStatus
+from common.broker.messages import CullRequest
+from common.broker.rabbitmq import RabbitAddress
+from common.records.hosts import Failure, PoolStatus
+from common.runtime.clock import utc_now
 from tests.agent_rig import AgentRig
 from tests.waiting import wait_until
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext
 from playwright.sync_api import Error as PlaywrightError
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.clock import utc_now
+from common.runtime.clock import utc_now
 from tests.e2e.browsing import ARGUMENTS, visit
 from tests.unit.frontend.fakes import Clock, FakeCluster, settings
 

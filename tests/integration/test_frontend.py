@@ -18,16 +18,18 @@ from typing import Any
 
 import pytest
 
-from common import queues
-from common.broker import Delivery, Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import CullRequest, SpawnReply, SpawnRequest, decode
+from common.broker.port import Delivery, Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.errors import Unroutable
 from common.ids import new_user, request_of
-from common.keys import Keys
-from common.messages import CullRequest, SpawnReply, SpawnRequest, decode
-from common.records import Claim, PoolSpec, Ticket, TicketState
-from common.store_consul import ConsulStore
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from common.urls import server_url
 from tests.waiting import wait_until
 
@@ -426,7 +428,7 @@ def test_the_culler_asks_for_what_is_too_old_and_stops_cleanly(world: World, sta
     consumer = RabbitConsumer(world.address, "test-host")
     consumer.start()
     consumer.consume(queues.host("host-old"), asked.put)
-    from common.records import HostRecord
+    from common.records.hosts import HostRecord
 
     now = utc_now()
     host = HostRecord(host="host-old", address="127.0.0.1", agent_version="1", started_at=now, updated_at=now)

@@ -9,7 +9,8 @@ import pytest
 import requests
 import websocket
 
-from common.records import Activity, PoolSpec
+from common.records.pools import PoolSpec
+from common.records.servers import Activity
 from proxy.runtime import Counters
 from proxy.runtime_socket import SocketTraffic
 from tests.proxy_rig import Rig, Server

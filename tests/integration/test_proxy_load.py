@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_user
 from tests.integration.conftest import DockerImages
 from tests.proxy_rig import HAPROXY_IMAGE, Process, Rig, Server, free_port

@@ -16,7 +16,7 @@ import pytest
 import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.records import StaticFile, Statics
+from common.records.statics import StaticFile, Statics
 from proxy.runtime import Counters, Served
 from proxy.runtime_socket import SocketStaticsTraffic, SocketTraffic
 from tests.proxy_rig import Rig, Server, accepts

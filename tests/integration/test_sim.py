@@ -5,15 +5,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import queues
-from common.broker import Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitPublisher
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import SpawnReply, SpawnRequest, decode
+from common.broker.port import Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
 from common.ids import new_request_id
-from common.keys import Keys
-from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import Claim, HostRecord, PoolSpec
-from common.store_consul import ConsulStore
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
 from tests.sim.process import start_hosts
 from tests.waiting import wait_until
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from common import queues
-from common.broker import Delivery, Outgoing
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.broker import queues
+from common.broker.port import Delivery, Outgoing
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
-from common.store import Service
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
+from common.store.port import Service
 from tests.leftovers import ours
 from tests.waiting import wait_until
 

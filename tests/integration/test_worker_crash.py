@@ -12,7 +12,7 @@ PROGRAM = """
 import os, sys, threading
 from pathlib import Path
 from flask import Flask
-from common.logs import setup_logging
+from common.runtime.logs import setup_logging
 from common.runtime.threads import Worker
 from frontend.serving import Server, gunicorn_settings
 from frontend.settings import PublicSettings, bind

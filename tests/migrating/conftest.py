@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from tests.light import build_light_image
 from tests.migrating.site import Site
 

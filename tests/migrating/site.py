@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import docker
 import requests
 
-from common.broker_rabbitmq import RabbitAddress
-from common.clock import utc_now
-from common.records import Claim, Route
+from common.broker.rabbitmq import RabbitAddress
+from common.records.servers import Claim, Route
+from common.runtime.clock import utc_now
 from tests.agent_rig import AgentRig
 from tests.leftovers import ours
 from tests.light import IMAGE

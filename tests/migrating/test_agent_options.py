@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
-from common.records import HostRecord
+from common.broker.rabbitmq import RabbitAddress
+from common.records.hosts import HostRecord
 from tests.agent_rig import TERM, AgentRig
 from tests.light import IMAGE, build_light_image
 from tests.migrating.ear import Ear

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from tests.agent_rig import TERM, AgentProcess, AgentRig
 from tests.light import IMAGE, build_light_image
 from tests.migrating.remote_engine import RemoteEngine, make_authority, make_certificate, remote_engine

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from common.ids import new_user
-from common.records import HostState
+from common.records.hosts import HostState
 from tests.migrating.site import CORS, Site, user_of
 from tests.waiting import wait_until
 

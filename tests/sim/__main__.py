@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.settings import AgentSettings
-from common.logs import setup_logging
+from common.runtime.logs import setup_logging
 from common.settings import load
 from tests.sim.host import ConnectedHost
 

@@ -10,14 +10,14 @@ from agent.engine import Engine
 from agent.inventory import Phase
 from agent.probe import Probe
 from agent.settings import AgentSettings
-from common.broker import Consumer, Publisher
-from common.broker_rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
-from common.clock import utc_now
-from common.keys import Keys
-from common.presence import TTL_S, Presence
-from common.records import PoolSpec
-from common.store import Entry, Listing, Service, Store
-from common.store_consul import ConsulStore
+from common.broker.port import Consumer, Publisher
+from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.records.pools import PoolSpec
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
+from common.store.port import Entry, Listing, Service, Store
+from common.store.registration import TTL_S, ServiceRegistration
 from tests.sim.engine import SimEngine, SimProbe
 
 # As the real agent (agent/__main__.py).
@@ -126,7 +126,9 @@ class ConnectedHost:
         self.host = SimHost(settings, store, self._publisher, self._consumer, self._engine, capacity=capacity)
         identity = f"tmpnb-agent-{settings.cluster}-{settings.host}"
         tags = (settings.cluster, settings.host)
-        self._presence = Presence(store, Service(identity, "tmpnb-agent", address_of(settings.host), 0, TTL_S, tags))
+        self._presence = ServiceRegistration(
+            store, Service(identity, "tmpnb-agent", address_of(settings.host), 0, TTL_S, tags)
+        )
 
     def start(self) -> None:
         self._publisher.start()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.broker_rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress
 from tests.proxy_rig import Process
 
 

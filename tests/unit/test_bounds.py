@@ -20,17 +20,21 @@ from agent.permits import Permits
 from agent.registry import HostAddress, Registry
 from agent.settings import AgentSettings
 from agent.starter import Place, container_spec
-from common import bounds, messages, records, replays, tokens
+from common import bounds
 from common.bounds import COUNT_MAX, LATEST, LONG_S, SPEC_MAX_BYTES
-from common.clock import utc_now
+from common.broker import messages
+from common.broker.messages import decode
 from common.errors import InvalidPool, MalformedMessage, MalformedRecord, StoreUnavailable
-from common.keys import Keys
-from common.messages import decode
-from common.pool_fields import DIRECTORIES_MAX
-from common.records import Activity, Claim, PoolHistory, PoolSpec, Record
+from common.records import base, idempotency, tokens
+from common.records.base import Record
+from common.records.pool_fields import DIRECTORIES_MAX
+from common.records.pools import PoolHistory, PoolSpec
+from common.records.servers import Activity, Claim
+from common.runtime.clock import utc_now
 from common.settings import CommonSettings
 from common.sizes import parse_bytes
-from common.store_memory import MemoryStore
+from common.store.keys import Keys
+from common.store.memory import MemoryStore
 from frontend.api import admin_models, models
 from frontend.culler.decide import decide, outlook, sources
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
@@ -47,7 +51,7 @@ def defined_in(module: Any, base: type[BaseModel]) -> Iterator[type[BaseModel]]:
             yield value
 
 
-STORED = [*defined_in(records, BaseModel), *defined_in(replays, BaseModel), *defined_in(tokens, BaseModel)]
+STORED = [*defined_in(base, BaseModel), *defined_in(idempotency, BaseModel), *defined_in(tokens, BaseModel)]
 SENT = list(defined_in(messages, BaseModel))
 SETTINGS = [CommonSettings, PublicSettings, AdminSettings, CullerSettings, CliSettings, AgentSettings, ProxySettings]
 ASKED = [

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("agent", "common", "frontend", "proxy")
 # Third-party clients and the only files that may know them.
 CLIENTS = {
-    "pika": {"common/broker_rabbitmq.py", "common/rabbitmq_link.py"},
-    "consul": {"common/consul_http.py", "common/store_consul.py"},
+    "pika": {"common/broker/rabbitmq.py", "common/broker/connection.py"},
+    "consul": {"common/store/consul_http.py", "common/store/consul.py"},
     "requests": {
-        "common/consul_http.py",
-        "common/store_consul.py",
+        "common/store/consul_http.py",
+        "common/store/consul.py",
         "agent/docker_link.py",
         "agent/engine_docker.py",
         "frontend/cli/servers.py",
@@ -23,11 +23,10 @@ CLIENTS = {
 # Pure modules: the same answer for the same arguments, without I/O.
 PURE = (
     "agent/plan.py",
-    "common/records.py",
-    "common/pool_fields.py",
-    "common/messages.py",
-    "common/keys.py",
-    "common/queues.py",
+    *(f"common/records/{path.name}" for path in sorted((ROOT / "common" / "records").glob("*.py"))),
+    "common/broker/messages.py",
+    "common/store/keys.py",
+    "common/broker/queues.py",
 )
 IMPURE = {"socket", "subprocess", "threading", "time", "os", "requests", "pika", "consul", "docker", "http", "urllib"}
 

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from agent.settings import AgentSettings
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from frontend.pool_files import read_tables
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.migrating.table import PAGE, marked, marks, rows

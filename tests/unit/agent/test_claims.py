@@ -6,12 +6,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent.inventory import Phase
-from common import queues
-from common.broker import Outgoing
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import CullRequest, Event, SpawnRequest, decode
+from common.broker.port import Outgoing
 from common.ids import digest
-from common.messages import CullRequest, Event, SpawnRequest, decode
-from common.records import Claim, HostState, Ticket, TicketState
+from common.records.hosts import HostState
+from common.records.servers import Claim
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import KEYS, World, ago, pool
 
 

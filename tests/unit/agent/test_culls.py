@@ -15,12 +15,13 @@ from agent.engine_memory import MemoryEngine
 from agent.inventory import Phase
 from agent.looks import Looks
 from agent.probe import Kernels
-from common import queues
-from common.broker import Outgoing
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
+from common.broker.port import Outgoing
 from common.errors import StoreUnavailable
-from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
-from common.records import Activity, HostState
+from common.records.hosts import HostState
+from common.records.servers import Activity
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, Now, World, ago, pool
 from tests.waiting import wait_until
 

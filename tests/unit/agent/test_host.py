@@ -21,12 +21,14 @@ from agent.settings import AgentSettings, resolve_address
 from agent.specs import Specs
 from agent.status import pool_statuses
 from agent.succession import Instance, is_dead
-from common.clock import ClusterClock, utc_now
 from common.errors import StoreUnavailable
-from common.records import HostNote, HostRecord, HostState, PoolSpec, Ticket
+from common.records.hosts import HostNote, HostRecord, HostState
+from common.records.pools import PoolSpec
+from common.records.tickets import Ticket
+from common.runtime.clock import ClusterClock, utc_now
 from common.settings import load
-from common.store import Entry
-from common.store_memory import MemoryStore
+from common.store.memory import MemoryStore
+from common.store.port import Entry
 from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
 
 ME = Instance.current("engine-1")

@@ -5,7 +5,7 @@ import pytest
 from agent.engine_memory import MemoryEngine
 from agent.images import ASKED_KEPT_S, RETRY_S, Images
 from common.errors import EngineUnavailable
-from common.records import ImageState
+from common.records.hosts import ImageState
 from tests.unit.agent.world import Clock
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from agent.inventory import Phase, Server
 from agent.probe import Readiness
-from common.records import Gone
+from common.records.servers import Gone
 from tests.unit.agent.world import KEYS, World, pool
 from tests.watching import Counted, audited
 

@@ -9,11 +9,11 @@ from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
 from agent.inventory import Phase
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
-from common import queues
-from common.broker import Outgoing
-from common.clock import utc_now
-from common.messages import CullRequest
-from common.records import HostState
+from common.broker import queues
+from common.broker.messages import CullRequest
+from common.broker.port import Outgoing
+from common.records.hosts import HostState
+from common.runtime.clock import utc_now
 from frontend.views.server import WHY
 from tests.unit.agent.test_culls import Control
 from tests.unit.agent.world import HOST, KEYS, World, pool

@@ -27,7 +27,9 @@ from agent.plan import (
     missing,
     plan,
 )
-from common.records import Claim, HostState, PoolSpec
+from common.records.hosts import HostState
+from common.records.pools import PoolSpec
+from common.records.servers import Claim
 from tests.unit.agent.world import CLUSTER, HOST, pool
 
 SPEC = pool(pool_size=8, ready=4)

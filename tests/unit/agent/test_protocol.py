@@ -20,10 +20,11 @@ from agent.engine import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
 from agent.plan import PROMISE_S
+from common.broker.messages import SpawnRequest
 from common.errors import MalformedRecord
 from common.ids import new_user
-from common.messages import SpawnRequest
-from common.records import Claim, HostState
+from common.records.hosts import HostState
+from common.records.servers import Claim
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_agent import hurry

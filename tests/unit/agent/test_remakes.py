@@ -7,11 +7,13 @@ import pytest
 from agent.audit import Auditor
 from agent.inventory import Phase
 from agent.registry import REPLACED
-from common import queues
-from common.broker import Outgoing
+from common.broker import queues
+from common.broker.messages import SpawnRequest
+from common.broker.port import Outgoing
 from common.ids import new_user
-from common.messages import SpawnRequest
-from common.records import Claim, HostState, Ticket, TicketState
+from common.records.hosts import HostState
+from common.records.servers import Claim
+from common.records.tickets import Ticket, TicketState
 from tests.unit.agent.test_claims import read_ticket, ticket
 from tests.unit.agent.world import KEYS, World, ago, delivery, pool, route
 

@@ -3,8 +3,8 @@
 import pytest
 
 from agent.inventory import Phase
-from common.broker import Outgoing
-from common.records import Seat
+from common.broker.port import Outgoing
+from common.records.tickets import Seat
 from tests.unit.agent.test_claims import read_ticket, ticket
 from tests.unit.agent.world import KEYS, World, ago
 

@@ -9,8 +9,9 @@ from agent.audit import Auditor
 from agent.engine import ContainerSpec
 from agent.engine_memory import MemoryEngine
 from agent.inventory import Inventory, Phase
-from common.clock import utc_now
-from common.records import Claim, Gone, HostState
+from common.records.hosts import HostState
+from common.records.servers import Claim, Gone
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 

@@ -8,9 +8,9 @@ from agent.inventory import Phase
 from agent.network import Network, options
 from agent.permits import Permits
 from agent.ports import NoPortError, PortBook
-from common.clock import utc_now
 from common.errors import StoreUnavailable
-from common.records import Ticket, TicketState
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
 
 

@@ -11,13 +11,13 @@ from agent import names
 from agent.engine_memory import MemoryEngine
 from agent.plan import Look, Observed, RemoveContainer, plan
 from agent.statics_take import Limits
-from common import queues
-from common.broker import Delivery, Outgoing
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
+from common.broker.messages import PART_MAX_BYTES as MOST
+from common.broker.port import Delivery, Outgoing
 from common.errors import EngineUnavailable
-from common.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
-from common.messages import PART_MAX_BYTES as MOST
-from common.records import Statics
+from common.records.statics import Statics
+from common.runtime.clock import utc_now
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, World, pool, route
 
 LAB = "/opt/lab:/static/lab"

@@ -11,7 +11,7 @@ import pytest
 from agent.engine_memory import MemoryEngine
 from agent.statics_take import Limits, TooMuch, merge, take
 from common.errors import StartFailed
-from common.records import StaticFile
+from common.records.statics import StaticFile
 from common.statics import Tree
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from agent.inventory import Phase
-from common import queues
-from common.broker import Outgoing
-from common.messages import SpawnRequest
-from common.records import TicketState
-from common.store import Listing
+from common.broker import queues
+from common.broker.messages import SpawnRequest
+from common.broker.port import Outgoing
+from common.records.tickets import TicketState
+from common.store.port import Listing
 from tests.unit.agent.test_claims import read_ticket, ticket
 from tests.unit.agent.world import KEYS, World, ago, pool
 

@@ -35,15 +35,17 @@ from agent.statics_take import Limits
 from agent.stuck import StuckBook
 from agent.teller import Teller
 from agent.tickets import Tickets
-from common import queues
-from common.broker import Delivery, Outgoing
-from common.broker_memory import MemoryBroker, MemoryConsumer
-from common.clock import utc_now
+from common.broker import queues
+from common.broker.memory import MemoryBroker, MemoryConsumer
+from common.broker.messages import SpawnReply, SpawnRequest, decode
+from common.broker.port import Delivery, Outgoing
 from common.ids import new_request_id
-from common.keys import Keys
-from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import HostState, PoolSpec, Route
-from common.store_memory import MemoryStore
+from common.records.hosts import HostState
+from common.records.pools import PoolSpec
+from common.records.servers import Route
+from common.runtime.clock import utc_now
+from common.store.keys import Keys
+from common.store.memory import MemoryStore
 
 CLUSTER, HOST, IMAGE = "test", "host-1", "image:1"
 KEYS = Keys(CLUSTER)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import alive, retry
 from common.errors import ConflictError, StoreUnavailable
 from common.ids import USER_ALPHABET, digest, is_request_id, is_user, new_request_id, new_token, new_user
-from common.logs import setup_logging
-from common.presence import Presence
+from common.runtime import heartbeat, retry
+from common.runtime.logs import setup_logging
 from common.sizes import parse_bytes
-from common.store import Service
-from common.store_memory import MemoryStore
+from common.store.memory import MemoryStore
+from common.store.port import Service
+from common.store.registration import ServiceRegistration
 from common.urls import base_path, server_url
 from tests.waiting import wait_until
 
@@ -120,19 +120,19 @@ def test_backoff_says_when_it_is_time_to_stop() -> None:
 
 def test_a_heartbeat_is_alive_until_it_is_old(tmp_path: Path) -> None:
     path = tmp_path / "beat"
-    assert not alive.is_alive(path)
-    alive.beat(path)
-    assert alive.is_alive(path)
+    assert not heartbeat.is_alive(path)
+    heartbeat.beat(path)
+    assert heartbeat.is_alive(path)
     import os
 
     os.utime(path, (0, 0))
-    assert not alive.is_alive(path)
+    assert not heartbeat.is_alive(path)
 
 
 def test_a_service_is_registered_again_after_the_store_forgot_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.presence.BEAT_S", 0.02)
+    monkeypatch.setattr("common.store.registration.BEAT_S", 0.02)
     store = MemoryStore()
-    presence = Presence(store, Service("s-1", "s", "127.0.0.1", 1, 10))
+    presence = ServiceRegistration(store, Service("s-1", "s", "127.0.0.1", 1, 10))
     presence.start()
     wait_until(lambda: "s-1" in store.services, "the service to be registered")
     store.outage(True)

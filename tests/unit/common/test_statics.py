@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import InvalidPool
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 from common.statics import Tree, content_type, parse_tree, set_id, stored_name, url_of
 
 

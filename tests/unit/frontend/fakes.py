@@ -5,24 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 from flask.testing import FlaskClient
 
-from common.broker import Delivery, Outgoing
-from common.broker_memory import MemoryBroker
+from common.broker.memory import MemoryBroker
+from common.broker.messages import SpawnReply, SpawnRequest, decode
+from common.broker.port import Delivery, Outgoing
 from common.ids import USER_ALPHABET
-from common.keys import Keys
-from common.messages import SpawnReply, SpawnRequest, decode
-from common.records import (
-    Activity,
-    Claim,
-    Drain,
-    HostRecord,
-    HostState,
-    ImageStatus,
-    PoolSpec,
-    PoolStatus,
-    Route,
-    Ticket,
-)
-from common.store_memory import MemoryStore
+from common.records.hosts import Drain, HostRecord, HostState, ImageStatus, PoolStatus
+from common.records.pools import PoolSpec
+from common.records.servers import Activity, Claim, Route
+from common.records.tickets import Ticket
+from common.store.keys import Keys
+from common.store.memory import MemoryStore
 from common.urls import server_url
 from frontend.app import create_app
 from frontend.parts import Parts, assemble

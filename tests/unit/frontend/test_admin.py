@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from common.broker_memory import MemoryBroker
+from common.broker.memory import MemoryBroker
+from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
 from common.errors import InvalidPool
-from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState, decode
-from common.records import Drain, HostState, PoolSpec, PoolStatus
-from common.store_memory import MemoryStore
+from common.records.hosts import Drain, HostState, PoolStatus
+from common.records.pools import PoolSpec
+from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts
 from frontend.seeding import Seeder

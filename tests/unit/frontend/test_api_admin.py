@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from common.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
-from common.records import Drain, Gone, HostState, PoolStatus, Ticket
-from common.tokens import Scope
+from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
+from common.records.hosts import Drain, HostState, PoolStatus
+from common.records.servers import Gone
+from common.records.tickets import Ticket
+from common.records.tokens import Scope
 from tests.unit.frontend.fakes import (
     KEYS,
     START,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from common.clock import utc_now
-from common.messages import Event
-from common.tokens import Scope
+from common.broker.messages import Event
+from common.records.tokens import Scope
+from common.runtime.clock import utc_now
 from frontend.api.events import EventsQuery, follow
 from frontend.live.feed import Feed
 from frontend.live.stream import HEARTBEAT_S, STREAM_S

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from common.messages import CullRequest, Event, decode
+from common.broker.messages import CullRequest, Event, decode
 from tests.unit.frontend.fakes import FakeCluster, user_id
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from common.messages import CullRequest
-from common.records import Gone
-from common.tokens import Scope
+from common.broker.messages import CullRequest
+from common.records.servers import Gone
+from common.records.tokens import Scope
 from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_claim, put_host, settings, user_id
 from tests.unit.frontend.test_tokens import bearer, put_token
 

@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import frontend.cli
-from common.broker import Publisher
-from common.broker_memory import MemoryBroker
+from common.broker.memory import MemoryBroker
+from common.broker.messages import SetHostState, decode
+from common.broker.port import Publisher
 from common.errors import StoreUnavailable, TmpnbError
-from common.messages import SetHostState, decode
-from common.records import Drain, Failure, HostState, ImageState, ImageStatus, PoolSpec, PoolStatus
-from common.store_memory import MemoryStore
-from common.tokens import Token
+from common.records.hosts import Drain, Failure, HostState, ImageState, ImageStatus, PoolStatus
+from common.records.pools import PoolSpec
+from common.records.tokens import Token
+from common.store.memory import MemoryStore
 from frontend.cli import hosts, pools, rolling, servers, tokens
 from frontend.cli.output import ago
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.bounds import LONG_S
-from common.records import Activity, Claim
+from common.records.servers import Activity, Claim
 from frontend.culler.decide import FRESH, SILENT, Decision, Source, decide, last_seen, outlook, sources
 from tests.unit.frontend.fakes import START, claim, user_id
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from common.broker_memory import MemoryBroker
-from common.messages import CullRequest, Event, decode
-from common.records import Gone, Ticket, TicketState
-from common.replays import Replay
-from common.store_memory import MemoryStore
+from common.broker.memory import MemoryBroker
+from common.broker.messages import CullRequest, Event, decode
+from common.records.idempotency import Replay
+from common.records.servers import Gone
+from common.records.tickets import Ticket, TicketState
+from common.store.memory import MemoryStore
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences

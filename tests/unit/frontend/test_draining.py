@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from common.broker_memory import MemoryBroker
-from common.messages import SetHostState, decode
-from common.records import Drain, Gone, HostNote, HostState, PoolStatus
-from common.store_memory import MemoryStore
+from common.broker.memory import MemoryBroker
+from common.broker.messages import SetHostState, decode
+from common.records.hosts import Drain, HostNote, HostState, PoolStatus
+from common.records.servers import Gone
+from common.store.memory import MemoryStore
 from frontend.draining import StillThere, drain_progress, forget_host, read_host, set_host_state
 from frontend.operations import NotThere
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_route, user_id

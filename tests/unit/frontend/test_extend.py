@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from common.errors import ConflictError
-from common.records import Claim
-from common.store_memory import MemoryStore
+from common.records.servers import Claim
+from common.store.memory import MemoryStore
 from frontend.operations import NotThere, OutOfRange, extend
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_route, user_id
 

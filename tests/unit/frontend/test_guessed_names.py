@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from common.broker.messages import SpawnReply
 from common.ids import new_ticket, new_user
-from common.messages import SpawnReply
 from frontend.late import LateReplies
 from frontend.ledger import Ledger
 from frontend.quota import Quota

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from common.records.tokens import Scope, new_token
 from common.settings import guessable, load
-from common.tokens import Scope, new_token
 from frontend.admin.throttle import FREE_COUNT as FREE_LOGINS
 from frontend.admin.throttle import Throttle
 from frontend.auth import GUESSES

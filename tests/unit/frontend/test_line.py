@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.records import Ticket, TicketState
+from common.records.tickets import Ticket, TicketState
 from frontend.line import Pace, places
 from frontend.views.waiting import say_estimate
 from tests.unit.frontend.fakes import START

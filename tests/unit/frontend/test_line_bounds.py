@@ -7,11 +7,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common.broker import Outgoing
+from common.broker.messages import SpawnRequest, decode
+from common.broker.port import Outgoing
 from common.ids import request_of
-from common.messages import SpawnRequest, decode
-from common.records import TicketState
-from common.tokens import Scope
+from common.records.tickets import TicketState
+from common.records.tokens import Scope
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, settings
 from tests.unit.frontend.test_tokens import bearer, put_token
 from tests.unit.frontend.test_waiting_room import enter, state

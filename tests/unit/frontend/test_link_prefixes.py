@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.errors import InvalidPool
-from common.pool_fields import TAKEN_LINKS, USUAL_LINKS
-from common.records import PoolSpec
+from common.records.pool_fields import TAKEN_LINKS, USUAL_LINKS
+from common.records.pools import PoolSpec
 from frontend.hublinks import meant
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_pool, user_id
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.records import Gone, TicketState
+from common.records.servers import Gone
+from common.records.tickets import TicketState
 from common.urls import server_url
 from frontend.targets import asked, below, checked, raw_path_and_query, spawn_link
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_claim, put_pool, user_id

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.broker_memory import MemoryBroker
-from common.messages import Event
-from common.records import Drain, Failure, HostState, PoolStatus, Ticket, TicketState
-from common.store_memory import MemoryStore
+from common.broker.memory import MemoryBroker
+from common.broker.messages import Event
+from common.records.hosts import Drain, Failure, HostState, PoolStatus
+from common.records.tickets import Ticket, TicketState
+from common.store.memory import MemoryStore
 from frontend.live import stream as streaming
 from frontend.live.board import Board
 from frontend.live.feed import Feed

@@ -2,9 +2,9 @@
 
 import threading
 
-from common.broker_memory import MemoryBroker
-from common.clock import utc_now
-from common.messages import Event, RecyclePool
+from common.broker.memory import MemoryBroker
+from common.broker.messages import Event, RecyclePool
+from common.runtime.clock import utc_now
 from frontend.live.feed import Feed
 from tests.waiting import wait_until
 

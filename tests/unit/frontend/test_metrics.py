@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from common.broker_memory import MemoryBroker
+from common.broker.memory import MemoryBroker
 from common.errors import StoreUnavailable
-from common.records import TicketState
-from common.store_memory import MemoryStore
+from common.records.tickets import TicketState
+from common.store.memory import MemoryStore
 from frontend import metrics
 from frontend.operations import metrics_targets
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, Clock, FakeCluster, put_claim, put_host, settings, user_id

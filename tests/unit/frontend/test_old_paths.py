@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from flask.testing import FlaskClient
 
-from common.broker import Delivery
-from common.messages import SpawnRequest, decode
-from common.records import Gone, TicketState
+from common.broker.messages import SpawnRequest, decode
+from common.broker.port import Delivery
+from common.records.servers import Gone
+from common.records.tickets import TicketState
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_claim, put_pool, put_route, user_id
 
 USER = user_id(77)
@@ -125,7 +126,7 @@ def test_a_visitor_who_is_led_to_somebody_elses_server_does_not_get_its_cookie(c
     remember(cluster)
 
     def point(delivery: Delivery) -> None:
-        from common.broker import Outgoing
+        from common.broker.port import Outgoing
 
         request = decode(delivery.body)
         assert isinstance(request, SpawnRequest)

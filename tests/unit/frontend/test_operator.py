@@ -7,10 +7,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from common.broker_memory import MemoryBroker
-from common.records import Failure, Gone, PoolStatus
-from common.store_memory import MemoryStore
-from common.tokens import Scope, Token, new_token
+from common.broker.memory import MemoryBroker
+from common.records.hosts import Failure, PoolStatus
+from common.records.servers import Gone
+from common.records.tokens import Scope, Token, new_token
+from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts
 from frontend.admin.throttle import FREE_COUNT, LONGEST_PAUSE_S, Throttle

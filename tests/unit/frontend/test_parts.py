@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from common.broker.messages import SpawnReply
 from common.errors import StoreUnavailable
-from common.messages import SpawnReply
 from common.settings import load
-from common.store_memory import MemoryStore
+from common.store.memory import MemoryStore
 from frontend.ledger import Ledger, State, Verdict
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView

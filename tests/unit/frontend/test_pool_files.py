@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import InvalidPool
-from common.records import HostRecord, PoolSpec
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
 from frontend.pool_files import check_sizes, read_file, read_tables
 from tests.unit.frontend.fakes import START
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from common.broker_memory import MemoryBroker
-from common.messages import PrepareImage, decode
-from common.records import Failure, HostState, ImageState, ImageStatus, PoolHistory, PoolSpec, PoolStatus
-from common.store_memory import MemoryStore
+from common.broker.memory import MemoryBroker
+from common.broker.messages import PrepareImage, decode
+from common.records.hosts import Failure, HostState, ImageState, ImageStatus, PoolStatus
+from common.records.pools import PoolHistory, PoolSpec
+from common.store.memory import MemoryStore
 from frontend.operations import read_hosts, read_pools
 from frontend.rollout import (
     HISTORY_COUNT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 
-from common.logs import JsonFormatter
+from common.runtime.logs import JsonFormatter
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
 
 

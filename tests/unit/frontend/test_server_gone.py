@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from flask.testing import FlaskClient
 
-from common.messages import Readmit
-from common.records import Claim, Gone
+from common.broker.messages import Readmit
+from common.records.servers import Claim, Gone
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
 USER = user_id(5)

@@ -158,8 +158,8 @@ def test_a18_while_rabbitmq_is_away_or_takes_no_messages_the_page_says_so_and_tr
 
 
 def test_a_reply_that_leads_elsewhere_is_not_followed(cluster: FakeCluster) -> None:
-    from common.broker import Delivery, Outgoing
-    from common.messages import SpawnRequest, decode
+    from common.broker.messages import SpawnRequest, decode
+    from common.broker.port import Delivery, Outgoing
 
     def answer(delivery: Delivery) -> None:
         request = decode(delivery.body)

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from common.broker import Delivery, Outgoing
-from common.clock import utc_now
+from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
+from common.broker.port import Delivery, Outgoing
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
-from common.records import PoolStatus, Route, StaticFile, Statics
+from common.records.hosts import PoolStatus
+from common.records.servers import Route
+from common.records.statics import StaticFile, Statics
+from common.runtime.clock import utc_now
+from common.store.keys import Keys
 from frontend.culler.sweeping import sweep_statics
 from frontend.statics_keeper import StaticsKeeper
 from frontend.statics_shelf import Shelf

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from common.records import HostState, PoolStatus
+from common.records.hosts import HostState, PoolStatus
 from tests.unit.frontend.fakes import BROWSER, START, FakeCluster, put_host, settings
 
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.ids import digest
-from common.tokens import Scope, Token, new_token, split
+from common.records.tokens import Scope, Token, new_token, split
 from tests.unit.frontend.fakes import KEYS, START, FakeCluster, settings, user_id
 from tests.unit.frontend.test_admin import Admin
 from tests.waiting import wait_until

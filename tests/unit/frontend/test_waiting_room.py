@@ -5,9 +5,9 @@ import threading
 import pytest
 from flask.testing import FlaskClient
 
+from common.broker.messages import CullRequest
 from common.ids import request_of
-from common.messages import CullRequest
-from common.records import Ticket, TicketState
+from common.records.tickets import Ticket, TicketState
 from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, user_id
 from tests.waiting import wait_until
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.store_memory import MemoryStore
+from common.store.memory import MemoryStore
 from proxy.mapfile import MapFile
 
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from common.ids import USER_ALPHABET
-from common.keys import Keys
-from common.records import Route
+from common.records.servers import Route
+from common.store.keys import Keys
 
 KEYS = Keys("test")
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -2,8 +2,8 @@
 
 import threading
 
-from common.records import PoolSpec
-from common.store_memory import MemoryStore
+from common.records.pools import PoolSpec
+from common.store.memory import MemoryStore
 from proxy.background import BackgroundSync
 from proxy.runtime_memory import MemoryHaproxy
 from tests.unit.proxy.routes import KEYS, user

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from common.records import Activity
-from common.store_memory import MemoryStore
+from common.records.servers import Activity
+from common.store.memory import MemoryStore
 from proxy.reporter import Reporter, part_count, part_of
 from proxy.runtime import Counters
 from proxy.runtime_memory import MemoryHaproxy

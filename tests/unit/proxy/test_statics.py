@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from common.records import StaticFile, Statics
-from common.store_memory import MemoryStore
+from common.records.statics import StaticFile, Statics
+from common.store.memory import MemoryStore
 from proxy.runtime import Served
 from proxy.runtime_memory import MemoryHaproxy
 from proxy.statics import StaticsSync, table_of

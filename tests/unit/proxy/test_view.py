@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from common.store import Entry
+from common.store.port import Entry
 from proxy.table import Target
 from proxy.view import Known, View, in_bulk
 from tests.unit.proxy.routes import KEYS, map_value, target_of, user, value

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from common.store import Entry, KeyListing, Listing
-from common.store_memory import MemoryStore
+from common.store.memory import MemoryStore
+from common.store.port import Entry, KeyListing, Listing
 from proxy import watcher as module
 from proxy.table import Delta, Table, Target
 from proxy.watcher import RouteWatcher

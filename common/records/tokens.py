@@ -15,7 +15,7 @@ from pydantic import Field
 
 from common.bounds import Time
 from common.ids import digest
-from common.records import Name, Record
+from common.records.base import Name, Record
 
 PREFIX = "tmpnb"
 

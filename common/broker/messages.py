@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from common.bounds import COUNT_MAX, LONG_S, Time, check_numbers
 from common.errors import MalformedMessage
 from common.ids import is_user
-from common.records import IMAGE, HostState, Name, RequestId, explain
+from common.records.base import IMAGE, Name, RequestId, explain
+from common.records.hosts import HostState
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
 # Of a bundle of static files, at once: large enough for few questions, small enough to hold nobody up.

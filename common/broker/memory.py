@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from common.broker import Delivery, Handler, Listener, Outgoing
+from common.broker.port import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 
 

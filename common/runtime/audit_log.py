@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.clock import utc_now
-from common.metrics import AUDIT_LINES, AUDIT_LOST
+from common.runtime.clock import utc_now
+from common.runtime.metrics import AUDIT_LINES, AUDIT_LOST
 
 log = logging.getLogger(__name__)
 _lines = logging.getLogger("tmpnb.audit")

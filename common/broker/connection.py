@@ -19,9 +19,9 @@ import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
-from common import queues
-from common.metrics import RABBITMQ_BLOCKED, RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
-from common.retry import Backoff
+from common.broker import queues
+from common.runtime.metrics import RABBITMQ_BLOCKED, RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
+from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class RabbitAddress:
         return found
 
 
-class Link:
+class ConnectionThread:
     """One thread, one connection, one channel; reconnects with backoff until stopped.
 
     While RabbitMQ holds publishers back (a memory or disk alarm), the link counts as not connected."""

@@ -19,10 +19,10 @@ import consul
 import requests
 from consul.exceptions import ClientError, ConsulException, NotFound
 
-from common.consul_http import connect, was_not_reached
 from common.errors import StoreUnavailable
-from common.metrics import CONSUL_ERRORS, CONSUL_SECONDS, timed
-from common.store import Entry, KeyListing, Listing, Service
+from common.runtime.metrics import CONSUL_ERRORS, CONSUL_SECONDS, timed
+from common.store.consul_http import connect, was_not_reached
+from common.store.port import Entry, KeyListing, Listing, Service
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
 
-from common.audit_log import setup_audit
+from common.runtime.audit_log import setup_audit
 
 
 def setup_logging(service: str, level: str, audit_file: Path | None = None) -> None:

@@ -11,12 +11,12 @@ import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
-from common import queues
-from common.broker import Delivery, Handler, Listener, Outgoing
+from common.broker import queues
+from common.broker.connection import ConnectionThread, Job, RabbitAddress, declare_topology
+from common.broker.port import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
-from common.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
-from common.rabbitmq_link import Job, Link, RabbitAddress, declare_topology
-from common.retry import brief
+from common.runtime.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
+from common.runtime.retry import brief
 
 __all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher", "RabbitSubscriber"]
 
@@ -30,7 +30,7 @@ class _AgainError(BrokerUnavailable):
     """Worth another try: the broker refused (nacked), or the connection was lost before it answered."""
 
 
-class RabbitPublisher(Link):
+class RabbitPublisher(ConnectionThread):
     """``Publisher`` and ``Requester``: confirmed, mandatory publishes; replies come back on the same channel."""
 
     blocked_timeout_s = None
@@ -43,7 +43,7 @@ class RabbitPublisher(Link):
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_late_reply``: is given replies nobody waits for any more; called on the connection's thread, so it must
-        hand the work over. None: this publisher sends no requests. ``on_change``: see ``Link``."""
+        hand the work over. None: this publisher sends no requests. ``on_change``: see ``ConnectionThread``."""
         super().__init__(address, role, on_change)
         self._on_late_reply = on_late_reply
         self._unconfirmed: set[Future[None]] = set()
@@ -265,7 +265,7 @@ def _text(property_: object) -> str | None:
     return property_ if isinstance(property_, str) else None
 
 
-class RabbitConsumer(Link):
+class RabbitConsumer(ConnectionThread):
     """``Consumer``: subscriptions survive reconnects; settlements of an earlier connection are dropped."""
 
     def __init__(self, address: RabbitAddress, role: str = "consumer") -> None:
@@ -363,7 +363,7 @@ class RabbitConsumer(Link):
         self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)
 
 
-class RabbitSubscriber(Link):
+class RabbitSubscriber(ConnectionThread):
     """``Subscriber``: a queue of this connection, bound again with every new one; gone with it."""
 
     def __init__(self, address: RabbitAddress, listener: Listener, role: str = "subscriber") -> None:

@@ -7,7 +7,7 @@ from common import __version__
 from common.errors import StoreUnavailable
 from common.runtime.threads import Worker
 from common.settings import CommonSettings
-from common.store import Service, Store
+from common.store.port import Service, Store
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def describe(settings: CommonSettings, **more: str) -> dict[str, str]:
     return {"version": __version__, "cluster": settings.cluster, "metrics": settings.metrics_target, **more}
 
 
-class Presence:
+class ServiceRegistration:
     """Registers ``service`` and passes its check until stopped; registers again when Consul forgot it."""
 
     def __init__(self, store: Store, service: Service) -> None:

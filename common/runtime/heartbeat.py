@@ -1,7 +1,7 @@
 """A heartbeat file, for container health checks of processes that serve no HTTP.
 
-The process calls ``beat()`` from the loop whose stopping would matter; ``python -m common.alive`` exits 0 while
-the file is young.
+The process calls ``beat()`` from the loop whose stopping would matter; ``python -m common.runtime.heartbeat`` exits
+0 while the file is young.
 """
 
 import sys

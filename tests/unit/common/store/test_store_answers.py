@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from common.clock import utc_now
 from common.errors import StoreUnavailable
-from common.keys import Keys
-from common.store import Service
-from common.store_consul import ConsulStore
-from common.tokens import Scope, Token, new_token
+from common.records.tokens import Scope, Token, new_token
+from common.runtime.clock import utc_now
+from common.store.consul import ConsulStore
+from common.store.keys import Keys
+from common.store.port import Service
 from frontend.watching import Watched
 from tests.unit import odd_http
 from tests.unit.odd_http import Answer, Server, odd_server
@@ -182,7 +182,7 @@ def test_a8_a_store_that_answers_again_is_used_again(server: Server, store: Cons
 def test_a8_an_answer_without_end_is_not_read(
     server: Server, store: ConsulStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.consul_http.ANSWER_MAX_BYTES", 100_000)
+    monkeypatch.setattr("common.store.consul_http.ANSWER_MAX_BYTES", 100_000)
     server.say(entry("long", Key="k/" + "a" * 200_000))
     with pytest.raises(StoreUnavailable, match="longer than"):
         store.list("k/")
@@ -200,7 +200,7 @@ def test_a8_a_token_that_was_revoked_meanwhile_is_refused_once_consul_answers_pr
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was seen: the watch met an answer that nobody foresaw, ended, and the token went on working."""
-    monkeypatch.setattr("common.retry._BACKOFF", lambda _state: 0.01)
+    monkeypatch.setattr("common.runtime.retry._BACKOFF", lambda _state: 0.01)
     keys = Keys("test")
     store = ConsulStore([f"http://127.0.0.1:{server.port}"], timeout_s=5)
     _, record = new_token("anna", Scope.ADMIN, utc_now(), None)

@@ -4,8 +4,8 @@ import logging
 from typing import Generic, TypeVar
 
 from common.errors import MalformedRecord
-from common.records import Record
-from common.store import Entry, Listing, Store
+from common.records.base import Record
+from common.store.port import Entry, Listing, Store
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def decoded(entry: Entry | None, record: type[R]) -> R | None:
         return None
 
 
-class Decoded(Generic[R]):
+class RecordCache(Generic[R]):
     """The records of one prefix, by the rest of their key. Not safe to share between threads without a lock."""
 
     def __init__(self, record: type[R], prefix: str) -> None:

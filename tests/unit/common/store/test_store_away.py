@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store_consul import ConsulStore
+from common.store.consul import ConsulStore
 from tests.waiting import wait_until
 
 

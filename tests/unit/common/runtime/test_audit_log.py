@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common import audit_log
-from common.audit_log import EVENTS, AuditLine
+from common.runtime import audit_log
+from common.runtime.audit_log import EVENTS, AuditLine
 from tests.watching import Counted, audited
 
 PAGE = Path(__file__).parents[3] / "docs" / "audit.md"

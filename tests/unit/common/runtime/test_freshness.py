@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from common.records.tokens import Token
 from common.runtime import freshness
 from common.runtime.freshness import Freshness
-from common.store import Listing
-from common.store_memory import MemoryStore
-from common.tokens import Token
+from common.store.memory import MemoryStore
+from common.store.port import Listing
 from frontend.watching import Watched
 from tests.waiting import wait_until
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from common.errors import InvalidPool
-from common.records import PoolSpec
+from common.records.pools import PoolSpec
 
 
 def spec(**fields: Any) -> PoolSpec:

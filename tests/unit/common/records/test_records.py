@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from common.broker.messages import MAX_BYTES, CullRequest, SpawnRequest, decode
 from common.errors import InvalidPool, MalformedMessage, MalformedRecord
-from common.messages import MAX_BYTES, CullRequest, SpawnRequest, decode
-from common.records import PoolSpec, Route
+from common.records.pools import PoolSpec
+from common.records.servers import Route
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 from common.errors import StoreUnavailable
-from common.store import Entry, KeyListing, Listing, Service
+from common.store.port import Entry, KeyListing, Listing, Service
 
 
 class MemoryStore:

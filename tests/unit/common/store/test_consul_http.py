@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from common.consul_http import NotReachedError, connect
+from common.store.consul_http import NotReachedError, connect
 from tests.waiting import wait_until
 
 

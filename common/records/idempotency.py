@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from common.bounds import Time
-from common.records import Record
+from common.records.base import Record
 
 # Who lost an answer asks again within seconds. Answers may hold a server's token and should not lie around.
 KEPT = timedelta(minutes=15)

@@ -1,0 +1,62 @@
+"""The records kept in Consul (docs/design.md, "Records"): typed, versioned, readable JSON.
+
+Fields are added with defaults and never renamed. A record of a newer version, or bytes that do not parse, raise
+``MalformedRecord``: readers report and skip it, they do not crash.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from common.bounds import (
+    LABELS_MAX,
+)
+from common.errors import MalformedRecord
+
+# Names end up in keys, queue names, container names and labels.
+NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME)]
+RequestId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
+# Of hosts, matched by pools: ``gpu=yes``.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+Labels = Annotated[dict[Label, Label], Field(max_length=LABELS_MAX)]
+# Of a set of static files (common/statics.py); empty: none.
+StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
+
+
+def explain(error: ValidationError) -> str:
+    """Every problem of a validation as ``field: what is accepted (value given)``, in one line."""
+    parts = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(step) for step in problem["loc"]) or "record"
+        parts.append(f"{field}: {problem['msg']} (given: {str(problem['input'])[:80]!r})")
+    return "; ".join(parts)
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, versioned; fields of later minor additions are ignored when read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    v: Literal[1] = 1
+
+    def encode(self) -> bytes:
+        """The value to store."""
+        return self.model_dump_json(indent=2).encode()
+
+    @classmethod
+    def decode(cls, key: str, value: bytes) -> Self:
+        """The record stored at ``key``; raises ``MalformedRecord`` with the reason."""
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as exc:
+            raise MalformedRecord(f"{key}: {explain(exc)}") from exc
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
+            # A number beyond what a date or a text can hold, in a validator or on the way to one.
+            raise MalformedRecord(f"{key}: {type(exc).__name__}") from exc

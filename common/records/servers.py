@@ -1,0 +1,80 @@
+"""A server's records: its route, who has it, why it is gone, and when it was last used."""
+
+from datetime import datetime
+
+from pydantic import (
+    Field,
+)
+
+from common.bounds import (
+    LONG_S,
+    Time,
+    UnixTime,
+)
+from common.records.base import Name, Record, StaticsId
+
+
+class Route(Record):
+    """user -> address:port. Written when the server becomes ready, deleted when it is gone. ``statics``: the set of
+    static files that its image has; empty: none is to be used."""
+
+    user: str
+    host: Name
+    target: str = Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9.]+):[0-9]{1,5}$", description="address:port, IPv6 in []")
+    container: str
+    pool: Name
+    generation: str
+    created_at: Time
+    statics: StaticsId = ""
+
+    @property
+    def address(self) -> str:
+        return self.target.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.target.rpartition(":")[2])
+
+
+class Claim(Record):
+    """Who has a server. Created once, check-and-set 0 (I1). Deadlines are the pool's at the time of the claim."""
+
+    user: str
+    host: Name
+    pool: Name
+    request_id: str
+    claimed_at: Time
+    token_digest: str = ""
+    idle_limit_s: float = Field(ge=0, le=LONG_S, description="0: none")
+    unvisited_limit_s: float = Field(default=0, ge=0, le=LONG_S, description="0: none")
+    expires_at: Time | None = None
+    kept_until: Time | None = Field(default=None, description="not culled for any of these before; an operator's")
+
+    def is_kept(self, now: datetime) -> bool:
+        """Whether an operator has given the server more time, which is not over yet."""
+        return self.kept_until is not None and now < self.kept_until
+
+
+class Gone(Record):
+    """Why the server of a user is no more; kept for a while, for the page at its old address. With ``until`` it is
+    still there: its host is being emptied, its learner is warned, and may open it once more until then."""
+
+    user: str
+    host: Name
+    pool: Name
+    reason: str
+    at: Time
+    until: Time | None = None
+
+
+class Activity(Record):
+    """Last activity per user as one source saw it.
+
+    ``since``: from when on the source has watched without a gap; a user it does not list was idle at most that long.
+    ``users``: user -> Unix time in seconds of the last activity.
+    """
+
+    source: Name
+    since: Time
+    updated_at: Time
+    users: dict[str, UnixTime] = Field(default_factory=dict)

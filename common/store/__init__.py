@@ -1,0 +1,1 @@
+"""Consul: the port, its adapters, the names of keys."""
