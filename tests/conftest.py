@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from common.broker.rabbitmq import RabbitAddress
 from common.runtime import threads
-from tests.last_look import ENGINE_KINDS, LastLook
+from tests.support.last_look import ENGINE_KINDS, LastLook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -114,7 +114,7 @@ def browser() -> Iterator["Browser"]:
     """The machine's Chromium: one, because Playwright can be started once at a time."""
     from playwright.sync_api import sync_playwright
 
-    from tests.e2e.browsing import chromium
+    from tests.support.browsing import chromium
 
     with sync_playwright() as playwright:
         browser = chromium(playwright)

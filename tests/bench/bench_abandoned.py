@@ -27,9 +27,9 @@ from common.runtime.clock import utc_now
 from frontend.waiting import message_life_s
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import SERVICES, Stack, running
-from tests.e2e.cluster import ask
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.cluster import ask
+from tests.support.waiting import wait_until
 
 TICKETS = 10_000
 ABANDON_S = 45.0

@@ -22,14 +22,14 @@ from agent.starter import Place, container_spec
 from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_token, new_user
 from common.runtime.clock import utc_now
-from tests.agent_rig import KILL, AgentRig
 from tests.bench.bench_proxy import container
 from tests.bench.figures import heading, percentile, rounds_asked, show
 from tests.bench.processes import usage
 from tests.conftest import CONSUL_IMAGE, RABBITMQ_IMAGE
-from tests.light import IMAGE, build_light_image
-from tests.proxy_rig import accepts, free_port
-from tests.waiting import wait_until
+from tests.support.agent_rig import KILL, AgentRig
+from tests.support.light import IMAGE, build_light_image
+from tests.support.proxy_rig import accepts, free_port
+from tests.support.waiting import wait_until
 
 SERVERS = 40
 # As many Docker calls in parallel as the agent makes by default.

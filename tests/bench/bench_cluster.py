@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import tree
-from tests.e2e.cluster import ROOT, Answer, Cluster, ask
-from tests.light import build_light_image, light_pool
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, Answer, Cluster, ask
+from tests.support.light import build_light_image, light_pool
+from tests.support.waiting import wait_until
 
 CLAIMS = 200
 READY = 20

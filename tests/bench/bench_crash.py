@@ -28,7 +28,7 @@ from common.store.keys import Keys
 from tests.bench.bench_agent import stores
 from tests.bench.figures import heading, show
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SERVERS = 200
 CLAIM_EVERY_S = 0.25

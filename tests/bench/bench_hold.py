@@ -26,11 +26,11 @@ from common.records.pools import PoolSpec
 from tests.bench.bench_proxy import address_of, container
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import Stack, running
-from tests.e2e.cluster import ROOT
-from tests.light import IMAGE, build_light_image
-from tests.proxy_rig import free_port, route_record
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT
+from tests.support.light import IMAGE, build_light_image
+from tests.support.proxy_rig import free_port, route_record
+from tests.support.waiting import wait_until
 
 HALVES_COUNT = 300
 STUCK_COUNT = 1000

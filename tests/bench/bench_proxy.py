@@ -18,8 +18,8 @@ from common.ids import new_user
 from tests.bench.figures import heading, percentile, rounds_asked, show
 from tests.bench.processes import usage
 from tests.conftest import CONSUL_IMAGE
-from tests.proxy_rig import CONFIG, HAPROXY_IMAGE, Rig
-from tests.waiting import wait_until
+from tests.support.proxy_rig import CONFIG, HAPROXY_IMAGE, Rig
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
 ROUTES = 10_000

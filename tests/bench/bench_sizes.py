@@ -31,9 +31,9 @@ from tests.bench import load
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import usage
 from tests.bench.stack import SERVICES, Cost, Stack, running
-from tests.proxy_rig import OPERATIONS, Process, route_record
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.proxy_rig import OPERATIONS, Process, route_record
+from tests.support.waiting import wait_until
 
 # How long hosts and their servers may take to be there.
 FULL_S = 400.0

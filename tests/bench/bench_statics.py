@@ -24,9 +24,9 @@ import docker
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.bench.figures import heading, show
-from tests.e2e.browsing import chromium, visit
-from tests.e2e.cluster import ROOT, Cluster, ask
-from tests.waiting import wait_until
+from tests.support.browsing import chromium, visit
+from tests.support.cluster import ROOT, Cluster, ask
+from tests.support.waiting import wait_until
 
 LEARNERS = 20
 ROUNDS = 3

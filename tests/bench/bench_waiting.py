@@ -24,7 +24,7 @@ from common.records.tickets import Ticket, TicketState
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import Stack, running
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 BROWSERS = 500
 # A workshop's beginning: so many ask per second.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.e2e.cluster import ROOT
+from tests.support.cluster import ROOT
 
 TIMEOUT_S = 40.0
 

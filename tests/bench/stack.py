@@ -20,8 +20,8 @@ from common.records.pools import PoolSpec
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from tests.bench.processes import tree
-from tests.e2e.cluster import COMPOSE, ROOT, Cluster, ask
-from tests.waiting import wait_until
+from tests.support.cluster import COMPOSE, ROOT, Cluster, ask
+from tests.support.waiting import wait_until
 
 # The table of routes, as HAProxy knows it.
 MAP = "/run/tmpnb/routes.map"

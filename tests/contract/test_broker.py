@@ -16,7 +16,7 @@ from common.broker.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
 from common.broker.port import Consumer, Delivery, Listener, Outgoing, Publisher, Requester, Subscriber
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
 from common.errors import BrokerUnavailable, Unroutable
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @dataclass

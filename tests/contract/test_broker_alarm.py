@@ -15,7 +15,7 @@ from common.broker.memory import MemoryBroker
 from common.broker.port import Consumer, Delivery, Outgoing, Requester
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.errors import BrokerUnavailable
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # What raises each of RabbitMQ's alarms at once, and what ends it.
 ALARMS = {

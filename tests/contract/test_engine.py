@@ -19,9 +19,9 @@ from agent.engine_docker import DockerEngine
 from agent.engine_memory import MemoryEngine
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pool_fields import HostDirectory
-from tests.leftovers import ours
-from tests.light import IMAGE, ROOT, build_light_image
-from tests.waiting import wait_until
+from tests.support.leftovers import ours
+from tests.support.light import IMAGE, ROOT, build_light_image
+from tests.support.waiting import wait_until
 
 ECHO = ROOT / "tests" / "images" / "echo" / "server.py"
 

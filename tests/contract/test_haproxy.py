@@ -9,8 +9,8 @@ from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Traffic
 from proxy.runtime_memory import MemoryHaproxy
 from proxy.runtime_socket import SocketRouteMap, SocketTraffic
 from proxy.table import Change
-from tests.proxy_rig import Rig
-from tests.waiting import wait_until
+from tests.support.proxy_rig import Rig
+from tests.support.waiting import wait_until
 
 A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 

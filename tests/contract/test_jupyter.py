@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 IMAGE = os.environ.get("TMPNB_NOTEBOOK_IMAGE", "tmpnb-local/jupyter:4")
 BASE = "/user/u/"

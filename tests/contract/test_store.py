@@ -10,7 +10,7 @@ from common.errors import StoreUnavailable
 from common.store.consul import ConsulStore
 from common.store.memory import MemoryStore
 from common.store.port import KeyListing, Service, Store
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=["memory", "consul"])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.e2e.cluster import ROOT, Cluster
-from tests.hosts_rig import HostsRig
-from tests.light import light_pool
+from tests.support.cluster import ROOT, Cluster
+from tests.support.hosts_rig import HostsRig
+from tests.support.light import light_pool
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.api_check import CHECKS, check
-from tests.e2e.cluster import ROOT, Answer, Cluster, ask
 from tests.e2e.test_cli import read, tmpnb
-from tests.waiting import wait_until
+from tests.support.api_check import CHECKS, check
+from tests.support.cluster import ROOT, Answer, Cluster, ask
+from tests.support.waiting import wait_until
 
 
 def create(cluster: Cluster, scope: str) -> Iterator[str]:

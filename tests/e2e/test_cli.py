@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import ROOT, Cluster
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, Cluster
+from tests.support.waiting import wait_until
 
 
 def tmpnb(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:

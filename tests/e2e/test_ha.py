@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import websocket
 
-from tests.e2e.cluster import ROOT, Cluster, ask
-from tests.light import build_light_image, light_pool
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, Cluster, ask
+from tests.support.light import build_light_image, light_pool
+from tests.support.waiting import wait_until
 
 RABBITMQ = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 CONSUL = ("consul", "consul-2", "consul-3")

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.cluster import ask
-from tests.e2e.learners import HTML, MORE, Numbers, claim, claim_on, is_a_page_that_says_so, page
-from tests.hosts_rig import HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import ask
+from tests.support.hosts_rig import HostsRig
+from tests.support.learners import HTML, MORE, Numbers, claim, claim_on, is_a_page_that_says_so, page
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browsing import visit
-from tests.e2e.cluster import ask
-from tests.e2e.learners import HTML, claim
-from tests.hosts_rig import Host, HostsRig
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.cluster import ask
+from tests.support.hosts_rig import Host, HostsRig
+from tests.support.learners import HTML, claim
+from tests.support.waiting import wait_until
 
 Photograph = Callable[[Page, str], Path]
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.cluster import ROOT, ask
-from tests.e2e.learners import Numbers, claim, claim_on, page
-from tests.hosts_rig import HostsRig
-from tests.light import IMAGE, light_pool
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, ask
+from tests.support.hosts_rig import HostsRig
+from tests.support.learners import Numbers, claim, claim_on, page
+from tests.support.light import IMAGE, light_pool
+from tests.support.waiting import wait_until
 
 NEW_IMAGE = IMAGE.replace(":dev", ":next")
 

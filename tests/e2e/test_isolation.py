@@ -2,8 +2,8 @@
 
 import json
 
-from tests.e2e.cluster import Cluster
-from tests.waiting import wait_until
+from tests.support.cluster import Cluster
+from tests.support.waiting import wait_until
 
 # Tries to connect to all addresses given at once; prints those that answered.
 CONNECT = """

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browsing import visit
-from tests.e2e.cluster import Cluster
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.cluster import Cluster
+from tests.support.waiting import wait_until
 
 Photograph = Callable[[Page, str], Path]
 

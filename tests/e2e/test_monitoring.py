@@ -11,9 +11,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from common.runtime.audit_log import AuditLine
-from tests.e2e.cluster import ROOT, Cluster, ask, free_ports
+from tests.support.cluster import ROOT, Cluster, ask, free_ports
+from tests.support.waiting import wait_until
 from tests.unit.test_docs import documented, expressions
-from tests.waiting import wait_until
 
 JOBS = {
     "tmpnb-frontend", "tmpnb-admin", "tmpnb-culler", "tmpnb-sync", "tmpnb-agent",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browsing import visit
-from tests.e2e.cluster import Cluster, ask
-from tests.e2e.learners import HTML
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.cluster import Cluster, ask
+from tests.support.learners import HTML
+from tests.support.waiting import wait_until
 
 Photograph = Callable[[Page, str], Path]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import websocket
 
-from tests.e2e.cluster import Cluster, ask
-from tests.e2e.kernel import Kernel
-from tests.waiting import wait_until
+from tests.support.cluster import Cluster, ask
+from tests.support.kernel import Kernel
+from tests.support.waiting import wait_until
 
 # Prints a number every half second for longer than the whole module takes.
 COUNT = "import time\nfor i in range(10**6):\n    print(i, flush=True)\n    time.sleep(0.5)"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from tests.e2e.browsing import visit
-from tests.e2e.cluster import Cluster, ask
 from tests.e2e.test_journey import user_of
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.cluster import Cluster, ask
+from tests.support.waiting import wait_until
 
 # What JupyterLab loads of the image's files, uncompressed, is some 5 MB.
 STATIC_BYTES = 4_000_000

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browsing import visit
-from tests.e2e.cluster import Cluster, ask
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.cluster import Cluster, ask
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Last of all (by name): what ``make down`` leaves."""
 
-from tests.e2e.cluster import Cluster, ask
-from tests.waiting import wait_until
+from tests.support.cluster import Cluster, ask
+from tests.support.waiting import wait_until
 
 
 def test_a_second_up_changes_nothing_and_down_leaves_nothing(cluster: Cluster) -> None:

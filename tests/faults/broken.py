@@ -93,7 +93,7 @@ def _haproxy(old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Our HAProxy with ``new`` in the place of ``old`` in its configuration."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        from tests.proxy_rig import CONFIG, Rig
+        from tests.support.proxy_rig import CONFIG, Rig
 
         text = (CONFIG / "haproxy.cfg").read_text()
         if text.count(old) != 1:

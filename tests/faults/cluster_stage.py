@@ -10,8 +10,8 @@ from tests.faults.injections import CATALOGUE, Injection
 from tests.faults.load import Load
 from tests.faults.observer import Observer
 from tests.faults.recorder import Recorder
-from tests.hosts_rig import HostsRig
-from tests.waiting import wait_until
+from tests.support.hosts_rig import HostsRig
+from tests.support.waiting import wait_until
 
 # So many servers are held by learners at a time, of twice as many that the hosts have room for.
 MOST, STREAMS = 6, 5

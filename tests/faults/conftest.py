@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts_rig import HostsRig
-from tests.light import light_pool
+from tests.support.hosts_rig import HostsRig
+from tests.support.light import light_pool
 
 LONG = bool(os.environ.get("TMPNB_FAULT_LONG"))
 collect_ignore = [] if LONG else ["test_cluster_mutations.py"]

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import docker
 from docker.models.containers import Container
 
-from tests.e2e.cluster import ask
 from tests.faults.other_agents import replace_agent, with_flaky_docker, with_wrong_clock
 from tests.faults.redelivery import Redelivery
-from tests.hosts_rig import AGENT, Host, HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import ask
+from tests.support.hosts_rig import AGENT, Host, HostsRig
+from tests.support.waiting import wait_until
 
 Heal = Callable[[], None]
 BACK_S = 120.0

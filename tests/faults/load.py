@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from tests.e2e.cluster import Answer, ask
 from tests.faults.history import Cull, Kind, Outcome, Response, Stream
 from tests.faults.recorder import Recorder
-from tests.hosts_rig import HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import Answer, ask
+from tests.support.hosts_rig import HostsRig
+from tests.support.waiting import wait_until
 
 POOL = "default"
 # At the front door, as a browser's. Frontends answer within their window, whatever happens behind them.

@@ -1,4 +1,4 @@
-"""Looks at a real cluster (tests/hosts_rig.py) for the record: engines' listings and Consul's records."""
+"""Looks at a real cluster (tests/support/hosts_rig.py) for the record: engines' listings and Consul's records."""
 
 import base64
 import json
@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from agent.names import is_claimed
-from tests.e2e.cluster import ask
 from tests.faults.checker import check
 from tests.faults.history import Box, History, HostLook, Look
 from tests.faults.recorder import Recorder
-from tests.hosts_rig import Host, HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import ask
+from tests.support.hosts_rig import Host, HostsRig
+from tests.support.waiting import wait_until
 
 EVERY_S = 2.0
 # Two calm looks are so far apart: longer than one reconcile period (10 s), after which a leftover is none any more.

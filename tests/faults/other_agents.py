@@ -5,10 +5,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.e2e.cluster import ROOT
 from tests.faults import flaky_docker
-from tests.hosts_rig import AGENT, Host, HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT
+from tests.support.hosts_rig import AGENT, Host, HostsRig
+from tests.support.waiting import wait_until
 
 FAKETIME = "tmpnb-test/faketime:dev"
 FOLDER = "/opt/other-agent"

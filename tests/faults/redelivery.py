@@ -8,7 +8,7 @@ import pika
 from pika.exceptions import AMQPError
 
 from tests.faults.load import POOL
-from tests.hosts_rig import HostsRig
+from tests.support.hosts_rig import HostsRig
 
 HELD = 3
 PAUSE_S = 0.7

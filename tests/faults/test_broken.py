@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.faults.broken import BROKEN, GONE, VARIABLE
-from tests.proxy_rig import ROOT
+from tests.support.proxy_rig import ROOT
 
 Ended = subprocess.CompletedProcess[str]
 

@@ -4,7 +4,7 @@ import random
 
 from tests.faults.cluster_stage import experiment
 from tests.faults.other_agents import replace_agent, with_sources
-from tests.hosts_rig import HostsRig
+from tests.support.hosts_rig import HostsRig
 
 REMOVE_EVERYTHING = {
     "adopter.py": (

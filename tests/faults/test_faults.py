@@ -14,7 +14,7 @@ import pytest
 from tests.faults.cluster_stage import experiment
 from tests.faults.conftest import LONG
 from tests.faults.injections import CATALOGUE
-from tests.hosts_rig import HostsRig
+from tests.support.hosts_rig import HostsRig
 
 SHORT = (
     "agent killed", "docker killed", "network cut", "rabbitmq killed", "consul killed", "haproxy killed",

@@ -10,8 +10,8 @@ import pytest
 from common.broker.rabbitmq import RabbitAddress
 from tests.fuzz.harness import Report, Target, run
 from tests.fuzz.targets import SHARES
-from tests.light import build_light_image
 from tests.migrating.site import Site
+from tests.support.light import build_light_image
 
 LONG = bool(os.environ.get("TMPNB_FUZZ_LONG"))
 INPUTS = int(os.environ.get("TMPNB_FUZZ_INPUTS") or (1_000_000 if LONG else 20_000))

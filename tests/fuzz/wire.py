@@ -18,7 +18,7 @@ from tests.fuzz.harness import GROWTH_MAX_BYTES, Report, Target, resident_bytes
 from tests.fuzz.mutate import TEXTS, Mutator
 from tests.fuzz.pages import HEADERS, VALUES
 from tests.migrating.site import Site
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # Connections at once: as many as two cores keep busy.
 THREADS = 8

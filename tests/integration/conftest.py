@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.light import IMAGE, build_light_image
-from tests.proxy_rig import Rig
+from tests.support.light import IMAGE, build_light_image
+from tests.support.proxy_rig import Rig
 
 
 @dataclass(frozen=True)

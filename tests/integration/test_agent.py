@@ -25,10 +25,10 @@ from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from frontend.live.feed import Feed
-from tests.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.conftest import CONSUL_IMAGE
-from tests.hanging_docker import HangingDocker
-from tests.waiting import wait_until
+from tests.support.agent_rig import KILL, ROOT, TERM, AgentRig
+from tests.support.hanging_docker import HangingDocker
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

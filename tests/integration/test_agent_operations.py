@@ -13,8 +13,8 @@ from common.broker.rabbitmq import RabbitAddress
 from common.records.hosts import HostRecord, HostState, ImageState, PoolStatus
 from common.runtime.clock import utc_now
 from frontend.rollout import Stage, progress
-from tests.agent_rig import AgentRig
-from tests.waiting import wait_until
+from tests.support.agent_rig import AgentRig
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

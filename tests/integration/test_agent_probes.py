@@ -10,8 +10,8 @@ from common.broker.messages import CullRequest
 from common.broker.rabbitmq import RabbitAddress
 from common.records.hosts import Failure, PoolStatus
 from common.runtime.clock import utc_now
-from tests.agent_rig import AgentRig
-from tests.waiting import wait_until
+from tests.support.agent_rig import AgentRig
+from tests.support.waiting import wait_until
 
 # Answers as ANSWER says, one connection after the other or each on a thread of its own.
 SERVER = """exec python3 -u -c '

@@ -17,7 +17,7 @@ from playwright.sync_api import Error as PlaywrightError
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.runtime.clock import utc_now
-from tests.e2e.browsing import ARGUMENTS, visit
+from tests.support.browsing import ARGUMENTS, visit
 from tests.unit.frontend.fakes import Clock, FakeCluster, settings
 
 # Visitors are promised 15 s from the moment that there is a server; a machine that is full of tests gets twice that.

@@ -31,7 +31,7 @@ from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.urls import server_url
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.cluster import ROOT, ask, free_ports
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, ask, free_ports
+from tests.support.waiting import wait_until
 
 ASKED = 40
 

@@ -13,8 +13,8 @@ from common.records.pools import PoolSpec
 from common.records.servers import Activity
 from proxy.runtime import Counters
 from proxy.runtime_socket import SocketTraffic
-from tests.proxy_rig import Rig, Server
-from tests.waiting import wait_until
+from tests.support.proxy_rig import Rig, Server
+from tests.support.waiting import wait_until
 
 
 def reports(rig: Rig) -> Activity:

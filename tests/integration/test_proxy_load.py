@@ -17,9 +17,9 @@ import requests
 from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_user
 from tests.integration.conftest import DockerImages
-from tests.proxy_rig import HAPROXY_IMAGE, Process, Rig, Server, free_port
-from tests.waiting import wait_until
-from tests.wild_server import OK, Request, answers, closes_on_the_second, never_answers, wild_server
+from tests.support.proxy_rig import HAPROXY_IMAGE, Process, Rig, Server, free_port
+from tests.support.waiting import wait_until
+from tests.support.wild_server import OK, Request, answers, closes_on_the_second, never_answers, wild_server
 
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 POST = b"POST /api/spawn HTTP/1.1\r\nHost: x\r\n"

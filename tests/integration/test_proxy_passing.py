@@ -11,7 +11,7 @@ import requests
 import websocket
 
 from common.ids import new_user
-from tests.proxy_rig import Rig, Server
+from tests.support.proxy_rig import Rig, Server
 
 HTTP = {"Host": "lab.example"}
 

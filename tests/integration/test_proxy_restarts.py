@@ -10,8 +10,8 @@ import pytest
 import requests
 import websocket
 
-from tests.proxy_rig import Rig, Server, free_port
-from tests.waiting import wait_until
+from tests.support.proxy_rig import Rig, Server, free_port
+from tests.support.waiting import wait_until
 
 
 class OwnConsul:

@@ -11,8 +11,8 @@ import requests
 import websocket
 
 from common.ids import new_user
-from tests.proxy_rig import Rig, Server, free_port
-from tests.waiting import wait_until
+from tests.support.proxy_rig import Rig, Server, free_port
+from tests.support.waiting import wait_until
 
 HTML = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
 

@@ -8,8 +8,8 @@ import requests
 
 from common.ids import new_user
 from tests.integration.conftest import DockerImages
-from tests.proxy_rig import Rig, free_port
-from tests.waiting import wait_until
+from tests.support.proxy_rig import Rig, free_port
+from tests.support.waiting import wait_until
 
 
 def table(rig: Rig) -> dict[str, str]:

@@ -19,9 +19,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from common.records.statics import StaticFile, Statics
 from proxy.runtime import Counters, Served
 from proxy.runtime_socket import SocketStaticsTraffic, SocketTraffic
-from tests.proxy_rig import Rig, Server, accepts
+from tests.support.proxy_rig import Rig, Server, accepts
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import FakeCluster, settings
-from tests.waiting import wait_until
 
 SET, OTHER = "0123456789abcdef", "fedcba9876543210"
 MAIN = b"let all = 'the same';\n" * 3000

@@ -17,7 +17,7 @@ from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from tests.sim.process import start_hosts
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HOSTS = 10
 CAPACITIES = (4, 8, 16)

@@ -18,8 +18,8 @@ from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublishe
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from common.store.consul import ConsulStore
 from common.store.port import Service
-from tests.leftovers import ours
-from tests.waiting import wait_until
+from tests.support.leftovers import ours
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 RABBITMQ = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")

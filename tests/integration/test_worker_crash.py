@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.cluster import ROOT, ask, free_ports
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, ask, free_ports
+from tests.support.waiting import wait_until
 
 PROGRAM = """
 import os, sys, threading

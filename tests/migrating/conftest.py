@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from common.broker.rabbitmq import RabbitAddress
-from tests.light import build_light_image
 from tests.migrating.site import Site
+from tests.support.light import build_light_image
 
 
 @pytest.fixture(scope="package")

@@ -12,8 +12,8 @@ from typing import Any
 
 import docker
 
-from tests.light import IMAGE, ROOT
-from tests.waiting import wait_until
+from tests.support.light import IMAGE, ROOT
+from tests.support.waiting import wait_until
 
 HOST_IMAGE = os.environ.get("TMPNB_HOST_IMAGE", "tmpnb/host:dev")
 PORT = 2376

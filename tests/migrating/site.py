@@ -17,11 +17,11 @@ import requests
 from common.broker.rabbitmq import RabbitAddress
 from common.records.servers import Claim, Route
 from common.runtime.clock import utc_now
-from tests.agent_rig import AgentRig
-from tests.leftovers import ours
-from tests.light import IMAGE
-from tests.proxy_rig import Process, Rig, free_port
-from tests.waiting import wait_until
+from tests.support.agent_rig import AgentRig
+from tests.support.leftovers import ours
+from tests.support.light import IMAGE
+from tests.support.proxy_rig import Process, Rig, free_port
+from tests.support.waiting import wait_until
 
 CORS = {
     "allow_origin": "https://thebe.example",

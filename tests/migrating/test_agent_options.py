@@ -12,10 +12,10 @@ import pytest
 
 from common.broker.rabbitmq import RabbitAddress
 from common.records.hosts import HostRecord
-from tests.agent_rig import TERM, AgentRig
-from tests.light import IMAGE, build_light_image
 from tests.migrating.ear import Ear
-from tests.waiting import wait_until
+from tests.support.agent_rig import TERM, AgentRig
+from tests.support.light import IMAGE, build_light_image
+from tests.support.waiting import wait_until
 
 
 @dataclass

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from common.broker.rabbitmq import RabbitAddress
-from tests.agent_rig import TERM, AgentProcess, AgentRig
-from tests.light import IMAGE, build_light_image
 from tests.migrating.remote_engine import RemoteEngine, make_authority, make_certificate, remote_engine
-from tests.waiting import wait_until
+from tests.support.agent_rig import TERM, AgentProcess, AgentRig
+from tests.support.light import IMAGE, build_light_image
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import requests
 
 from frontend.settings import CORS_HEADERS
 from tests.migrating.site import CORS, Site
-from tests.proxy_rig import accepts, free_port
-from tests.waiting import wait_until
+from tests.support.proxy_rig import accepts, free_port
+from tests.support.waiting import wait_until
 
 OTHER_IP = "127.0.0.2"
 TOKEN = "a secret of this test"

@@ -11,7 +11,7 @@ import requests
 from common.ids import new_user
 from common.records.hosts import HostState
 from tests.migrating.site import CORS, Site, user_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Sec-Fetch-Mode": "navigate"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.migrating.site import Site, user_of
 from tests.migrating.test_http import BROWSER, release
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 QUERY = "path=My%20File.ipynb&reset&u=%E9&f=a;b&token=ghp_x&pool=blue"
 QUERIES = [QUERY, "a=[1]|{2}^`\"<>'\\~&&x=%zz&y=1+2%2B", "fresh=1&pool"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.light import IMAGE
 from tests.migrating.site import Site, user_of
-from tests.proxy_rig import Process
-from tests.waiting import wait_until
+from tests.support.light import IMAGE
+from tests.support.proxy_rig import Process
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browsing import visit
 from tests.migrating.site import Site
 from tests.migrating.table import PAGE
-from tests.proxy_rig import Rig, free_port
-from tests.waiting import wait_until
+from tests.support.browsing import visit
+from tests.support.proxy_rig import Rig, free_port
+from tests.support.waiting import wait_until
 
 JUPYTER = os.environ.get("TMPNB_NOTEBOOK_IMAGE", "tmpnb-local/jupyter:4")
 # The calls of Thebe 0.x in its order, with its own way of putting URLs together (static/main.coffee, kernel.js): plain

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.broker.rabbitmq import RabbitAddress
-from tests.proxy_rig import Process
+from tests.support.proxy_rig import Process
 
 
 def start_hosts(

@@ -3,8 +3,8 @@
 import pytest
 from testcontainers.core.labels import SESSION_ID
 
-from tests import leftovers
-from tests.leftovers import Thing, left, ours
+from tests.support import leftovers
+from tests.support.leftovers import Thing, left, ours
 
 THEIRS = Thing("container", "1", "db", "{}")
 BRIDGE = Thing("network", "b", "bridge", "{}")

@@ -22,8 +22,8 @@ from common.errors import StoreUnavailable
 from common.records.hosts import HostState
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
+from tests.support.waiting import wait_until
 from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, Now, World, ago, pool
-from tests.waiting import wait_until
 
 
 class Control:

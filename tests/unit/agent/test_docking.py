@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from agent.docking import Docking
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

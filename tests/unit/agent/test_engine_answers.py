@@ -10,7 +10,7 @@ import pytest
 from agent.engine import ContainerSpec
 from agent.engine_docker import DockerEngine
 from common.errors import EngineUnavailable, StartFailed
-from tests.unit.odd_http import ODD, Answer, Server, odd_server, said
+from tests.support.odd_http import ODD, Answer, Server, odd_server, said
 
 SPEC = ContainerSpec("name", "image:1", ("serve",), {"a": "b"}, "net", 8888, "127.0.0.1", 20000, 64 << 20, 32)
 

@@ -5,8 +5,8 @@ import pytest
 from agent.inventory import Phase, Server
 from agent.probe import Readiness
 from common.records.servers import Gone
+from tests.support.watching import Counted, audited
 from tests.unit.agent.world import KEYS, World, pool
-from tests.watching import Counted, audited
 
 LIMIT = pool(pool_size=2, mem_limit="512m")
 

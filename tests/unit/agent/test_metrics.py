@@ -15,9 +15,9 @@ from common.broker.port import Outgoing
 from common.records.hosts import HostState
 from common.runtime.clock import utc_now
 from frontend.views.server import WHY
+from tests.support.watching import Counted, audited
 from tests.unit.agent.test_culls import Control
 from tests.unit.agent.world import HOST, KEYS, World, pool
-from tests.watching import Counted, audited
 
 
 def test_a_claim_is_counted_timed_by_stage_and_noted() -> None:

@@ -16,7 +16,7 @@ from common.store.memory import MemoryStore
 from common.store.port import Service
 from common.store.registration import ServiceRegistration
 from common.urls import base_path, server_url
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def test_new_ids_have_the_form_they_are_checked_for() -> None:

@@ -16,8 +16,8 @@ from frontend.admin.app import create_admin_app
 from frontend.admin.parts import AdminParts
 from frontend.seeding import Seeder
 from frontend.settings import AdminSettings
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, put_claim, put_host, put_pool, put_route, user_id
-from tests.waiting import wait_until
 
 TOKEN = {"Authorization": "token secret"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from common.records.hosts import HostState, PoolStatus
-from tests.api_check import CHECKS, check, serving
+from tests.support.api_check import CHECKS, check, serving
 from tests.unit.frontend.fakes import FakeCluster, put_claim, put_host, put_pool, put_route, settings, user_id
 from tests.unit.frontend.test_admin import Admin
 

@@ -22,6 +22,7 @@ from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
 from frontend.culler.sweeping import sweep_gone, sweep_replays
 from frontend.reach import Target, tcp_probe
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import (
     KEYS,
     START,
@@ -32,7 +33,6 @@ from tests.unit.frontend.fakes import (
     put_route,
     user_id,
 )
-from tests.waiting import wait_until
 
 GRACE_S = 120.0
 

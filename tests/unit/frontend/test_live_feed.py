@@ -6,7 +6,7 @@ from common.broker.memory import MemoryBroker
 from common.broker.messages import Event, RecyclePool
 from common.runtime.clock import utc_now
 from frontend.live.feed import Feed
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def tell(feed: Feed, *users: str) -> None:

@@ -12,10 +12,10 @@ from common.records.tickets import TicketState
 from common.store.memory import MemoryStore
 from frontend import metrics
 from frontend.operations import metrics_targets
+from tests.support.watching import Counted, audited, figure
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, Clock, FakeCluster, put_claim, put_host, settings, user_id
 from tests.unit.frontend.test_admin import Admin
 from tests.unit.frontend.test_culler_rounds import Culler
-from tests.watching import Counted, audited, figure
 
 
 def test_wishes_are_counted_by_outcome(cluster: FakeCluster, browser: FlaskClient) -> None:

@@ -14,8 +14,8 @@ from frontend.ledger import Ledger, State, Verdict
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import KEYS, START, Clock, put_pool, user_id
-from tests.waiting import wait_until
 
 FRONTEND = Path(__file__).parents[3] / "frontend"
 

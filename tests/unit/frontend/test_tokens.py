@@ -8,9 +8,9 @@ from flask.testing import FlaskClient
 
 from common.ids import digest
 from common.records.tokens import Scope, Token, new_token, split
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import KEYS, START, FakeCluster, settings, user_id
 from tests.unit.frontend.test_admin import Admin
-from tests.waiting import wait_until
 
 
 def put_token(cluster: FakeCluster | Admin, scope: Scope, name: str = "", expires_s: float | None = None) -> str:

@@ -10,8 +10,8 @@ from werkzeug.test import TestResponse
 
 from common.ids import request_of
 from frontend.together import Busy, Together
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, settings, user_id
-from tests.waiting import wait_until
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 # As Chromium opens a page, and the same over plain HTTP, where it says nothing of how.

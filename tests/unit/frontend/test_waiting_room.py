@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 from common.broker.messages import CullRequest
 from common.ids import request_of
 from common.records.tickets import Ticket, TicketState
+from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, user_id
-from tests.waiting import wait_until
 
 
 def enter(cluster: FakeCluster, client: FlaskClient | None = None) -> str:

@@ -10,8 +10,8 @@ from common.store.port import Entry, KeyListing, Listing
 from proxy import watcher as module
 from proxy.table import Delta, Table, Target
 from proxy.watcher import RouteWatcher
+from tests.support.waiting import wait_until
 from tests.unit.proxy.routes import KEYS, map_value, target_of, user, value
-from tests.waiting import wait_until
 
 
 class Seen:

@@ -11,8 +11,8 @@ from proxy.mapfile import MapFile
 from proxy.runtime_memory import MemoryHaproxy
 from proxy.table import Change, Delta, Table, Target
 from proxy.writer import Writer
+from tests.support.watching import Counted
 from tests.unit.proxy.routes import user
-from tests.watching import Counted
 
 A, B, C = user(1), user(2), user(3)
 ONE, TWO = Target("1@10.0.0.1", 1), Target("1@10.0.0.2", 1)

@@ -11,7 +11,7 @@ import pytest
 
 from common.runtime import audit_log
 from common.runtime.audit_log import EVENTS, AuditLine
-from tests.watching import Counted, audited
+from tests.support.watching import Counted, audited
 
 PAGE = Path(__file__).parents[3] / "docs" / "audit.md"
 

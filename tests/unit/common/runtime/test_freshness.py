@@ -15,7 +15,7 @@ from common.runtime.freshness import Freshness
 from common.store.memory import MemoryStore
 from common.store.port import Listing
 from frontend.watching import Watched
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from common.errors import StoreUnavailable
 from common.runtime import threads
 from common.runtime.threads import THREADS_ENDED, Pool, Worker
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.ends_threads
 

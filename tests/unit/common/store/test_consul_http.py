@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from common.store.consul_http import NotReachedError, connect
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Server(socketserver.ThreadingTCPServer):

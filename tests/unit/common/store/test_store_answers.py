@@ -16,10 +16,10 @@ from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.store.port import Service
 from frontend.watching import Watched
-from tests.unit import odd_http
-from tests.unit.odd_http import Answer, Server, odd_server
-from tests.waiting import wait_until
-from tests.watching import figure
+from tests.support import odd_http
+from tests.support.odd_http import Answer, Server, odd_server
+from tests.support.waiting import wait_until
+from tests.support.watching import figure
 
 INDEX = {"X-Consul-Index": "7"}
 GOOD = {"Key": "k/a", "Value": "eA==", "ModifyIndex": 3, "Flags": 0, "LockIndex": 0, "CreateIndex": 1}

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import StoreUnavailable
 from common.store.consul import ConsulStore
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Server(ThreadingHTTPServer):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import websocket
 
-from tests.e2e.cluster import ask
+from tests.support.cluster import ask
 
 
 class Kernel:

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from tests.e2e.cluster import Answer, ask
-from tests.hosts_rig import Host, HostsRig
-from tests.waiting import wait_until
+from tests.support.cluster import Answer, ask
+from tests.support.hosts_rig import Host, HostsRig
+from tests.support.waiting import wait_until
 
 HTML = {"Accept": "text/html"}
 # What a reader of the numbers below takes as proof that they go on coming.

@@ -28,10 +28,10 @@ from common.records.servers import Route
 from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
-from tests.leftovers import ours
-from tests.waiting import wait_until
+from tests.support.leftovers import ours
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = "exec echo-server --ip {ip} --port {port} --base-path {base_path} --token={token}"
 
 

@@ -22,10 +22,10 @@ from common.ids import new_user
 from common.records.servers import Route
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
-from tests.leftovers import ours
-from tests.waiting import wait_until
+from tests.support.leftovers import ours
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HAPROXY_IMAGE = os.environ.get("HAPROXY_IMAGE", "tmpnb-local/haproxy:3.0")
 CONFIG = ROOT / "proxy" / "haproxy"
 ECHO = ROOT / "tests" / "images" / "echo" / "server.py"

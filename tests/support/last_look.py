@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # Kinds of tests that use the Engine.
 ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults", "fuzz"}
@@ -34,7 +34,7 @@ class LastLook:
         kinds = {mark.name for item in session.items for mark in item.iter_markers()}
         if not ENGINE_KINDS & kinds or session.config.option.collectonly:
             return
-        from tests.leftovers import look  # it brings the Docker client, which unit tests do not need
+        from tests.support.leftovers import look  # it brings the Docker client, which unit tests do not need
 
         with contextlib.suppress(OSError):  # another user's file
             self._lock = LOCK.open("a")
@@ -44,7 +44,7 @@ class LastLook:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._before is None or self._lock is None:
             return
-        from tests.leftovers import left, look, miscounted
+        from tests.support.leftovers import left, look, miscounted
 
         before = self._before
         with self._lock:

@@ -13,8 +13,8 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
-from tests.leftovers import ours
-from tests.waiting import wait_until
+from tests.support.leftovers import ours
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"

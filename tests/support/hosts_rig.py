@@ -22,9 +22,9 @@ import docker
 from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
-from tests.e2e.cluster import ROOT, Cluster, free_ports
-from tests.light import IMAGE, build_light_image, light_pool
-from tests.waiting import wait_until
+from tests.support.cluster import ROOT, Cluster, free_ports
+from tests.support.light import IMAGE, build_light_image, light_pool
+from tests.support.waiting import wait_until
 
 AGENT = "tmpnb-agent"
 # Everything on its one network interface is dropped without an answer, as if the cable were out: for the host itself

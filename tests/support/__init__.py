@@ -1,0 +1,1 @@
+"""What tests of several kinds share: waiting, rigs of real parts, the whole cluster, odd servers."""
