@@ -76,6 +76,6 @@ docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md fr
 	$(PYTHON) docs/metrics.py
 	$(PYTHON) docs/limits.py
 
-bench: test-stack ## Measure and print the table of medians
+bench: test-stack ## Measure and print the table of medians (claims beside those of a commit: BEFORE=ref)
 	@deploy/have.sh wrk wrk
-	$(PYTHON) -m tests.bench
+	TMPNB_BENCH_BEFORE=$(BEFORE) $(PYTHON) -m tests.bench

@@ -1,25 +1,19 @@
-"""The whole cluster from outside: claims from a warm pool, twenty visitors at once, and what it costs to do nothing.
+"""The whole cluster from outside: twenty visitors at once, and what it costs to do nothing.
 
     python -m tests.bench.bench_cluster
 
 Uses the light server (tests/images/echo), so that the servers' own start-up does not compete with what is measured.
 """
 
-import json
-import statistics
 import threading
-import time
-from collections import defaultdict
 from pathlib import Path
 
+from tests.bench.bench_claims import READY, claim, refilled, warm_pool
 from tests.bench.figures import heading, percentile, show
 from tests.bench.processes import tree
-from tests.support.cluster import ROOT, Answer, Cluster, ask
-from tests.support.light import build_light_image, light_pool
-from tests.support.waiting import wait_until
+from tests.support.cluster import ROOT, Answer, Cluster
+from tests.support.light import build_light_image
 
-CLAIMS = 200
-READY = 20
 # Long enough that the clock's ticks of 10 ms resolve a tenth of a percent.
 IDLE_S = 30.0
 # Everything that beats, beats within this time after the last claim.
@@ -28,67 +22,15 @@ SETTLE_S = 15.0
 
 def main() -> None:
     build_light_image()
-    pools = ROOT / "build" / "bench-pools.toml"
-    pools.parent.mkdir(exist_ok=True)
-    pools.write_text(light_pool(pool_size=60, ready=READY))
-    cluster = Cluster.plan("bench", TMPNB_POOLS=str(pools))
+    cluster = Cluster.plan("bench", TMPNB_POOLS=warm_pool(ROOT / "build" / "bench-pools.toml"))
     cluster.make("down", timeout_s=300)
     try:
         cluster.make("up")
-        claims(cluster)
         visitors(cluster)
         idle(cluster)
     finally:
         (ROOT / "build" / "bench-logs.txt").write_text(cluster.compose("logs", "--no-color"))
         cluster.make("down", timeout_s=300)
-
-
-def claim(cluster: Cluster) -> tuple[float, Answer]:
-    """One ``POST /api/spawn`` through the proxy tier; milliseconds and the answer."""
-    before = time.perf_counter()
-    answer = ask(cluster.url + "/api/spawn", "POST", timeout_s=60)
-    return (time.perf_counter() - before) * 1000, answer
-
-
-def refilled(cluster: Cluster) -> None:
-    """Give all servers back and wait until the pool is full and nothing starts or stops any more."""
-    cluster.cull(cluster.records("claims"))
-    wait_until(lambda: not cluster.records("claims"), "all claims to be gone", 300)
-    refill(cluster)
-
-
-def refill(cluster: Cluster) -> None:
-    """Wait until every claimed server has its replacement. A route is written when its server is ready; the published
-    figures are up to a second old, so they would let the next claim meet the start of the last one's replacement."""
-    wanted = len(cluster.records("claims")) + READY
-    wait_until(lambda: len(cluster.records("routes")) >= wanted, "the refill", 300)
-    # For the agent to settle the last one, and for the bench's own questions to be over.
-    threading.Event().wait(0.5)
-
-
-def claims(cluster: Cluster) -> None:
-    elapsed: list[float] = []
-    while len(elapsed) < CLAIMS:
-        refilled(cluster)
-        for _ in range(min(READY // 2, CLAIMS - len(elapsed))):
-            ms, answer = claim(cluster)
-            assert answer.status == 200, answer.body
-            elapsed.append(ms)
-            # "Refill between": the replacement's start is not part of the next claim.
-            refill(cluster)
-    heading(f"POST /api/spawn from a warm pool, {CLAIMS} claims at concurrency 1, through HAProxy")
-    show("whole request", elapsed, "ms", "")
-    show("  p50", [percentile(elapsed, 50)], "ms", "<= 20")
-    show("  p99", [percentile(elapsed, 99)], "ms", "<= 100")
-    stages: dict[str, list[float]] = defaultdict(list)
-    for line in cluster.docker("logs", cluster.container("frontend")).splitlines():
-        entry = json.loads(line) if line.startswith("{") else {}
-        if entry.get("view") == "/api/spawn" and entry.get("status") == 200:
-            for stage, ms in entry["stages_ms"].items():
-                stages[stage].append(ms)
-    whole = sum(statistics.median(values) for values in stages.values())
-    for stage, values in stages.items():
-        show(f"  stage {stage}", values, "ms", f"{statistics.median(values) / whole:.0%} of the medians' sum")
 
 
 def visitors(cluster: Cluster) -> None:

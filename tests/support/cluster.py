@@ -77,13 +77,14 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster of its own project name, cluster name and ports."""
+    """A running cluster of its own project name, cluster name and ports, of the checkout in ``root``."""
 
     name: str
     environment: dict[str, str]
+    root: Path = ROOT
 
     @classmethod
-    def plan(cls, name: str, **environment: str) -> "Cluster":
+    def plan(cls, name: str, root: Path = ROOT, **environment: str) -> "Cluster":
         ours(f"tmpnb-{name}")
         port, consul, rabbitmq, admin = free_ports(4)
         return cls(
@@ -97,6 +98,7 @@ class Cluster:
                 "TMPNB_ADMIN_PORT": str(admin),
                 **environment,
             },
+            root,
         )
 
     @property
@@ -117,7 +119,7 @@ class Cluster:
 
     def secret(self, name: str) -> str:
         """A value that ``make up`` generated into ``.env``."""
-        lines = (ROOT / ".env").read_text().splitlines()
+        lines = (self.root / ".env").read_text().splitlines()
         return next(line.partition("=")[2] for line in lines if line.startswith(name + "="))
 
     def make(self, target: str, timeout_s: float = 1500) -> str:
@@ -125,12 +127,12 @@ class Cluster:
         return self._run(["make", "--no-print-directory", target], timeout_s)
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
-        files = ["-f", str(COMPOSE)]
+        files = ["-f", str(self.root / COMPOSE.name)]
         if self.environment.get("TMPNB_HA"):
             files += ["-f", str(COMPOSE_HA)]
         if self.environment.get("TMPNB_MONITORING"):
             files += ["-f", str(COMPOSE_MONITORING)]
-        return self._run(["docker", "compose", "--project-directory", str(ROOT), *files, *arguments], timeout_s)
+        return self._run(["docker", "compose", "--project-directory", str(self.root), *files, *arguments], timeout_s)
 
     def restart(self, service: str) -> None:
         self.docker("restart", self.container(service))
@@ -191,7 +193,7 @@ class Cluster:
     def _run(self, command: list[str], timeout_s: float) -> str:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=self.root,
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
