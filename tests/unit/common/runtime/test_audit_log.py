@@ -13,7 +13,7 @@ from common.runtime import audit_log
 from common.runtime.audit_log import EVENTS, AuditLine
 from tests.support.watching import Counted, audited
 
-PAGE = Path(__file__).parents[3] / "docs" / "audit.md"
+PAGE = Path(__file__).parents[4] / "docs" / "audit.md"
 
 
 @pytest.fixture(autouse=True)
