@@ -7,9 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from agent.inventory import LIVE, Inventory
+from agent.inventory import ABSENT_S, LIVE, Inventory
 from agent.metrics import REPAIRS
-from agent.plan import ABSENT_S
 from agent.registry import Registry
 from agent.tickets import Tickets
 from common.errors import StoreUnavailable

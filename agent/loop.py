@@ -15,9 +15,9 @@ from agent.apply import Applier
 from agent.capacity import Bound
 from agent.engine import Engine
 from agent.failures import FailureBook
-from agent.inventory import Inventory
+from agent.inventory import ABSENT_S, Inventory
 from agent.metrics import ACTIONS, RECONCILE_SECONDS, RECONCILED
-from agent.plan import ABSENT_S, Look, Observed, missing, plan
+from agent.plan import Look, Observed, missing, plan
 from common.errors import EngineUnavailable
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec

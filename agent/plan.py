@@ -10,17 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from agent.capacity import Bound, Room, capacities
 from agent.engine import Container
-from agent.inventory import Phase, Server
+from agent.inventory import ABSENT_S, DRAINED, EXITED, Phase, Server
 from agent.names import identity, is_claimed
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
 
-# Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
-ABSENT_S = 1.0
-# Why a server is removed whose container has ended; ``memory.py`` may know more.
-EXITED = "container exited"
-# Why a server is culled whose host is being emptied, past the time that its learner was given.
-DRAINED = "culled: host drained"
 # How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
 # hangs or the pool was made smaller; its visitor should hear of that.
 PROMISE_S = 60.0

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent.engine import Engine
-from agent.inventory import Inventory, Server
+from agent.inventory import EXITED, Inventory, Server
 from agent.memory import MemoryWatch
-from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.registry import REPLACED, Registry
 from agent.stuck import StuckBook

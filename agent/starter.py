@@ -15,10 +15,9 @@ from datetime import datetime
 from agent import names
 from agent.engine import ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken
 from agent.failures import LOG_LINES, FailureBook
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import EXITED, Inventory, Phase, Server
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
 from agent.permits import Permits
-from agent.plan import EXITED
 from agent.ports import PortBook
 from agent.probe import Probe, wait_until_ready
 from agent.registry import Registry

@@ -9,9 +9,8 @@ import pytest
 from agent import names
 from agent.capacity import Bound, capacity
 from agent.engine import Container
-from agent.inventory import Phase, Server
+from agent.inventory import DRAINED, Phase, Server
 from agent.plan import (
-    DRAINED,
     PROMISE_S,
     Action,
     Adopt,
