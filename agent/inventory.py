@@ -20,7 +20,7 @@ from common.records.servers import Claim
 FORGOTTEN_S = 180.0
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0
-# Why a server is removed whose container has ended; ``memory.py`` may know more.
+# Why a server is removed whose container has ended; ``servers/out_of_memory.py`` may know more.
 EXITED = "container exited"
 # Why a server is culled whose host is being emptied, past the time that its learner was given.
 DRAINED = "culled: host drained"
