@@ -29,6 +29,7 @@ from agent.images import Images
 from agent.intake import Intake
 from agent.inventory import Inventory, Phase, Server
 from agent.local_host import LocalHost
+from agent.looks import LookBounds, Looks
 from agent.loop import Loop
 from agent.memory import MemoryWatch
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
@@ -158,6 +159,7 @@ class Agent:
             self._wake,
             self._doubt_store,
             self._statics.ask,
+            Looks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
         )
         teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
         self._remakes = Remakes(

@@ -10,6 +10,7 @@ from agent.announce import Announcer
 from agent.audit import Auditor
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
+from agent.looks import Looks
 from common.broker import queues
 from common.broker.port import Delivery
 from common.errors import StoreUnavailable
@@ -70,7 +71,7 @@ class SimulatedAgent(World):
                 self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None, Looks(),
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 

@@ -8,6 +8,7 @@ from agent.announce import Announcer
 from agent.commands import Commands
 from agent.culls import ActivityReader, Culls
 from agent.inventory import Phase
+from agent.looks import Looks
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
 from common.broker import queues
 from common.broker.messages import CullRequest
@@ -90,7 +91,7 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
         world.inventory,
         Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
         Control(), world.consumer, Announcer(world.publisher, HOST), world.specs.get, lambda _user: None,
-        lambda: None, lambda: None, lambda _request, _delivery: None,
+        lambda: None, lambda: None, lambda _request, _delivery: None, Looks(),
     )  # fmt: skip
     refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
     with audited() as lines:
