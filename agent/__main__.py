@@ -9,10 +9,10 @@ from types import FrameType
 
 from prometheus_client import REGISTRY
 
-from agent.agent import Agent, Parts
-from agent.engine_docker import DockerEngine
+from agent.assembly import Agent, Parts
+from agent.engine.docker import DockerEngine
 from agent.metrics import HostCollector
-from agent.probe import HttpProbe
+from agent.servers.probe import HttpProbe
 from agent.settings import AgentSettings, resolve_address
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.runtime import heartbeat, metrics

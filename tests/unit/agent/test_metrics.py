@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from agent.announce import Announcer
-from agent.commands import Commands
-from agent.culls import ActivityReader, Culls
+from agent.commands.culls import ActivityReader, Culls
+from agent.commands.handler import Commands
+from agent.events import Announcer
 from agent.inventory import Phase
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
 from common.broker import queues
@@ -16,7 +16,7 @@ from common.records.hosts import HostState
 from common.runtime.clock import utc_now
 from frontend.views.server import WHY
 from tests.support.watching import Counted, audited
-from tests.unit.agent.test_culls import Control
+from tests.unit.agent.commands.test_culls import Control
 from tests.unit.agent.world import HOST, KEYS, World, pool
 
 
