@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from agent.culls import ActivityReader
-from agent.engine_memory import MemoryEngine
+from agent.commands.culls import ActivityReader
+from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase
-from agent.permits import Permits
+from agent.servers.host_policy import Permits
 from common.broker import queues
 from common.broker.messages import SetHostState, decode
 from common.broker.port import Outgoing
