@@ -18,6 +18,7 @@ from agent.claims.recreate import Remakes
 from agent.claims.replies import Teller
 from agent.claims.subscriptions import Intake
 from agent.claims.workers import Workers
+from agent.commands.cull_checks import LookBounds, Looks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.engine.network import ClusterNetwork, uplink_mtu
@@ -159,6 +160,7 @@ class Agent:
             self._wake,
             self._doubt_store,
             self._statics.ask,
+            Looks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
         )
         teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
         self._remakes = Remakes(

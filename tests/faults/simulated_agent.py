@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.claims import claimer, recreate, replies
+from agent.commands.cull_checks import Looks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.events import Announcer
@@ -71,7 +72,7 @@ class SimulatedAgent(World):
                 self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None, Looks(),
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
