@@ -19,6 +19,7 @@ from agent.claims.recreate import Recreator
 from agent.claims.replies import Replies
 from agent.claims.subscriptions import Subscriptions
 from agent.claims.workers import Workers
+from agent.commands.cull_checks import CullChecks, LookBounds
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.engine.network import ClusterNetwork, uplink_mtu
@@ -166,6 +167,7 @@ class Agent:
             self._wake,
             self._doubt_store,
             self._statics.ask,
+            CullChecks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
         )
         replies = Replies(settings.host, tickets, parts.publisher, self._now, self._stop)
         self._recreator = Recreator(

@@ -5,23 +5,31 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from common.runtime.threads import Pool
 
 log = logging.getLogger(__name__)
 
-# A look takes some seconds at most, nearly all of it waiting.
-THREADS = 8
-# More than a host has servers; what does not fit is asked for again in the culler's next round.
-WAITING_MAX = 2000
+
+@dataclass(frozen=True, slots=True)
+class LookBounds:
+    """How many servers are looked at in parallel, and how many may wait for a look; what does not fit is asked for
+    again in the culler's next round."""
+
+    # A look takes some seconds at most, nearly all of it waiting.
+    at_once: int = 8
+    # More than a host has servers.
+    waiting: int = 2000
 
 
 class CullChecks:
     """Safe to use from any thread."""
 
-    def __init__(self, threads: Executor | None = None) -> None:
+    def __init__(self, bounds: LookBounds = LookBounds(), threads: Executor | None = None) -> None:
         """``threads``: instead of its own."""
-        self._threads = threads or Pool(THREADS, "cull")
+        self._waiting_max = bounds.waiting
+        self._threads = threads or Pool(bounds.at_once, "cull")
         self._lock = threading.Lock()
         self._in_progress: set[str] = set()
         self._full_said = False
@@ -31,7 +39,7 @@ class CullChecks:
         with self._lock:
             if user in self._in_progress:
                 return
-            full = len(self._in_progress) >= WAITING_MAX
+            full = len(self._in_progress) >= self._waiting_max
             if not full:
                 self._in_progress.add(user)
             elif not self._full_said:

@@ -51,6 +51,7 @@ class Commands:
         wake: Callable[[], None],
         doubt_store: Callable[[], None],
         ask_statics: Callable[[StaticsRequest, Delivery], None],
+        looks: CullChecks,
     ) -> None:
         """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
         ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
@@ -65,7 +66,7 @@ class Commands:
         self._events = events
         self._spec_of = spec_of
         self._wake = wake
-        self._looks = CullChecks()
+        self._looks = looks
 
     def stop(self) -> None:
         self._looks.stop()

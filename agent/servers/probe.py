@@ -18,8 +18,6 @@ from urllib.parse import quote, urljoin, urlsplit
 from agent.servers.bounded_http import Answer, ask
 from common.urls import base_path
 
-# A server that is up answers in milliseconds, one that is loaded in less than this.
-TIMEOUT_S = 2.0
 # Whether it is ready yet is asked with growing patience. A first page of some seconds' work (Voila, Panel, Streamlit)
 # is got at the first time, a longer one after a few: whoever gives up soon and asks again has a server that does one
 # thing at a time work for nobody, over and over.
@@ -27,10 +25,6 @@ FIRST_PATIENCE_S = 4.0
 # Pauses between probes: short at first, so that a quick server is ready at once; then sparing of slow ones' CPU.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 0.5
-# A list of kernels is a few hundred bytes each.
-ANSWER_MAX_BYTES = 1 << 20
-# Jupyter leads from its base path to its first page, and from there to its login.
-REDIRECTS_MAX = 5
 # A kernel that says that it is busy, has nobody connected and has said nothing for so long may be stuck: one that was
 # killed while it computed says so for ever. (Output of a computation is something said.)
 SILENT_S = 180.0
@@ -46,6 +40,18 @@ class Kernels(StrEnum):
     STUCK = "stuck"
     REFUSED = "refused"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeBounds:
+    """What a server may take of its agent."""
+
+    #: Bytes of one answer, head and body together. A list of kernels is a few hundred bytes each.
+    answer_max_bytes: int = 1 << 20
+    #: Seconds for a look at a server that was ready once: it answers in milliseconds, a loaded one in less than this.
+    timeout_s: float = 2.0
+    #: Jupyter leads from its base path to its first page, and from there to its login.
+    redirects_max: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +84,20 @@ class Probe(Protocol):
 class HttpProbe:
     """``Probe`` of servers at an address of this host."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, bounds: ProbeBounds = ProbeBounds()) -> None:
         self._address = address
+        self._bounds = bounds
 
     def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
         deadline = time.monotonic() + timeout_s
         base = base_path(user)
         target = base + path
         seen: set[str] = set()
-        while len(seen) <= REDIRECTS_MAX:
+        while len(seen) <= self._bounds.redirects_max:
             seen.add(target)
             answer = ask(
-                self._address, port, target, {}, max(0.001, deadline - time.monotonic()), ANSWER_MAX_BYTES,
-                with_body=False,
+                self._address, port, target, {}, max(0.001, deadline - time.monotonic()),
+                self._bounds.answer_max_bytes, with_body=False,
             )  # fmt: skip
             place = target.partition("?")[0].replace(base, base_path("<user>"), 1)
             if answer.status not in {301, 302, 303, 307, 308} or not answer.location:
@@ -107,19 +114,21 @@ class HttpProbe:
             target = quote(leads_to.path, safe="/%:@!$&'()*+,;=~") + (f"?{leads_to.query}" if leads_to.query else "")
             if target in seen:
                 return Readiness(False, f"leads from {place} in a circle")
-        return Readiness(False, f"leads further more than {REDIRECTS_MAX} times from {base_path('<user>')}{path}")
+        most = self._bounds.redirects_max
+        return Readiness(False, f"leads further more than {most} times from {base_path('<user>')}{path}")
 
     def kernels(self, port: int, user: str, token: str) -> Kernels:
         headers = {"Authorization": f"token {token}"} if token else {}
         path = base_path(user) + "api/kernels"
-        answer = ask(self._address, port, path, headers, TIMEOUT_S, ANSWER_MAX_BYTES, with_body=True)
+        bounds = self._bounds
+        answer = ask(self._address, port, path, headers, bounds.timeout_s, bounds.answer_max_bytes, with_body=True)
         if answer.status in {401, 403}:
             return Kernels.REFUSED
         return kernels_in(answer.body, datetime.now(UTC)) if answer.status == 200 else Kernels.UNKNOWN
 
     def listens(self, port: int) -> bool:
         try:
-            socket.create_connection((self._address, port), TIMEOUT_S).close()
+            socket.create_connection((self._address, port), self._bounds.timeout_s).close()
         except OSError:
             return False
         return True

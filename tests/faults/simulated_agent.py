@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.claims import claimer, recreate, replies
+from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.events import Events
@@ -71,7 +72,7 @@ class SimulatedAgent(World):
                 self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Events(self.port(self.publisher), self.host), self.specs.get, self.repairer.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None, CullChecks(),
         )  # fmt: skip
         self.subscriptions.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 

@@ -6,8 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from agent.commands import cull_checks
-from agent.commands.cull_checks import CullChecks
+from agent.commands.cull_checks import CullChecks, LookBounds
 from agent.commands.culls import ActivityReader, Culls, busy_cores
 from agent.commands.handler import Commands
 from agent.engine.memory import MemoryEngine
@@ -78,8 +77,8 @@ class Culling:
             lambda: None,
             self.doubt_store,
             lambda _request, _delivery: None,
+            CullChecks(threads=Now()),
         )
-        self.commands._looks = CullChecks(Now())
         world.subscriptions.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
         world.subscriptions.update()
 
@@ -325,19 +324,22 @@ class Held(FakeProbe):
         return Kernels.IDLE
 
 
+BOUNDS = LookBounds(at_once=3)
+
+
 class Holding(Culling):
     """Claimed servers, more than there are threads, all of which hold their probe."""
 
     def __init__(self) -> None:
-        super().__init__(pool_size=cull_checks.THREADS + 4)
-        others = [self.world.send(self.world.request()) for _ in range(cull_checks.THREADS + 1)]
+        super().__init__(pool_size=BOUNDS.at_once + 4)
+        others = [self.world.send(self.world.request()) for _ in range(BOUNDS.at_once + 1)]
         self.others = [reply.user for reply in others if reply is not None]
         for user in [self.user, *self.others]:
             self.user = user
             self.claimed_ago(7000)
         self.probe = Held(self.world.engine)
         self.culls._probe = self.probe
-        self.commands._looks = CullChecks()
+        self.commands._looks = CullChecks(BOUNDS)
 
     def ask(self, user: str, reason: str) -> None:
         self.send(CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason}))
@@ -353,7 +355,7 @@ def test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer(reason: str)
     try:
         for user in culling.others:
             culling.ask(user, "idle")
-        wait_until(lambda: len(culling.probe.asked) == cull_checks.THREADS, "every thread to be held by a server")
+        wait_until(lambda: len(culling.probe.asked) == BOUNDS.at_once, "every thread to be held by a server")
         culling.ask(culling.user, reason)
         assert culling.is_stopping(culling.user)
     finally:
@@ -368,7 +370,7 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
         for _ in range(5):
             for user in culling.others:
                 culling.ask(user, "idle")
-        wait_until(lambda: len(culling.probe.asked) == cull_checks.THREADS, "every thread to be held by a server")
+        wait_until(lambda: len(culling.probe.asked) == BOUNDS.at_once, "every thread to be held by a server")
     finally:
         culling.probe.let_go.set()
     wait_until(lambda: all(map(culling.is_stopping, culling.others)), "all to be culled")
@@ -376,12 +378,9 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
     culling.commands.stop()
 
 
-def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(cull_checks, "WAITING_MAX", 2)
+def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     threads, done = Later(), list[str]()
-    line = CullChecks(threads)
+    line = CullChecks(LookBounds(waiting=2), threads)
     for user in "abcd":
         line.submit(user, lambda user=user: done.append(user))  # type: ignore[misc]
     threads.drain()
@@ -393,7 +392,7 @@ def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(
 
 def test_a3_a_look_that_fails_is_the_end_of_that_look_only() -> None:
     threads = Later()
-    line = CullChecks(threads)
+    line = CullChecks(threads=threads)
 
     def fail() -> None:
         raise StoreUnavailable("away")

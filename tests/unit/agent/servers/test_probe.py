@@ -10,8 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.servers import probe
-from agent.servers.probe import ANSWER_MAX_BYTES, SILENT_S, HttpProbe, Kernels, Readiness, kernels_in
+from agent.servers.probe import SILENT_S, HttpProbe, Kernels, ProbeBounds, Readiness, kernels_in
 from agent.servers.probe import wait_until_ready as wait_for
 from tests.unit.agent.listener import BASE, USER, Answering, listening, reply, response
 
@@ -72,19 +71,21 @@ ENDLESS: dict[str, Answering] = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_a3_no_answer_holds_a_probe_beyond_its_deadline(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "TIMEOUT_S", 0.4)
+def test_a3_no_answer_holds_a_probe_beyond_its_deadline(kind: str) -> None:
+    probe = HttpProbe("127.0.0.1", ProbeBounds(timeout_s=0.4))
     with listening(ENDLESS[kind]) as (port, _):
         began = time.monotonic()
-        assert PROBE.kernels(port, USER, "t") is Kernels.UNKNOWN
-        PROBE.ready(port, USER, "", 0.4)
+        assert probe.kernels(port, USER, "t") is Kernels.UNKNOWN
+        probe.ready(port, USER, "", 0.4)
         assert time.monotonic() - began < 5.0, "two deadlines, and a slow machine"
 
 
 def test_a3_a_list_of_kernels_beyond_the_limit_is_not_read() -> None:
-    body = json.dumps([{"execution_state": "busy", "x": "y" * ANSWER_MAX_BYTES}]).encode()
+    body = json.dumps([{"execution_state": "busy", "x": "y" * 100_000}]).encode()
     with listening(reply(200, body)) as (port, _):
-        assert PROBE.kernels(port, USER, "") is Kernels.UNKNOWN
+        assert PROBE.kernels(port, USER, "") is Kernels.BUSY
+        probe = HttpProbe("127.0.0.1", ProbeBounds(answer_max_bytes=len(body)))
+        assert probe.kernels(port, USER, "") is Kernels.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,10 @@ def test_c1_a_circle_of_two_and_a_chain_without_end_are_not_ready() -> None:
     with listening(further) as (port, asked):
         assert "more than 5 times" in ready(port).reason
         assert len(asked) == 6
+    with listening(further) as (port, asked):
+        least = HttpProbe("127.0.0.1", ProbeBounds(redirects_max=1))
+        assert "more than 1 times" in least.ready(port, USER, "", 5).reason
+        assert len(asked) == 2
 
 
 def test_c1_what_it_answered_last_is_the_reason_when_the_time_is_over() -> None:
