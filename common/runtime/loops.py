@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from common.errors import TransientError
 from common.runtime.outage import Outage
@@ -109,13 +109,9 @@ class QueueThread(Generic[T]):
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, item: T) -> bool:
-        """Have it handled, soon. False: the queue is full. Safe from any thread."""
-        try:
-            self._items.put_nowait(item)
-        except queue.Full:
-            return False
-        return True
+    def put(self, item: T) -> None:
+        """Have it handled, soon. Safe from any thread. Raises ``queue.Full``."""
+        self._items.put_nowait(item)
 
     def cancel(self) -> None:
         """Have the thread end after what is in the queue, without waiting for it."""
@@ -138,7 +134,7 @@ class QueueThread(Generic[T]):
 class Together:
     """Threads that do not wait for each other: all are told to end at once, and waited for until one deadline."""
 
-    def __init__(self, *threads: LoopThread, stop_s: float = STOP_S) -> None:
+    def __init__(self, *threads: LoopThread | QueueThread[Any], stop_s: float = STOP_S) -> None:
         self._threads = threads
         self._stop_s = stop_s
 

@@ -150,7 +150,8 @@ def test_an_agent_stopped_for_longer_than_its_session_lives_knows_it_by_its_own_
 ) -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    monkeypatch.setattr("agent.host.lease.time.monotonic", lambda: keeping.keeper._valid_until + 0.1)
+    lease = keeping.keeper._lease
+    monkeypatch.setattr(lease, "_monotonic", lambda: lease._sure_until + 0.1)
     assert not keeping.keeper.holds()
 
 
@@ -241,7 +242,7 @@ def specs_of(store: MemoryStore, lost: Callable[[], bool] = lambda: False) -> Sp
 
 
 def read(specs: Specs, store: MemoryStore) -> None:
-    specs.take(store.list(KEYS.pools).entries)
+    specs.take(store.list(KEYS.pools))
 
 
 def test_a_pool_that_cannot_be_read_stays_as_it_was_and_others_follow() -> None:
