@@ -6,11 +6,12 @@ Called by the command line and the admin application; raises as the ports do whe
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from common.broker import queues
 from common.broker.messages import SetHostState
 from common.broker.port import Publisher
-from common.errors import MalformedRecord, TmpnbError
+from common.errors import MalformedRecord
 from common.ids import is_request_id
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Gone, Route
@@ -18,14 +19,11 @@ from common.records.tickets import Ticket, TicketState
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations import NotThere, send
+from frontend.errors import NotThere, StillThere
+from frontend.host_commands import send
 
 LOST = "culled: host lost"
 PROMISE_LOST = "the host that was starting it was lost"
-
-
-class StillThere(TmpnbError):
-    """A host whose agent is alive cannot be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +51,10 @@ def set_host_state(
     """Cordon, drain or activate a host. ``deadline``: of a drain, when those left are culled. Raises ``NotThere``."""
     read_host(store, keys, host)
     send(publisher, host, SetHostState(sent_at=now, state=state, deadline=deadline))
+
+
+def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
+    return RecordCache(HostRecord, keys.hosts).read(store.list(keys.hosts))
 
 
 def read_host(store: Store, keys: Keys, host: str) -> HostRecord:
@@ -130,3 +132,14 @@ def _refuse(store: Store, keys: Keys, claim: Claim) -> None:
     if ticket.state is TicketState.WAITING and ticket.user == claim.user:
         refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": PROMISE_LOST})
         store.replace(entry.key, refused.encode(), entry.modify_index)
+
+
+def metrics_targets(store: Store, keys: Keys) -> list[dict[str, Any]]:
+    """The agents of all hosts as Prometheus' HTTP service discovery takes them; those that tell no metrics are left
+    out."""
+    hosts = read_hosts(store, keys)
+    return [
+        {"targets": [record.metrics], "labels": {"job": "tmpnb-agent", "host": name, "cluster": keys.cluster}}
+        for name, record in sorted(hosts.items())
+        if record.metrics
+    ]

@@ -12,8 +12,8 @@ _metrics_folder = share_metrics(_settings)
 # Only now: the rest imports prometheus_client, which looks for the folder at once.
 from common.runtime.logs import setup_logging  # noqa: E402
 from frontend import metrics  # noqa: E402
+from frontend.admin.wsgi import start_admin, stop_admin  # noqa: E402
 from frontend.serving import gunicorn_settings, start_worker, stop_worker  # noqa: E402
-from frontend.wsgi import start_admin, stop_admin  # noqa: E402
 
 setup_logging("admin", _settings.log_level, _settings.audit_file)
 globals().update(gunicorn_settings(_settings, bind(_settings.bind_ip, _settings.admin_port)))

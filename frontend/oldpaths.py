@@ -12,7 +12,7 @@ from flask import session
 from common.errors import MalformedRecord, StoreUnavailable
 from common.records.servers import Gone
 from common.store.cache import read_one
-from frontend.web import parts
+from frontend.parts import parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,63 +6,20 @@ Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailabl
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.broker import queues
-from common.broker.messages import CullRequest, Message, RecyclePool
-from common.broker.port import Outgoing, Publisher
-from common.errors import ConflictError, MalformedRecord, TmpnbError, Unroutable
-from common.ids import new_request_id
-from common.records.hosts import HostRecord
-from common.records.pools import PoolSpec
+from common.bounds import EXTEND_MAX_S
+from common.broker.messages import CullRequest
+from common.broker.port import Publisher
+from common.errors import ConflictError, MalformedRecord
 from common.records.servers import Activity, Claim, Route
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
+from frontend.errors import NotThere, OutOfRange
+from frontend.host_commands import send
 
-# At most so much time at once: a day. A setting of the applications that offer it.
-EXTEND_MAX_S = 86_400.0
 # Nobody writes a claim but its agent, once, and operators: whoever loses so many races is in a fight with a program.
 EXTEND_TRIES = 5
-
-
-class NotThere(TmpnbError):
-    """The user or host that an operator named is not known."""
-
-
-class OutOfRange(TmpnbError):
-    """A figure that an operator gave is not accepted; the text says what is."""
-
-
-def read_hosts(store: Store, keys: Keys) -> dict[str, HostRecord]:
-    return RecordCache(HostRecord, keys.hosts).read(store.list(keys.hosts))
-
-
-def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
-    return RecordCache(PoolSpec, keys.pools).read(store.list(keys.pools))
-
-
-def metrics_targets(store: Store, keys: Keys) -> list[dict[str, Any]]:
-    """The agents of all hosts as Prometheus' HTTP service discovery takes them; those that tell no metrics are left
-    out."""
-    hosts = read_hosts(store, keys)
-    return [
-        {"targets": [record.metrics], "labels": {"job": "tmpnb-agent", "host": name, "cluster": keys.cluster}}
-        for name, record in sorted(hosts.items())
-        if record.metrics
-    ]
-
-
-def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
-    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
-    ``NotThere``."""
-    if pool is not None and pool not in (pools := read_pools(store, keys)):
-        raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
-    drained = 0
-    for name, record in read_hosts(store, keys).items():
-        ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
-        if send(publisher, name, RecyclePool(sent_at=utc_now(), pool=pool)):
-            drained += ready
-    return drained
 
 
 def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
@@ -101,15 +58,6 @@ def extend(store: Store, keys: Keys, user: str, seconds: float, now: datetime, m
         if kept == claim or store.replace(entry.key, kept.encode(), entry.modify_index):
             return until
     raise ConflictError(f"the claim of user {user!r} changes all the time; try again")
-
-
-def send(publisher: Publisher, host: str, message: Message, expires_s: float | None = None) -> bool:
-    """Put a message into a host's queue. False: no such queue."""
-    try:
-        publisher.publish(queues.host(host), Outgoing(message.encode(), new_request_id(), expires_s=expires_s))
-    except Unroutable:
-        return False
-    return True
 
 
 def list_users(store: Store, keys: Keys, now: datetime) -> list[dict[str, Any]]:

@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import cast
+
+from flask import current_app
 
 from common.broker.port import Requester
 from common.records.hosts import HostRecord
@@ -136,3 +139,8 @@ def _known(store: Store, keys: Keys, user: str) -> Known:
     if keys.route(user) in found:
         return Known(Standing.ROUTED, word)
     return Known(Standing.CLAIMED if keys.claim(user) in found else Standing.GONE, word)
+
+
+def parts() -> Parts:
+    """The parts of the running application."""
+    return cast(Parts, current_app.extensions["tmpnb"])

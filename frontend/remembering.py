@@ -14,7 +14,8 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, Se
 from common.errors import MalformedRecord, StoreUnavailable
 from common.ids import is_user, new_ticket
 from common.records.servers import Claim
-from frontend.web import is_https, parts
+from frontend.parts import parts
+from frontend.web import is_https
 
 
 @dataclass(frozen=True, slots=True)

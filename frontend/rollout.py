@@ -9,24 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.broker.messages import PrepareImage
+from common.broker.messages import PrepareImage, RecyclePool
 from common.broker.port import Publisher
-from common.errors import InvalidPool, TmpnbError
+from common.errors import InvalidPool
 from common.records.hosts import HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
 from common.runtime.clock import utc_now
-from common.store.cache import read_one
+from common.store.cache import RecordCache, read_one
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations import read_hosts, read_pools, send
+from frontend.draining import read_hosts
+from frontend.errors import NoHistory, NotThere
+from frontend.host_commands import send
 from frontend.pool_files import check_sizes
 
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
 HISTORY_COUNT = 5
-
-
-class NoHistory(TmpnbError):
-    """There is nothing to roll back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,10 @@ class HostProgress:
     claimed_old: int
     reason: str = ""
     log: str = ""
+
+
+def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
+    return RecordCache(PoolSpec, keys.pools).read(store.list(keys.pools))
 
 
 def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
@@ -177,3 +179,16 @@ def known_pool(pools: Mapping[str, PoolSpec], name: str) -> PoolSpec:
     if name not in pools:
         raise InvalidPool(f"there is no pool {name[:80]!r}; there are: {', '.join(sorted(pools)) or 'none'}")
     return pools[name]
+
+
+def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
+    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
+    ``NotThere``."""
+    if pool is not None and pool not in (pools := read_pools(store, keys)):
+        raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
+    drained = 0
+    for name, record in read_hosts(store, keys).items():
+        ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
+        if send(publisher, name, RecyclePool(sent_at=utc_now(), pool=pool)):
+            drained += ready
+    return drained

@@ -15,8 +15,8 @@ from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations import read_pools
 from frontend.pool_files import read_file
+from frontend.rollout import read_pools
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from frontend import metrics
 from frontend.arrival import HEAD_MAX_BYTES
-from frontend.live.stream import ALIVE
 from frontend.settings import GunicornSettings
+
+# Where an application finds out whether its worker goes on.
+ALIVE = "tmpnb.alive"
 
 
 def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from common.runtime.threads import Worker
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations import read_hosts
+from frontend.draining import read_hosts
 from frontend.statics_fetch import fetch, hosts_with
 from frontend.statics_shelf import Shelf
 

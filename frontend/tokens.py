@@ -2,16 +2,11 @@
 
 from datetime import datetime
 
-from common.errors import ConflictError
 from common.records.tokens import Scope, Token, new_token
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations import NotThere
-
-
-class NameTaken(ConflictError):
-    """There is a token of that name, and whoever holds it goes on using it."""
+from frontend.errors import NameTaken, NotThere
 
 
 def create_token(

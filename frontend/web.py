@@ -2,22 +2,15 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, g, jsonify, make_response, render_template, request
-
-from frontend.parts import Parts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
 
 STATIC = Path(__file__).parent / "static"
-
-
-def parts() -> Parts:
-    """The parts of the running application."""
-    return cast(Parts, current_app.extensions["tmpnb"])
 
 
 def wants_html() -> bool:

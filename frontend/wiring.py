@@ -3,11 +3,14 @@
 import os
 import socket
 
-from common.broker.rabbitmq import RabbitAddress
+from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
 from common.settings import CommonSettings
 from common.store.consul import ConsulStore
 from common.store.port import Service, Store
 from common.store.registration import TTL_S, ServiceRegistration, describe
+
+# How long a new worker waits for its stores before it takes requests; without them it answers "unavailable".
+START_S = 5.0
 
 
 def consul_store(settings: CommonSettings) -> ConsulStore:
@@ -26,3 +29,14 @@ def presence(store: Store, settings: CommonSettings, role: str, port: int) -> Se
     identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"
     service = Service(identity, f"tmpnb-{role}", name, port, TTL_S, tags=(settings.cluster,), meta=describe(settings))
     return ServiceRegistration(store, service)
+
+
+def start_broker(broker: object) -> None:
+    """Connect, if it is the real adapter; fakes are always connected."""
+    if isinstance(broker, RabbitPublisher):
+        broker.start()
+
+
+def stop_broker(broker: object) -> None:
+    if isinstance(broker, RabbitPublisher):
+        broker.stop()

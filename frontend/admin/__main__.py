@@ -13,8 +13,8 @@ def main(argv: list[str]) -> None:
     folder = share_metrics(settings)
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
+    from frontend.admin.wsgi import create_admin, start_admin, stop_admin
     from frontend.serving import Server, gunicorn_settings
-    from frontend.wsgi import create_admin, start_admin, stop_admin
 
     setup_logging("admin", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port))

@@ -7,17 +7,15 @@ from flask import Flask, Response, g, redirect, request
 from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.records.tokens import Scope
 from common.runtime import audit_log
-from frontend import auth, lines, metrics, operations
+from frontend import auth, draining, lines, metrics
 from frontend.admin import live, login, redirector, sessions
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
 from frontend.api import admin, replays
 from frontend.api.operation import operation_of
-from frontend.app import harden
-from frontend.draining import StillThere
+from frontend.errors import NoHistory, NotThere, OutOfRange, StillThere
 from frontend.guard import Guard, Holder
-from frontend.operations import NotThere, OutOfRange
-from frontend.rollout import NoHistory
+from frontend.hardening import harden
 from frontend.web import answer
 
 # Pool files are small; a cluster has few pools.
@@ -29,9 +27,7 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
-    metrics.install(
-        app, parts.settings, lambda: json.dumps(operations.metrics_targets(parts.store, parts.keys)).encode()
-    )
+    metrics.install(app, parts.settings, lambda: json.dumps(draining.metrics_targets(parts.store, parts.keys)).encode())
     lines.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))

@@ -3,8 +3,9 @@
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
+from frontend.admin.parts import parts
 from frontend.admin.sessions import sessions
-from frontend.admin.web import may_change, own_page, parts
+from frontend.admin.web import may_change, own_page
 from frontend.live.search import BadSearch
 from frontend.live.stream import FULL_RETRY_S, held, stream
 from frontend.web import answer, wants_html

@@ -4,8 +4,9 @@ from flask import Blueprint, Response, redirect, request
 
 from common.records.tokens import Scope, split
 from frontend import auth
+from frontend.admin.parts import parts
 from frontend.admin.sessions import is_ours, sessions
-from frontend.admin.web import own_page, parts
+from frontend.admin.web import own_page
 from frontend.web import answer
 
 views = Blueprint("login", __name__)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Self, cast
+
+from flask import current_app
 
 from common.broker.port import Publisher
 from common.records.tokens import Token
@@ -70,3 +72,8 @@ class AdminParts:
             Search(store, keys, lambda: board.hosts, lambda: board.pools),
             now,
         )
+
+
+def parts() -> AdminParts:
+    """The parts of the running application."""
+    return cast(AdminParts, current_app.extensions["tmpnb"])

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from common.records.base import Name, explain
 from common.records.hosts import HostState
 from frontend import draining
-from frontend.admin.web import parts
+from frontend.admin.parts import parts
 from frontend.web import answer
 
 views = Blueprint("redirector", __name__)

@@ -13,7 +13,8 @@ from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
 from frontend import draining, operations, rollout
 from frontend.admin.live import operators_page, wants_page
-from frontend.admin.web import give_time, parts
+from frontend.admin.parts import parts
+from frontend.admin.web import give_time
 from frontend.api.admin_models import ExtendBody, ImageBody, StateBody
 from frontend.hosts import stats
 from frontend.pool_files import read_tables
@@ -64,7 +65,7 @@ def healthz() -> Response:
 def api_stats() -> Response:
     """As the public ``/api/stats``, plus the number of users."""
     p = parts()
-    figures = stats(operations.read_hosts(p.store, p.keys), "")
+    figures = stats(draining.read_hosts(p.store, p.keys), "")
     figures.pop("container_image")
     for row in figures["hosts"].values():
         row.pop("container_image")
@@ -76,7 +77,7 @@ def api_stats() -> Response:
 @views.get("/api/hosts")
 def api_hosts() -> Response:
     """``{"hosts": {name: HostRecord, and "drain_progress": {"left", "of"} while it drains}}``."""
-    hosts = operations.read_hosts(parts().store, parts().keys)
+    hosts = draining.read_hosts(parts().store, parts().keys)
     return answer({"hosts": {name: _host(record) for name, record in sorted(hosts.items())}})
 
 
@@ -114,7 +115,7 @@ def api_forget_host(host: str) -> Response:
 @views.get("/api/pools")
 def api_pools() -> Response:
     """``{"pools": {name: PoolSpec and its generation}}``."""
-    pools = operations.read_pools(parts().store, parts().keys)
+    pools = rollout.read_pools(parts().store, parts().keys)
     return answer(
         {
             "pools": {
@@ -148,8 +149,8 @@ def api_apply_pools() -> Response:
 def api_pools_status() -> Response:
     """``{"pools": {name: {"generation", "hosts": [{host, stage, fresh, old, starting, claimed_old, reason}]}}}``."""
     p = parts()
-    hosts = operations.read_hosts(p.store, p.keys)
-    pools = sorted(operations.read_pools(p.store, p.keys).items())
+    hosts = draining.read_hosts(p.store, p.keys)
+    pools = sorted(rollout.read_pools(p.store, p.keys).items())
     rows = {
         name: {"generation": spec.generation, "hosts": [asdict(row) for row in rollout.progress(spec, hosts)]}
         for name, spec in pools
@@ -183,7 +184,7 @@ def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     p = parts()
     g.ids["pool"] = request.args.get("pool")
-    return answer({"drained": operations.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
+    return answer({"drained": rollout.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
 
 
 @views.get("/api/users")

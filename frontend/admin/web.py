@@ -1,21 +1,16 @@
 """What the admin application's views share."""
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from flask import Response, current_app, g
+from flask import Response, g
 
 from common.broker.messages import Event
 from common.records.tokens import Scope
 from frontend import operations
-from frontend.admin.parts import AdminParts
+from frontend.admin.parts import parts
 from frontend.admin.sessions import sessions
 from frontend.web import page
-
-
-def parts() -> AdminParts:
-    """The parts of the running application."""
-    return cast(AdminParts, current_app.extensions["tmpnb"])
 
 
 def give_time(user: str, seconds: float) -> datetime:

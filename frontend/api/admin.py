@@ -16,13 +16,15 @@ from common.records.tickets import Ticket, TicketState
 from common.records.tokens import Scope
 from common.store.cache import RecordCache, read_one
 from frontend import draining, operations, rollout
-from frontend.admin.web import give_time, parts
+from frontend.admin.parts import parts
+from frontend.admin.web import give_time
 from frontend.api import admin_models as models
 from frontend.api.document import serve_document
 from frontend.api.events import events
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field, gone, install_problems
 from frontend.culler.decide import Source, outlook
+from frontend.errors import NotThere, OutOfRange
 from frontend.hosts import stats
 from frontend.line import places
 from frontend.snapshot import Snapshot
@@ -90,7 +92,7 @@ def server(user: str) -> Answer:
         raise _no_server(user)
     told = None
     if claim is not None:
-        told = _culling(claim, p.search.activity.get(), operations.read_hosts(p.store, p.keys), p.now())
+        told = _culling(claim, p.search.activity.get(), draining.read_hosts(p.store, p.keys), p.now())
     return Answer(_server(claim, route, told))
 
 
@@ -105,7 +107,7 @@ def cull(user: str) -> Answer:
     p = parts()
     try:
         host = operations.cull(p.store, p.keys, p.publisher, user)
-    except operations.NotThere:
+    except NotThere:
         raise _no_server(user) from None
     return Answer(models.ServerTold(user=user, host=host), 202)
 
@@ -123,7 +125,7 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
     g.ids["seconds"] = body.seconds
     try:
         until = give_time(user, body.seconds)
-    except operations.OutOfRange as exc:
+    except OutOfRange as exc:
         accepted = f"more than 0 and at most {p.settings.extend_max_s:g} are accepted"
         raise bad_field("seconds", accepted, body.seconds) from exc
     except ConflictError as exc:
@@ -156,7 +158,7 @@ def tickets(query: models.TicketsQuery) -> Answer:
 @operation("List hosts", scopes=_READ, answers={200: models.Hosts})
 def hosts() -> Answer:
     """As their agents describe them."""
-    found = operations.read_hosts(parts().store, parts().keys)
+    found = draining.read_hosts(parts().store, parts().keys)
     return Answer(models.Hosts(hosts={name: _host(record) for name, record in sorted(found.items())}))
 
 
@@ -198,7 +200,7 @@ def forget_host(host: str) -> Answer:
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
 def pools() -> Answer:
     """Every pool's fields and generation."""
-    found = operations.read_pools(parts().store, parts().keys)
+    found = rollout.read_pools(parts().store, parts().keys)
     return Answer(models.Pools(pools={name: _pool(spec) for name, spec in sorted(found.items())}))
 
 
@@ -214,7 +216,7 @@ def pool_spec(pool: str) -> Answer:
 def pool_status(pool: str) -> Answer:
     """Every host that serves the pool, with how far it is with the present generation."""
     spec = _known(pool)
-    rows = rollout.progress(spec, operations.read_hosts(parts().store, parts().keys))
+    rows = rollout.progress(spec, draining.read_hosts(parts().store, parts().keys))
     progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
     return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
 
@@ -229,8 +231,8 @@ def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
     p = parts()
     try:
-        drained = operations.recycle(p.store, p.keys, p.publisher, pool)
-    except operations.NotThere as exc:
+        drained = rollout.recycle(p.store, p.keys, p.publisher, pool)
+    except NotThere as exc:
         raise Refused(404, "unknown pool", f"pool: {exc}") from exc
     return Answer(models.Recycled(pool=pool, drained=drained))
 
@@ -265,7 +267,7 @@ def prepare_image(body: models.ImageBody) -> Answer:
 def figures() -> Answer:
     """As in the public API, with users and waiting tickets."""
     p = parts()
-    found = stats(operations.read_hosts(p.store, p.keys), "")
+    found = stats(draining.read_hosts(p.store, p.keys), "")
     found["users"] = len(p.store.watch_keys(p.keys.claims, 0, 0).keys)
     found["waiting"] = len(p.store.watch_keys(p.keys.tickets, 0, 0).keys)
     return Answer(models.AdminStats.model_validate(found))
@@ -323,7 +325,7 @@ def _pool(spec: PoolSpec) -> models.Pool:
 
 
 def _known(name: str) -> PoolSpec:
-    known: Mapping[str, PoolSpec] = operations.read_pools(parts().store, parts().keys)
+    known: Mapping[str, PoolSpec] = rollout.read_pools(parts().store, parts().keys)
     if name not in known:
         raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
     return known[name]

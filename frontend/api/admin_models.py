@@ -10,7 +10,7 @@ from common.ids import USER_LENGTH_MAX
 from common.records.base import IMAGE, Name
 from common.records.hosts import HostRecord, HostState
 from common.records.pools import PoolSpec
-from frontend.api.models import USER, HostFigures, example
+from frontend.api.shared_models import USER, HostFigures, example
 from frontend.rollout import Stage
 
 PAGE_MAX_COUNT = 1000

@@ -15,7 +15,7 @@ from common.broker.messages import Event
 from common.ids import USER_LENGTH_MAX
 from common.records.base import Name
 from common.records.tokens import Scope
-from frontend.admin.web import parts
+from frontend.admin.parts import parts
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import Refused, bad_field
 from frontend.live.feed import Feed, Heard

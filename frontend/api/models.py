@@ -1,21 +1,16 @@
 """What the public part of the API takes and gives."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.records.base import Name
+from frontend.api.shared_models import USER, HostFigures, example
 from frontend.targets import MAX_CHARS
 
-USER = "23456789abcd"
 TICKET = "0123456789abcdef0123456789abcdef"
 URL = f"/user/{USER}/lab?token=…"
-
-
-def example(**fields: Any) -> ConfigDict:
-    """The configuration of a model with an example."""
-    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class SpawnBody(BaseModel):
@@ -88,17 +83,6 @@ class OwnServer(BaseModel):
     claimed_at: datetime
     expires_at: datetime | None = Field(description="the end of its time, used or not; null: none")
     leaves_at: datetime | None
-
-
-class HostFigures(BaseModel):
-    """Servers of one host."""
-
-    available: int = Field(description="ready, on hosts that take claims")
-    capacity: int = Field(description="ready plus claimed there may be")
-    claimed: int
-    starting: int
-    state: Literal["active", "cordoned", "draining"]
-    version: str
 
 
 class Stats(BaseModel):

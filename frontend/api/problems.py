@@ -4,9 +4,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
-from frontend.draining import StillThere
-from frontend.operations import NotThere
-from frontend.rollout import NoHistory
+from frontend.errors import NoHistory, NotThere, StillThere
 from frontend.web import answer
 
 # Servers start within seconds.

@@ -16,15 +16,15 @@ from frontend.api.document import serve_document
 from frontend.api.operation import Answer, operation
 from frontend.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
 from frontend.auth import caller
+from frontend.host_commands import send
 from frontend.hosts import stats
 from frontend.line import LineFull, Place
-from frontend.operations import send
+from frontend.parts import parts
 from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import BadTarget, checked
 from frontend.views.spawn import CROWDED_AFTER_S, note
 from frontend.views.waiting import assigned_url, poll_s
 from frontend.visitors import visitor
-from frontend.web import parts
 
 # A new ticket's place is known with the next look at the line.
 FIRST_LOOK_S = 1.0

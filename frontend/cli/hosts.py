@@ -11,12 +11,12 @@ from common.records.servers import Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend import draining, operations
+from frontend import draining
 from frontend.cli.context import cluster_now, note, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
 from frontend.draining import DrainProgress
-from frontend.operations import NotThere
+from frontend.errors import NotThere
 from frontend.reach import tcp_probe, unreachable
 
 app = typer.Typer(help="Look after one host.", no_args_is_help=True)
@@ -32,7 +32,7 @@ def show_hosts(
 ) -> None:
     """Show every host and what it holds of each pool."""
     store, keys = store_and_keys()
-    records = operations.read_hosts(store, keys)
+    records = draining.read_hosts(store, keys)
     far = _unreachable(store, keys, records) if check else {}
     if as_json:
         extra = {name: {"unreachable": target} for name, target in far.items()}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
-from frontend import operations, rollout
+from frontend import draining, rollout
 from frontend.cli.context import note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
@@ -19,7 +19,7 @@ app = typer.Typer(help="Kinds of servers.", no_args_is_help=True)
 @app.command("list")
 def list_pools(as_json: JsonFlag = False) -> None:
     """Show all pools."""
-    pools = operations.read_pools(*store_and_keys())
+    pools = rollout.read_pools(*store_and_keys())
     if as_json:
         print_json({name: spec.model_dump(mode="json") for name, spec in sorted(pools.items())})
         return
@@ -34,7 +34,7 @@ def list_pools(as_json: JsonFlag = False) -> None:
 @app.command("show")
 def show_pool(name: str, as_json: JsonFlag = False) -> None:
     """Show everything about one pool."""
-    pools = operations.read_pools(*store_and_keys())
+    pools = rollout.read_pools(*store_and_keys())
     spec = rollout.known_pool(pools, name)
     fields = spec.model_dump(mode="json") | {"generation": spec.generation}
     if as_json:
@@ -89,7 +89,7 @@ def rollback(
 ) -> None:
     """Go back to the generation that the pool had before."""
     store, keys = store_and_keys()
-    rollout.known_pool(operations.read_pools(store, keys), name)
+    rollout.known_pool(rollout.read_pools(store, keys), name)
     spec = rollout.rollback(store, keys, name)
     note("pools rollback", pool=name, reason=f"generation {spec.generation}")
     if not as_json:
@@ -106,9 +106,9 @@ def status(
 ) -> None:
     """Show how far every host is with the present generation of each pool."""
     store, keys = store_and_keys()
-    pools = operations.read_pools(store, keys)
+    pools = rollout.read_pools(store, keys)
     chosen = pools if name is None else {name: rollout.known_pool(pools, name)}
-    hosts = operations.read_hosts(store, keys)
+    hosts = draining.read_hosts(store, keys)
     rows = {pool: rollout.progress(spec, hosts) for pool, spec in sorted(chosen.items())}
     if as_json:
         print_json({pool: [asdict(row) for row in found] for pool, found in rows.items()})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from common.records.pools import PoolSpec
-from frontend import operations, rollout
+from frontend import draining, rollout
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import follow
@@ -23,7 +23,7 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
         missing = rollout.prepare(store, keys, connection, specs)
 
     def look() -> dict[str, dict[str, str | None]]:
-        return rollout.prepared(operations.read_hosts(store, keys), specs)
+        return rollout.prepared(draining.read_hosts(store, keys), specs)
 
     def tell(found: dict[str, dict[str, str | None]]) -> None:
         for image, hosts in sorted(found.items()):
@@ -61,7 +61,7 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
     store, keys = store_and_keys()
 
     def look() -> dict[str, list[HostProgress]]:
-        hosts = operations.read_hosts(store, keys)
+        hosts = draining.read_hosts(store, keys)
         return {spec.name: rollout.progress(spec, hosts) for spec in specs}
 
     def tell(found: dict[str, list[HostProgress]]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from common.runtime.clock import utc_now
-from frontend import operations
+from frontend import draining, operations
 from frontend.cli.context import note, publisher, settings, store_and_keys
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
@@ -73,7 +73,7 @@ def cull(user: str, as_json: JsonFlag = False) -> None:
 def stats(as_json: JsonFlag = False) -> None:
     """Show how many servers are available, in use and possible."""
     store, keys = store_and_keys()
-    figures = figures_of(operations.read_hosts(store, keys), "")
+    figures = figures_of(draining.read_hosts(store, keys), "")
     figures["waiting"] = len(store.list(keys.tickets).entries)
     if as_json:
         print_json(figures)

@@ -20,7 +20,7 @@ from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.lost import Absences
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
 from frontend.draining import close_servers
-from frontend.operations import send
+from frontend.host_commands import send
 from frontend.reach import Probe, target_of, tcp_probe, unreachable
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Entry, Store
 from frontend.culler.decide import SILENT
-from frontend.operations import read_hosts
+from frontend.draining import read_hosts
 
 log = logging.getLogger(__name__)
 

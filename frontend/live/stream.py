@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from flask import Response, current_app
 
 from frontend.live.board import Board
+from frontend.serving import ALIVE
 
 # A proxy or a browser gives up a connection on which nothing comes for long.
 HEARTBEAT_S = 15.0
@@ -18,8 +19,6 @@ STREAM_S = 600.0
 RETRY_MS = 2000
 # Who finds no free place comes back by itself.
 FULL_RETRY_S = 10
-# Where the application finds out whether its worker goes on (``frontend/serving.py``).
-ALIVE = "tmpnb.alive"
 
 
 class Places:

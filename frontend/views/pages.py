@@ -8,10 +8,11 @@ from werkzeug.routing import BaseConverter, ValidationError
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
 from frontend.hublinks import meant
+from frontend.parts import parts
 from frontend.remembering import introduce, remembered
 from frontend.targets import BadTarget, asked, raw_path_and_query, spawn_link
 from frontend.visitors import is_robot
-from frontend.web import answer, page, parts, problem, unavailable
+from frontend.web import answer, page, problem, unavailable
 
 views = Blueprint("pages", __name__)
 

@@ -11,12 +11,12 @@ from common.ids import is_user
 from common.records.servers import Claim, Gone
 from common.store.cache import read_one
 from common.urls import server_url
+from frontend.host_commands import send
 from frontend.oldpaths import farewell, may_return
-from frontend.operations import send
-from frontend.parts import Standing
+from frontend.parts import Standing, parts
 from frontend.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
 from frontend.views.waiting import say_estimate
-from frontend.web import answer, go_to, page, pages_are_off, parts, problem, unavailable, wants_html
+from frontend.web import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
 
 views = Blueprint("server", __name__)
 

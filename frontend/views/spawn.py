@@ -12,12 +12,13 @@ from common.records.base import Name, explain
 from common.urls import server_url
 from frontend.auth import caller
 from frontend.oldpaths import OldPath, old_path
+from frontend.parts import parts
 from frontend.remembering import introduce, remember, remember_ticket, remembered, visit
 from frontend.spawning import Crowded, Served, Unavailable, Waiting, Wish
 from frontend.targets import MAX_CHARS, START, Asked, BadTarget, asked, below, checked, raw_path_and_query, split_user
 from frontend.views.pages import broken_s
 from frontend.visitors import is_browser, is_robot, visitor
-from frontend.web import add_stage, answer, go_to, is_speculative, page, parts, problem, unavailable, wants_html
+from frontend.web import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
 
 views = Blueprint("spawn", __name__)
 

@@ -3,8 +3,9 @@
 from flask import Blueprint, Response, request, send_file
 
 from common.statics import content_type
+from frontend.parts import parts
 from frontend.targets import raw_path_and_query
-from frontend.web import answer, parts
+from frontend.web import answer
 
 views = Blueprint("statics", __name__)
 

@@ -4,7 +4,8 @@ from flask import Blueprint, Response, redirect
 
 from common.errors import StoreUnavailable
 from frontend.hosts import stats
-from frontend.web import answer, parts, unavailable
+from frontend.parts import parts
+from frontend.web import answer, unavailable
 
 views = Blueprint("stats", __name__)
 

@@ -9,9 +9,10 @@ from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
 from frontend.line import Place
+from frontend.parts import parts
 from frontend.remembering import remember_served
 from frontend.targets import BadTarget, checked, spawn_link
-from frontend.web import answer, go_to, page, parts, problem, unavailable
+from frontend.web import answer, go_to, page, problem, unavailable
 
 views = Blueprint("waiting", __name__)
 

@@ -9,8 +9,8 @@ from common.broker.messages import SetHostState, decode
 from common.records.hosts import Drain, HostNote, HostState, PoolStatus
 from common.records.servers import Gone
 from common.store.memory import MemoryStore
-from frontend.draining import StillThere, drain_progress, forget_host, read_host, set_host_state
-from frontend.operations import NotThere
+from frontend.draining import drain_progress, forget_host, read_host, set_host_state
+from frontend.errors import NotThere, StillThere
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_route, user_id
 
 

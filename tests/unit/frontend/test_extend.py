@@ -8,7 +8,8 @@ import pytest
 from common.errors import ConflictError
 from common.records.servers import Claim
 from common.store.memory import MemoryStore
-from frontend.operations import NotThere, OutOfRange, extend
+from frontend.errors import NotThere, OutOfRange
+from frontend.operations import extend
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_route, user_id
 
 USER = user_id(1)

@@ -11,7 +11,7 @@ from common.errors import StoreUnavailable
 from common.records.tickets import TicketState
 from common.store.memory import MemoryStore
 from frontend import metrics
-from frontend.operations import metrics_targets
+from frontend.draining import metrics_targets
 from tests.support.watching import Counted, audited, figure
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, Clock, FakeCluster, put_claim, put_host, settings, user_id
 from tests.unit.frontend.test_admin import Admin

@@ -7,17 +7,18 @@ from common.broker.messages import PrepareImage, decode
 from common.records.hosts import Failure, HostState, ImageState, ImageStatus, PoolStatus
 from common.records.pools import PoolHistory, PoolSpec
 from common.store.memory import MemoryStore
-from frontend.operations import read_hosts, read_pools
+from frontend.draining import read_hosts
+from frontend.errors import NoHistory
 from frontend.rollout import (
     HISTORY_COUNT,
     HostProgress,
-    NoHistory,
     Stage,
     apply_pools,
     is_over,
     prepare,
     prepared,
     progress,
+    read_pools,
     rollback,
 )
 from tests.unit.frontend.fakes import KEYS, START, put_host
