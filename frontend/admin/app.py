@@ -7,7 +7,8 @@ from flask import Flask, Response, g, redirect, request
 from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.records.tokens import Scope
 from common.runtime import audit_log
-from frontend import auth, draining, lines, metrics
+from frontend import auth, lines, metrics
+from frontend import draining as host_operations
 from frontend.admin import live, login, redirector, sessions
 from frontend.admin.parts import AdminParts
 from frontend.admin.views import views
@@ -27,7 +28,9 @@ def create_admin_app(parts: AdminParts) -> Flask:
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
-    metrics.install(app, parts.settings, lambda: json.dumps(draining.metrics_targets(parts.store, parts.keys)).encode())
+    metrics.install(
+        app, parts.settings, lambda: json.dumps(host_operations.metrics_targets(parts.store, parts.keys)).encode()
+    )
     lines.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))

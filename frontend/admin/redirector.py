@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.records.base import Name, explain
 from common.records.hosts import HostState
-from frontend import draining
+from frontend import draining as host_operations
 from frontend.admin.parts import parts
 from frontend.web import answer
 
@@ -38,5 +38,5 @@ def remove() -> Response:
         text = f'{explain(exc)}; accepted: {{"host": "NAME"}}, a host\'s name as in GET /api/hosts, not its URL'
         return answer({"status": "bad request", "message": text}, 400)
     p = parts()
-    draining.set_host_state(p.store, p.keys, p.publisher, host, HostState.DRAINING, p.now())
+    host_operations.set_host_state(p.store, p.keys, p.publisher, host, HostState.DRAINING, p.now())
     return answer({"status": "requested", "host": host, "state": HostState.DRAINING.value}, 202)

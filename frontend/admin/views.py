@@ -11,7 +11,9 @@ from common.errors import InvalidPool
 from common.records.base import explain
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from frontend import draining, operations, rollout
+from frontend import draining as host_operations
+from frontend import operations as server_operations
+from frontend import rollout as pool_operations
 from frontend.admin.live import operators_page, wants_page
 from frontend.admin.parts import parts
 from frontend.admin.web import give_time
@@ -65,7 +67,7 @@ def healthz() -> Response:
 def api_stats() -> Response:
     """As the public ``/api/stats``, plus the number of users."""
     p = parts()
-    figures = stats(draining.read_hosts(p.store, p.keys), "")
+    figures = stats(host_operations.read_hosts(p.store, p.keys), "")
     figures.pop("container_image")
     for row in figures["hosts"].values():
         row.pop("container_image")
@@ -77,13 +79,13 @@ def api_stats() -> Response:
 @views.get("/api/hosts")
 def api_hosts() -> Response:
     """``{"hosts": {name: HostRecord, and "drain_progress": {"left", "of"} while it drains}}``."""
-    hosts = draining.read_hosts(parts().store, parts().keys)
+    hosts = host_operations.read_hosts(parts().store, parts().keys)
     return answer({"hosts": {name: _host(record) for name, record in sorted(hosts.items())}})
 
 
 def _host(record: HostRecord) -> dict[str, Any]:
     row = record.model_dump(mode="json")
-    progress = draining.drain_progress(record)
+    progress = host_operations.drain_progress(record)
     if progress is not None:
         row["drain_progress"] = {"left": progress.left, "of": progress.of}
     return row
@@ -99,7 +101,7 @@ def api_host_state(host: str) -> Response:
     g.ids.update(state=body.state.value, deadline_s=body.deadline_s)
     p = parts()
     deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    draining.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
+    host_operations.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
     until = {"deadline": deadline.isoformat()} if deadline else {}
     return answer({"status": "requested", "host": host, "state": body.state.value, **until}, 202)
 
@@ -108,14 +110,14 @@ def api_host_state(host: str) -> Response:
 def api_forget_host(host: str) -> Response:
     """``{"closed": N}``: learners' servers that were closed with it. 409 while its agent is running: drain it first."""
     p = parts()
-    closed = draining.forget_host(p.store, p.keys, p.publisher, host, p.now())
+    closed = host_operations.forget_host(p.store, p.keys, p.publisher, host, p.now())
     return answer({"status": "removed", "host": host, "closed": closed})
 
 
 @views.get("/api/pools")
 def api_pools() -> Response:
     """``{"pools": {name: PoolSpec and its generation}}``."""
-    pools = rollout.read_pools(parts().store, parts().keys)
+    pools = pool_operations.read_pools(parts().store, parts().keys)
     return answer(
         {
             "pools": {
@@ -134,7 +136,7 @@ def api_apply_pools() -> Response:
         raise InvalidPool("body: JSON is accepted, such as {'pools': {'default': {'image': '…'}}}")
     # No variables here: the process's environment is not the caller's.
     specs = read_tables(fields, "body", {})
-    applied = rollout.apply_pools(parts().store, parts().keys, specs)
+    applied = pool_operations.apply_pools(parts().store, parts().keys, specs)
     g.ids["changed"] = " ".join(applied.changed) or "nothing"
     return answer(
         {
@@ -149,10 +151,10 @@ def api_apply_pools() -> Response:
 def api_pools_status() -> Response:
     """``{"pools": {name: {"generation", "hosts": [{host, stage, fresh, old, starting, claimed_old, reason}]}}}``."""
     p = parts()
-    hosts = draining.read_hosts(p.store, p.keys)
-    pools = sorted(rollout.read_pools(p.store, p.keys).items())
+    hosts = host_operations.read_hosts(p.store, p.keys)
+    pools = sorted(pool_operations.read_pools(p.store, p.keys).items())
     rows = {
-        name: {"generation": spec.generation, "hosts": [asdict(row) for row in rollout.progress(spec, hosts)]}
+        name: {"generation": spec.generation, "hosts": [asdict(row) for row in pool_operations.progress(spec, hosts)]}
         for name, spec in pools
     }
     return answer({"pools": rows})
@@ -161,7 +163,7 @@ def api_pools_status() -> Response:
 @views.post("/api/pools/<pool>/rollback")
 def api_rollback(pool: str) -> Response:
     """``{"generation", "image"}`` that the pool has now. 409: there is none before the present one."""
-    spec = rollout.rollback(parts().store, parts().keys, pool)
+    spec = pool_operations.rollback(parts().store, parts().keys, pool)
     return answer({"status": "rolled back", "pool": pool, "generation": spec.generation, "image": spec.image})
 
 
@@ -174,7 +176,7 @@ def api_prepare_image() -> Response:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
     g.ids["image"] = image
     p = parts()
-    asked = rollout.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=image)])
+    asked = pool_operations.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=image)])
     return answer({"status": "requested", "image": image, "hosts": len(asked.get(image, {}))}, 202)
 
 
@@ -184,19 +186,19 @@ def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     p = parts()
     g.ids["pool"] = request.args.get("pool")
-    return answer({"drained": rollout.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
+    return answer({"drained": pool_operations.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
 
 
 @views.get("/api/users")
 def api_users() -> Response:
     """``{"users": [{user, host, pool, state, claimed_at, …}]}``."""
-    return answer({"users": operations.list_users(parts().store, parts().keys, parts().now())})
+    return answer({"users": server_operations.list_users(parts().store, parts().keys, parts().now())})
 
 
 @views.delete("/api/users/<user>")
 def api_cull(user: str) -> Response:
     """202: the user's host was told to remove the server."""
-    host = operations.cull(parts().store, parts().keys, parts().publisher, user)
+    host = server_operations.cull(parts().store, parts().keys, parts().publisher, user)
     return answer({"status": "requested", "user": user, "host": host}, 202)
 
 

@@ -7,7 +7,7 @@ from flask import Response, g
 
 from common.broker.messages import Event
 from common.records.tokens import Scope
-from frontend import operations
+from frontend import operations as server_operations
 from frontend.admin.parts import parts
 from frontend.admin.sessions import sessions
 from frontend.web import page
@@ -16,7 +16,7 @@ from frontend.web import page
 def give_time(user: str, seconds: float) -> datetime:
     """As ``operations.extend``, and told to those who watch."""
     p = parts()
-    until = operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
+    until = server_operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
     event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
     p.publisher.emit(event.name, event.encode())
     return until

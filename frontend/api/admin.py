@@ -15,7 +15,9 @@ from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Ticket, TicketState
 from common.records.tokens import Scope
 from common.store.cache import RecordCache, read_one
-from frontend import draining, operations, rollout
+from frontend import draining as host_operations
+from frontend import operations as server_operations
+from frontend import rollout as pool_operations
 from frontend.admin.parts import parts
 from frontend.admin.web import give_time
 from frontend.api import admin_models as models
@@ -92,7 +94,7 @@ def server(user: str) -> Answer:
         raise _no_server(user)
     told = None
     if claim is not None:
-        told = _culling(claim, p.search.activity.get(), draining.read_hosts(p.store, p.keys), p.now())
+        told = _culling(claim, p.search.activity.get(), host_operations.read_hosts(p.store, p.keys), p.now())
     return Answer(_server(claim, route, told))
 
 
@@ -106,7 +108,7 @@ def cull(user: str) -> Answer:
     """Whatever it is doing. Asked again it is 202 until the server is gone, then 404 or 410."""
     p = parts()
     try:
-        host = operations.cull(p.store, p.keys, p.publisher, user)
+        host = server_operations.cull(p.store, p.keys, p.publisher, user)
     except NotThere:
         raise _no_server(user) from None
     return Answer(models.ServerTold(user=user, host=host), 202)
@@ -158,14 +160,14 @@ def tickets(query: models.TicketsQuery) -> Answer:
 @operation("List hosts", scopes=_READ, answers={200: models.Hosts})
 def hosts() -> Answer:
     """As their agents describe them."""
-    found = draining.read_hosts(parts().store, parts().keys)
+    found = host_operations.read_hosts(parts().store, parts().keys)
     return Answer(models.Hosts(hosts={name: _host(record) for name, record in sorted(found.items())}))
 
 
 @operation("Look a host up", scopes=_READ, answers={200: models.Host}, refusals={404: "there is no such host"})
 def host_record(host: str) -> Answer:
     """As its agent describes it, and how far a drain is."""
-    return Answer(_host(draining.read_host(parts().store, parts().keys, host)))
+    return Answer(_host(host_operations.read_host(parts().store, parts().keys, host)))
 
 
 @operation(
@@ -180,7 +182,7 @@ def host_state(host: str, body: models.StateBody) -> Answer:
     p = parts()
     g.ids.update(body.model_dump(mode="json", exclude_none=True))
     deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    draining.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
+    host_operations.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
     return Answer(models.HostTold(host=host, state=body.state, deadline=deadline), 202)
 
 
@@ -193,14 +195,14 @@ def host_state(host: str, body: models.StateBody) -> Answer:
 def forget_host(host: str) -> Answer:
     """One whose agent is gone for good: what it served is closed."""
     p = parts()
-    closed = draining.forget_host(p.store, p.keys, p.publisher, host, p.now())
+    closed = host_operations.forget_host(p.store, p.keys, p.publisher, host, p.now())
     return Answer(models.HostForgotten(host=host, closed=closed))
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
 def pools() -> Answer:
     """Every pool's fields and generation."""
-    found = rollout.read_pools(parts().store, parts().keys)
+    found = pool_operations.read_pools(parts().store, parts().keys)
     return Answer(models.Pools(pools={name: _pool(spec) for name, spec in sorted(found.items())}))
 
 
@@ -216,7 +218,7 @@ def pool_spec(pool: str) -> Answer:
 def pool_status(pool: str) -> Answer:
     """Every host that serves the pool, with how far it is with the present generation."""
     spec = _known(pool)
-    rows = rollout.progress(spec, draining.read_hosts(parts().store, parts().keys))
+    rows = pool_operations.progress(spec, host_operations.read_hosts(parts().store, parts().keys))
     progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
     return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
 
@@ -231,7 +233,7 @@ def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
     p = parts()
     try:
-        drained = rollout.recycle(p.store, p.keys, p.publisher, pool)
+        drained = pool_operations.recycle(p.store, p.keys, p.publisher, pool)
     except NotThere as exc:
         raise Refused(404, "unknown pool", f"pool: {exc}") from exc
     return Answer(models.Recycled(pool=pool, drained=drained))
@@ -249,7 +251,7 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
     present = _known(pool).generation
     if body.generation not in {None, present}:
         raise Refused(409, "conflict", f"generation: the present one is {present!r} (given: {body.generation!r})")
-    spec = rollout.rollback(parts().store, parts().keys, pool)
+    spec = pool_operations.rollback(parts().store, parts().keys, pool)
     g.ids["generation"] = spec.generation
     return Answer(models.RolledBack(pool=pool, generation=spec.generation, image=spec.image))
 
@@ -259,7 +261,7 @@ def prepare_image(body: models.ImageBody) -> Answer:
     """Hosts that have it do nothing."""
     p = parts()
     g.ids["image"] = body.image
-    asked = rollout.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=body.image)])
+    asked = pool_operations.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=body.image)])
     return Answer(models.ImageAsked(image=body.image, hosts=len(asked.get(body.image, {}))), 202)
 
 
@@ -267,7 +269,7 @@ def prepare_image(body: models.ImageBody) -> Answer:
 def figures() -> Answer:
     """As in the public API, with users and waiting tickets."""
     p = parts()
-    found = stats(draining.read_hosts(p.store, p.keys), "")
+    found = stats(host_operations.read_hosts(p.store, p.keys), "")
     found["users"] = len(p.store.watch_keys(p.keys.claims, 0, 0).keys)
     found["waiting"] = len(p.store.watch_keys(p.keys.tickets, 0, 0).keys)
     return Answer(models.AdminStats.model_validate(found))
@@ -315,7 +317,7 @@ def _no_server(user: str) -> Refused:
 
 
 def _host(record: HostRecord) -> models.Host:
-    progress = draining.drain_progress(record)
+    progress = host_operations.drain_progress(record)
     left = {"left": progress.left, "of": progress.of} if progress is not None else None
     return models.Host.model_validate({**record.model_dump(), "drain_progress": left})
 
@@ -325,7 +327,7 @@ def _pool(spec: PoolSpec) -> models.Pool:
 
 
 def _known(name: str) -> PoolSpec:
-    known: Mapping[str, PoolSpec] = rollout.read_pools(parts().store, parts().keys)
+    known: Mapping[str, PoolSpec] = pool_operations.read_pools(parts().store, parts().keys)
     if name not in known:
         raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
     return known[name]
