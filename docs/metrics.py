@@ -17,7 +17,7 @@ import common.runtime.metrics
 import common.runtime.threads
 import frontend.culler.metrics
 import proxy.metrics
-from frontend import metrics as frontend_metrics
+from frontend.http import metrics as frontend_metrics
 
 PAGE = Path(__file__).with_name("metrics.md")
 HEAD = """# Metrics

@@ -7,10 +7,10 @@ from flask import Flask
 from common.broker.rabbitmq import RabbitPublisher, RabbitSubscriber
 from common.runtime.logs import setup_logging
 from common.settings import load
+from frontend.adapters import START_S, consul_store, presence, rabbit_address, start_broker, stop_broker
 from frontend.admin.app import create_admin_app
-from frontend.admin.parts import AdminParts
+from frontend.admin.dependencies import AdminParts
 from frontend.settings import AdminSettings
-from frontend.wiring import START_S, consul_store, presence, rabbit_address, start_broker, stop_broker
 
 
 def create_admin(settings: AdminSettings | None = None) -> Flask:

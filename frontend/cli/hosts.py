@@ -11,13 +11,13 @@ from common.records.servers import Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend import draining as host_operations
 from frontend.cli.context import cluster_now, note, publisher, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
-from frontend.draining import DrainProgress
-from frontend.errors import NotThere
-from frontend.reach import tcp_probe, unreachable
+from frontend.cluster.reachability import tcp_probe, unreachable
+from frontend.operations import hosts as host_operations
+from frontend.operations.errors import NotThere
+from frontend.operations.hosts import DrainProgress
 
 app = typer.Typer(help="Look after one host.", no_args_is_help=True)
 

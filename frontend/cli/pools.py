@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
-from frontend import draining as host_operations
-from frontend import rollout as pool_operations
 from frontend.cli.context import note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
 from frontend.cli.waiting import parse_span_s
-from frontend.pool_files import read_file
+from frontend.operations import hosts as host_operations
+from frontend.operations import pools as pool_operations
+from frontend.operations.pool_files import read_file
 
 app = typer.Typer(help="Kinds of servers.", no_args_is_help=True)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import typer
 
 from common.records.pools import PoolSpec
-from frontend import draining as host_operations
-from frontend import rollout as pool_operations
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import follow
-from frontend.rollout import HostProgress, Stage
+from frontend.operations import hosts as host_operations
+from frontend.operations import pools as pool_operations
+from frontend.operations.pools import HostProgress, Stage
 
 # A host whose last try to fetch an image failed tries again when it is asked; so long until its record tells of it.
 OLD_FAILURE_S = 10.0

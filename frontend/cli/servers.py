@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from common.runtime.clock import utc_now
-from frontend import draining as host_operations
-from frontend import operations as server_operations
 from frontend.cli.context import note, publisher, settings, store_and_keys
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
-from frontend.hosts import stats as figures_of
+from frontend.cluster.hosts import stats as figures_of
+from frontend.operations import hosts as host_operations
+from frontend.operations import servers as server_operations
 
 # The longest that the public API waits on our behalf.
 SPAWN_WAIT_S = 30.0

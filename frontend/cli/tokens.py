@@ -8,10 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
-from frontend import tokens as token_operations
 from frontend.cli.context import cluster_now, note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.waiting import parse_span_s
+from frontend.operations import tokens as token_operations
 
 app = typer.Typer(help="Tokens of the APIs.", no_args_is_help=True)
 
