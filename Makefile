@@ -44,10 +44,11 @@ lock: ## Write the lock files from pyproject.toml (newest versions: make lock UP
 venv: ## Make .venv from the lock file
 	@deploy/venv.sh
 
-lint: venv ## Check style, types and shell scripts
+lint: venv ## Check style, types, shell scripts, and that the code's shape did not get worse
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	@scripts/shape --check
 	@deploy/lint-shell.sh
 
 format: venv ## Rewrite the sources in the one style

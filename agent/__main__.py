@@ -9,10 +9,10 @@ from types import FrameType
 
 from prometheus_client import REGISTRY
 
-from agent.agent import Agent, Parts
-from agent.engine_docker import DockerEngine
+from agent.assembly import Agent, Parts
+from agent.engine.docker import DockerEngine
 from agent.metrics import HostCollector
-from agent.probe import HttpProbe
+from agent.servers.probe import HttpProbe, ProbeBounds
 from agent.settings import AgentSettings, resolve_address
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
 from common.runtime import heartbeat, metrics
@@ -68,7 +68,9 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
         engine = DockerEngine(settings.docker_version, settings.docker_timeout_s, pool_size, settings.assert_hostname)
     except ValueError as exc:
         sys.exit(f"settings: {exc}")
-    parts = Parts(engine, HttpProbe(address), store, publisher, consumer, address, settings.container_ip or address)
+    bounds = ProbeBounds(settings.probe_answer_max_bytes, settings.probe_timeout_s, settings.probe_redirects_max)
+    probe = HttpProbe(address, bounds)
+    parts = Parts(engine, probe, store, publisher, consumer, address, settings.container_ip or address)
     service = Service(
         id=f"tmpnb-agent-{settings.cluster}-{settings.host}",
         name="tmpnb-agent",

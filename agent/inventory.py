@@ -18,6 +18,12 @@ from common.records.servers import Claim
 # Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
 # Far longer than any listing takes (the engine adapter's timeout is 60 s).
 FORGOTTEN_S = 180.0
+# Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
+ABSENT_S = 1.0
+# Why a server is removed whose container has ended; ``servers/out_of_memory.py`` may know more.
+EXITED = "container exited"
+# Why a server is culled whose host is being emptied, past the time that its learner was given.
+DRAINED = "culled: host drained"
 
 
 class Phase(StrEnum):

@@ -96,7 +96,7 @@ def claimed_name(name: str) -> str:
 
 
 def statics_name(cluster: str, host: str, statics: str) -> str:
-    """The name of a container that is only looked at (``statics.py``), and never a server's."""
+    """The name of a container that is only looked at (``statics/assets.py``), and never a server's."""
     return f"tmpnb-{cluster}-{host}.statics-{statics}"
 
 

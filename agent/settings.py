@@ -93,6 +93,22 @@ class AgentSettings(CommonSettings):
         default=2, ge=1, le=64, description="starts by Docker in parallel, and removals beside them"
     )
     max_starting: int = Field(default=8, ge=1, le=256, description="servers being started or probed at once")
+    max_looks: int = Field(default=8, ge=1, le=64, description="idle servers looked at in parallel before a cull")
+    looks_waiting_max: int = Field(
+        default=2000, ge=1, le=100_000, description="idle servers that may wait for such a look; the others later"
+    )
+    probe_answer_max_bytes: int = Field(
+        default=1 << 20,
+        ge=4096,
+        le=64 << 20,
+        description="bytes of one answer of a server that the agent reads, head and body; a longer one is none",
+    )
+    probe_timeout_s: float = Field(
+        default=2.0, ge=0.1, le=60, description="seconds a server may take to say what its kernels do, all in all"
+    )
+    probe_redirects_max: int = Field(
+        default=5, ge=1, le=50, description="redirects that lead from a new server's base path to its first page"
+    )
     reconcile_period_s: float = Field(
         default=10.0, ge=0.1, le=10.0, description="seconds between looks at the engine, when nothing happens"
     )

@@ -2,6 +2,7 @@
 
     TmpnbError
     ├── TransientError          try again later, with backoff
+    │   ├── RecordContended     lost every race for a record in Consul
     │   ├── StoreUnavailable    Consul cannot be reached or has no leader
     │   ├── BrokerUnavailable   RabbitMQ cannot be reached, or blocks publishers
     │   └── EngineUnavailable   the Docker Engine cannot be reached
@@ -27,6 +28,10 @@ class TransientError(TmpnbError):
 
 class StoreUnavailable(TransientError):
     """Consul cannot be reached, has no leader, or answered with a server error."""
+
+
+class RecordContended(TransientError):
+    """Something else keeps rewriting the record."""
 
 
 class BrokerUnavailable(TransientError):

@@ -119,12 +119,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("CPU, microseconds per 100 ms", "pool:cpu_quota", "slowed down"),
         Limit("processes and threads", "pool:pids_limit", "no further one starts in the server"),
         Limit("age since the claim, seconds", "pool:cull_max", "culled, with a page that says so"),
-        Limit("answer of a server that the agent reads, bytes", "agent.probe:ANSWER_MAX_BYTES", "counts as no answer"),
+        Limit("answer of a server that the agent reads, bytes", "agent:probe_answer_max_bytes", "counts as no answer"),
         Limit(
-            "the agent's question for its kernels, seconds, all in all", "agent.probe:TIMEOUT_S", "counts as no answer"
+            "the agent's question for its kernels, seconds, all in all", "agent:probe_timeout_s", "counts as no answer"
         ),
         Limit("wait for its first answer, seconds", "pool:start_timeout_s", "a failed start; the host record says why"),
-        Limit("redirects until it counts as ready", "agent.probe:REDIRECTS_MAX", "a failed start"),
+        Limit("redirects until it counts as ready", "agent:probe_redirects_max", "a failed start"),
     ),
     "Images": (
         Limit("static files of one image, bytes", "agent:statics_max_bytes", "none are used; the host record says so"),
@@ -172,8 +172,8 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),
         Limit("paths of a pool that open pages ask for by themselves", "common.urls:BACKGROUND_MAX", "a clear error"),
-        Limit("idle servers looked at in parallel before a cull", "agent.looks:THREADS", "the others wait"),
-        Limit("idle servers that wait for such a look", "agent.looks:WAITING_MAX", "the culler asks again; a warning"),
+        Limit("idle servers looked at in parallel before a cull", "agent:max_looks", "the others wait"),
+        Limit("idle servers that wait for such a look", "agent:looks_waiting_max", "the culler asks again; a warning"),
         Limit(
             "trying whether hosts can be reached, seconds, all in all",
             "frontend.cluster.reachability:PROBE_S",

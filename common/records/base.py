@@ -46,6 +46,11 @@ class Record(BaseModel):
 
     v: Literal[1] = 1
 
+    @property
+    def record_id(self) -> str:
+        """What its key ends with: it tells the record from the others of its family."""
+        raise NotImplementedError
+
     def encode(self) -> bytes:
         """The value to store."""
         return self.model_dump_json(indent=2).encode()

@@ -103,6 +103,10 @@ class HostRecord(Record):
     images: dict[str, ImageStatus] = Field(default_factory=dict)
     pools: dict[str, PoolStatus] = Field(default_factory=dict)
 
+    @property
+    def record_id(self) -> str:
+        return self.host
+
 
 class HostNote(Record):
     """What a host's agent remembers for its successor; not tied to a session, read by nobody else.
@@ -114,3 +118,7 @@ class HostNote(Record):
     state: HostState = HostState.ACTIVE
     drain: Drain | None = None
     next_port: Count = 0
+
+    @property
+    def record_id(self) -> str:
+        return self.host

@@ -14,13 +14,19 @@ UNDER_WAY = timedelta(minutes=2)
 
 
 class Replay(Record):
-    """A request that had a key, and its answer. ``request``: a digest of it; ``code`` 0: it is under way."""
+    """A request that had a key, and its answer. ``key`` and ``request``: digests of both; ``code`` 0: it is under
+    way."""
 
+    key: str = ""
     request: str
     at: Time
     code: int = Field(default=0, ge=0, le=599)
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
+
+    @property
+    def record_id(self) -> str:
+        return self.key
 
     def is_over(self, now: datetime) -> bool:
         """Whether the key may be used for something else."""

@@ -217,6 +217,10 @@ class PoolSpec(Record):
         return self
 
     @property
+    def record_id(self) -> str:
+        return self.name
+
+    @property
     def directories(self) -> tuple[HostDirectory, ...]:
         """``host_directories``, taken apart."""
         return tuple(HostDirectory.parse(text, i) for i, text in enumerate(self.host_directories))
@@ -260,3 +264,7 @@ class PoolHistory(Record):
 
     pool: Name
     specs: tuple[PoolSpec, ...] = ()
+
+    @property
+    def record_id(self) -> str:
+        return self.pool

@@ -8,6 +8,7 @@ from pydantic import (
 
 from common.bounds import (
     LONG_S,
+    Count,
     Time,
     UnixTime,
 )
@@ -26,6 +27,10 @@ class Route(Record):
     generation: str
     created_at: Time
     statics: StaticsId = ""
+
+    @property
+    def record_id(self) -> str:
+        return self.user
 
     @property
     def address(self) -> str:
@@ -50,6 +55,10 @@ class Claim(Record):
     expires_at: Time | None = None
     kept_until: Time | None = Field(default=None, description="not culled for any of these before; an operator's")
 
+    @property
+    def record_id(self) -> str:
+        return self.user
+
     def is_kept(self, now: datetime) -> bool:
         """Whether an operator has given the server more time, which is not over yet."""
         return self.kept_until is not None and now < self.kept_until
@@ -66,15 +75,25 @@ class Gone(Record):
     at: Time
     until: Time | None = None
 
+    @property
+    def record_id(self) -> str:
+        return self.user
+
 
 class Activity(Record):
-    """Last activity per user as one source saw it.
+    """Last activity per user as one source saw it. ``part``: one source may need several records, because a value in
+    Consul holds 512 KB at most.
 
     ``since``: from when on the source has watched without a gap; a user it does not list was idle at most that long.
     ``users``: user -> Unix time in seconds of the last activity.
     """
 
     source: Name
+    part: Count = 0
     since: Time
     updated_at: Time
     users: dict[str, UnixTime] = Field(default_factory=dict)
+
+    @property
+    def record_id(self) -> str:
+        return f"{self.source}/{self.part}"

@@ -43,5 +43,9 @@ class Statics(Record):
     served: bool = False
 
     @property
+    def record_id(self) -> str:
+        return self.id
+
+    @property
     def total_bytes(self) -> int:
         return sum(file.size for file in self.files.values())

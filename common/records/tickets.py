@@ -48,6 +48,10 @@ class Ticket(Record):
     user: str | None = None
     reason: str | None = None
 
+    @property
+    def record_id(self) -> str:
+        return self.request_id
+
     @field_validator("user")
     @classmethod
     def _user_is_an_id(cls, value: str | None) -> str | None:
@@ -66,6 +70,10 @@ class Seat(Record):
     pool: Name
     token: str = ""
     at: Time
+
+    @property
+    def record_id(self) -> str:
+        return self.request_id
 
     def is_over(self, now: datetime) -> bool:
         """Whether whoever asks with that request now begins anew."""

@@ -40,6 +40,10 @@ class Token(Record):
     created_at: Time
     expires_at: Time | None = None
 
+    @property
+    def record_id(self) -> str:
+        return self.name
+
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and now >= self.expires_at
 

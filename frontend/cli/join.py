@@ -25,8 +25,8 @@ from frontend.settings import CliSettings
 CONTAINER = "tmpnb-agent"
 SOCKET = "/var/run/docker.sock"
 # As the compose file runs it. In the Engine's own network, not the machine's: an agent listens nowhere, and a restarted
-# one tells by its container's name that its predecessor is dead (agent/succession.py). Always restarted: an Engine that
-# comes back after a crash ends what still runs, and takes that for an operator's stop.
+# one tells by its container's name that its predecessor is dead (agent/host/predecessor.py). Always restarted: an
+# Engine that comes back after a crash ends what still runs, and takes that for an operator's stop.
 OPTIONS = (
     f"--detach --name {CONTAINER} --restart always --read-only --tmpfs /tmp:mode=1777,size=64m",
     "--cap-drop ALL --security-opt no-new-privileges --pids-limit 128 --memory 512m --stop-timeout 40",

@@ -1,8 +1,8 @@
 """Changing pools over all hosts: the image first, then the spec; how far each host is; and the way back.
 
-The hosts do the work by themselves, a few servers at a time (``agent/plan.py``); here is what an operator starts and
-sees. Called by the command line and the admin application; functions on the ports, which raise ``StoreUnavailable`` and
-``BrokerUnavailable`` when a store is away.
+The hosts do the work by themselves, a few servers at a time (``agent/pool/plan.py``); here is what an operator starts
+and sees. Called by the command line and the admin application; functions on the ports, which raise ``StoreUnavailable``
+and ``BrokerUnavailable`` when a store is away.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agent.engine_docker import DockerEngine
+from agent.engine.docker import DockerEngine
 from agent.inventory import Server
-from agent.probe import HttpProbe, wait_until_ready
-from agent.starter import Place, container_spec
+from agent.servers.probe import HttpProbe, wait_until_ready
+from agent.servers.starter import Place, container_spec
 from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_token, new_user
 from common.runtime.clock import utc_now

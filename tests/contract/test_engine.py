@@ -14,9 +14,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.engine import Condition, Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
-from agent.engine_docker import DockerEngine
-from agent.engine_memory import MemoryEngine
+from agent.engine.docker import DockerEngine
+from agent.engine.memory import MemoryEngine
+from agent.engine.port import Condition, Container, ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken, Usage
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pool_fields import HostDirectory
 from tests.support.leftovers import ours

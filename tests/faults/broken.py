@@ -36,17 +36,17 @@ def _each_read_of_a_probe_has_its_own_time(patch: pytest.MonkeyPatch) -> None:
             raise TimeoutError  # the test has seen enough
         self._socket.settimeout(2)
 
-    patch.setattr("agent.bounded_http._Reader.wait_no_longer", wait)
+    patch.setattr("agent.servers.bounded_http._Reader.wait_no_longer", wait)
 
 
 def _every_answer_is_ready(patch: pytest.MonkeyPatch) -> None:
-    from agent.probe import Readiness
+    from agent.servers.probe import Readiness
 
-    patch.setattr("agent.probe._judged", lambda answer, _place: Readiness(answer.status > 0))
+    patch.setattr("agent.servers.probe._judged", lambda answer, _place: Readiness(answer.status > 0))
 
 
 def _every_cull_waits_for_its_server(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("agent.commands.DOUBTABLE", {"idle", "unvisited", "age"})
+    patch.setattr("agent.commands.handler.DOUBTABLE", {"idle", "unvisited", "age"})
 
 
 def _other_sites_may(patch: pytest.MonkeyPatch) -> None:
@@ -118,12 +118,12 @@ BROKEN = {
         _a_line_without_end,
     ),
     "a3 each read of a probe has its own time": Broken(
-        AGENT + "test_probe.py::test_a3_no_answer_holds_a_probe_beyond_its_deadline[a body, a byte at a time]",
+        AGENT + "servers/test_probe.py::test_a3_no_answer_holds_a_probe_beyond_its_deadline[a body, a byte at a time]",
         "two deadlines, and a slow machine",
         _each_read_of_a_probe_has_its_own_time,
     ),
     "a3 every cull waits for its server": Broken(
-        AGENT + "test_culls.py::test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer[age]",
+        AGENT + "commands/test_culls.py::test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer[age]",
         "assert False",
         _every_cull_waits_for_its_server,
     ),
@@ -173,7 +173,7 @@ BROKEN = {
         _queries_are_parsed_and_written_anew,
     ),
     "c1 every answer is ready": Broken(
-        AGENT + "test_probe.py::test_c1_ready_is_success_or_the_question_for_a_password[404-False]",
+        AGENT + "servers/test_probe.py::test_c1_ready_is_success_or_the_question_for_a_password[404-False]",
         "assert True is False",
         _every_answer_is_ready,
     ),

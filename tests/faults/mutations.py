@@ -4,15 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import claims, plan
-from agent.adopter import Adopter
-from agent.audit import Auditor
-from agent.capacity import Capacity
+from agent.claims import claimer
 from agent.inventory import Inventory, Phase
-from agent.loop import Loop
-from agent.plan import Action, Remove, RemoveContainer
-from agent.ports import PortBook
-from agent.registry import Registry
+from agent.pool import plan
+from agent.pool.capacity import Capacity
+from agent.pool.loop import Loop
+from agent.pool.plan import Action, Remove, RemoveContainer
+from agent.records.registry import Registry
+from agent.records.repair import Auditor
+from agent.servers.adopter import Adopter
+from agent.servers.ports import PortBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ def _remove_everything_at_start(patch: Any) -> None:
 
 
 def _ack_before_the_claim(patch: Any) -> None:
-    serve = claims.Claimer._serve
+    serve = claimer.Claimer._serve
 
-    def acked(self: claims.Claimer, delivery: Any, request: Any) -> None:
+    def acked(self: claimer.Claimer, delivery: Any, request: Any) -> None:
         self._consumer.ack(delivery)
         serve(self, delivery, request)
 
-    patch.setattr(claims.Claimer, "_serve", acked)
+    patch.setattr(claimer.Claimer, "_serve", acked)
 
 
 def _capacity_ignored(patch: Any) -> None:

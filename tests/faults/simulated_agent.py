@@ -5,11 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from agent import audit, claims, remakes, teller
-from agent.announce import Announcer
-from agent.audit import Auditor
-from agent.commands import Commands
-from agent.culls import ActivityReader, Culls
+from agent.claims import claimer, recreate, replies
+from agent.commands.cull_checks import Looks
+from agent.commands.culls import ActivityReader, Culls
+from agent.commands.handler import Commands
+from agent.events import Announcer
+from agent.records import repair
+from agent.records.repair import Auditor
 from common.broker import queues
 from common.broker.port import Delivery
 from common.errors import StoreUnavailable
@@ -70,7 +72,7 @@ class SimulatedAgent(World):
                 self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None, Looks(),
         )  # fmt: skip
         self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
@@ -179,7 +181,7 @@ class SimulatedAgent(World):
 def hurry(patch: Any) -> None:
     """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
     for module, name in (
-        (claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (teller, "ANSWER_TRY_S"), (remakes, "CLAIM_TRY_S"),
+        (claimer, "CLAIM_TRY_S"), (claimer, "MARK_TRY_S"), (replies, "ANSWER_TRY_S"), (recreate, "CLAIM_TRY_S"),
     ):  # fmt: skip
         patch.setattr(module, name, 0.0)
-    patch.setattr(audit, "ABSENT_S", 0.0)
+    patch.setattr(repair, "ABSENT_S", 0.0)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from agent.culls import ActivityReader
-from agent.engine_memory import MemoryEngine
+from agent.commands.culls import ActivityReader
+from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase
-from agent.permits import Permits
+from agent.servers.host_policy import Permits
 from common.broker import queues
 from common.broker.messages import SetHostState, decode
 from common.broker.port import Outgoing
@@ -34,7 +34,7 @@ from frontend.culler.decide import decide
 from frontend.culler.sweep import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
-from proxy.view import View
+from proxy.routes.view import View
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_stage import POOL, Stage

@@ -1,6 +1,6 @@
 """A container engine that costs next to nothing, and servers that always answer.
 
-As ``agent.engine_memory``, but the cost of a call does not grow with the number of containers, and no history is kept.
+As ``agent.engine.memory``, but the cost of a call does not grow with the number of containers, and no history is kept.
 It outlives the agent, as Docker does: give it to the next one.
 """
 
@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from agent.engine import Condition, Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
-from agent.probe import Kernels, Readiness
+from agent.engine.port import Condition, Container, ContainerSpec, EngineInfo, NetworkState, PortTaken, Usage
+from agent.servers.probe import Kernels, Readiness
 from common.errors import EngineUnavailable
 
 

@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from agent.agent import Agent, Parts
-from agent.engine import Engine
+from agent.assembly import Agent, Parts
+from agent.engine.port import Engine
 from agent.inventory import Phase
-from agent.probe import Probe
+from agent.servers.probe import Probe
 from agent.settings import AgentSettings
 from common.broker.port import Consumer, Publisher
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher

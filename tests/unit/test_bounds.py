@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from agent import names
-from agent.capacity import capacity
-from agent.culls import ActivityReader
-from agent.engine_memory import MemoryEngine
+from agent.commands.culls import ActivityReader
+from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase, Server
-from agent.permits import Permits
-from agent.registry import HostAddress, Registry
+from agent.pool.capacity import capacity
+from agent.records.registry import HostAddress, Registry
+from agent.servers.host_policy import Permits
+from agent.servers.starter import Place, container_spec
 from agent.settings import AgentSettings
-from agent.starter import Place, container_spec
 from common import bounds
 from common.bounds import COUNT_MAX, LATEST, LONG_S, SPEC_MAX_BYTES
 from common.broker import messages

@@ -14,15 +14,15 @@ CLIENTS = {
     "requests": {
         "common/store/consul_http.py",
         "common/store/consul.py",
-        "agent/docker_link.py",
-        "agent/engine_docker.py",
+        "agent/engine/connection.py",
+        "agent/engine/docker.py",
         "frontend/cli/servers.py",
     },
-    "docker": {"agent/docker_link.py", "agent/engine_docker.py"},
+    "docker": {"agent/engine/connection.py", "agent/engine/docker.py"},
 }
 # Pure modules: the same answer for the same arguments, without I/O.
 PURE = (
-    "agent/plan.py",
+    "agent/pool/plan.py",
     *(f"common/records/{path.name}" for path in sorted((ROOT / "common" / "records").glob("*.py"))),
     "common/broker/messages.py",
     "common/store/keys.py",

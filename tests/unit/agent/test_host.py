@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from agent import names
-from agent.announce import Announcer
-from agent.capacity import Capacity, capacities
-from agent.host_note import Notebook
-from agent.host_record import HostKeeper
-from agent.images import Images
+from agent.events import Announcer
+from agent.host.lease import HostKeeper
+from agent.host.pool_status import pool_statuses
+from agent.host.predecessor import Instance, is_dead
+from agent.host.problems import problem
+from agent.host.saved_state import Notebook
+from agent.host.status import LocalHost
 from agent.inventory import Phase
-from agent.local_host import LocalHost
-from agent.problems import problem
+from agent.pool.capacity import Capacity, capacities
+from agent.pool.images import Images
+from agent.pool.specs import Specs
 from agent.settings import AgentSettings, resolve_address
-from agent.specs import Specs
-from agent.status import pool_statuses
-from agent.succession import Instance, is_dead
 from common.errors import StoreUnavailable
 from common.records.hosts import HostNote, HostRecord, HostState
 from common.records.pools import PoolSpec
@@ -150,7 +150,7 @@ def test_an_agent_stopped_for_longer_than_its_session_lives_knows_it_by_its_own_
 ) -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    monkeypatch.setattr("agent.host_record.time.monotonic", lambda: keeping.keeper._valid_until + 0.1)
+    monkeypatch.setattr("agent.host.lease.time.monotonic", lambda: keeping.keeper._valid_until + 0.1)
     assert not keeping.keeper.holds()
 
 
@@ -196,7 +196,7 @@ def test_only_what_is_certain_counts_as_dead(change: dict[str, str | int], dead:
 
 
 def test_in_a_container_another_namespace_under_the_same_id_was_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.succession._in_container", lambda: True)
+    monkeypatch.setattr("agent.host.predecessor._in_container", lambda: True)
     me = Instance("e", "0123456789ab", "pid:[2]", 1, 20)
     assert is_dead(Instance("e", "0123456789ab", "pid:[1]", 1, 10), me)
     named = Instance("e", "agent", "pid:[2]", 1, 20)

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from agent.announce import Announcer
-from agent.commands import Commands
-from agent.culls import ActivityReader, Culls
+from agent.commands.cull_checks import Looks
+from agent.commands.culls import ActivityReader, Culls
+from agent.commands.handler import Commands
+from agent.events import Announcer
 from agent.inventory import Phase
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
 from common.broker import queues
@@ -16,7 +17,7 @@ from common.records.hosts import HostState
 from common.runtime.clock import utc_now
 from frontend.public.views.server import WHY
 from tests.support.watching import Counted, audited
-from tests.unit.agent.test_culls import Control
+from tests.unit.agent.commands.test_culls import Control
 from tests.unit.agent.world import HOST, KEYS, World, pool
 
 
@@ -90,7 +91,7 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
         world.inventory,
         Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
         Control(), world.consumer, Announcer(world.publisher, HOST), world.specs.get, lambda _user: None,
-        lambda: None, lambda: None, lambda _request, _delivery: None,
+        lambda: None, lambda: None, lambda _request, _delivery: None, Looks(),
     )  # fmt: skip
     refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
     with audited() as lines:

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.engine import Container
+from agent.engine.port import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
-from agent.plan import PROMISE_S
+from agent.pool.plan import PROMISE_S
 from common.broker.messages import SpawnRequest
 from common.errors import MalformedRecord
 from common.ids import new_user

@@ -9,32 +9,32 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import names
-from agent.adopter import Adopter
-from agent.announce import Announcer
-from agent.apply import Applier
-from agent.capacity import Capacity, capacities
-from agent.claims import Claimer, Host
-from agent.engine_memory import MemoryEngine
-from agent.failures import FailureBook
-from agent.intake import Intake
+from agent.claims.claimer import Claimer, Host
+from agent.claims.recreate import Remakes
+from agent.claims.replies import Teller
+from agent.claims.subscriptions import Intake
+from agent.engine.memory import MemoryEngine
+from agent.engine.network import ClusterNetwork
+from agent.events import Announcer
 from agent.inventory import Inventory, Phase, Server
-from agent.loop import Loop, Wishes
-from agent.memory import MemoryWatch
-from agent.network import ClusterNetwork
-from agent.permits import Permits
-from agent.ports import PortBook
-from agent.probe import Kernels, Readiness
-from agent.registry import HostAddress, Registry
-from agent.remakes import Remakes
-from agent.remover import Remover
-from agent.room import HostRoom
-from agent.starter import Place, Starter
-from agent.statics import Host as StaticsHost
-from agent.statics import StaticsBook
-from agent.statics_take import Limits
-from agent.stuck import StuckBook
-from agent.teller import Teller
-from agent.tickets import Tickets
+from agent.pool.apply import Applier
+from agent.pool.capacity import Capacity, capacities
+from agent.pool.loop import Loop, Wishes
+from agent.pool.room import HostRoom
+from agent.records.registry import HostAddress, Registry
+from agent.records.tickets import Tickets
+from agent.servers.adopter import Adopter
+from agent.servers.host_policy import Permits
+from agent.servers.out_of_memory import MemoryWatch
+from agent.servers.ports import PortBook
+from agent.servers.probe import Kernels, Readiness
+from agent.servers.remover import Remover
+from agent.servers.start_backoff import FailureBook
+from agent.servers.starter import Place, Starter
+from agent.servers.stuck import StuckBook
+from agent.statics.assets import Host as StaticsHost
+from agent.statics.assets import StaticsBook
+from agent.statics.extract import Limits
 from common.broker import queues
 from common.broker.memory import MemoryBroker, MemoryConsumer
 from common.broker.messages import SpawnReply, SpawnRequest, decode

@@ -58,7 +58,7 @@ def test_a7_a_second_click_whose_answer_is_still_under_way_gets_the_same_server(
 
 
 def test_a7_what_two_processes_ask_for_is_one_request_to_the_agents(cluster: FakeCluster) -> None:
-    """They tell it apart by its id (tests/unit/agent/test_seats.py)."""
+    """They tell it apart by its id (tests/unit/agent/claims/test_seats.py)."""
     mine = cookie(cluster.client.get("/", headers=PERSON))
     other = cluster.browser(cluster.replica())
     tab(cluster, mine)

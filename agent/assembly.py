@@ -1,0 +1,393 @@
+"""One agent, put together from ports: what wakes what, and the order of starting and stopping.
+
+Threads: the loop; starts and removals (``pool/apply``); one per pool for claims and one for the host's commands
+(``claims/workers``); the session and host record; the watch of the pools; the audit. RabbitMQ's are in its adapter.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from agent import names
+from agent.claims.claimer import Claimer, Host
+from agent.claims.recreate import Remakes
+from agent.claims.replies import Teller
+from agent.claims.subscriptions import Intake
+from agent.claims.workers import Workers
+from agent.commands.cull_checks import LookBounds, Looks
+from agent.commands.culls import ActivityReader, Culls
+from agent.commands.handler import Commands
+from agent.engine.network import ClusterNetwork, uplink_mtu
+from agent.engine.port import Engine
+from agent.engine.throttle import Docking
+from agent.events import Announcer
+from agent.host.lease import HostKeeper
+from agent.host.predecessor import Instance
+from agent.host.saved_state import Notebook
+from agent.host.status import LocalHost
+from agent.inventory import Inventory, Phase, Server
+from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
+from agent.pool.apply import Applier
+from agent.pool.images import Images
+from agent.pool.loop import Loop
+from agent.pool.room import HostRoom
+from agent.pool.specs import Specs
+from agent.records.registry import HostAddress, Registry
+from agent.records.repair import Auditor
+from agent.records.tickets import Tickets
+from agent.servers.adopter import Adopter
+from agent.servers.host_policy import Permits
+from agent.servers.out_of_memory import MemoryWatch
+from agent.servers.ports import PortBook
+from agent.servers.probe import Probe
+from agent.servers.remover import Remover
+from agent.servers.start_backoff import FailureBook
+from agent.servers.starter import Place, Starter
+from agent.servers.stuck import StuckBook
+from agent.settings import AgentSettings
+from agent.statics import assets
+from agent.statics.extract import Limits
+from common.broker import queues
+from common.broker.port import Consumer, Delivery, Publisher
+from common.errors import TransientError
+from common.records.hosts import HostRecord, HostState
+from common.runtime.clock import ClusterClock
+from common.runtime.retry import Backoff
+from common.runtime.threads import Pool, Worker
+from common.store.keys import Keys
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
+RENAME_THREADS = 4
+# Removals at once that failed before: they wait for the engine, and for nothing else.
+RETRY_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The adapters. ``address``: IP of this host as the proxies see it; ``bind_ip``: that published ports bind to."""
+
+    engine: Engine
+    probe: Probe
+    store: Store
+    publisher: Publisher
+    consumer: Consumer
+    address: str
+    bind_ip: str
+
+
+class Agent:
+    """``run`` is the loop, on the thread that calls it; ``stop`` may be called from any other."""
+
+    def __init__(self, settings: AgentSettings, parts: Parts, beat: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._beat = beat
+        self._now = ClusterClock(parts.store.clock_skew_s)
+        self._stop = threading.Event()
+        self._joined = False
+        keys = Keys(settings.cluster)
+        self._dock = Docking(settings.max_dock_workers, self._stop)
+        self.inventory = Inventory()
+        self._failures = FailureBook()
+        self._stuck = StuckBook()
+        self._notebook = Notebook(parts.store, keys, settings.host)
+        self._ports = PortBook(
+            settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
+        )
+        self._announcer = Announcer(parts.publisher, settings.host, self._now)
+        self._registry = Registry(
+            parts.store, keys, HostAddress(settings.host, parts.address), self.inventory, self._now
+        )
+        self._intake = Intake(parts.consumer)
+        self._workers = Workers()
+        self._renames = Pool(RENAME_THREADS, "rename")
+        self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
+        self._images = Images(parts.engine, self._on_images)
+        self._keys = keys
+        self._statics = assets.StaticsBook(
+            parts.engine, parts.store, keys, assets.Host(settings.cluster, settings.host), parts.publisher,
+            Limits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
+            self._wake, self._now,
+        )  # fmt: skip
+        self._network = ClusterNetwork(
+            parts.engine, names.network(settings.cluster), {names.CLUSTER: settings.cluster}, settings.network_subnet,
+            settings.network_mtu or uplink_mtu(),
+        )  # fmt: skip
+        self._room = HostRoom(self.inventory, self._ports, self._network, self._specs.all, settings.bridge_ports_max)
+        self._memory = MemoryWatch(parts.engine, self.inventory, self._announcer)
+        self._here = LocalHost(
+            settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
+            self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
+            self._stuck, self._network, self._room, self._memory.counts,
+        )  # fmt: skip
+        self._starter = Starter(
+            parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
+            Place(
+                settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
+                Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
+            ),
+            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
+            self._memory.why_ended,
+        )  # fmt: skip
+        tickets = Tickets(parts.store, keys, settings.abandon_s, settings.host)
+        self._remover = Remover(
+            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
+            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s, self._memory,
+        )  # fmt: skip
+        self._auditor = Auditor(
+            self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
+        )
+        self._culls = Culls(
+            parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now
+        )
+        self._commands = Commands(
+            self.inventory,
+            self._culls,
+            self._here,
+            parts.consumer,
+            self._announcer,
+            self._specs.get,
+            self._auditor.drop,
+            self._wake,
+            self._doubt_store,
+            self._statics.ask,
+            Looks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
+        )
+        teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
+        self._remakes = Remakes(
+            settings.host, self.inventory, self._registry, tickets, teller, self._announcer, self._specs.get,
+            self._here.limit, lambda spec, user: self._starter.promised(spec, user, self._ports.take()),
+            self._ports.release, self._stop,
+        )  # fmt: skip
+        self._claimer = Claimer(
+            Host(
+                settings.host, self._specs.get, self._suspect_store, lambda: self.loop.suspect_engine(),
+                self._may_claim, self._now,
+            ),
+            parts.engine, self.inventory, self._registry, tickets, teller, self._remakes, parts.consumer, self._intake,
+            self._announcer, self._renames, self._stop, self._wake,
+        )  # fmt: skip
+        self._keeper: HostKeeper | None = None
+        self.loop = Loop(
+            parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
+            self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
+            on_look=self._on_look, on_oom=self._memory.killed,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """From the first look at the engine until ``stop``."""
+        applier = self._applier()
+        try:
+            if self._prepare():
+                self._auditor.start()
+                self._images.start()
+                self._statics.start()
+                self.loop.run(applier, self._beat)
+        finally:
+            applier.stop()
+
+    def stop(self, thread: Worker, timeout_s: float) -> None:
+        """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
+        self._intake.close()
+        self._workers.stop(timeout_s)
+        self._stop.set()
+        self.loop.wake()
+        self._commands.stop()
+        self._specs.stop()
+        self._images.stop()
+        self._statics.stop()
+        thread.join(timeout_s)
+        self._renames.shutdown(wait=False)
+        if self._keeper is not None:
+            self._keeper.stop()
+        if self._joined:
+            self._announcer.tell("host.left", reason="the agent was stopped")
+
+    def wake(self) -> None:
+        """What this host may do has changed. Any thread."""
+        self._wake()
+
+    def figures(self) -> HostFigures:
+        """What is so now, for the metrics. Any thread."""
+        return self._here.figures(self._may_claim())
+
+    def _claim(self, delivery: Delivery) -> None:
+        with self._dock.claiming():
+            self._claimer.handle(delivery)
+
+    def _prepare(self) -> bool:
+        """What must be known before anything is adopted or started. False: stopped before it was."""
+        settings, parts = self._settings, self._parts
+        try:
+            self._here.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
+            self._persist(self._network.check, "docker engine")
+            keeper = self._keep_record("")
+            note = self._persist(self._notebook.read, "consul")
+        except TransientError:
+            return False
+        # Without a note (a new host, or Consul has lost it) anywhere: seldom where the last agent just was.
+        anywhere = settings.port_min + secrets.randbelow(settings.port_max - settings.port_min + 1)
+        self._ports.resume(note.next_port if note else anywhere)
+        keeper.identify(Instance.current(self._here.engine.id))
+        self._specs.start()
+        while not self._specs.known.wait(1.0):
+            self._beat()
+            if self._stop.is_set():
+                return False
+        self._intake.open(
+            queues.host(settings.host),
+            self._workers.handler("commands", self._commands.handle),
+            lambda: 0 if self._holds() else None,
+        )
+        return True
+
+    def _keep_record(self, engine_trouble: str) -> HostKeeper:
+        """Hold the host record from now on, if it is not held yet: an operator should see an agent that waits, too."""
+        self._here.engine_trouble = engine_trouble
+        if self._keeper is None:
+            settings = self._settings
+            self._keeper = HostKeeper(
+                self._parts.store, self._keys, settings.host, Instance.current(self._here.engine.id),
+                settings.session_ttl_s, settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
+            )  # fmt: skip
+            self._keeper.start()
+        return self._keeper
+
+    def _persist(self, call: Callable[[], T], what: str, on_trouble: Callable[[str], object] | None = None) -> T:
+        """The result of a call that must work before we go on; raises only when the agent stops."""
+        backoff, warned = Backoff(self._stop), False
+        while True:
+            self._beat()
+            try:
+                return call()
+            except TransientError as exc:
+                if not warned:
+                    log.warning("waiting", extra={"for": what, "error": str(exc)})
+                    if on_trouble is not None:
+                        on_trouble(str(exc))
+                warned = True
+                if backoff.wait():
+                    raise
+
+    def _applier(self) -> Applier:
+        settings = self._settings
+        adopter = Adopter(
+            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._remakes.owed,
+            self._stop,
+        )  # fmt: skip
+        return Applier(
+            self._parts.engine, self.inventory, self._ports, self._starter, self._remover, adopter, self._specs.get,
+            Pool(settings.max_starting, "start"),
+            Pool(2 * settings.max_dock_workers, "remove"), Pool(RETRY_THREADS, "retry"), self._stuck, self._wake,
+        )  # fmt: skip
+
+    def _may_claim(self) -> bool:
+        return (
+            self._holds()
+            and self.loop.engine_ok
+            and self._notebook.state is HostState.ACTIVE
+            # Without it, or while RabbitMQ takes no messages, nobody could be told: requests stay in their queue.
+            and not self._parts.publisher.trouble
+            and not self._stop.is_set()
+        )
+
+    def _priority(self, pool: str) -> int | None:
+        return self._here.priority(pool) if self._may_claim() else None
+
+    def _record(self) -> HostRecord:
+        # Before the loop's first look the trouble is what ``_prepare`` has with the engine.
+        if self.loop.engine_ok or self.loop.engine_trouble:
+            self._here.engine_trouble = self.loop.engine_trouble
+        return self._here.record()
+
+    def _on_look(self, listed: frozenset[str]) -> None:
+        self._stuck.keep(listed)
+        self._memory.settle(listed)
+        self._network.look()
+
+    def _on_specs(self) -> None:
+        self._images.use(spec.image for spec in self._specs.all().values())
+        self._on_images()
+
+    def _on_images(self) -> None:
+        self._statics.use(self._specs.all().values())
+        self._wake()
+
+    def _after_pass(self) -> None:
+        """Consumption and the host record follow from what a pass has changed."""
+        for pool in self._specs.all():
+            queue = queues.spawn(pool)
+            self._intake.open(
+                queue,
+                self._workers.handler(queue, self._claim),
+                partial(self._priority, pool),
+            )
+        self._intake.update()
+        if self._keeper is not None:
+            self._keeper.changed()
+            if self._keeper.holds() and not self._joined:
+                self._joined = True
+                self._announcer.tell("host.joined", detail={"address": self._parts.address})
+
+    def _wake(self) -> None:
+        self.loop.wake()
+
+    def _suspect_store(self) -> None:
+        if self._keeper is not None:
+            self._keeper.suspect()
+
+    def _holds(self) -> bool:
+        return self._keeper is not None and self._keeper.holds()
+
+    def _doubt_store(self) -> None:
+        self._suspect_store()
+        self._intake.update()
+
+    def _store_lost(self) -> bool:
+        return self._keeper is not None and self._keeper.lost()
+
+    def _on_restored(self) -> None:
+        """Our session was gone, and perhaps everything else (I8)."""
+        try:
+            self._notebook.write_again()
+        finally:
+            self._auditor.request()
+            self._wake()
+
+    def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
+        stages = {stage: round(value, 1) for stage, value in stages_ms.items()}
+        log.info(
+            "server ready",
+            extra={"user": server.user, "pool": server.pool, "container": server.container[:12], "port": server.port,
+                   **{f"{stage}_ms": value for stage, value in stages.items()}},
+        )  # fmt: skip
+        for stage, elapsed_ms in stages_ms.items():
+            START_STAGES.labels(stage).observe(elapsed_ms / 1000)
+        if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
+            self._remakes.made(server, stages_ms)
+        else:
+            self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
+        self._wake()
+
+    def _on_failed(self, server: Server, reason: str) -> None:
+        """The container's last lines are in the host record, not in the event: they may be long, and hold anything."""
+        self._announcer.tell("server.failed", user=server.user, pool=server.pool, detail={"reason": reason})
+
+    def _on_gone(self, server: Server) -> None:
+        event = "server.culled" if server.was_claimed else "server.retired"
+        request_id = server.claim.request_id if server.claim else None
+        if server.was_claimed:
+            CULLS.labels(server.pool, cull_reason(server.reason)).inc()
+        self._announcer.tell(
+            event, user=server.user, pool=server.pool, request_id=request_id, container=server.container,
+            reason=server.reason,
+        )  # fmt: skip

@@ -1,0 +1,130 @@
+"""Telling whoever asked where their server is: by the direct reply, by the ticket, or both. Any thread."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+
+from agent.inventory import Server
+from agent.metrics import TICKET_WAIT
+from agent.records.tickets import Tickets
+from common.broker.messages import SpawnReply, SpawnRequest
+from common.broker.port import Delivery, Outgoing, Publisher
+from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
+from common.records.pools import PoolSpec
+from common.urls import server_url
+
+# Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a
+# reply that arrives as the window closes must find the ticket written as well.
+WINDOW_MARGIN_S = 0.5
+# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come, and the
+# server is taken back, while the pool's line waits.
+RELEASE_GRACE_S = 2.0
+# How long a claimed server is kept while neither its reply nor its ticket can be written.
+ANSWER_TRY_S = 30.0
+
+
+class Told(Enum):
+    YES = "yes"
+    NOBODY = "nobody"  # the requester has gone, and there is no ticket, nor will there be one
+    UNKNOWN = "unknown"  # neither could be written; the ticket may well be there and be read again some day
+    STOPPED = "stopped"  # the agent stops
+
+
+class Stages:
+    """Milliseconds per stage of one request, in order."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.ms: dict[str, float] = {}
+
+    def done(self, stage: str) -> None:
+        now = time.monotonic()
+        self.ms[stage] = round(1000 * (now - self._last), 2)
+        self._last = now
+
+
+def address_of(server: Server, path: str, spec: PoolSpec | None) -> str:
+    """Where its visitor opens a server: at ``path``, or where its pool says."""
+    return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
+
+
+class Teller:
+    """``host``: our name."""
+
+    def __init__(
+        self, host: str, tickets: Tickets, publisher: Publisher, now: Callable[[], datetime], stop: threading.Event
+    ) -> None:
+        self._host = host
+        self._tickets = tickets
+        self._publisher = publisher
+        self._now = now
+        self._stop = stop
+
+    def tell(
+        self,
+        asked: Delivery,
+        request: SpawnRequest,
+        server: Server,
+        url: str,
+        stages: Stages,
+        *,
+        existing: bool = False,
+    ) -> Told:
+        """Reply to ``asked``, or write the ticket of ``request``. Takes up to ``ANSWER_TRY_S`` seconds."""
+        give_up = time.monotonic() + ANSWER_TRY_S
+        while True:
+            replied, gone = self._reply(asked, request, server, url, stages.ms, existing)
+            stages.done("reply")
+            age_s = (self._now() - request.sent_at).total_seconds()
+            assigned = False
+            # A server at an old path has a ticket from the beginning, and who looks at that knows of no reply.
+            if not replied or request.user or age_s + WINDOW_MARGIN_S > request.window_s:
+                try:
+                    assigned = self._tickets.assign(request.request_id, server.user, url)
+                except StoreUnavailable:
+                    gone = False
+                stages.done("ticket")
+            if assigned and not existing:
+                TICKET_WAIT.labels(server.pool).observe(age_s)
+            if replied or assigned:
+                return Told.YES
+            over = time.monotonic() > give_up
+            if gone and (over or age_s > request.window_s + RELEASE_GRACE_S):
+                return Told.NOBODY
+            if over:
+                return Told.UNKNOWN
+            if self._stop.wait(0.2):
+                return Told.STOPPED
+
+    def _reply(
+        self,
+        asked: Delivery,
+        request: SpawnRequest,
+        server: Server,
+        url: str,
+        stages_ms: dict[str, float],
+        existing: bool,
+    ) -> tuple[bool, bool]:
+        """Whether the broker took the reply, and whether the requester is gone for good."""
+        if asked.reply_to is None:
+            return False, True
+        reply = SpawnReply(
+            sent_at=self._now(),
+            request_id=request.request_id,
+            user=server.user,
+            host=self._host,
+            pool=server.pool,
+            url=url,
+            existing=existing,
+            stages_ms=dict(stages_ms),
+        )
+        message = Outgoing(reply.encode(), message_id=request.request_id, correlation_id=asked.correlation_id)
+        try:
+            self._publisher.publish(asked.reply_to, message)
+        except Unroutable:
+            return False, True
+        except BrokerUnavailable:
+            return False, False
+        return True, False

@@ -1,0 +1,61 @@
+"""Which queues this host consumes now: those of pools with a ready server, and its own, while it may.
+
+Consuming is the scheduler (docs/design.md, "Queues"): a request is only ever delivered to a host that can serve it now,
+and among those to the one of the highest priority (``pool/placement.py``).
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.broker.port import Consumer, Handler
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    handler: Handler
+    wanted: Callable[[], int | None]
+
+
+class Intake:
+    """Safe to use from any thread. Deciding and telling the consumer are one step, so that the last word is always
+    the newest decision."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        # Re-entrant: a broker in memory delivers inside ``consume``, and what it delivers may update again.
+        self._lock = threading.RLock()
+        self._gates: dict[str, _Gate] = {}
+        self._consumed: dict[str, int] = {}
+        self._closed = False
+
+    def open(self, queue: str, handler: Handler, wanted: Callable[[], int | None]) -> None:
+        """From now on ``handler`` is given the queue's messages, whenever ``wanted()`` is a priority and not None."""
+        with self._lock:
+            self._gates.setdefault(queue, _Gate(handler, wanted))
+
+    def update(self) -> None:
+        """Start or stop consuming, by what is wanted now. Call it after every change, and before settling a delivery
+        that may have used the last ready server: then nothing further is delivered."""
+        with self._lock:
+            for queue, gate in self._gates.items():
+                priority = None if self._closed else gate.wanted()
+                if priority == self._consumed.get(queue):
+                    continue
+                if priority is None:
+                    del self._consumed[queue]
+                    self._consumer.cancel(queue)
+                else:
+                    self._consumed[queue] = priority
+                    self._consumer.consume(queue, gate.handler, priority)
+
+    def close(self) -> None:
+        """Consume nothing any more."""
+        self._closed = True
+        self.update()
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The queues whose messages are being taken."""
+        with self._lock:
+            return frozenset(self._consumed)

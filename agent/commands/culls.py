@@ -1,0 +1,178 @@
+"""The agent's second look before a cull (docs/design.md, "Walk of a cull"): is the server in use again, or computing?
+
+The culler decides from what the proxies reported some seconds ago; only the agent sees inside the container.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from agent.commands.quiet import Watch, ended, watched
+from agent.engine.port import Engine
+from agent.inventory import Phase, Server
+from agent.servers.probe import Kernels, Probe
+from common.broker.messages import CullRequest
+from common.errors import MalformedRecord, StoreUnavailable
+from common.records.pools import PoolSpec
+from common.records.servers import Activity, Claim
+from common.store.keys import Keys
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+# An idle Jupyter server with an open, polling tab uses 1 to 3 % of a core; a computation uses one or more.
+BUSY_CORES = 0.1
+# A kernel that says that it is busy, without anybody connected to it, has been silent for minutes by then (probe.py):
+# it waits for something, or was killed while it computed. After so long without CPU and packets it is the latter.
+STUCK_S = 180.0
+# Where nothing is known of the kernels, work is all the same not to be lost: a longer look.
+CLOSED_S = 600.0
+CLOSED_NOTE = (
+    "a server does not let the agent read its kernels (401 or 403: a password of its own?); idle ones are culled only "
+    f"after {CLOSED_S:g} s without CPU and network traffic, so not while a tab is open"
+)
+# Far more than servers of a host.
+WATCHES_MAX = 4096
+# A mass cull looks at the same records over and over; proxies rewrite them every few seconds at most.
+ACTIVITY_CACHE_S = 3.0
+
+# Reasons that the agent's own look can contradict. All others are done.
+DOUBTABLE = frozenset({"idle", "unvisited"})
+# Reasons that do not count while an operator has given the server more time.
+DEFERRABLE = DOUBTABLE | {"age"}
+
+
+class ActivityReader:
+    """Last activity per user over all sources, read at most every ``ACTIVITY_CACHE_S`` seconds. Any thread."""
+
+    def __init__(self, store: Store, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._users: dict[str, int] = {}
+
+    def last(self, user: str) -> float:
+        """Unix time of the user's last activity; 0.0: none is known. Raises ``StoreUnavailable``."""
+        with self._lock:
+            if self._clock() - self._read_at > ACTIVITY_CACHE_S:
+                self._users = self._read()
+                self._read_at = self._clock()
+            return float(self._users.get(user, 0))
+
+    def _read(self) -> dict[str, int]:
+        newest: dict[str, int] = {}
+        for entry in self._store.list(self._keys.activity).entries:
+            try:
+                users = Activity.decode(entry.key, entry.value).users
+            except MalformedRecord as exc:
+                # Whose work is in it nobody knows. The culler deletes it, and its source writes it again.
+                raise StoreUnavailable(str(exc)) from exc
+            for user, at in users.items():
+                newest[user] = max(at, newest.get(user, 0))
+        return newest
+
+
+def in_use_again(request: CullRequest, server: Server, last_activity: float, now: datetime) -> str:
+    """Why an idle or unvisited server is not to be culled, from its last activity (Unix time); empty: it is."""
+    claim = server.claim
+    if request.reason == "unvisited":
+        visited = claim is not None and last_activity > claim.claimed_at.timestamp()
+        return "visited meanwhile" if visited else ""
+    if claim is None or claim.idle_limit_s == 0:
+        return "active since the decision" if last_activity > request.sent_at.timestamp() else ""
+    last = max(last_activity, claim.claimed_at.timestamp())
+    return "active again" if now.timestamp() - last < claim.idle_limit_s else ""
+
+
+class Culls:
+    """Decides on one cull request. Any thread, one at a time per server; takes some seconds at most when it has to look
+    at the kernels and the CPU."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        activity: ActivityReader,
+        probe: Probe,
+        read_claim: Callable[[str], Claim | None],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``read_claim``: a user's claim as it is stored now; may raise ``StoreUnavailable``."""
+        self._read_claim = read_claim
+        self._engine = engine
+        self._activity = activity
+        self._probe = probe
+        self._clock = clock
+        self._monotonic = monotonic
+        # By container; each method of a dictionary is one step under the interpreter's lock.
+        self._watches: dict[str, Watch] = {}
+        # Pool -> generation of a server that did not tell of its kernels.
+        self._closed: dict[str, str] = {}
+
+    def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
+        """Why the server is not to be culled; empty: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""
+        if request.force:
+            return ""
+        if request.reason in DEFERRABLE:
+            claim = self._read_claim(server.user) or server.claim
+            if claim is not None and claim.is_kept(self._clock()):
+                return f"kept by an operator until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC"
+        if request.reason not in DOUBTABLE:
+            return ""
+        if server.phase is not Phase.CLAIMED:
+            return f"server is {server.phase.value}"
+        active = in_use_again(request, server, self._activity.last(server.user), self._clock())
+        return active or self._work(request, server, spec)
+
+    def notes(self) -> dict[str, str]:
+        """Pool -> what an operator should know of how its idleness is seen. Any thread."""
+        return dict.fromkeys(tuple(self._closed), CLOSED_NOTE)
+
+    def _work(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
+        """What the server seems to do; empty: nothing."""
+        watch = self._watches.pop(server.container, None)
+        begun = self._engine.usage(server.container, quick=True) if watch is not None else None
+        kernels = Kernels.UNKNOWN
+        if spec is None or spec.busy_check == "jupyter":
+            kernels = self._probe.kernels(server.port, server.user, server.token)
+            self._note(server, kernels)
+        if kernels is Kernels.BUSY:
+            return "a kernel is busy"
+        used = self._engine.usage(server.container)
+        if used.cores >= busy_cores(spec):
+            return f"computing ({used.cores:.2f} cores)"
+        if kernels is Kernels.STUCK:
+            what, needed_s = "a kernel says that it is busy", STUCK_S
+        elif kernels is Kernels.REFUSED and request.reason == "idle":
+            what, needed_s = "its kernels cannot be read", CLOSED_S
+        else:
+            return ""
+        now_s = self._monotonic()
+        watch = watched(watch, begun or used, now_s)
+        quiet_s = now_s - watch.since_s
+        if quiet_s >= needed_s:
+            return ""
+        if len(self._watches) >= WATCHES_MAX:
+            self._watches.clear()  # left over from servers that went otherwise; the others are looked at anew
+        self._watches[server.container] = ended(watch, used)
+        return f"{what}; nothing else seen of it for {quiet_s:.0f} of {needed_s:.0f} s"
+
+    def _note(self, server: Server, kernels: Kernels) -> None:
+        """Say once per generation of a pool that its servers do not tell of their kernels."""
+        known = self._closed.get(server.pool)
+        if kernels is Kernels.REFUSED and known != server.generation:
+            self._closed[server.pool] = server.generation
+            log.warning("kernels cannot be read", extra={"pool": server.pool, "user": server.user, "note": CLOSED_NOTE})
+        elif kernels not in {Kernels.REFUSED, Kernels.UNKNOWN} and known not in {None, server.generation}:
+            self._closed.pop(server.pool, None)  # servers of another generation do tell
+
+
+def busy_cores(spec: PoolSpec | None) -> float:
+    """From how many cores on a server counts as computing; in a pool with a very low limit, from half of it."""
+    if spec is None or spec.cpu_quota is None:
+        return BUSY_CORES
+    return min(BUSY_CORES, spec.cpu_quota / 100_000 / 2)

@@ -1,0 +1,119 @@
+"""Writing again what Consul has lost, and deleting what it has too much, of this host's own records (I8, I6).
+
+A thread of its own: many small reads that nothing waits for.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from agent.inventory import ABSENT_S, LIVE, Inventory
+from agent.metrics import REPAIRS
+from agent.records.registry import Registry
+from agent.records.tickets import Tickets
+from common.errors import StoreUnavailable
+from common.records.pools import PoolSpec
+from common.runtime.threads import Worker
+
+log = logging.getLogger(__name__)
+
+# Repairs after an outage do not wait for this; it finds what nobody noticed (a key deleted by hand).
+PERIOD_S = 60.0
+RETRY_S = 2.0
+# To a visitor whose server was promised and not made.
+INTERRUPTED = "the host was restarted in the meantime"
+
+
+class Auditor:
+    """``look`` makes the loop list the engine, waits for it, and returns False when it could not. ``holds``: whether
+    this host's record is ours; what another agent under the same name has written is not ours to delete."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        tickets: Tickets,
+        inventory: Inventory,
+        spec_of: Callable[[str], PoolSpec | None],
+        look: Callable[[], bool],
+        holds: Callable[[], bool],
+        stop: threading.Event,
+    ) -> None:
+        self._holds = holds
+        self._registry = registry
+        self._tickets = tickets
+        self._inventory = inventory
+        self._spec_of = spec_of
+        self._look = look
+        self._stop = stop
+        self._wake = threading.Event()
+        self._full = True
+        self._thread = Worker("audit", self._run, self._stop.is_set)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def request(self) -> None:
+        """Consul may have lost anything: go over everything now. Safe from any thread."""
+        self._full = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            pause_s = PERIOD_S
+            full, self._full = self._full, False
+            try:
+                if not self.audit(full):
+                    self._full, pause_s = full, RETRY_S
+            except StoreUnavailable:
+                self._full, pause_s = full, RETRY_S
+            if self._wake.wait(pause_s):
+                self._wake.clear()
+
+    def audit(self, full: bool) -> bool:
+        """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
+        the engine did not answer, or we are not (yet) the agent of this host, so nothing can be said to be left over.
+        Raises ``StoreUnavailable``."""
+        if full and not (self._holds() and self._look()):
+            return False
+        repaired = [
+            server.user
+            for server in self._inventory.snapshot()
+            if server.phase in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
+        ]
+        REPAIRS.inc(len(repaired))
+        if repaired:
+            log.info("records written again", extra={"count": len(repaired), "users": repaired[:20]})
+        for gone in self._inventory.gone():
+            # A write that timed out may have been carried out after the withdrawal. Once more, before the port is
+            # used again (its quarantine is longer than this period).
+            self._drop(gone.user)
+        return self._drop_leftovers() if full else True
+
+    def drop(self, user: str) -> None:
+        """Delete what this host's records say of a user it does not have. Raises ``StoreUnavailable``."""
+        if self._inventory.get(user) is None and self._registry.owned_here(user):
+            log.info("leftover records deleted", extra={"user": user})
+            claim = self._registry.own_claim(user)
+            if claim is not None:  # promised at an old path by an agent that ended before the container was there
+                self._tickets.refuse(claim.request_id, user, INTERRUPTED)
+            self._drop(user)
+
+    def _drop_leftovers(self) -> bool:
+        found = self._leftovers()
+        if not found:
+            return True
+        # Absence is acted on only when seen twice (I6).
+        if self._stop.wait(ABSENT_S) or not (self._look() and self._holds()):
+            return False
+        for user in sorted(found & self._leftovers()):
+            self.drop(user)
+        return True
+
+    def _leftovers(self) -> set[str]:
+        users = frozenset(server.user for server in self._inventory.snapshot())
+        return self._registry.leftovers(users)
+
+    def _drop(self, user: str) -> None:
+        if self._inventory.get(user) is None:
+            self._registry.withdraw(user)
+            self._registry.close(user)

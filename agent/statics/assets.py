@@ -1,0 +1,277 @@
+"""Static files of the images here (``static_files``): taken once per set in the whole cluster, given to frontends.
+
+One thread takes and answers. A set is read from a container that is created for it and never started, so nothing of any
+user, nor of the image's own programs, can have touched it. Whoever takes a set writes its record with check-and-set 0;
+its bundle is kept for a while, and made again when a frontend asks later, or asks another host.
+"""
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent import names
+from agent.engine.port import Engine
+from agent.statics.extract import Limits, Taken, take
+from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
+from common.broker.port import Delivery, Outgoing, Publisher
+from common.errors import EngineUnavailable, MalformedRecord, PermanentError, StoreUnavailable, TmpnbError
+from common.ids import new_request_id
+from common.records.pools import PoolSpec
+from common.records.statics import Statics
+from common.runtime.threads import Worker
+from common.statics import parse_tree, set_id
+from common.store.keys import Keys, last_segment
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+# Another host may be taking the set, or Consul may have lost its record: look again so often.
+LOOK_S = 30.0
+# Frontends fetch a bundle within seconds of its record, and again only when they are restarted.
+KEPT_S = 600.0
+# While one host takes a set, others wait; one that dies gives way after this time. Taking takes seconds.
+LOCK_S = 60
+# Consul takes values of 512 KB.
+RECORD_MAX_BYTES = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    cluster: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    data: bytes
+    sha256: str
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    request: StaticsRequest
+    reply_to: str
+    correlation_id: str | None
+
+
+class StaticsBook:
+    """``on_change`` is called on the thread of its own. Other methods: any thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        keys: Keys,
+        host: Host,
+        publisher: Publisher,
+        limits: Limits,
+        on_change: Callable[[], None],
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock``: monotonic seconds."""
+        self._engine = engine
+        self._store = store
+        self._keys = keys
+        self._host = host
+        self._publisher = publisher
+        self._limits = limits
+        self._on_change = on_change
+        self._now = now
+        self._clock = clock
+        self._specs: tuple[PoolSpec, ...] = ()
+        self._in_hand: frozenset[str] = frozenset()
+        self._notes: dict[str, str] = {}
+        self._sets: dict[str, str] = {}
+        self._hopeless: set[str] = set()
+        self._bundles: dict[str, _Bundle] = {}
+        self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = Worker("statics", self._run, self._stop.is_set)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The thread is a daemon: what it has in hand is removed by the next agent."""
+        self._stop.set()
+        self._inbox.put(None)
+
+    def use(self, specs: Iterable[PoolSpec]) -> None:
+        """These are the pools now, or one of their images has come."""
+        self._specs = tuple(spec for spec in specs if spec.static_files)
+        self._inbox.put(None)
+
+    def ask(self, request: StaticsRequest, delivery: Delivery) -> None:
+        """Have a frontend's question answered, soon; it asks again if it gets no answer."""
+        if delivery.reply_to is not None:
+            self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
+
+    def in_hand(self) -> frozenset[str]:
+        """Names of the containers that are being looked at: no leftovers."""
+        return self._in_hand
+
+    def set_of(self, spec: PoolSpec) -> str:
+        """The set of a container that is made now; empty: none. Raises ``EngineUnavailable``."""
+        image_id = self._engine.image_id(spec.image) if spec.static_files else None
+        return set_id(image_id, spec.static_files) if image_id is not None else ""
+
+    def notes(self) -> Mapping[str, tuple[str, str]]:
+        """Pool -> set and what became of it, for the host record."""
+        return {pool: (found, self._notes.get(found, "")) for pool, found in self._sets.items()}
+
+    def look(self) -> None:
+        """Take what is missing. Raises ``EngineUnavailable`` and ``StoreUnavailable``."""
+        specs = self._specs
+        sets = {spec.name: found for spec in specs if (found := self.set_of(spec))}
+        changed = sets != self._sets
+        self._sets = sets
+        if sets:
+            known = {last_segment(key) for key in self._store.watch_keys(self._keys.statics, 0, 0).keys}
+            for spec in specs:
+                found = sets.get(spec.name, "")
+                if found in known and found not in self._notes:
+                    changed |= self._note(found)
+                elif found and found not in known and found not in self._hopeless:
+                    changed |= self._take_first(found, spec)
+        if changed:
+            self._on_change()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                question = self._inbox.get(timeout=LOOK_S)
+            except queue.Empty:
+                question = None
+            try:
+                if question is not None:
+                    self._answer(question)
+                elif not self._stop.is_set():
+                    self.look()
+            except (EngineUnavailable, StoreUnavailable) as exc:
+                log.info("static files wait", extra={"error": str(exc)})
+            except Exception:
+                log.exception("static files failed")
+            self._forget_old()
+
+    def _note(self, found: str) -> bool:
+        """Learn what another host has taken. False: nothing, or nothing readable."""
+        entry = self._store.get(self._keys.statics_of(found))
+        try:
+            self._notes[found] = summary(Statics.decode(entry.key, entry.value)) if entry is not None else ""
+        except MalformedRecord:
+            return False
+        return entry is not None
+
+    def _take_first(self, found: str, spec: PoolSpec) -> bool:
+        """Take a set that nobody has taken, unless another host is at it. False: nothing to say."""
+        session = self._store.open_session(f"tmpnb-statics-{self._host.name}", LOCK_S)
+        try:
+            if not self._store.acquire(self._keys.statics_lock(found), self._host.name.encode(), session):
+                return False
+            if self._store.get(self._keys.statics_of(found)) is None:
+                self._record(found, spec)
+        except PermanentError as exc:
+            self._hopeless.add(found)
+            self._notes[found] = f"not used: {exc}"
+            log.warning("static files not taken", extra={"pool": spec.name, "statics": found, "reason": str(exc)})
+        finally:
+            self._store.close_session(session)
+        return True
+
+    def _record(self, found: str, spec: PoolSpec) -> None:
+        begun = self._clock()
+        image_id = self._engine.image_id(spec.image)
+        if image_id is None or set_id(image_id, spec.static_files) != found:
+            return  # its name went to another image just now: the next look sees it
+        taken = self._take(found, image_id, spec.static_files)
+        record = Statics(
+            id=found,
+            image=spec.image,
+            image_id=image_id,
+            static_files=spec.static_files,
+            host=self._host.name,
+            taken_at=self._now(),
+            files=taken.files,
+            missing=tuple(taken.missing),
+            left_out=taken.left_out,
+        )
+        self._notes[found] = summary(record)
+        if not taken.files:
+            raise PermanentError(f"the image has no files at {', '.join(spec.static_files)}")
+        value = record.encode()
+        if len(value) > RECORD_MAX_BYTES:
+            raise PermanentError(f"the list of {len(record.files)} files is too long for Consul ({len(value)} bytes)")
+        self._store.create(self._keys.statics_of(found), value)
+        log.info(
+            "static files taken",
+            extra={"pool": spec.name, "statics": found, "files": len(record.files), "bytes": record.total_bytes,
+                   "bundle_bytes": len(taken.bundle), "missing": taken.missing, "left_out": taken.left_out,
+                   "total_ms": round(1000 * (self._clock() - begun), 1)},
+        )  # fmt: skip
+
+    def _take(self, found: str, image: str, static_files: Iterable[str]) -> Taken:
+        """From a fresh container, which is removed at once; the bundle is kept for a while."""
+        name = names.statics_name(self._host.cluster, self._host.name, found)
+        self._in_hand |= {name}
+        try:
+            container = self._engine.create(image, name, names.selector(self._host.cluster, self._host.name))
+            try:
+                taken = take(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
+            finally:
+                self._engine.remove(container)
+        finally:
+            self._in_hand -= {name}
+        digest = hashlib.sha256(taken.bundle).hexdigest()
+        self._bundles[found] = _Bundle(taken.bundle, digest, self._clock())
+        return taken
+
+    def _answer(self, question: _Question) -> None:
+        request = question.request
+        try:
+            part = self._part(request)
+        except TmpnbError as exc:
+            part = StaticsPart(sent_at=self._now(), statics=request.statics, problem=str(exc))
+        message = Outgoing(part.encode(), new_request_id(), correlation_id=question.correlation_id)
+        try:
+            self._publisher.publish(question.reply_to, message)
+        except TmpnbError as exc:
+            log.info("static files not sent", extra={"statics": request.statics, "error": str(exc)})
+
+    def _part(self, request: StaticsRequest) -> StaticsPart:
+        if request.statics not in self._bundles:
+            entry = self._store.get(self._keys.statics_of(request.statics))
+            if entry is None:
+                raise MalformedRecord(f"there is no set {request.statics}")
+            record = Statics.decode(entry.key, entry.value)
+            self._take(request.statics, record.image_id, record.static_files)
+        bundle = self._bundles[request.statics]
+        self._bundles[request.statics] = _Bundle(bundle.data, bundle.sha256, self._clock())
+        return StaticsPart(
+            sent_at=self._now(),
+            statics=request.statics,
+            bundle=bundle.sha256,
+            total_bytes=len(bundle.data),
+            offset=request.offset,
+            data=bundle.data[request.offset : request.offset + PART_BYTES],
+        )
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - KEPT_S
+        self._bundles = {key: bundle for key, bundle in self._bundles.items() if bundle.used_at >= oldest}
+
+
+def summary(record: Statics) -> str:
+    """What a set holds, in one line for operators."""
+    parts = [f"{len(record.files)} files, {record.total_bytes / 1e6:.1f} MB"]
+    if record.left_out:
+        parts.append(f"{record.left_out} left out (too large, or no plain files)")
+    if record.missing:
+        parts.append(f"not in the image: {', '.join(record.missing)}")
+    return "; ".join(parts)

@@ -1,0 +1,169 @@
+"""The table of routes as HAProxy shall have it. No I/O; used by the writer's thread alone (but for ``users``).
+
+An entry of the table is ``<port>@<address>``: the address may hold colons (IPv6), the port cannot hold an "@". A server
+whose image has static files that all share has their set as a third field.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from common.errors import MalformedRecord
+from common.ids import is_user
+from common.records.servers import Route
+from common.statics import is_set_id
+from common.store.keys import last_segment
+from proxy.runtime_api.port import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a user's requests go (``<port>@<address>``), and since when (Unix time): the newer of two claims to one
+    address is right. ``statics``: the set of static files of the server's image; empty: none. ``pool``: the server's;
+    empty: not known yet."""
+
+    value: str
+    created_at: float = 0.0
+    statics: str = ""
+    pool: str = ""
+
+    @classmethod
+    def parse(cls, entry: str) -> "Target | None":
+        """The target in an entry of the table; None: it is none."""
+        value = place(entry)
+        statics = entry[len(value) + 1 :]
+        port, _, address = value.partition("@")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return None
+        good = port.isdecimal() and 0 < int(port) < 65536 and (entry == value or is_set_id(statics))
+        return cls(value, statics=statics) if good else None
+
+    @property
+    def entry(self) -> str:
+        return f"{self.value}@{self.statics}" if self.statics else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a look at Consul brought: users with a new or changed target, and users without a route (any more).
+
+    ``complete``: together with everything before, this is all that Consul holds.
+    """
+
+    puts: Mapping[str, Target] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    complete: bool = False
+
+
+def decode_route(key: str, value: bytes) -> tuple[str, Target]:
+    """The user and target of a route record; raises ``MalformedRecord`` with the reason."""
+    user = last_segment(key)
+    if not is_user(user):
+        raise MalformedRecord(f"{key}: the key does not end with a user id")
+    route = Route.decode(key, value)
+    if route.user != user:
+        raise MalformedRecord(f"{key}: the record is another user's")
+    try:
+        address = ipaddress.ip_address(route.address)
+    except ValueError as exc:
+        raise MalformedRecord(f"{key}: target: {exc}") from exc
+    if not 0 < route.port < 65536 or address.is_unspecified or address.is_multicast:
+        raise MalformedRecord(f"{key}: target: not an address and port that a server can have: {route.target}")
+    return user, Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool)
+
+
+def place(entry: str) -> str:
+    """The port and address of an entry, which belong to one user at a time."""
+    return "@".join(entry.split("@", 2)[:2])
+
+
+class Table:
+    """Users and their targets, where each target belongs to one user (I5).
+
+    When a second user's record names a target, the first one's server is gone and its port was used again, although
+    its record is still there: the newer record has the target, the older one counts as no route.
+    """
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target] = {}
+        # By value: the user it belongs to, followed by those who have to yield (there is hardly ever one).
+        self._users_at: dict[str, tuple[str, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def users(self) -> frozenset[str]:
+        """Everybody with a record. From any thread (copying a dict's keys is one step under the interpreter's lock)."""
+        return frozenset(tuple(self._targets))
+
+    def pools(self) -> dict[str, str]:
+        """User -> pool. From any thread."""
+        return {user: target.pool for user, target in tuple(self._targets.items())}
+
+    def value(self, user: str) -> str | None:
+        """What HAProxy shall have for the user; None: no entry."""
+        target = self._targets.get(user)
+        return target.entry if target is not None and self._users_at[target.value][0] == user else None
+
+    def values(self) -> dict[str, str]:
+        """The whole table."""
+        return {users[0]: self._targets[users[0]].entry for users in self._users_at.values()}
+
+    def yields(self, user: str) -> bool:
+        """Whether the user has a record, but its target belongs to a newer one."""
+        return user in self._targets and self.value(user) is None
+
+    def update(self, delta: Delta) -> set[str]:
+        """Take over a delta; the users whose entry may be another one now, their rivals included."""
+        touched: set[str] = set()
+        for user in delta.gone:
+            touched |= self._forget(user)
+        for user, target in delta.puts.items():
+            touched |= self._forget(user) | self._put(user, target)
+        return touched
+
+    def _put(self, user: str, target: Target) -> set[str]:
+        self._targets[user] = target
+        users = self._users_at.get(target.value, ())
+        if not users or self._age(user) > self._age(users[0]):
+            self._users_at[target.value] = (user, *users)
+            return {user, *users[:1]}
+        self._users_at[target.value] = (*users, user)
+        return {user}
+
+    def _forget(self, user: str) -> set[str]:
+        target = self._targets.pop(user, None)
+        if target is None:
+            return set()
+        left = [other for other in self._users_at.pop(target.value) if other != user]
+        if not left:
+            return {user}
+        newest = max(left, key=self._age)
+        self._users_at[target.value] = (newest, *(other for other in left if other != newest))
+        return {user, newest}
+
+    def _age(self, user: str) -> tuple[float, str]:
+        return self._targets[user].created_at, user
+
+
+def diff(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:
+    """The steps from ``have`` to ``want``, in an order in which no target ever belongs to two users.
+
+    Removals come first. A target that passes from one user to another is taken from the first before the second gets
+    it, also when users swap theirs.
+    """
+    removals, moves, adds = [], [], []
+    leaving = {place(old) for user, old in have.items() if place(want.get(user, "")) != place(old)}
+    for user, old in have.items():
+        new = want.get(user)
+        if new is None:
+            removals.append(Change(user, old, None))
+        elif new != old and place(new) in leaving:
+            removals.append(Change(user, old, None))
+            adds.append(Change(user, None, new))
+        elif new != old:
+            moves.append(Change(user, old, new))
+    adds.extend(Change(user, None, new) for user, new in want.items() if user not in have)
+    return removals + moves + adds

@@ -1,0 +1,92 @@
+"""A HAProxy in memory: the fake of the Runtime API's ports, held to the real one by the contract suite."""
+
+from collections.abc import Iterable, Mapping
+
+from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers, Served
+
+
+class MemoryHaproxy:
+    """``RouteMap``, ``Traffic`` and ``StaticsTraffic`` without HAProxy.
+
+    ``stop()`` and ``start(routes)`` are its restart with the table in its file. ``steps`` is every change it was told,
+    for assertions; a table replaced as a whole is one step.
+    """
+
+    def __init__(self, routes: Iterable[tuple[str, str]] = ()) -> None:
+        self.entries = list(routes)
+        self.running = True
+        self.traffic: dict[str, Counters] = {}
+        self.requests: dict[str, Counters] = {}
+        self.static_files = Served()
+        self.up_for_s = 0.0
+        self.steps: list[Change | str] = []
+        self._connected = False
+
+    def stop(self) -> None:
+        self.running = False
+        self._connected = False
+
+    def start(self, routes: Mapping[str, str]) -> None:
+        self.entries = list(routes.items())
+        self.running = True
+
+    @property
+    def routes(self) -> dict[str, str]:
+        return dict(self.entries)
+
+    def connect(self) -> None:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        self._connected = True
+
+    def is_connected(self) -> bool:
+        return self._connected
+
+    def close(self) -> None:
+        self._connected = False
+
+    def show(self) -> list[tuple[str, str]]:
+        self._check()
+        return list(self.entries)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        self._check()
+        for change in changes:
+            self.steps.append(change)
+            if change.old is None:
+                self.entries.append((change.user, change.new or ""))
+            elif all(user != change.user for user, _ in self.entries):
+                raise MapDiffers(f"HAProxy: {change.user}: not found")
+            else:
+                self.entries = [
+                    (user, (change.new or "") if user == change.user else value)
+                    for user, value in self.entries
+                    if user != change.user or change.new is not None
+                ]
+
+    def replace(self, routes: Mapping[str, str]) -> None:
+        self._check()
+        self.steps.append("replace")
+        self.entries = list(routes.items())
+
+    def counters(self) -> dict[str, Counters]:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        return dict(self.traffic)
+
+    def asked(self) -> dict[str, Counters]:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        return dict(self.requests)
+
+    def served(self) -> Served:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        return self.static_files
+
+    def uptime_s(self) -> float:
+        return self.up_for_s
+
+    def _check(self) -> None:
+        if not self._connected:
+            raise HaproxyUnavailable("HAProxy: not connected")

@@ -1,0 +1,133 @@
+"""What one watch believes: changes at once, single disappearances at once, bulk and doubtful ones when they last."""
+
+import logging
+from collections.abc import Iterable
+
+import pytest
+
+from common.store.port import Entry
+from proxy.routes.table import Target
+from proxy.routes.view import Known, View, in_bulk
+from tests.unit.proxy.samples import KEYS, map_value, target_of, user, value
+
+GRACE_S = 30.0
+
+
+def entry(number: int, index: int = 1, target: int | None = None) -> Entry:
+    who = user(number)
+    return Entry(KEYS.route(who), value(who, target_of(number if target is None else target)), index)
+
+
+def entries(numbers: Iterable[int]) -> list[Entry]:
+    return [entry(number) for number in numbers]
+
+
+@pytest.fixture
+def view() -> View:
+    view = View({}, GRACE_S, {})
+    view.observe(entries(range(20)), 0.0, doubtful=True)
+    return view
+
+
+def test_the_first_look_brings_every_route() -> None:
+    delta = View({}, GRACE_S, {}).observe(entries(range(3)), 0.0, doubtful=True)
+    assert {who: target.value for who, target in delta.puts.items()} == {user(n): map_value(n) for n in range(3)}
+    assert not delta.gone
+
+
+def test_what_did_not_change_is_not_reported_again(view: View) -> None:
+    delta = view.observe(entries(range(20)), 1.0, doubtful=False)
+    assert not delta.puts
+    assert not delta.gone
+
+
+def test_only_entries_with_a_new_index_are_decoded(view: View) -> None:
+    unchanged = [Entry(each.key, b"never looked at", each.modify_index) for each in entries(range(19))]
+    delta = view.observe([*unchanged, entry(19, index=2, target=99)], 1.0, doubtful=False)
+    assert {who: target.value for who, target in delta.puts.items()} == {user(19): map_value(99)}
+
+
+def test_a_single_disappearance_is_believed_at_once(view: View) -> None:
+    assert view.observe(entries(range(19)), 1.0, doubtful=False).gone == {user(19)}
+
+
+def test_the_only_route_may_disappear_at_once() -> None:
+    view = View({}, GRACE_S, {})
+    view.observe(entries([1]), 0.0, doubtful=False)
+    assert view.observe([], 1.0, doubtful=False).gone == {user(1)}
+
+
+def test_an_empty_answer_is_not_believed_until_it_lasts(view: View) -> None:
+    assert not view.observe([], 1.0, doubtful=False).gone
+    assert view.next_look_s(1.0) == GRACE_S
+    assert not view.observe([], 30.0, doubtful=False).gone
+    assert view.next_look_s(30.5) == 0.5
+    assert view.observe([], 31.0, doubtful=False).gone == {user(n) for n in range(20)}
+    assert view.next_look_s(31.0) is None
+
+
+def test_routes_that_come_back_in_time_were_never_gone(view: View) -> None:
+    view.observe([], 1.0, doubtful=False)
+    delta = view.observe([entry(n, index=7) for n in range(20)], 20.0, doubtful=False)
+    assert not delta.puts
+    assert not delta.gone
+    assert view.next_look_s(20.0) is None
+    assert not view.observe(entries(range(10)), 32.0, doubtful=False).gone
+
+
+def test_after_an_outage_even_a_single_disappearance_has_to_last(view: View) -> None:
+    assert not view.observe(entries(range(19)), 1.0, doubtful=True).gone
+    assert view.observe(entries(range(19)), 31.0, doubtful=False).gone == {user(19)}
+
+
+def test_a_single_removal_is_believed_while_others_are_doubtful(view: View) -> None:
+    view.observe(entries(range(10)), 1.0, doubtful=False)
+    assert view.observe(entries(range(9)), 2.0, doubtful=False).gone == {user(9)}
+
+
+def test_after_an_outage_indexes_prove_nothing(view: View) -> None:
+    delta = view.observe([entry(0, index=1, target=77), *entries(range(1, 20))], 1.0, doubtful=True)
+    assert {who: target.value for who, target in delta.puts.items()} == {user(0): map_value(77)}
+
+
+def test_routes_that_haproxy_has_are_kept_until_their_absence_lasts() -> None:
+    view = View({KEYS.route(user(5)): Known(0, Target("1@10.0.0.1"))}, GRACE_S, {})
+    assert not view.observe([], 0.0, doubtful=True).gone
+    assert view.observe([], 30.0, doubtful=False).gone == {user(5)}
+
+
+def test_a_malformed_record_is_reported_once_and_keeps_the_good_target(
+    view: View, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = [Entry(KEYS.route(user(0)), b"{", 5), *entries(range(1, 20))]
+    with caplog.at_level(logging.WARNING):
+        for now_s in (1.0, 2.0, 3.0):
+            delta = view.observe(broken, now_s, doubtful=now_s == 3.0)
+            assert not delta.puts
+            assert not delta.gone
+    assert [(r.message, getattr(r, "previous_kept", None)) for r in caplog.records] == [
+        ("malformed route skipped", True)
+    ]
+
+
+def test_a_malformed_record_that_is_mended_becomes_a_route() -> None:
+    view = View({}, GRACE_S, {})
+    assert not view.observe([Entry(KEYS.route(user(0)), b"{", 5)], 0.0, doubtful=False).puts
+    assert view.observe([entry(0, index=6)], 1.0, doubtful=False).puts[user(0)].value == map_value(0)
+
+
+def test_a_key_that_is_no_user_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    view = View({}, GRACE_S, {})
+    with caplog.at_level(logging.WARNING):
+        delta = view.observe([Entry(KEYS.routes + "../etc", b"{}", 5)], 0.0, doubtful=False)
+    assert not delta.puts
+    assert "the key does not end with a user id" in str(caplog.records[0].__dict__["reason"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "known", "expected"),
+    [(1, 1, False), (1, 10_000, False), (2, 2, True), (2, 100, False), (25, 100, True), (49, 10_000, False)],
+)
+def test_bulk_is_a_quarter_of_the_routes_or_fifty(missing: int, known: int, expected: bool) -> None:
+    assert in_bulk(missing, known) is expected
+    assert in_bulk(50, 10_000)
