@@ -3,14 +3,18 @@
 Beside the store port, not in ``common.runtime``, which the store's adapters are built on.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from common.errors import StoreUnavailable
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.port import KeyListing, Listing
+
+log = logging.getLogger(__name__)
 
 L = TypeVar("L", bound=Listing | KeyListing)
 
@@ -44,7 +48,8 @@ class Follower(Generic[L]):
         self._index = 0
         self._loaded = threading.Event()
         self._fresh = Freshness(name)
-        self._thread = LoopThread(f"watch.{name}", self._step, outage=outage)
+        self._outage = outage or Outage(log, "records not read", None, level=logging.DEBUG, records=name)
+        self._thread = LoopThread(f"watch.{name}", self._step)
 
     def start(self) -> None:
         self._fresh.start()
@@ -74,8 +79,9 @@ class Follower(Generic[L]):
         return self._pause_s if self._per_s is None else max(self._pause_s, len(listing) / self._per_s)
 
     def _read(self, index: int, wait_s: float) -> L:
-        listing = self._watch(index, wait_s)
-        self._take(listing)
+        with self._outage.observe(StoreUnavailable):
+            listing = self._watch(index, wait_s)
+            self._take(listing)
         self._fresh.read()
         self._loaded.set()
         return listing

@@ -70,7 +70,7 @@ def test_a_transient_error_is_retried_and_reported_once(caplog: pytest.LogCaptur
     thread.start()
     wait_until(lambda: len(steps) > 5, "steps after the outage")
     thread.stop()
-    assert not outage
+    assert not outage.ongoing
     assert [record.getMessage() for record in caplog.records] == ["lost"]
 
 
