@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from agent.host.predecessor import Instance, is_dead
+from agent.host.predecessor import ProcessIdentity, is_dead
 from common.errors import MalformedRecord, StoreUnavailable
 from common.records.hosts import HostRecord
 from common.runtime.clock import utc_now
@@ -34,7 +34,7 @@ RETRY_S = 1.0
 LOST_S = 60.0
 
 
-class HostKeeper:
+class HostLease:
     """``build`` makes the record as it should be now; ``on_restored`` is called after the session or the record
     was lost, or Consul's data were replaced by older ones."""
 
@@ -43,7 +43,7 @@ class HostKeeper:
         store: Store,
         keys: Keys,
         host: str,
-        me: Instance,
+        me: ProcessIdentity,
         ttl_s: int,
         tick_s: float,
         build: Callable[[], HostRecord],
@@ -77,7 +77,7 @@ class HostKeeper:
     def start(self) -> None:
         self._thread.start()
 
-    def identify(self, me: Instance) -> None:
+    def identify(self, me: ProcessIdentity) -> None:
         """Who we are, once the engine has told its id. Safe from any thread."""
         self._me = me
         self._wake.set()
@@ -202,7 +202,7 @@ class HostKeeper:
         if entry is None or entry.session is None:
             return  # just lapsed; the next turn gets it
         try:
-            other = Instance.parse(HostRecord.decode(self._key, entry.value).instance)
+            other = ProcessIdentity.parse(HostRecord.decode(self._key, entry.value).instance)
         except MalformedRecord:
             other = None
         if other is not None and is_dead(other, self._me):

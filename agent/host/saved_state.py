@@ -14,7 +14,7 @@ from common.store.port import Store
 log = logging.getLogger(__name__)
 
 
-class Notebook:
+class SavedState:
     """Safe to use from any thread. Writes raise ``StoreUnavailable``, and then nothing has changed here."""
 
     def __init__(self, store: Store, keys: Keys, host: str) -> None:

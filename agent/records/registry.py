@@ -34,7 +34,7 @@ REPLACED = "made again on another host"
 
 def _is_parked(server: Server) -> bool:
     """Whether no route may lead to it: its learner sees the warning instead."""
-    return server.warned_at is not None and not server.readmitted
+    return server.warned_at is not None and not server.reopened
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,11 @@ class Registry:
         repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase not in LIVE or (server.unmade and server.claim is None):
+            if server is None or server.phase not in LIVE or (server.is_reserved and server.claim is None):
                 return False
             if server.phase is Phase.CLAIMED:
                 held, repaired = self._hold_claim(server, spec)
-                if not held or server.unmade:
+                if not held or server.is_reserved:
                     return repaired
             entry = self._store.get(self._keys.route(user))
             route = self._route(server)

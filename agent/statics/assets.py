@@ -16,7 +16,7 @@ from datetime import datetime
 
 from agent import names
 from agent.engine.port import Engine
-from agent.statics.extract import Limits, Taken, take
+from agent.statics.extract import Extracted, ExtractLimits, extract
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
 from common.broker.port import Delivery, Outgoing, Publisher
 from common.errors import EngineUnavailable, MalformedRecord, PermanentError, StoreUnavailable, TmpnbError
@@ -60,7 +60,7 @@ class _Question:
     correlation_id: str | None
 
 
-class StaticsBook:
+class StaticAssets:
     """``on_change`` is called on the thread of its own. Other methods: any thread."""
 
     def __init__(
@@ -70,7 +70,7 @@ class StaticsBook:
         keys: Keys,
         host: Host,
         publisher: Publisher,
-        limits: Limits,
+        limits: ExtractLimits,
         on_change: Callable[[], None],
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -86,7 +86,7 @@ class StaticsBook:
         self._now = now
         self._clock = clock
         self._specs: tuple[PoolSpec, ...] = ()
-        self._in_hand: frozenset[str] = frozenset()
+        self._in_use: frozenset[str] = frozenset()
         self._notes: dict[str, str] = {}
         self._sets: dict[str, str] = {}
         self._hopeless: set[str] = set()
@@ -113,9 +113,9 @@ class StaticsBook:
         if delivery.reply_to is not None:
             self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
 
-    def in_hand(self) -> frozenset[str]:
+    def in_use(self) -> frozenset[str]:
         """Names of the containers that are being looked at: no leftovers."""
-        return self._in_hand
+        return self._in_use
 
     def set_of(self, spec: PoolSpec) -> str:
         """The set of a container that is made now; empty: none. Raises ``EngineUnavailable``."""
@@ -190,7 +190,7 @@ class StaticsBook:
         image_id = self._engine.image_id(spec.image)
         if image_id is None or set_id(image_id, spec.static_files) != found:
             return  # its name went to another image just now: the next look sees it
-        taken = self._take(found, image_id, spec.static_files)
+        extracted = self._take(found, image_id, spec.static_files)
         record = Statics(
             id=found,
             image=spec.image,
@@ -198,12 +198,12 @@ class StaticsBook:
             static_files=spec.static_files,
             host=self._host.name,
             taken_at=self._now(),
-            files=taken.files,
-            missing=tuple(taken.missing),
-            left_out=taken.left_out,
+            files=extracted.files,
+            missing=tuple(extracted.missing),
+            left_out=extracted.left_out,
         )
         self._notes[found] = summary(record)
-        if not taken.files:
+        if not extracted.files:
             raise PermanentError(f"the image has no files at {', '.join(spec.static_files)}")
         value = record.encode()
         if len(value) > RECORD_MAX_BYTES:
@@ -212,25 +212,25 @@ class StaticsBook:
         log.info(
             "static files taken",
             extra={"pool": spec.name, "statics": found, "files": len(record.files), "bytes": record.total_bytes,
-                   "bundle_bytes": len(taken.bundle), "missing": taken.missing, "left_out": taken.left_out,
+                   "bundle_bytes": len(extracted.bundle), "missing": extracted.missing, "left_out": extracted.left_out,
                    "total_ms": round(1000 * (self._clock() - begun), 1)},
         )  # fmt: skip
 
-    def _take(self, found: str, image: str, static_files: Iterable[str]) -> Taken:
+    def _take(self, found: str, image: str, static_files: Iterable[str]) -> Extracted:
         """From a fresh container, which is removed at once; the bundle is kept for a while."""
         name = names.statics_name(self._host.cluster, self._host.name, found)
-        self._in_hand |= {name}
+        self._in_use |= {name}
         try:
             container = self._engine.create(image, name, names.selector(self._host.cluster, self._host.name))
             try:
-                taken = take(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
+                extracted = extract(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
             finally:
                 self._engine.remove(container)
         finally:
-            self._in_hand -= {name}
-        digest = hashlib.sha256(taken.bundle).hexdigest()
-        self._bundles[found] = _Bundle(taken.bundle, digest, self._clock())
-        return taken
+            self._in_use -= {name}
+        digest = hashlib.sha256(extracted.bundle).hexdigest()
+        self._bundles[found] = _Bundle(extracted.bundle, digest, self._clock())
+        return extracted
 
     def _answer(self, question: _Question) -> None:
         request = question.request

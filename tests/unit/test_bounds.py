@@ -17,8 +17,8 @@ from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase, Server
 from agent.pool.capacity import capacity
 from agent.records.registry import HostAddress, Registry
-from agent.servers.host_policy import Permits
-from agent.servers.starter import Place, container_spec
+from agent.servers.host_policy import HostPolicy
+from agent.servers.starter import HostContext, container_spec
 from agent.settings import AgentSettings
 from common import bounds
 from common.bounds import COUNT_MAX, LATEST, LONG_S, SPEC_MAX_BYTES
@@ -205,7 +205,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
         user=user, pool="p", generation=pool.generation, container="c", port=20000, token="t" * 32, phase=Phase.READY,
         created_at=NOW,
     )  # fmt: skip
-    made = container_spec(server, pool, Place("test", "host-1", "127.0.0.1", 0.2, Permits()))
+    made = container_spec(server, pool, HostContext("test", "host-1", "127.0.0.1", 0.2, HostPolicy()))
     assert all(len(argument.encode()) < 128 * 1024 for argument in made.command)
     assert 6 * 2**20 <= made.mem_limit_bytes < 2**63
     assert not any("\0" in text for text in (*made.command, *made.environment, *made.environment.values()))

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from agent.commands.cull_checks import Looks
+from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Phase
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
 from common.broker import queues
@@ -90,8 +90,8 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
     commands = Commands(
         world.inventory,
         Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
-        Control(), world.consumer, Announcer(world.publisher, HOST), world.specs.get, lambda _user: None,
-        lambda: None, lambda: None, lambda _request, _delivery: None, Looks(),
+        Control(), world.consumer, Events(world.publisher, HOST), world.specs.get, lambda _user: None,
+        lambda: None, lambda: None, lambda _request, _delivery: None, CullChecks(),
     )  # fmt: skip
     refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
     with audited() as lines:
