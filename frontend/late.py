@@ -15,7 +15,7 @@ from common.broker.port import Outgoing, Publisher
 from common.errors import MalformedMessage, TransientError, Unroutable
 from common.ids import new_request_id
 from common.runtime.clock import utc_now
-from common.runtime.retry import brief
+from common.runtime.retry import retry_for
 from common.runtime.threads import Worker
 from common.urls import base_path
 from frontend.ledger import Ledger, Verdict
@@ -87,7 +87,7 @@ class LateReplies:
         if verdict is Verdict.ASSIGN:
             verdict = self._assign(reply)
         if verdict is Verdict.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
-            brief(self._stop, RETRY_S)(give_back, publisher, reply)
+            retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
         LATE_REPLIES.labels(verdict.value).inc()
         log.info(
             "late reply",
@@ -95,9 +95,9 @@ class LateReplies:
         )
 
     def _assign(self, reply: SpawnReply) -> Verdict:
-        if brief(self._stop, RETRY_S)(self._room.assign, reply):
+        if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
             return Verdict.ASSIGN
-        ticket = brief(self._stop, RETRY_S)(self._room.find, reply.request_id)
+        ticket = retry_for(self._stop, RETRY_S)(self._room.find, reply.request_id)
         if ticket is None:
             # The visitor has it already (the agent wrote the ticket, the browser was faster than this reply) or gave
             # up. A server in use must not be taken away: if nobody visits it, the culler sees that.
