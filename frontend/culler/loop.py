@@ -14,11 +14,11 @@ from common.runtime.heartbeat import PATH, Heartbeat
 from common.runtime.metrics import timed
 from common.store.keys import Keys
 from common.store.port import Store
+from frontend.culler.cycle import Rounds
+from frontend.culler.host_loss import Absences
 from frontend.culler.leadership import TICK_S, Leadership
-from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
-from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import (
+from frontend.culler.sweep import (
     SWEPT_MAX_COUNT,
     sweep_activity,
     sweep_gone,
