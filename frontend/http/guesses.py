@@ -1,0 +1,75 @@
+"""Wrong tokens, by whoever sends them: a client that was wrong often has to wait, and nobody else has.
+
+A client is an address, and behind one address may be a whole campus (or, where Docker publishes a port, everybody). So
+what cannot have been guessed is never held up: a token of ours (256 random bits), and one that was right from there
+before. Only the token that an operator has chosen, shown there for the first time, waits for guessers to give up.
+"""
+
+import ipaddress
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+
+from common.records.tokens import split
+from frontend.http.throttle import Throttle
+
+# A monitor that asks twenty addresses with a token that has just been changed is no guesser; and a hundred guesses at
+# sixteen characters are none to speak of.
+FREE_COUNT = 100
+# Pairs of address and token remembered; the oldest are dropped first. Some 150 bytes each.
+KNOWN_COUNT = 10_000
+
+
+class Guesses:
+    """Safe from any thread. ``clock``: monotonic seconds; None: the real one."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._throttle = Throttle(clock, FREE_COUNT) if clock is not None else Throttle(free_count=FREE_COUNT)
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def pause_s(self, client: str, token: str) -> float:
+        """How long this client has to wait until this token is looked at; 0: not at all."""
+        if split(token) is not None:
+            return 0.0
+        pause_s = self._throttle.pause_s(client)
+        return 0.0 if pause_s > 0 and self._mark(client, token) in self._known else pause_s
+
+    def wrong(self, client: str, token: str) -> float:
+        """It was wrong: how long the client has had to wait already, so that the answer can say so."""
+        # Whoever sends one that was revoked, over and over, guesses none: it holds up others' guesses as little.
+        key = f"named {client}" if split(token) is not None else client
+        pause_s = self._throttle.pause_s(key)
+        if pause_s <= 0:
+            self._throttle.failed(key)
+        return pause_s
+
+    def right(self, client: str, token: str) -> None:
+        if split(token) is not None:
+            return
+        mark = self._mark(client, token)
+        if mark in self._known:
+            return
+        with self._lock:
+            self._known[mark] = None
+            while len(self._known) > KNOWN_COUNT:
+                self._known.popitem(last=False)
+
+    def _mark(self, client: str, token: str) -> bytes:
+        """Nothing from which a token could be read."""
+        return blake2b(f"{client}\0{token}".encode(errors="replace"), key=self._key, digest_size=16).digest()
+
+
+def client_of(address: str | None) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that one machine has of IPv6."""
+    try:
+        found = ipaddress.ip_address((address or "").strip().strip("[]"))
+    except ValueError:
+        return "unknown"
+    if found.version == 6:
+        mapped = found.ipv4_mapped
+        return str(mapped) if mapped is not None else str(ipaddress.ip_network((int(found), 64), strict=False))
+    return str(found)
