@@ -12,12 +12,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from agent.host.predecessor import ProcessIdentity, is_dead
-from common.errors import MalformedRecord, StoreUnavailable
+from common.errors import StoreUnavailable
 from common.records.hosts import HostRecord
 from common.runtime.clock import utc_now
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.keys import Keys
+from common.store.collections import Collection
 from common.store.lease import Lease
 from common.store.port import Store
 
@@ -41,7 +41,7 @@ class HostLease:
     def __init__(
         self,
         store: Store,
-        keys: Keys,
+        hosts: Collection[HostRecord],
         host: str,
         me: ProcessIdentity,
         ttl_s: int,
@@ -53,7 +53,7 @@ class HostLease:
     ) -> None:
         self._now = now
         self._store = store
-        self._key = keys.host(host)
+        self._hosts = hosts
         self._host = host
         self._me = me
         self._ttl_s = ttl_s
@@ -61,7 +61,7 @@ class HostLease:
         self._build = build
         self._on_change = on_change
         self._on_restored = on_restored
-        self._lease = Lease(store, self._key, f"tmpnb-agent-{host}", ttl_s)
+        self._lease = Lease(store, hosts.key(host), f"tmpnb-agent-{host}", ttl_s)
         self._consul = Outage(log, "consul away, claiming stopped", "consul answers")
         self._name_taken = Outage(
             log, "another agent holds this host's name; this one claims nothing until it is gone", None,
@@ -70,7 +70,7 @@ class HostLease:
         self._restored_at = float("-inf")
         self._suspect = False
         self._written: tuple[str, float] = ("", float("-inf"))
-        self._stored = b""
+        self._stored: HostRecord | None = None
         self._due = float("-inf")
         self._thread = LoopThread("host-record", self._step, vital=True)
 
@@ -107,10 +107,10 @@ class HostLease:
             return True
         if not self._lease.is_alive():
             return True
-        if self._lease.is_ours and self._store.get(self._key) is None:
+        if self._lease.is_ours and self._hosts.find(self._host) is None:
             log.warning("host record lost")
             self._restored_at = time.monotonic()
-            self._written, self._stored = ("", float("-inf")), b""
+            self._written, self._stored = ("", float("-inf")), None
             self._on_restored()
             self._thread.wake()
             return True
@@ -146,11 +146,11 @@ class HostLease:
         shape = json.dumps(record.model_dump(mode="json", exclude={"updated_at"}), sort_keys=True)
         if self._lease.is_ours and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
             return
-        if self._lease.is_ours and self._stored:
+        if self._lease.is_ours and self._stored is not None:
             self._compare()
-        fresh = record.model_copy(update={"updated_at": self._now()}).encode()
+        fresh = record.model_copy(update={"updated_at": self._now()})
         was_ours = self._lease.is_ours
-        if not self._lease.acquire(fresh):
+        if not self._lease.acquire(fresh.encode()):
             self._succeed_or_complain()
             return
         if not was_ours:
@@ -161,24 +161,20 @@ class HostLease:
     def _compare(self) -> None:
         """Nobody else writes our record while we hold it. If it reads differently, Consul's data were replaced: a
         snapshot may know our session, and servers that are no more."""
-        entry = self._store.get(self._key)
-        if entry is None or entry.value != self._stored:
+        if self._hosts.get(self._host) != self._stored:
             log.warning("host record is not as written, consul's data were replaced")
             self._restored_at = time.monotonic()
             self._on_restored()
 
     def _succeed_or_complain(self) -> None:
         """The name is taken. By our dead predecessor: end its session. By anybody else: an operator must act."""
-        entry = self._store.get(self._key)
-        if entry is None or entry.session is None:
+        found = self._hosts.find(self._host)
+        if found is None or found.session is None:
             return  # just lapsed; the next turn gets it
-        try:
-            other = ProcessIdentity.parse(HostRecord.decode(self._key, entry.value).instance)
-        except MalformedRecord:
-            other = None
+        other = ProcessIdentity.parse(found.record.instance) if found.record is not None else None
         if other is not None and is_dead(other, self._me):
             log.info("session of a dead predecessor closed", extra={"instance": str(other)})
-            self._store.close_session(entry.session)
+            self._store.close_session(found.session)
             self._thread.wake()
         else:
             self._name_taken.failed("its session is another's", holder=str(other))

@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 
-from common.errors import MalformedRecord
 from common.records.pools import PoolSpec
+from common.store.cluster import Cluster
+from common.store.collections import Records
 from common.store.follow import Follower
-from common.store.keys import Keys, last_segment
-from common.store.port import Listing, Store
 
 log = logging.getLogger(__name__)
 
@@ -21,25 +19,22 @@ class Specs:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         lost: Callable[[], bool],
         on_change: Callable[[], None],
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """``lost``: whether Consul has lost its data just now, as the state of our session tells; ``labels``: this
         host's."""
-        self._store = store
-        self._keys = keys
+        self._pools = cluster.pools
         self._lost = lost
         self._on_change = on_change
         self._labels = labels or {}
         # All that Consul holds, and those that this host serves.
         self._all: dict[str, PoolSpec] = {}
         self._specs: dict[str, PoolSpec] = {}
-        self._bad: dict[str, str] = {}
         self._known = False
-        self._follower = Follower("pools", partial(store.watch, keys.pools), self.take, PAUSE_S)
+        self._follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
 
     def start(self) -> None:
         self._follower.start()
@@ -58,31 +53,16 @@ class Specs:
     def get(self, pool: str) -> PoolSpec | None:
         return self._specs.get(pool)
 
-    def take(self, listing: Listing) -> None:
+    def take(self, records: Records[PoolSpec]) -> None:
         """Make these the specs. Raises ``StoreUnavailable``."""
-        entries = listing.entries
-        if not entries and self._all and self._lost():
+        if not records.stored and self._all and self._lost():
             log.warning("pools written back to an empty store", extra={"pools": sorted(self._all)})
-            for pool, spec in self._all.items():
-                self._store.create(self._keys.pool(pool), spec.encode())
+            for spec in self._all.values():
+                self._pools.create(spec)
             return
-        found: dict[str, PoolSpec] = {}
-        bad: dict[str, str] = {}
-        for entry in entries:
-            pool = last_segment(entry.key)
-            try:
-                spec = PoolSpec.decode(entry.key, entry.value)
-                if spec.name != pool:
-                    raise MalformedRecord(f"{entry.key}: holds the spec of {spec.name!r}")  # noqa: TRY301
-                found[pool] = spec
-            except MalformedRecord as exc:
-                bad[pool] = str(exc)
-                if pool in self._all:
-                    found[pool] = self._all[pool]  # what worked goes on working
-        for pool, error in bad.items():
-            if self._bad.get(pool) != error:
-                log.error("pool cannot be read", extra={"pool": pool, "error": error})
-        self._bad = bad
+        # What worked goes on working.
+        kept = {pool: self._all[pool] for pool in records.unreadable() if pool in self._all}
+        found = records.readable() | kept
         changed = found != self._all or not self._known
         self._all = found
         found = {name: spec for name, spec in found.items() if spec.served_by(self._labels)}

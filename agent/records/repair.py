@@ -10,7 +10,7 @@ from agent.inventory import ABSENT_S, LIVE, Inventory
 from agent.metrics import REPAIRS
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
-from common.errors import StoreUnavailable
+from common.errors import TransientError
 from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 
@@ -61,7 +61,7 @@ class Repairer:
         try:
             if self.repair(full):
                 return PERIOD_S
-        except StoreUnavailable:
+        except TransientError:
             log.debug("repair to be repeated")
         self._full |= full
         return RETRY_S

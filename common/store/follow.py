@@ -6,17 +6,26 @@ Beside the store port, not in ``common.runtime``, which the store's adapters are
 import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from common.errors import StoreUnavailable
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.port import KeyListing, Listing
 
 log = logging.getLogger(__name__)
 
-L = TypeVar("L", bound=Listing | KeyListing)
+
+class Listed(Protocol):
+    """What is below a prefix, at an index: ``Listing``, ``KeyListing`` or a collection's ``Records``."""
+
+    @property
+    def index(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
+L = TypeVar("L", bound=Listed)
 
 # One blocking read takes this long at most: it bounds how long a connection that broke silently goes unnoticed.
 WATCH_S = 60.0
@@ -37,10 +46,10 @@ class Follower(Generic[L]):
         per_s: float | None = None,
         outage: Outage | None = None,
     ) -> None:
-        """``watch``: ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the thread, and may raise
-        ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a second reading may
-        cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and in the metric of
-        its age."""
+        """``watch``: of a collection, or ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the
+        thread, and may raise ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a
+        second reading may cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and
+        in the metric of its age."""
         self._watch = watch
         self._take = take
         self._pause_s = pause_s

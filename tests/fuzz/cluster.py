@@ -24,6 +24,7 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
@@ -182,7 +183,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,
-        lambda: ActivityReader(store, KEYS, lambda: 0.0).last("x"),
+        lambda: ActivityReader(Cluster(store, KEYS.cluster), lambda: 0.0).last("x"),
         lambda: stage.frontend.room.look("f" * 32),
         lambda: stage.frontend.room.find("e" * 32),
         sweep,
