@@ -7,7 +7,6 @@ adapter.
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,9 +56,10 @@ from common.broker.port import Consumer, Delivery, Publisher
 from common.errors import TransientError
 from common.records.hosts import HostRecord, HostState
 from common.runtime.clock import ClusterClock
+from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.runtime.retry import retry_forever
-from common.runtime.threads import Pool, Worker
+from common.runtime.threads import Pool
 from common.store.cluster import Cluster
 from common.store.port import Store
 
@@ -97,8 +97,8 @@ class Agent:
         self._parts = parts
         self._beat = beat
         self._now = ClusterClock(parts.store.clock_skew_s)
-        self._stop = threading.Event()
-        self._thread = Worker("loop", self._run, self._stop.is_set, vital=True)
+        self._thread = LoopThread("loop", self._run, vital=True)
+        self._stop = self._thread.stopping
         self._joined = False
         self._cluster = cluster = Cluster(parts.store, settings.cluster)
         self._throttle = EngineThrottle(settings.max_dock_workers, self._stop)
@@ -208,14 +208,14 @@ class Agent:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
         self._subscriptions.close()
         self._workers.stop(timeout_s)
-        self._stop.set()
+        self._thread.cancel()
         self.loop.wake()
         self._commands.stop()
         self._specs.stop()
         self._images.stop()
         self._statics.stop()
         self._repairer.stop()
-        self._thread.join(timeout_s)
+        self._thread.stop(timeout_s)
         self._renames.shutdown(wait=False)
         if self._keeper is not None:
             self._keeper.stop()

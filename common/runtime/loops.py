@@ -96,6 +96,26 @@ class LoopThread:
         return self._pause_s if pause_s is None else pause_s
 
 
+def poll(
+    look: Callable[[], T],
+    is_over: Callable[[T], bool],
+    timeout_s: float,
+    every_s: float,
+    changed: Callable[[T], object] = lambda _found: None,
+) -> T:
+    """Look every ``every_s`` seconds until it is over or the time is up, on the caller's thread; the last look.
+    ``changed`` is called with the first look and with every one that differs from the one before."""
+    deadline, never = time.monotonic() + timeout_s, threading.Event()
+    found = look()
+    changed(found)
+    while not is_over(found) and time.monotonic() < deadline:
+        never.wait(every_s)
+        before, found = found, look()
+        if found != before:
+            changed(found)
+    return found
+
+
 class QueueThread(Generic[T]):
     """Handles what is put into its queue, one item at a time, in order, from ``start`` to ``stop``."""
 

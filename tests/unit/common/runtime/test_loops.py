@@ -8,7 +8,7 @@ import time
 import pytest
 
 from common.errors import StoreUnavailable
-from common.runtime.loops import LoopThread, QueueThread, Together
+from common.runtime.loops import LoopThread, QueueThread, Together, poll
 from common.runtime.outage import Outage
 from tests.support.waiting import wait_until
 
@@ -164,3 +164,15 @@ def test_threads_that_stop_together_do_not_wait_for_each_other() -> None:
     both.start()
     both.stop()
     assert all(event.is_set() for event in last)
+
+
+def test_something_is_looked_at_until_it_is_over_and_its_changes_are_told() -> None:
+    looks = iter([1, 1, 2, 3, 4])
+    told: list[int] = []
+    assert poll(lambda: next(looks), lambda found: found == 3, LONG_S, 0.001, told.append) == 3
+    assert told == [1, 2, 3]
+
+
+def test_the_last_look_is_given_when_the_time_is_up() -> None:
+    assert poll(lambda: 1, lambda _found: False, 0.02, 0.001) == 1
+    assert poll(lambda: 1, lambda _found: False, 0.0, LONG_S) == 1, "no wait at all"
