@@ -92,7 +92,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("of these, of one address or token", "frontend:line_max_per_visitor", "429 and a page that tries again"),
         Limit(
             "tickets kept although nobody asks about them",
-            "frontend.culler.sweeping:KEPT_MAX_COUNT",
+            "culler:tickets_kept_max",
             "the others are swept after a minute",
         ),
         Limit("new `Idempotency-Key`s per worker and quarter of an hour", "frontend:keys_max", "429 that says so"),
@@ -156,10 +156,10 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("idle servers that wait for such a look", "agent:looks_waiting_max", "the culler asks again; a warning"),
         Limit(
             "trying whether hosts can be reached, seconds, all in all",
-            "frontend.reach:PROBE_S",
+            "culler:reach_timeout_s",
             "unreachable; an alert",
         ),
-        Limit("one answer of Consul, bytes", "common.store.consul_http:ANSWER_MAX_BYTES", "Consul counts as away"),
+        Limit("one answer of Consul, bytes", "every process:consul_answer_max_bytes", "Consul counts as away"),
         Limit(
             "servers in the servers' network, whose bridge takes 1,023",
             "agent:bridge_ports_max",

@@ -170,6 +170,15 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
+# The culler must not lose the lead over it (20 s without a renewal).
+ReachTimeout = Annotated[
+    float,
+    Field(
+        ge=0.1, le=5, description="seconds for trying whether hosts can be reached, all in all (256 servers at a time)"
+    ),
+]
+
+
 class CullerSettings(CommonSettings):
     """The culler."""
 
@@ -189,6 +198,13 @@ class CullerSettings(CommonSettings):
         description="so many seconds after its end it is remembered why a server is gone, and that its path may have a "
         "new one",
     )
+    tickets_kept_max: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="tickets in all up to which one that nobody asks about keeps its place for five minutes, not one",
+    )
+    reach_timeout_s: ReachTimeout = 2.0
 
 
 class CliSettings(CommonSettings):
@@ -207,3 +223,4 @@ class CliSettings(CommonSettings):
         default=(), description="RabbitMQ as agents on other machines reach it (tmpnb join); default: rabbitmq_urls"
     )
     agent_image: str = Field(default="tmpnb/agent:dev", description="the agent's image (tmpnb join)")
+    reach_timeout_s: ReachTimeout = 2.0

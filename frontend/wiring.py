@@ -12,7 +12,11 @@ from common.store.registration import TTL_S, ServiceRegistration, describe
 
 def consul_store(settings: CommonSettings) -> ConsulStore:
     token = settings.consul_token
-    return ConsulStore(settings.consul_urls, token.get_secret_value() if token else None)
+    return ConsulStore(
+        settings.consul_urls,
+        token.get_secret_value() if token else None,
+        answer_max_bytes=settings.consul_answer_max_bytes,
+    )
 
 
 def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:

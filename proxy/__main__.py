@@ -51,7 +51,7 @@ def run(settings: ProxySettings, stop: threading.Event) -> int:
     """Run until stopped; the exit status."""
     keys = Keys(settings.cluster)
     token = settings.consul_token.get_secret_value() if settings.consul_token else None
-    store = ConsulStore(settings.consul_urls, token)
+    store = ConsulStore(settings.consul_urls, token, answer_max_bytes=settings.consul_answer_max_bytes)
     haproxy = SocketRouteMap(settings.haproxy_socket, settings.map_file.name)
     map_file = MapFile(settings.map_file, settings.want_file)
     table = Table()

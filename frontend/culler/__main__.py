@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 from common.broker.rabbitmq import RabbitPublisher
@@ -18,6 +19,7 @@ from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.lost import Absences
 from frontend.culler.rounds import Rounds
+from frontend.reach import tcp_probe
 from frontend.settings import CullerSettings
 from frontend.wiring import consul_store, presence, rabbit_address
 
@@ -37,16 +39,15 @@ def main(argv: list[str]) -> int:
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
     absences = Absences(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
-    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now)
+    probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
+    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
         store,
         keys,
         Leadership(store, keys, name),
         rounds,
         absences,
-        period_s=settings.cull_period,
-        ticket_max_s=settings.ticket_max_s,
-        remember_s=settings.remember_s,
+        settings=settings,
         now=now,
     )
     entry = presence(store, settings, "culler", 0)

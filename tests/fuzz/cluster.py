@@ -25,7 +25,14 @@ from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
 from frontend.culler.decide import decide
-from frontend.culler.sweeping import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweeping import (
+    TicketBounds,
+    sweep_activity,
+    sweep_gone,
+    sweep_replays,
+    sweep_statics,
+    sweep_tickets,
+)
 from frontend.guard import tokens_view
 from frontend.hosts import hosts_view
 from frontend.live.feed import Feed
@@ -174,7 +181,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, 3600.0, Counter())
+        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
         sweep_activity(store, KEYS, now)
         sweep_gone(store, KEYS, now, 86400.0)
         sweep_replays(store, KEYS, now)
