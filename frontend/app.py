@@ -19,9 +19,6 @@ from frontend.web import answer, pages_are_off, problem, static_versions, unavai
 
 log = logging.getLogger(__name__)
 
-# Bodies are a few JSON fields.
-MAX_BODY_BYTES = 16 * 1024
-
 # Everything comes from /static/ of this application; nothing inline, nothing from elsewhere.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -62,7 +59,7 @@ def create_app(parts: Parts) -> Flask:
     app.extensions["tmpnb"] = parts
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value(),
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_CONTENT_LENGTH=settings.body_max_bytes,
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
         BEHIND_PROXIES=True,
@@ -70,7 +67,7 @@ def create_app(parts: Parts) -> Flask:
     metrics.install(app, settings)
     lines.install(app)
     holder = Holder("API_AUTH_TOKEN", Scope.SPAWN)
-    auth.install(app, Guard(parts.tokens, parts.now, settings.api_auth_token, holder))
+    auth.install(app, Guard(parts.tokens, parts.now, settings.api_auth_token, holder), settings)
     remembering.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)

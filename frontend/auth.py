@@ -9,9 +9,11 @@ from flask import Flask, Response, current_app, g, request
 
 from common.records.tokens import Scope, split
 from common.runtime import audit_log
+from frontend.admin.throttle import ThrottleBounds
 from frontend.guard import Guard, Holder
-from frontend.guesses import Guesses, client_of
+from frontend.guesses import GuessBounds, Guesses, client_of
 from frontend.metrics import AUTH_REFUSALS
+from frontend.settings import GunicornSettings
 from frontend.web import answer
 
 EXTENSION = "tmpnb.guard"
@@ -20,9 +22,12 @@ GUESSES = "tmpnb.guesses"
 ANYBODY = ""
 
 
-def install(app: Flask, guard: Guard) -> None:
+def install(app: Flask, guard: Guard, settings: GunicornSettings) -> None:
     app.extensions[EXTENSION] = guard
-    app.extensions[GUESSES] = Guesses()
+    throttle = ThrottleBounds(
+        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+    )
+    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
 
 
 def guard() -> Guard:

@@ -23,7 +23,7 @@ from frontend.live.series import Sampler, Series, sample_of
 from frontend.ondemand import OnDemand, Remembered
 from frontend.pools import PoolsView
 from frontend.settings import PublicSettings
-from frontend.spawning import Broker, Spawner, send_again
+from frontend.spawning import Broker, SpawnBounds, Spawner, send_again
 from frontend.statics_keeper import StaticsKeeper
 from frontend.statics_shelf import Shelf
 from frontend.waiting import Bounds, WaitingRoom, message_life_s
@@ -95,8 +95,8 @@ def assemble(
         Bounds(settings.line_max, settings.line_max_per_visitor),
         lambda request: send_again(broker, request, life_s),
     )
-    ledger = Ledger()
-    late = LateReplies(ledger, room)
+    ledger = Ledger(settings.requests_remembered_max)
+    late = LateReplies(ledger, room, settings.late_replies_max)
     broker = connect(late.put)
     spawner = Spawner(
         broker,
@@ -104,7 +104,7 @@ def assemble(
         ledger,
         window_s=settings.window_s,
         message_life_s=life_s,
-        slots=max(1, settings.threads - RESERVED_THREADS),
+        bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
         now=now,
     )
     hosts = hosts_view(store, keys, monotonic)
@@ -124,7 +124,9 @@ def assemble(
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
         standings=Remembered(lambda user: _known(store, keys, user), STANDING_MAX_AGE_S, monotonic),
         shelf=shelf,
-        statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
+        statics=StaticsKeeper(
+            store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+        ),
         now=now,
     )
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -33,6 +33,10 @@ def bind(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
+# Bodies to the public application are a few JSON fields. With a head of 30 KB one fits into HAProxy's buffer.
+PUBLIC_BODY_MAX_BYTES = 16 * 1024
+
+
 class GunicornSettings(CommonSettings):
     """What both applications that gunicorn serves have."""
 
@@ -45,6 +49,33 @@ class GunicornSettings(CommonSettings):
     keys_max_per_visitor: int = Field(
         default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
     )
+    request_s: int = Field(
+        default=10, ge=1, le=300, description="seconds for a request to arrive, head and body; HAProxy has the same"
+    )
+    arriving_max_bytes: int = Field(
+        default=32 << 20,
+        ge=1 << 20,
+        le=1 << 30,
+        description="bytes of all requests on their way to one worker; beyond it the oldest are dropped",
+    )
+    wrong_tokens_max: int = Field(
+        default=100, ge=1, le=10_000, description="wrong tokens of programs from one address before it has to wait"
+    )
+    wrong_tokens_pause_max_s: float = Field(
+        default=60.0, ge=2, le=86_400, description="longest wait after wrong tokens, in seconds, also at the login"
+    )
+    wrong_tokens_addresses_max: int = Field(
+        default=1000,
+        ge=10,
+        le=1_000_000,
+        description="addresses remembered for that; beyond it the oldest are forgotten",
+    )
+    right_tokens_max: int = Field(
+        default=10_000,
+        ge=10,
+        le=1_000_000,
+        description="pairs of address and right token that never wait because of others; the oldest are forgotten",
+    )
     abandon_s: float = Field(
         default=45.0, ge=20, le=86400, description="a ticket nobody asked about for so long does not count"
     )
@@ -56,6 +87,8 @@ class GunicornSettings(CommonSettings):
 
 class PublicSettings(GunicornSettings):
     """The public application."""
+
+    body_max_bytes: ClassVar[int] = PUBLIC_BODY_MAX_BYTES
 
     ip: ListenAddress = Field(default="0.0.0.0", description="IP address to listen at")
     port: int = Field(default=9999, ge=1, le=65535, description="port to listen at")
@@ -81,6 +114,24 @@ class PublicSettings(GunicornSettings):
         ge=1,
         le=100_000,
         description="requests of one address or one token's holder that may wait in line, at most 100,000",
+    )
+    late_replies_max: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="late replies in the hands of a worker; beyond it they are left to the agents",
+    )
+    requests_remembered_max: int = Field(
+        default=20_000, ge=100, le=1_000_000, description="requests whose outcome a worker remembers, for late replies"
+    )
+    visits_remembered_max: int = Field(
+        default=2000,
+        ge=10,
+        le=1_000_000,
+        description="visits whose server a worker remembers, for a browser's other tabs",
+    )
+    statics_fetch_s: float = Field(
+        default=300.0, ge=1, le=3600, description="seconds a host has to give one image's static files"
     )
     cookie_s: int = Field(
         default=7 * 86400, ge=60, le=LONG_S, description="how long a browser remembers its server, in seconds"
@@ -126,6 +177,13 @@ class AdminSettings(GunicornSettings):
         le=252,
         description="operator's pages and streams of /api/v1/events open at once, per worker; threads - 4 at most",
     )
+    # A pool's fields take 90,000 bytes at most, and JSON may spell a character in six.
+    body_max_bytes: int = Field(
+        default=256 << 10, ge=128 << 10, le=16 << 20, description="bytes of the body of a request to this application"
+    )
+    wrong_logins_max: int = Field(
+        default=3, ge=1, le=100, description="wrong tokens at the login, per address or browser, before it has to wait"
+    )
     session_s: int = Field(
         default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"
     )
@@ -153,6 +211,16 @@ class AdminSettings(GunicornSettings):
     def streams_count(self) -> int:
         """How many threads open pages may hold: some must be left for all else."""
         return max(1, min(self.live_streams, self.threads - 4))
+
+    @model_validator(mode="after")
+    def _a_body_arrives(self) -> Self:
+        # A body in chunks may take twice its size on its way.
+        if self.arriving_max_bytes < 4 * self.body_max_bytes:
+            raise ValueError(
+                f"arriving_max_bytes ({self.arriving_max_bytes}) must be four times body_max_bytes "
+                f"({self.body_max_bytes}) or more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:

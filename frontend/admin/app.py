@@ -20,21 +20,18 @@ from frontend.operations import NotThere, OutOfRange
 from frontend.rollout import NoHistory
 from frontend.web import answer
 
-# Pool files are small; a cluster has few pools.
-MAX_BODY_BYTES = 256 * 1024
-
 
 def create_admin_app(parts: AdminParts) -> Flask:
     """The WSGI application. Starts nothing."""
     app = Flask("frontend")
     app.extensions["tmpnb"] = parts
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    app.config.update(MAX_CONTENT_LENGTH=parts.settings.body_max_bytes)
     metrics.install(
         app, parts.settings, lambda: json.dumps(operations.metrics_targets(parts.store, parts.keys)).encode()
     )
     lines.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
-    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
+    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder), parts.settings)
     sessions.install(app, parts)
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)

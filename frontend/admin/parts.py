@@ -11,7 +11,7 @@ from common.runtime.clock import ClusterClock
 from common.settings import environment as process_environment
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.admin.throttle import Throttle
+from frontend.admin.throttle import Throttle, ThrottleBounds
 from frontend.guard import tokens_view
 from frontend.live.board import Board
 from frontend.live.feed import Feed
@@ -66,7 +66,11 @@ class AdminParts:
             snapshot_view(store, keys),
             board,
             Places(settings.streams_count),
-            Throttle(),
+            Throttle(
+                bounds=ThrottleBounds(
+                    settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+                )
+            ),
             Search(store, keys, lambda: board.hosts, lambda: board.pools),
             now,
         )
