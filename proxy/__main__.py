@@ -20,16 +20,16 @@ from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.store.port import Service
 from common.store.registration import TTL_S, ServiceRegistration, describe
-from proxy.background import BackgroundSync
-from proxy.mapfile import MapFile
-from proxy.reporter import Reporter
-from proxy.runtime import HaproxyUnavailable, RouteMap
-from proxy.runtime_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
+from proxy.activity.reporter import Reporter
+from proxy.maps.background_paths import BackgroundSync
+from proxy.maps.static_files import StaticsSync
+from proxy.routes.map_file import MapFile
+from proxy.routes.table import Delta, Table, Target
+from proxy.routes.watcher import RouteWatcher
+from proxy.routes.writer import Writer
+from proxy.runtime_api.port import HaproxyUnavailable, RouteMap
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
 from proxy.settings import ProxySettings
-from proxy.statics import StaticsSync
-from proxy.table import Delta, Table, Target
-from proxy.watcher import RouteWatcher
-from proxy.writer import Writer
 
 log = logging.getLogger(__name__)
 

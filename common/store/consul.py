@@ -6,12 +6,14 @@ and moves on when it stops answering: within the same call if it was not even re
 
 import base64
 import itertools
+import json
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,7 +24,7 @@ from consul.exceptions import ClientError, ConsulException, NotFound
 from common.errors import StoreUnavailable
 from common.runtime.metrics import CONSUL_ERRORS, CONSUL_SECONDS, timed
 from common.store.consul_http import ANSWER_MAX_BYTES, connect, was_not_reached
-from common.store.port import Entry, KeyListing, Listing, Service
+from common.store.port import TOGETHER_MAX, Entry, KeyListing, Listing, Service, Write
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ WATCH_FAILOVER_S = 15.0
 _NO_SESSION = "invalid session"
 _NO_CHECK = "does not have associated TTL"
 _ANSWERS = (_NO_SESSION, _NO_CHECK)
+# Of a transaction's write that found another index than it should.
+_STALE = "index is stale"
 # Not timed: its duration is a wait.
 WATCH = "watch"
 # Each has its own thread, which is there to wait; and a session is renewed in time or lost.
@@ -81,9 +85,14 @@ class ConsulStore:
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
         # "get" of a missing key fails, and all with it; a tree may be empty, or hold more than was asked for.
-        wanted = [{"KV": {"Verb": "get-tree", "Key": key}} for key in keys]
+        wanted = set(keys)
+        return {entry.key: entry for entry in self.list_all(keys) if entry.key in wanted}
 
-        return self._call(lambda c: _trees(keys, c.txn.put(wanted)), "get")
+    def list_all(self, prefixes: Sequence[str]) -> "list[Entry]":
+        found: list[Entry] = []
+        for some in _batches(prefixes):
+            found += self._call(partial(_trees, some), "get")
+        return found
 
     def list(self, prefix: str) -> Listing:
         return self._call(lambda c: _listing(prefix, c.kv.get(prefix, recurse=True)), "list")
@@ -116,6 +125,10 @@ class ConsulStore:
 
     def delete_unchanged(self, key: str, modify_index: int) -> bool:
         return self._call(lambda c: _flag(c.kv.delete(key, cas=modify_index)), "delete")
+
+    def write_all(self, writes: Sequence[Write]) -> bool:
+        steps = [{"KV": _step(write)} for write in writes]
+        return self._call(lambda c: _committed(c, steps), "put")
 
     def open_session(self, name: str, ttl_s: int) -> str:
         def create(client: consul.Consul) -> str:
@@ -283,17 +296,47 @@ def _one(key: str, answer: tuple[Any, Any]) -> Entry | None:
     return entry
 
 
-def _trees(keys: Sequence[str], answer: Any) -> dict[str, Entry]:
-    """Of a transaction that reads; it gives values as they are on the wire."""
-    found: dict[str, Entry] = {}
+def _batches(keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(keys), TOGETHER_MAX):
+        yield tuple(keys[start : start + TOGETHER_MAX])
+
+
+def _step(write: Write) -> dict[str, Any]:
+    """A write as Consul's transactions want it."""
+    verb = "delete" if write.value is None else "set"
+    step: dict[str, Any] = {"Verb": verb, "Key": write.key}
+    if write.value is not None:
+        step["Value"] = base64.b64encode(write.value).decode()
+    if write.modify_index is not None:
+        step |= {"Verb": "delete-cas" if write.value is None else "cas", "Index": write.modify_index}
+    return step
+
+
+def _committed(client: consul.Consul, steps: Sequence[Any]) -> bool:
+    """Whether the transaction was made. Not if a key has changed; whatever else is in its way is an error."""
+    try:
+        answer = client.txn.put(steps)
+    except ClientError as exc:
+        status, _, body = str(exc).partition(" ")
+        if status == "409" and all(_STALE in error["What"] for error in json.loads(body)["Errors"]):
+            return False
+        raise
+    if answer["Errors"] is not None:
+        raise ValueError("neither done nor refused")
+    return True
+
+
+def _trees(prefixes: tuple[str, ...], client: consul.Consul) -> list[Entry]:
+    """By a transaction, which gives values as they are on the wire."""
+    answer = client.txn.put([{"KV": {"Verb": "get-tree", "Key": prefix}} for prefix in prefixes])
+    found: list[Entry] = []
     for result in _list(answer["Results"]):
         item = result["KV"]
         value = item["Value"]
         entry = _entry("", item | {"Value": None if value is None else base64.b64decode(_text(value), validate=True)})
-        if not entry.key.startswith(tuple(keys)):
+        if not entry.key.startswith(prefixes):
             raise ValueError("a key that nobody asked for")
-        if entry.key in keys:
-            found[entry.key] = entry
+        found.append(entry)
     return found
 
 
@@ -308,12 +351,13 @@ def _names(prefix: str, answer: tuple[Any, Any]) -> KeyListing:
 
 
 def _entry(prefix: str, item: Any) -> Entry:
-    value, modify_index, session = item["Value"], item["ModifyIndex"], item.get("Session")
-    if type(modify_index) is not int or not 0 <= modify_index <= INDEX_MAX:
-        raise ValueError("no ModifyIndex")
+    value, session = item["Value"], item.get("Session")
+    modify_index, create_index = item["ModifyIndex"], item["CreateIndex"]
+    if not all(type(index) is int and 0 <= index <= INDEX_MAX for index in (modify_index, create_index)):
+        raise ValueError("no ModifyIndex, or no CreateIndex")
     if not isinstance(value, bytes | None) or not isinstance(session, str | None):
         raise TypeError("no entry")
-    return Entry(_key(prefix, item["Key"]), value or b"", modify_index, session)
+    return Entry(_key(prefix, item["Key"]), value or b"", modify_index, session, create_index)
 
 
 def _key(prefix: str, key: Any) -> str:

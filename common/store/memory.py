@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 from common.errors import StoreUnavailable
-from common.store.port import Entry, KeyListing, Listing, Service
+from common.store.port import TOGETHER_MAX, Entry, KeyListing, Listing, Service, Write
 
 
 class MemoryStore:
@@ -48,6 +48,9 @@ class MemoryStore:
             self._check()
             return {key: self._entries[key] for key in keys if key in self._entries}
 
+    def list_all(self, prefixes: Sequence[str]) -> "list[Entry]":
+        return [entry for prefix in prefixes for entry in self.list(prefix).entries]
+
     def list(self, prefix: str) -> Listing:
         with self._changed:
             self._check()
@@ -78,13 +81,7 @@ class MemoryStore:
         return self.replace(key, value, 0)
 
     def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        with self._changed:
-            self._check()
-            present = self._entries.get(key)
-            if (present.modify_index if present else 0) != modify_index:
-                return False
-            self._write(key, value, present.session if present else None)
-            return True
+        return self.write_all([Write(key, value, modify_index)])
 
     def delete(self, key: str) -> None:
         with self._changed:
@@ -92,13 +89,27 @@ class MemoryStore:
             self._remove(key)
 
     def delete_unchanged(self, key: str, modify_index: int) -> bool:
+        return self.write_all([Write(key, None, modify_index)])
+
+    def write_all(self, writes: Sequence[Write]) -> bool:
         with self._changed:
             self._check()
-            present = self._entries.get(key)
-            if present is not None and present.modify_index != modify_index:
+            assert len(writes) <= TOGETHER_MAX, "Consul takes no more at once"  # noqa: S101 a fake, for tests
+            if not all(self._may_be_made(write) for write in writes):
                 return False
-            self._remove(key)
+            for write in writes:
+                present = self._entries.get(write.key)
+                if write.value is None:
+                    self._remove(write.key)
+                else:
+                    self._write(write.key, write.value, present.session if present else None)
             return True
+
+    def _may_be_made(self, write: Write) -> bool:
+        present = self._entries.get(write.key)
+        if write.modify_index is None or (write.value is None and present is None):
+            return True
+        return write.modify_index == (present.modify_index if present is not None else 0)
 
     def open_session(self, name: str, ttl_s: int) -> str:  # noqa: ARG002 the name is for people
         with self._changed:
@@ -161,7 +172,9 @@ class MemoryStore:
 
     def _write(self, key: str, value: bytes, session: str | None) -> None:
         self._index = next(self._indexes)
-        self._entries[key] = Entry(key, value, self._index, session)
+        present = self._entries.get(key)
+        created = present.create_index if present is not None else self._index
+        self._entries[key] = Entry(key, value, self._index, session, created)
         self._changed.notify_all()
 
     def _remove(self, key: str) -> None:

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+# Consul's limit of operations per transaction.
+TOGETHER_MAX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key as stored. ``modify_index`` changes with every write to the key; ``session`` is its holder, if any."""
+    """One key as stored. ``modify_index`` changes with every write to the key; the older of two keys has the lower
+    ``create_index``; ``session`` is its holder, if any."""
 
     key: str
     value: bytes
     modify_index: int
     session: str | None = None
+    create_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,16 @@ class KeyListing:
 
     index: int
     keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One of several writes that are made together. ``value`` None: delete. ``modify_index``: only if the key is
+    unchanged since (0: only if it does not exist); None: whatever is there."""
+
+    key: str
+    value: bytes | None
+    modify_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,11 @@ class Store(Protocol):
     def get(self, key: str) -> Entry | None: ...
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Those of ``keys`` that are there, read at once."""
+        """Those of ``keys`` that are there, read ``TOGETHER_MAX`` at once."""
+        ...
+
+    def list_all(self, prefixes: Sequence[str]) -> list[Entry]:
+        """All entries below ``prefixes``, read ``TOGETHER_MAX`` at once."""
         ...
 
     def list(self, prefix: str) -> Listing:
@@ -89,7 +108,11 @@ class Store(Protocol):
         ...
 
     def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        """Delete only if the key is unchanged since ``modify_index``."""
+        """Delete only if the key is unchanged since ``modify_index``, or not there. False: it changed."""
+        ...
+
+    def write_all(self, writes: Sequence[Write]) -> bool:
+        """Make all writes, ``TOGETHER_MAX`` at most, or none. False: none, because one of the keys has changed."""
         ...
 
     def open_session(self, name: str, ttl_s: int) -> str:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap, Traffic
-from proxy.runtime_memory import MemoryHaproxy
-from proxy.runtime_socket import SocketRouteMap, SocketTraffic
-from proxy.table import Change
+from proxy.runtime_api.memory import MemoryHaproxy
+from proxy.runtime_api.port import Change, HaproxyUnavailable, MapDiffers, RouteMap, Traffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from tests.support.proxy_rig import Rig
 from tests.support.waiting import wait_until
 

@@ -9,7 +9,7 @@ import pytest
 from common.errors import StoreUnavailable
 from common.store.consul import ConsulStore
 from common.store.memory import MemoryStore
-from common.store.port import KeyListing, Service, Store
+from common.store.port import TOGETHER_MAX, KeyListing, Service, Store, Write
 from tests.support.waiting import wait_until
 
 
@@ -115,6 +115,76 @@ def test_a_prefix_need_not_end_at_a_slash(store: Store, prefix: str) -> None:
     assert [e.key for e in store.list(prefix + "ab").entries] == [prefix + "abc"]
 
 
+def test_several_prefixes_are_listed_at_once_and_more_than_fit_into_one_transaction(store: Store, prefix: str) -> None:
+    names = {f"{number:03}/{each}" for number in range(TOGETHER_MAX + 1) for each in "ab"}
+    for name in names:
+        store.put(prefix + name, b"1")
+    store.put(prefix + "other", b"1")
+    found = store.list_all([f"{prefix}{number:03}/" for number in range(TOGETHER_MAX + 1)] + [prefix + "none/"])
+    assert sorted(entry.key for entry in found) == sorted(prefix + name for name in names)
+    assert store.list_all([]) == []
+    assert set(store.get_all([prefix + name for name in names])) == {prefix + name for name in names}
+
+
+def test_the_older_of_two_keys_has_the_lower_create_index(store: Store, prefix: str) -> None:
+    for number, name in enumerate("aba"):
+        store.put(prefix + name, b"%d" % number)
+    first, second = store.list(prefix).entries
+    assert first.create_index < second.create_index < first.modify_index
+    assert store.get(prefix + "a") == first
+    store.delete(prefix + "a")
+    store.put(prefix + "a", b"1")
+    assert [entry.create_index > second.create_index for entry in store.list(prefix).entries] == [True, False]
+
+
+def test_several_writes_are_made_together(store: Store, prefix: str) -> None:
+    a, b, c, d = (prefix + name for name in "abcd")
+    for key in (b, c):
+        store.put(key, b"old")
+    present = store.get(c)
+    assert present is not None
+    writes = [Write(a, b"new", 0), Write(b, b""), Write(c, None, present.modify_index), Write(d, None)]
+    assert store.write_all(writes)
+    assert {entry.key: entry.value for entry in store.list(prefix).entries} == {a: b"new", b: b""}
+    first, second = store.list(prefix).entries
+    assert first.modify_index == second.modify_index or isinstance(store, MemoryStore)
+
+
+def test_of_several_writes_none_is_made_when_one_key_has_changed(store: Store, prefix: str) -> None:
+    a, b = prefix + "a", prefix + "b"
+    store.put(b, b"old")
+    before = store.get(b)
+    assert before is not None
+    for stale in (Write(b, b"x", 0), Write(b, b"x", 1), Write(b, None, before.modify_index - 1)):
+        assert not store.write_all([Write(a, b"new"), stale])
+        assert not store.write_all([stale, Write(a, b"new")])
+    assert store.list(prefix).entries == (before,)
+
+
+def test_what_is_not_there_can_be_deleted_together_with_others(store: Store, prefix: str) -> None:
+    assert store.write_all([Write(prefix + "a", None, 7), Write(prefix + "b", None), Write(prefix + "c", b"1")])
+    assert not store.write_all([Write(prefix + "d", b"1", 7)])
+    assert [entry.key for entry in store.list(prefix).entries] == [prefix + "c"]
+
+
+def test_of_two_transactions_at_once_for_one_key_exactly_one_is_made(store: Store, prefix: str) -> None:
+    made: list[bool] = []
+    start = threading.Barrier(8)
+
+    def reserve(name: str) -> None:
+        start.wait()
+        made.append(store.write_all([Write(prefix + "pointer", name.encode(), 0), Write(prefix + name, b"", 0)]))
+
+    threads = [threading.Thread(target=reserve, args=(f"host{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False] * 7 + [True]
+    owner, pointer = store.list(prefix).entries
+    assert prefix + pointer.value.decode() == owner.key
+
+
 @pytest.mark.parametrize("change", ["put", "delete"])
 def test_a_watch_returns_when_something_below_changes(store: Store, prefix: str, change: str) -> None:
     store.put(prefix + "old", b"1")
@@ -214,6 +284,8 @@ def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
     for call in (
         lambda: store.get("k"),
         lambda: store.list("k"),
+        lambda: store.list_all(["k"]),
+        lambda: store.write_all([Write("k", b"")]),
         lambda: store.watch("k", 5, 1),
         lambda: store.put("k", b""),
         lambda: store.create("k", b""),

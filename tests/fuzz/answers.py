@@ -20,8 +20,8 @@ from agent.servers.probe import HttpProbe
 from common.errors import TmpnbError
 from common.store.consul import ConsulStore
 from common.store.port import Service
-from proxy.runtime_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
-from proxy.table import Change
+from proxy.runtime_api.port import Change
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
 from tests.fuzz.examples import RECORDS, USER
 from tests.fuzz.harness import Report
 from tests.fuzz.mutate import Mutator

@@ -41,7 +41,7 @@ from frontend.live.search import Search
 from frontend.pool_files import read_tables
 from frontend.pools import PoolsView
 from frontend.snapshot import snapshot_view
-from proxy.view import View
+from proxy.routes.view import View
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_stage import POOL, Stage

@@ -11,8 +11,8 @@ import websocket
 
 from common.records.pools import PoolSpec
 from common.records.servers import Activity
-from proxy.runtime import Counters
-from proxy.runtime_socket import SocketTraffic
+from proxy.runtime_api.port import Counters
+from proxy.runtime_api.unix_socket import SocketTraffic
 from tests.support.proxy_rig import Rig, Server
 from tests.support.waiting import wait_until
 

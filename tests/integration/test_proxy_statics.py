@@ -17,8 +17,8 @@ import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.records.statics import StaticFile, Statics
-from proxy.runtime import Counters, Served
-from proxy.runtime_socket import SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.port import Counters, Served
+from proxy.runtime_api.unix_socket import SocketStaticsTraffic, SocketTraffic
 from tests.support.proxy_rig import Rig, Server, accepts
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import FakeCluster, settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.store.memory import MemoryStore
-from proxy.mapfile import MapFile
+from proxy.routes.map_file import MapFile
 
 
 @pytest.fixture

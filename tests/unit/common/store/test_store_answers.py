@@ -14,7 +14,7 @@ from common.records.tokens import Scope, Token, new_token
 from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
-from common.store.port import Service
+from common.store.port import Service, Write
 from frontend.watching import Watched
 from tests.support import odd_http
 from tests.support.odd_http import Answer, Server, odd_server
@@ -60,6 +60,8 @@ ODD_READS = (
     entry("a fraction for an index", ModifyIndex=1e300),
     entry("a negative ModifyIndex", ModifyIndex=-3),
     entry("an absurd ModifyIndex", ModifyIndex=10**40),
+    without("CreateIndex"),
+    entry("a text for a CreateIndex", CreateIndex="1"),
     entry("a number for a session", Session=7),
 )
 GOOD_BODY = json.dumps([GOOD]).encode()
@@ -89,6 +91,7 @@ READS: dict[str, Call] = {
     "list": lambda store: store.list("k/"),
     "watch": lambda store: store.watch("k/", 5, 0.1),
     "get_all": lambda store: store.get_all(["k/a"]),
+    "list_all": lambda store: store.list_all(["k/"]),
 }
 NAMES: dict[str, Call] = {"watch_keys": lambda store: store.watch_keys("k/", 5, 0.1)}
 WRITES: dict[str, Call] = {
@@ -97,6 +100,7 @@ WRITES: dict[str, Call] = {
     "replace": lambda store: store.replace("k/a", b"x", 3),
     "delete": lambda store: store.delete("k/a"),
     "delete_unchanged": lambda store: store.delete_unchanged("k/a", 3),
+    "write_all": lambda store: store.write_all([Write("k/a", b"x", 3)]),
     "acquire": lambda store: store.acquire("k/a", b"x", "s"),
     "open_session": lambda store: store.open_session("test", 10),
     "renew_session": lambda store: store.renew_session("s"),
@@ -145,6 +149,33 @@ def test_a8_a_write_that_nobody_confirmed_has_failed(
     server.say(answer)
     with pytest.raises(StoreUnavailable):
         WRITES[call](store)
+
+
+STALE = {"OpIndex": 0, "What": 'failed to set key "k/a", index is stale'}
+
+
+def test_a_transaction_that_came_too_late_was_not_made(server: Server, store: ConsulStore) -> None:
+    server.say(Answer("stale", json.dumps({"Results": None, "Errors": [STALE]}).encode(), 409, INDEX))
+    assert not WRITES["write_all"](store)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b'{"Errors": null}',
+        b'{"Errors": [null]}',
+        json.dumps({"Errors": [STALE, {"OpIndex": 1, "What": "Permission denied"}]}).encode(),
+    ],
+)
+def test_a_transaction_that_was_refused_for_another_reason_has_failed(
+    body: bytes, server: Server, store: ConsulStore
+) -> None:
+    server.say(Answer("refused", body, 409, INDEX))
+    with pytest.raises(StoreUnavailable):
+        WRITES["write_all"](store)
 
 
 @pytest.mark.parametrize("answer", ODD, ids=str)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from proxy.steady import EVENTS, Series, seen
+from proxy.activity.polling import EVENTS, Series, seen
 
 HOUR_S, PERIOD_S = 3600.0, 30.0
 SEEDS = range(30)

@@ -13,6 +13,7 @@ from common.ids import is_user
 from common.records.servers import Route
 from common.statics import is_set_id
 from common.store.keys import last_segment
+from proxy.runtime_api.port import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,6 @@ class Delta:
     puts: Mapping[str, Target] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     complete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One step from what HAProxy has to what it shall have; None: no entry."""
-
-    user: str
-    old: str | None
-    new: str | None
 
 
 def decode_route(key: str, value: bytes) -> tuple[str, Target]:

@@ -1,7 +1,7 @@
 """Reading HAProxy's answers."""
 
-from proxy.runtime import Counters
-from proxy.runtime_socket import PAYLOAD_BYTES, parse_counters, parse_kinds, payloads
+from proxy.runtime_api.port import Counters
+from proxy.runtime_api.unix_socket import PAYLOAD_BYTES, parse_counters, parse_kinds, payloads
 
 LINES = """\
 # table: activity, type: string, size:102400, used:2

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from proxy.table import Target
+from proxy.routes.table import Target
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import threading
 
 from common.records.pools import PoolSpec
 from common.store.memory import MemoryStore
-from proxy.background import BackgroundSync
-from proxy.runtime_memory import MemoryHaproxy
-from tests.unit.proxy.routes import KEYS, user
+from proxy.maps.background_paths import BackgroundSync
+from proxy.runtime_api.memory import MemoryHaproxy
+from tests.unit.proxy.samples import KEYS, user
 
 A, B = user(1), user(2)
 

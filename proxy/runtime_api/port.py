@@ -1,4 +1,4 @@
-"""The ports to HAProxy's Runtime API. Adapter: ``runtime_socket``; fake: ``runtime_memory``; one contract suite.
+"""The ports to HAProxy's Runtime API. Adapter: ``unix_socket``; fake: ``memory``; one contract suite.
 
 ``RouteMap`` is used by the writer's thread alone, ``Traffic`` by the reporter's.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.errors import ConflictError, TransientError
-from proxy.table import Change
 
 
 class HaproxyUnavailable(TransientError):
@@ -17,6 +16,15 @@ class HaproxyUnavailable(TransientError):
 
 class MapDiffers(ConflictError):
     """HAProxy's table is not what we took it for: it is to be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step from what HAProxy has to what it shall have; None: no entry."""
+
+    user: str
+    old: str | None
+    new: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.activity import Limits, Reading, active_users, asked_since, maybe_active_users, was_active
-from proxy.runtime import Counters
+from proxy.activity.traffic import Limits, Reading, active_users, asked_since, maybe_active_users, was_active
+from proxy.runtime_api.port import Counters
 
 LIMITS = Limits()
 NONE = Counters()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from common.errors import MalformedRecord
 from common.store.keys import last_segment
 from common.store.port import Entry
-from proxy.table import Delta, Target, decode_route
+from proxy.routes.table import Delta, Target, decode_route
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import MalformedRecord
-from proxy.table import Delta, Table, Target, decode_route, diff, place
-from tests.unit.proxy.routes import KEYS, route, user, value
+from proxy.routes.table import Delta, Table, Target, decode_route, diff, place
+from tests.unit.proxy.samples import KEYS, route, user, value
 
 A, B, C = user(1), user(2), user(3)
 SET = "0123456789abcdef"

@@ -14,8 +14,8 @@ from common.runtime.retry import Backoff
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Listing, Store
-from proxy.kept_map import KeptMap
-from proxy.runtime import RouteMap
+from proxy.maps.side_map import SideMap
+from proxy.runtime_api.port import RouteMap
 
 WATCH_S = 60.0
 # Consul answers a watch on an empty prefix at every write anywhere.
@@ -37,7 +37,7 @@ class BackgroundSync:
     ) -> None:
         self._store = store
         self._keys = keys
-        self._kept = KeptMap(haproxy, "background paths")
+        self._kept = SideMap(haproxy, "background paths")
         self._pools = pools
         self._stop = stop
         # None: Consul was not read yet, and HAProxy keeps what it has.

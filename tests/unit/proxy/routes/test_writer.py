@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from proxy import writer as module
-from proxy.mapfile import MapFile
-from proxy.runtime_memory import MemoryHaproxy
-from proxy.table import Change, Delta, Table, Target
-from proxy.writer import Writer
+from proxy.routes import writer as module
+from proxy.routes.map_file import MapFile
+from proxy.routes.table import Delta, Table, Target
+from proxy.routes.writer import Writer
+from proxy.runtime_api.memory import MemoryHaproxy
+from proxy.runtime_api.port import Change
 from tests.support.watching import Counted
-from tests.unit.proxy.routes import user
+from tests.unit.proxy.samples import user
 
 A, B, C = user(1), user(2), user(3)
 ONE, TWO = Target("1@10.0.0.1", 1), Target("1@10.0.0.2", 1)

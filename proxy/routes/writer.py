@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 
 from common.runtime.heartbeat import beat
-from proxy.mapfile import MapFile
 from proxy.metrics import APPLY_SECONDS, CHANGES, HAPROXY_ERRORS, IN_STEP, LAST_IN_STEP, REPAIRS, ROUTES, STORE_UP
-from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap
-from proxy.table import Change, Delta, Table, diff
+from proxy.routes.map_file import MapFile
+from proxy.routes.table import Delta, Table, diff
+from proxy.runtime_api.port import Change, HaproxyUnavailable, MapDiffers, RouteMap
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers, Served
-from proxy.table import Change
+from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers, Served
 
 
 class MemoryHaproxy:

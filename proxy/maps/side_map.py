@@ -4,12 +4,12 @@ Nothing in it is urgent, and nothing is kept on disk for HAProxy's start."""
 import logging
 from collections.abc import Mapping
 
-from proxy.runtime import HaproxyUnavailable, MapDiffers, RouteMap
+from proxy.runtime_api.port import HaproxyUnavailable, MapDiffers, RouteMap
 
 log = logging.getLogger(__name__)
 
 
-class KeptMap:
+class SideMap:
     """Belongs to one thread. ``what`` it is the table of, for the log."""
 
     def __init__(self, haproxy: RouteMap, what: str) -> None:

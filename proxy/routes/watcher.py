@@ -22,8 +22,8 @@ from common.runtime.retry import Backoff
 from common.runtime.threads import Worker
 from common.store.keys import Keys, last_segment
 from common.store.port import Entry, Listing, Store
-from proxy.table import Delta, Target
-from proxy.view import Known, View
+from proxy.routes.table import Delta, Target
+from proxy.routes.view import Known, View
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import pytest
 
 from common.store.memory import MemoryStore
 from common.store.port import Entry, KeyListing, Listing
-from proxy import watcher as module
-from proxy.table import Delta, Table, Target
-from proxy.watcher import RouteWatcher
+from proxy.routes import watcher as module
+from proxy.routes.table import Delta, Table, Target
+from proxy.routes.watcher import RouteWatcher
 from tests.support.waiting import wait_until
-from tests.unit.proxy.routes import KEYS, map_value, target_of, user, value
+from tests.unit.proxy.samples import KEYS, map_value, target_of, user, value
 
 
 class Seen:

@@ -18,7 +18,7 @@ WebSockets: an open one that nobody uses still carries pings, so bytes count onl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.runtime import Counters
+from proxy.runtime_api.port import Counters
 
 # How late the bytes of an open connection may be counted.
 LAG_S = 5.0

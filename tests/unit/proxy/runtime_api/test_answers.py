@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers
-from proxy.runtime_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
-from proxy.table import Change
+from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
 
 ENTRY = (
     b"0x7f: key=abcdefghijkm use=1 exp=3592000 shard=0 conn_cur=1 bytes_in_cnt=350 bytes_out_cnt=1523 gpc0=3 gpc1=2\n"

@@ -7,11 +7,11 @@ import pytest
 
 from common.records.servers import Activity
 from common.store.memory import MemoryStore
-from proxy.reporter import Reporter, part_count, part_of
-from proxy.runtime import Counters
-from proxy.runtime_memory import MemoryHaproxy
-from proxy.steady import EVENTS
-from tests.unit.proxy.routes import KEYS, user
+from proxy.activity.polling import EVENTS
+from proxy.activity.reporter import Reporter, part_count, part_of
+from proxy.runtime_api.memory import MemoryHaproxy
+from proxy.runtime_api.port import Counters
+from tests.unit.proxy.samples import KEYS, user
 
 A, B = user(1), user(2)
 

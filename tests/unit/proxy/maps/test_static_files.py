@@ -7,10 +7,10 @@ import pytest
 
 from common.records.statics import StaticFile, Statics
 from common.store.memory import MemoryStore
-from proxy.runtime import Served
-from proxy.runtime_memory import MemoryHaproxy
-from proxy.statics import StaticsSync, table_of
-from tests.unit.proxy.routes import KEYS, T0
+from proxy.maps.static_files import StaticsSync, table_of
+from proxy.runtime_api.memory import MemoryHaproxy
+from proxy.runtime_api.port import Served
+from tests.unit.proxy.samples import KEYS, T0
 
 SET, OTHER = "0" * 16, "1" * 16
 SHA = "ab" * 32

@@ -17,8 +17,8 @@ from common.statics import stored_name
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Listing, Store
-from proxy.kept_map import KeptMap
-from proxy.runtime import HaproxyUnavailable, RouteMap, Served, StaticsTraffic
+from proxy.maps.side_map import SideMap
+from proxy.runtime_api.port import HaproxyUnavailable, RouteMap, Served, StaticsTraffic
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class StaticsSync:
     ) -> None:
         self._store = store
         self._keys = keys
-        self._kept = KeptMap(haproxy, "static files")
+        self._kept = SideMap(haproxy, "static files")
         self._traffic = traffic
         self._stop = stop
         self._clock = clock

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import pytest
 
 from common.store.port import Entry
-from proxy.table import Target
-from proxy.view import Known, View, in_bulk
-from tests.unit.proxy.routes import KEYS, map_value, target_of, user, value
+from proxy.routes.table import Target
+from proxy.routes.view import Known, View, in_bulk
+from tests.unit.proxy.samples import KEYS, map_value, target_of, user, value
 
 GRACE_S = 30.0
 

@@ -15,8 +15,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from proxy.runtime import Counters, HaproxyUnavailable, MapDiffers, Served
-from proxy.table import Change
+from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers, Served
 
 # HAProxy answers within milliseconds, and within a second with 10,000 entries on a busy machine.
 TIMEOUT_S = 5.0

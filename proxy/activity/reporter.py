@@ -16,10 +16,10 @@ from common.runtime.clock import utc_now
 from common.runtime.retry import steady
 from common.store.keys import Keys
 from common.store.port import Store
-from proxy.activity import LAG_S, Limits, Reading, active_users, asked_since, maybe_active_users
+from proxy.activity.polling import Series, seen
+from proxy.activity.traffic import LAG_S, Limits, Reading, active_users, asked_since, maybe_active_users
 from proxy.metrics import ACTIVE, REPORTS
-from proxy.runtime import HaproxyUnavailable, Traffic
-from proxy.steady import Series, seen
+from proxy.runtime_api.port import HaproxyUnavailable, Traffic
 
 log = logging.getLogger(__name__)
 

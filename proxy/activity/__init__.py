@@ -1,0 +1,1 @@
+"""Who was active, judged from HAProxy's counters and reported to Consul."""

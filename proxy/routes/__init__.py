@@ -1,0 +1,1 @@
+"""HAProxy's table of routes: read from Consul, kept equal to it, and written to a file for HAProxy's start."""

@@ -1,0 +1,1 @@
+"""HAProxy's Runtime API: its port, the adapter and the fake."""
