@@ -15,7 +15,8 @@ from agent.metrics import HostCollector
 from agent.servers.probe import HttpProbe, ProbeBounds
 from agent.settings import AgentSettings, resolve_address
 from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
-from common.runtime import heartbeat, metrics
+from common.runtime import metrics
+from common.runtime.heartbeat import Heartbeat
 from common.runtime.logs import setup_logging
 from common.runtime.threads import Worker, crashed
 from common.settings import load
@@ -81,7 +82,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
         meta=describe(settings, host=settings.host),
     )
     presence = ServiceRegistration(store, service)
-    agent = Agent(settings, parts, heartbeat.beat)
+    agent = Agent(settings, parts, Heartbeat().beat)
     loop = Worker("loop", agent.run, stop.is_set, vital=True)
     log.info("agent starts", extra={"host": settings.host, "address": address, "cluster": settings.cluster})
     publisher.start()

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field
 
 # Ten years: nothing here lasts so long, and every date plus it is one that the calendar has.
 LONG_S = 10 * 365 * 86_400
+# The most that an operator gives a server at once, unless a setting says otherwise: a day.
+EXTEND_MAX_S = 86_400.0
 # What JavaScript and JSON readers count exactly; bytes and indexes of a lifetime fit.
 COUNT_MAX = 2**53
 # Docker takes no container with less than 6 MiB; no machine has 64 TiB.

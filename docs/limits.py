@@ -82,7 +82,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("time that an idle connection is kept, seconds", "haproxy:TMPNB_KEEPALIVE_S", "closed"),
         Limit(
             "head of a request, bytes",
-            "frontend.arrival:HEAD_MAX_BYTES",
+            "frontend.http.arrival:HEAD_MAX_BYTES",
             "400; with a body 431 from 30 KB on, with a word about cookies",
         ),
         Limit("body of a request to the public application", "frontend.settings:PUBLIC_BODY_MAX_BYTES", "413"),
@@ -102,7 +102,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "requests whose outcome a worker remembers", "frontend:requests_remembered_max", "the oldest are forgotten"
         ),
         Limit("visits whose server a worker remembers", "frontend:visits_remembered_max", "the oldest are forgotten"),
-        Limit("length of an address below a server's path", "frontend.targets:MAX_CHARS", "400"),
+        Limit("length of an address below a server's path", "frontend.public.targets:MAX_CHARS", "400"),
     ),
     "Learners' servers": (
         Limit("memory", "pool:mem_limit", "the kernel ends what asks for more; a page says so if that was the server"),

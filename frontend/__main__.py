@@ -3,7 +3,7 @@
 import sys
 
 from common.settings import load
-from frontend.multiprocess import share_metrics
+from frontend.http.multiprocess import share_metrics
 from frontend.settings import PublicSettings, bind
 
 
@@ -13,8 +13,8 @@ def main(argv: list[str]) -> None:
     folder = share_metrics(settings)
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
-    from frontend.serving import Server, gunicorn_settings
-    from frontend.wsgi import create_app, start_app, stop_app
+    from frontend.http.gunicorn import Server, gunicorn_settings
+    from frontend.public.wsgi import create_app, start_app, stop_app
 
     setup_logging("frontend", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, bind(settings.ip, settings.port))

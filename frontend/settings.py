@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from common.bounds import LONG_S
+from common.bounds import EXTEND_MAX_S, LONG_S
 from common.records.base import Name
 from common.settings import CommonSettings, Secret, UrlList
-from frontend.operations import EXTEND_MAX_S
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 

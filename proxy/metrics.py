@@ -3,11 +3,11 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 ROUTES = Gauge("tmpnb_sync_routes", "Routes in HAProxy's table.")
-IN_STEP = Gauge(
-    "tmpnb_sync_in_step", "1 while HAProxy has all of Consul's routes, as far as this sync knows; 0: it is behind."
+IN_SYNC = Gauge(
+    "tmpnb_sync_in_sync", "1 while HAProxy has all of Consul's routes, as far as this sync knows; 0: it is behind."
 )
-LAST_IN_STEP = Gauge(
-    "tmpnb_sync_last_in_step_timestamp_seconds", "Unix time at which HAProxy's table was last known to be right."
+LAST_IN_SYNC = Gauge(
+    "tmpnb_sync_last_in_sync_timestamp_seconds", "Unix time at which HAProxy's table was last known to be right."
 )
 STORE_UP = Gauge("tmpnb_sync_consul_up", "1 while the watches on Consul's routes are answered.")
 APPLY_SECONDS = Histogram(

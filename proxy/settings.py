@@ -47,8 +47,9 @@ class ProxySettings(CommonSettings):
         return "background.map"
 
     @property
-    def want_file(self) -> Path:
-        return self.run_dir / "want"
+    def map_request(self) -> Path:
+        """A file that HAProxy creates when it wants a fresh table for its start."""
+        return self.run_dir / "map-request"
 
     @property
     def haproxy_socket(self) -> Path:

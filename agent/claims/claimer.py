@@ -28,7 +28,7 @@ from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable,
 from common.records.pools import PoolSpec
 from common.records.tickets import Seat, Ticket
 from common.runtime.clock import utc_now
-from common.runtime.retry import brief
+from common.runtime.retry import retry_for
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class Claimer:
     def _take_seat(self, server: Server, request: SpawnRequest) -> None:
         """Beside the rename, which takes longer. Raises ``Retry``; ``_SeatedError`` when another host was faster."""
         try:
-            seat = brief(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
+            seat = retry_for(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
         except StoreUnavailable as exc:
             self._inventory.stop(server.user, "seat cannot be proved")
             self._host.suspect_store()
@@ -280,7 +280,7 @@ class Claimer:
         claim = self._registry.new_claim(server, spec, request.request_id)
         try:
             # The same write again is the way to look: it succeeds, or shows the claim that is there.
-            found = brief(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
+            found = retry_for(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
         except StoreUnavailable as exc:
             # It may have been written. Nobody was told of the server, so it can go.
             self._inventory.stop(server.user, "claim cannot be proved")
@@ -295,7 +295,7 @@ class Claimer:
 
     def _rename(self, server: Server) -> bool:
         name = names.claimed_name(server.name)
-        return brief(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
+        return retry_for(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:
         """Whether the container is there, and marked. Raises ``Retry`` when it could not be marked: a server that

@@ -19,7 +19,7 @@ from common.broker.port import Delivery
 from common.errors import StoreUnavailable, TmpnbError
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
-from common.runtime.retry import brief, steady
+from common.runtime.retry import retry_for, retry_forever
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Remakes:
             self._asked = {user: asked for user, asked in self._asked.items() if self._inventory.get(user)}
             self._asked[request.user] = delivery, request
         try:
-            found = brief(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
+            found = retry_for(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
         except StoreUnavailable:
             # It may have been written. Whoever is delivered the request again, and finds it, counts on us: so the
             # ticket is refused when this server is removed.
@@ -167,10 +167,10 @@ class Remakes:
         """The ticket of a server that an agent before us has promised."""
         if server.claim is None:
             return
-        ticket = steady(self._stop)(self._tickets.owed, server.claim.request_id, server.user)
+        ticket = retry_forever(self._stop)(self._tickets.owed, server.claim.request_id, server.user)
         if ticket is not None:
             url = self._url(server, ticket.path)
-            steady(self._stop)(self._tickets.assign, ticket.request_id, server.user, url)
+            retry_forever(self._stop)(self._tickets.assign, ticket.request_id, server.user, url)
             log.info("server remade", extra={"request_id": ticket.request_id, "user": server.user})
 
     def _url(self, server: Server, path: str) -> str:

@@ -17,7 +17,7 @@ from agent.servers.starter import Starter
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
-from common.runtime.retry import steady
+from common.runtime.retry import retry_forever
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +72,18 @@ class Adopter:
 
     def settle(self, server: Server, spec: PoolSpec | None) -> None:
         """Learn from Consul whether it is claimed; if not, probe it and make it ready, if so, repair its records."""
-        exists, claim = steady(self._stop)(self._registry.find_claim, server.user)
+        exists, claim = retry_forever(self._stop)(self._registry.find_claim, server.user)
         if server.phase is Phase.CLAIMED or exists:
             self._inventory.make_claimed(server.user)
             if claim is not None:
                 self._inventory.set_claim(server.user, claim)
             if server.phase is not Phase.CLAIMED:
                 self._mark(server)
-            if claim is not None and steady(self._stop)(self._owed, claim):
+            if claim is not None and retry_forever(self._stop)(self._owed, claim):
                 if not self._finish(server, spec):
                     return
             else:
-                steady(self._stop)(self._registry.repair, server.user, spec)
+                retry_forever(self._stop)(self._registry.repair, server.user, spec)
         elif not self._finish(server, spec):
             return
         adopted = self._inventory.get(server.user)

@@ -15,7 +15,7 @@ from agent.inventory import LIVE, Inventory, Server
 from agent.metrics import OUT_OF_MEMORY
 from common.errors import EngineUnavailable
 
-# Begins the reason, for whoever has to tell it from others (agent/metrics.py, frontend/views/server.py).
+# Begins the reason, for whoever has to tell it from others (agent/metrics.py, frontend/public/views/server.py).
 NEEDED_MORE = "needed more memory"
 # The engine tells of the kill before it tells of the end, if that follows: both within a second.
 SETTLE_S = 3.0

@@ -25,7 +25,7 @@ from common.errors import EngineUnavailable, StartFailed, TransientError
 from common.ids import new_token, new_user
 from common.records.pools import PoolSpec
 from common.runtime.clock import utc_now
-from common.runtime.retry import steady
+from common.runtime.retry import retry_forever
 from common.urls import base_path
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Starter:
             return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
-        if not steady(self._stop)(self._registry.publish, user):
+        if not retry_forever(self._stop)(self._registry.publish, user):
             return False  # it is stopping
         routed = time.monotonic()
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.

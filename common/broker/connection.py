@@ -1,7 +1,7 @@
 """One connection to RabbitMQ and the thread that owns it, from creation to close (pika is not thread-safe).
 
 Other threads hand over jobs; the only call they make into pika is ``add_callback_threadsafe``, to wake the loop. Only
-``broker_rabbitmq.py`` uses this module.
+``rabbitmq.py`` uses this module.
 """
 
 import itertools
@@ -20,17 +20,18 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from common.broker import queues
+from common.runtime.loops import LoopThread
 from common.runtime.metrics import RABBITMQ_BLOCKED, RABBITMQ_CONNECTED, RABBITMQ_CONNECTIONS
+from common.runtime.outage import Outage
 from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
 # The only way to notice a node that hangs without breaking the connection; pika looks every heartbeat + 5 s, so it
 # takes 11 to 22 s. RabbitMQ's guide calls values under 5 s prone to false alarms.
 HEARTBEAT_S = 6
-# A consumer is blocked by a memory or disk alarm only if it buries a message, and then its acks are not read either; on
-# a new connection they are. A publisher stays, because that is how it hears of the alarm's end.
+# A consumer is blocked by a memory or disk alarm only if it dead-letters a message, and then its acks are not read
+# either; on a new connection they are. A publisher stays, because that is how it hears of the alarm's end.
 BLOCKED_TIMEOUT_S = 10.0
 # A node that is gone without a word must not keep us long from the next one.
 CONNECT_TIMEOUT_S = 3.0
@@ -80,7 +81,10 @@ class ConnectionThread:
         nodes = address.parameters()
         random.shuffle(nodes)
         self._parameters = itertools.cycle(nodes)
-        self._stop = threading.Event()
+        self._thread = LoopThread(f"rabbitmq-{role}", self._step, vital=True)
+        self._stop = self._thread.stopping
+        self._backoff = Backoff(self._stop)
+        self._outage = Outage(log, "rabbitmq connection lost", None, role=role)
         self._jobs: deque[Job] = deque()
         self._connection: BlockingConnection | None = None
         self._connected = threading.Event()
@@ -88,19 +92,19 @@ class ConnectionThread:
         self._is_set_up = False
         self._on_change = on_change
         self._busy_since: float | None = None
-        self._thread = Worker(f"rabbitmq-{role}", self._run, self._stop.is_set, vital=True)
         self._role = role
-        self._warned = False
         self._trouble = ""
 
     def start(self) -> None:
+        RABBITMQ_CONNECTED.labels(self._role).set(0)
+        RABBITMQ_BLOCKED.labels(self._role).set(0)
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish the jobs in hand, close the connection, end the thread."""
-        self._stop.set()
+        self._thread.cancel()
         self._wake()
-        self._thread.join(timeout_s)
+        self._thread.stop(timeout_s)
 
     @property
     def connected(self) -> bool:
@@ -125,37 +129,30 @@ class ConnectionThread:
             except pika.exceptions.AMQPError:
                 return  # it is closing; the loop notices by itself
 
-    def _run(self) -> None:
-        backoff = Backoff(self._stop)
-        RABBITMQ_CONNECTED.labels(self._role).set(0)
-        RABBITMQ_BLOCKED.labels(self._role).set(0)
-        while not self._stop.is_set():
-            try:
-                self._serve(backoff)
-            except (pika.exceptions.AMQPError, OSError) as exc:
-                self._trouble = _explain(exc)
-                if not self._warned:  # once per outage, not once per attempt
-                    level = logging.ERROR if isinstance(exc, _REFUSALS) else logging.WARNING
-                    log.log(level, "rabbitmq connection lost", extra={"role": self._role, "error": self._trouble})
-                self._warned = True
-            except Exception as exc:
-                # pika and our callbacks meet what neither expects. A new connection begins with nothing of it.
-                self._trouble = f"RabbitMQ: what cannot be understood: {exc!r}"[:300]
-                log.exception("rabbitmq connection given up", extra={"role": self._role})
-                self._warned = True
-            finally:
-                self._connected.clear()
-                self._is_set_up = False
-                RABBITMQ_CONNECTED.labels(self._role).set(0)
-                self._busy_since = None
-                self._close()
-                self._unblock()
-                self._lost()
-                self._on_change()
-            if not self._stop.is_set():
-                backoff.wait()
+    def _step(self) -> float:
+        """One connection, from its making to its end; the seconds until the next one is made."""
+        try:
+            self._serve()
+        except (pika.exceptions.AMQPError, OSError) as exc:
+            self._trouble = _explain(exc)
+            self._outage.failed(self._trouble, logging.ERROR if isinstance(exc, _REFUSALS) else None)
+        except Exception as exc:
+            # pika and our callbacks meet what neither expects. A new connection begins with nothing of it.
+            self._trouble = f"RabbitMQ: what cannot be understood: {exc!r}"[:300]
+            log.exception("rabbitmq connection given up", extra={"role": self._role})
+            self._outage.failed(self._trouble)
+        finally:
+            self._connected.clear()
+            self._is_set_up = False
+            RABBITMQ_CONNECTED.labels(self._role).set(0)
+            self._busy_since = None
+            self._close()
+            self._unblock()
+            self._lost()
+            self._on_change()
+        return self._backoff.next_s()
 
-    def _serve(self, backoff: Backoff) -> None:
+    def _serve(self) -> None:
         parameters = next(self._parameters)
         parameters.blocked_connection_timeout = self.blocked_timeout_s
         self._connection = BlockingConnection(parameters)
@@ -171,8 +168,8 @@ class ConnectionThread:
         self._connected.set()
         RABBITMQ_CONNECTED.labels(self._role).set(1)
         RABBITMQ_CONNECTIONS.labels(self._role).inc()
-        self._warned = False
-        backoff.reset()
+        self._backoff.reset()
+        self._outage.worked()
         log.info("rabbitmq connected", extra={"role": self._role})
         self._on_change()
         look_at = time.monotonic() + IDLE_S

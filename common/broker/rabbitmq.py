@@ -1,4 +1,4 @@
-"""The RabbitMQ adapters of the broker ports, over pika; each is a connection with its thread (``rabbitmq_link.py``)."""
+"""The RabbitMQ adapters of the broker ports, over pika; each is a connection with its thread (``connection.py``)."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from common.broker.connection import ConnectionThread, Job, RabbitAddress, decla
 from common.broker.port import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 from common.runtime.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
-from common.runtime.retry import brief
+from common.runtime.retry import retry_for
 
 __all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher", "RabbitSubscriber"]
 
@@ -129,7 +129,7 @@ class RabbitPublisher(ConnectionThread):
         give_up = time.monotonic() + CONFIRM_TIMEOUT_S
         try:
             with timed(PUBLISH_SECONDS):
-                brief(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
+                retry_for(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
         except (Unroutable, BrokerUnavailable) as exc:
             PUBLISH_ERRORS.labels("unroutable" if isinstance(exc, Unroutable) else "unavailable").inc()
             raise
@@ -306,7 +306,7 @@ class RabbitConsumer(ConnectionThread):
         self._settle(delivery, lambda channel: channel.basic_nack(delivery.tag, requeue=True))
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        def bury(channel: BlockingChannel) -> None:
+        def send_and_ack(channel: BlockingChannel) -> None:
             properties = pika.BasicProperties(
                 headers={"reason": reason[:500].encode(errors="replace").decode(), "queue": delivery.queue},
                 delivery_mode=pika.DeliveryMode.Persistent,
@@ -315,7 +315,7 @@ class RabbitConsumer(ConnectionThread):
             channel.basic_ack(delivery.tag)
 
         DEAD_LETTERED.labels(delivery.queue.partition(".")[0]).inc()
-        self._settle(delivery, bury)
+        self._settle(delivery, send_and_ack)
 
     def _settle(self, delivery: Delivery, job: Job) -> None:
         def settle(channel: BlockingChannel) -> None:

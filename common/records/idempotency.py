@@ -1,4 +1,4 @@
-"""What is kept of a request that may be sent again (``frontend/api/replays.py``)."""
+"""What is kept of a request that may be sent again (``frontend/http/api/idempotency.py``)."""
 
 from datetime import datetime, timedelta
 

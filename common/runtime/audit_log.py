@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.runtime.clock import utc_now
 from common.runtime.metrics import AUDIT_LINES, AUDIT_LOST
+from common.runtime.outage import Outage
 
 log = logging.getLogger(__name__)
 _lines = logging.getLogger("tmpnb.audit")
@@ -99,7 +100,13 @@ class AuditFile(WatchedFileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
-        self._said = False
+        self._outage = Outage(
+            log,
+            "audit file cannot be written",
+            "audit file is written again",
+            level=logging.ERROR,
+            path=path.as_posix(),
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -113,11 +120,9 @@ class AuditFile(WatchedFileHandler):
         except (OSError, ValueError) as exc:
             AUDIT_LOST.inc()
             self._forget_stream()
-            if not self._said:
-                log.error("audit file cannot be written", extra={"path": self.baseFilename, "error": str(exc)})  # noqa: TRY400
-            self._said = True
+            self._outage.failed(exc)
         else:
-            self._said = False
+            self._outage.worked()
 
     def _open(self) -> TextIOWrapper:
         """Nobody but us and our group reads who used what."""

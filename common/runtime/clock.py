@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from common.runtime.outage import Outage
+
 log = logging.getLogger(__name__)
 
 # What everything here tolerates (a request's window and the grace for its ticket add up to 7 s), and NTP keeps well
@@ -26,7 +28,10 @@ class ClusterClock:
     def __init__(self, skew_s: Callable[[], float]) -> None:
         """``skew_s``: how far this machine's clock is ahead of Consul's, as ``Store.clock_skew_s`` tells."""
         self._skew_s = skew_s
-        self._said = False
+        self._wrong = Outage(
+            log, "this machine's clock is wrong, consul's is used", "this machine's clock is right again",
+            level=logging.ERROR,
+        )  # fmt: skip
 
     def __call__(self) -> datetime:
         return utc_now() - timedelta(seconds=self.wrong_by_s())
@@ -34,11 +39,8 @@ class ClusterClock:
     def wrong_by_s(self) -> float:
         """How far this machine's clock is ahead, where that is more than tolerated; else 0."""
         skew_s = self._skew_s()
-        wrong = abs(skew_s) > TOLERATED_S
-        if wrong != self._said:
-            self._said = wrong
-            if wrong:
-                log.error("this machine's clock is wrong, consul's is used", extra={"ahead_s": round(skew_s)})
-            else:
-                log.info("this machine's clock is right again")
-        return skew_s if wrong else 0.0
+        if abs(skew_s) <= TOLERATED_S:
+            self._wrong.worked()
+            return 0.0
+        self._wrong.failed(f"ahead by {skew_s:.0f} s")
+        return skew_s

@@ -16,7 +16,7 @@ from common.errors import TransientError
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
 
 
-def brief(stop: threading.Event, deadline_s: float, on: type[TransientError] = TransientError) -> Retrying:
+def retry_for(stop: threading.Event, deadline_s: float, on: type[TransientError] = TransientError) -> Retrying:
     """For one call that should survive a short outage: errors of type ``on`` are retried for ``deadline_s`` seconds."""
     return Retrying(
         retry=retry_if_exception_type(on),
@@ -27,7 +27,7 @@ def brief(stop: threading.Event, deadline_s: float, on: type[TransientError] = T
     )
 
 
-def steady(stop: threading.Event) -> Retrying:
+def retry_forever(stop: threading.Event) -> Retrying:
     """For loops that must come back whenever the other side does: transient errors, until ``stop`` is set."""
     return Retrying(
         retry=retry_if_exception_type(TransientError),
@@ -48,8 +48,12 @@ class Backoff:
     def reset(self) -> None:
         self._state.attempt_number = 1
 
-    def wait(self) -> bool:
-        """Pause; True when it is time to stop."""
+    def next_s(self) -> float:
+        """The seconds of the next pause, for a loop that waits by itself."""
         pause_s = _BACKOFF(self._state)
         self._state.attempt_number += 1
-        return self._stop.wait(pause_s)
+        return pause_s
+
+    def wait(self) -> bool:
+        """Pause; True when it is time to stop."""
+        return self._stop.wait(self.next_s())

@@ -30,6 +30,9 @@ class Listing:
     index: int
     entries: tuple[Entry, ...]
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyListing:
@@ -37,6 +40,9 @@ class KeyListing:
 
     index: int
     keys: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """A process's entry in Consul's service catalogue, kept passing by a thread of its own."""
 
 import logging
-import threading
 
 from common import __version__
 from common.errors import StoreUnavailable
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
 from common.settings import CommonSettings
 from common.store.port import Service, Store
 
@@ -27,28 +26,20 @@ class ServiceRegistration:
     def __init__(self, store: Store, service: Service) -> None:
         self._store = store
         self._service = service
-        self._stop = threading.Event()
-        self._thread = Worker("presence", self._run, self._stop.is_set)
+        self._thread = LoopThread("registration", self._beat, BEAT_S)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and take the service out of the catalogue."""
-        self._stop.set()
-        self._thread.join(BEAT_S)
+        self._thread.stop()
         try:
             self._store.deregister(self._service.id)
         except StoreUnavailable:
             log.debug("service not deregistered", extra={"service_id": self._service.id})
 
-    def _run(self) -> None:
-        while True:
-            try:
-                if not self._store.pass_check(self._service.id, "ok"):
-                    self._store.register(self._service)
-                    log.info("service registered", extra={"service_id": self._service.id})
-            except StoreUnavailable as exc:
-                log.debug("service check not passed", extra={"error": str(exc)})
-            if self._stop.wait(BEAT_S):
-                return
+    def _beat(self) -> None:
+        if not self._store.pass_check(self._service.id, "ok"):
+            self._store.register(self._service)
+            log.info("service registered", extra={"service_id": self._service.id})

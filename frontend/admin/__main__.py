@@ -1,9 +1,9 @@
-"""``python -m frontend.admin``: the admin application with flags. Containers use ``gunicorn_admin_conf``."""
+"""``python -m frontend.admin``: the admin application with flags. Containers use ``gunicorn_conf``."""
 
 import sys
 
 from common.settings import load
-from frontend.multiprocess import share_metrics
+from frontend.http.multiprocess import share_metrics
 from frontend.settings import AdminSettings, bind
 
 
@@ -13,8 +13,8 @@ def main(argv: list[str]) -> None:
     folder = share_metrics(settings)
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
-    from frontend.serving import Server, gunicorn_settings
-    from frontend.wsgi import create_admin, start_admin, stop_admin
+    from frontend.admin.wsgi import create_admin, start_admin, stop_admin
+    from frontend.http.gunicorn import Server, gunicorn_settings
 
     setup_logging("admin", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port))

@@ -7,38 +7,37 @@ from flask import Flask, Response, g, redirect, request
 from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.records.tokens import Scope
 from common.runtime import audit_log
-from frontend import auth, lines, metrics, operations
-from frontend.admin import live, login, redirector, sessions
-from frontend.admin.parts import AdminParts
-from frontend.admin.views import views
-from frontend.api import admin, replays
-from frontend.api.operation import operation_of
-from frontend.app import harden
-from frontend.draining import StillThere
-from frontend.guard import Guard, Holder
-from frontend.operations import NotThere, OutOfRange
-from frontend.rollout import NoHistory
-from frontend.web import answer
+from frontend.admin import api, legacy_redirector, login, page, sessions
+from frontend.admin.dependencies import AdminParts
+from frontend.admin.legacy import views
+from frontend.http import auth, metrics, request_log
+from frontend.http.api import idempotency
+from frontend.http.api.operation import operation_of
+from frontend.http.authenticator import Guard, Holder
+from frontend.http.hardening import harden
+from frontend.http.responses import answer
+from frontend.operations import hosts as host_operations
+from frontend.operations.errors import NoHistory, NotThere, OutOfRange, StillThere
 
 
 def create_admin_app(parts: AdminParts) -> Flask:
     """The WSGI application. Starts nothing."""
-    app = Flask("frontend")
+    app = Flask(__name__, static_folder=None)
     app.extensions["tmpnb"] = parts
     app.config.update(MAX_CONTENT_LENGTH=parts.settings.body_max_bytes)
     metrics.install(
-        app, parts.settings, lambda: json.dumps(operations.metrics_targets(parts.store, parts.keys)).encode()
+        app, parts.settings, lambda: json.dumps(host_operations.metrics_targets(parts.store, parts.keys)).encode()
     )
-    lines.install(app)
+    request_log.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
     auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder), parts.settings)
     sessions.install(app, parts)
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
-    for blueprint in (views, redirector.views, live.views, login.views, admin.create_views()):
+    for blueprint in (views, legacy_redirector.views, page.views, login.views, api.create_views()):
         app.register_blueprint(blueprint)
-    replays.install(app, parts.settings.keys_max, parts.settings.keys_max_per_visitor)
+    idempotency.install(app, parts.settings.keys_max, parts.settings.keys_max_per_visitor)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)
@@ -70,7 +69,7 @@ def _authorize() -> Response | None:
         return auth.authorize((needed,), legacy=legacy)
     holder = known.holder()
     if holder is None:
-        if live.wants_page() and request.endpoint == "admin.index":
+        if page.wants_page() and request.endpoint == "admin.index":
             return redirect("/login", 303)  # type: ignore[return-value]
         return auth.authorize((needed,), legacy=legacy)
     g.scope = holder.scope

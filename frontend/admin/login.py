@@ -3,10 +3,11 @@
 from flask import Blueprint, Response, redirect, request
 
 from common.records.tokens import Scope, split
-from frontend import auth
+from frontend.admin.dependencies import parts
+from frontend.admin.responses import own_page
 from frontend.admin.sessions import is_ours, sessions
-from frontend.admin.web import own_page, parts
-from frontend.web import answer
+from frontend.http import auth
+from frontend.http.responses import answer
 
 views = Blueprint("login", __name__)
 

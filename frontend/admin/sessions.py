@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from frontend import auth
-from frontend.admin.parts import AdminParts
-from frontend.guard import Holder
-from frontend.web import is_https
+from frontend.admin.dependencies import AdminParts
+from frontend.http import auth
+from frontend.http.authenticator import Holder
+from frontend.http.responses import is_https
 
 EXTENSION = "tmpnb.sessions"
 # Sent by our scripts; no other site's page can send it without our leave (it needs a CORS preflight).

@@ -11,8 +11,8 @@ from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.keys import Keys
 from common.store.port import Store
+from frontend.adapters import consul_store, rabbit_address
 from frontend.settings import CliSettings
-from frontend.wiring import consul_store, rabbit_address
 
 
 def settings() -> CliSettings:

@@ -12,13 +12,13 @@ from common.records.servers import Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend import draining, operations
 from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
-from frontend.draining import DrainProgress
-from frontend.operations import NotThere
-from frontend.reach import tcp_probe, unreachable
+from frontend.cluster.reachability import tcp_probe, unreachable
+from frontend.operations import hosts as host_operations
+from frontend.operations.errors import NotThere
+from frontend.operations.hosts import DrainProgress
 
 app = typer.Typer(help="Look after one host.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def show_hosts(
 ) -> None:
     """Show every host and what it holds of each pool."""
     store, keys = store_and_keys()
-    records = operations.read_hosts(store, keys)
+    records = host_operations.read_hosts(store, keys)
     far = _unreachable(store, keys, records) if check else {}
     if as_json:
         extra = {name: {"unreachable": target} for name, target in far.items()}
@@ -60,7 +60,7 @@ def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> di
 
 
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
-    progress = draining.drain_progress(record)
+    progress = host_operations.drain_progress(record)
     state = record.state.value + (f" ({progress})" if progress else "")
     labels = ",".join(f"{name}={value}" for name, value in sorted(record.labels.items()))
     age = ago((now - record.updated_at).total_seconds())
@@ -117,7 +117,7 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
     """
     store, keys = store_and_keys()
     with publisher() as connection:
-        closed = draining.forget_host(store, keys, connection, name, cluster_now(store, keys))
+        closed = host_operations.forget_host(store, keys, connection, name, cluster_now(store, keys))
     note("host remove", host=name)
     if as_json:
         print_json({"host": name, "closed": closed})
@@ -130,7 +130,7 @@ def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> 
     now = cluster_now(store, keys)
     deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
     with publisher() as connection:
-        draining.set_host_state(store, keys, connection, name, state, now, deadline)
+        host_operations.set_host_state(store, keys, connection, name, state, now, deadline)
     note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
 
 
@@ -147,7 +147,7 @@ def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:
 
     def look() -> DrainProgress | None:
         try:
-            return draining.drain_progress(draining.read_host(store, keys, name))
+            return host_operations.drain_progress(host_operations.read_host(store, keys, name))
         except NotThere as exc:
             raise TmpnbError(f"{exc}; it was not seen to be empty") from exc
 

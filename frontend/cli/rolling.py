@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import typer
 
 from common.records.pools import PoolSpec
-from frontend import operations, rollout
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import follow
-from frontend.rollout import HostProgress, Stage
+from frontend.operations import hosts as host_operations
+from frontend.operations import pools as pool_operations
+from frontend.operations.pools import HostProgress, Stage
 
 # A host whose last try to fetch an image failed tries again when it is asked; so long until its record tells of it.
 OLD_FAILURE_S = 10.0
@@ -20,10 +21,10 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
     """Have every image on every host that will need it, or end with status 1 before anything is changed."""
     store, keys = store_and_keys()
     with publisher() as connection:
-        missing = rollout.prepare(store, keys, connection, specs)
+        missing = pool_operations.prepare(store, keys, connection, specs)
 
     def look() -> dict[str, dict[str, str | None]]:
-        return rollout.prepared(operations.read_hosts(store, keys), specs)
+        return pool_operations.prepared(host_operations.read_hosts(store, keys), specs)
 
     def tell(found: dict[str, dict[str, str | None]]) -> None:
         for image, hosts in sorted(found.items()):
@@ -61,8 +62,8 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
     store, keys = store_and_keys()
 
     def look() -> dict[str, list[HostProgress]]:
-        hosts = operations.read_hosts(store, keys)
-        return {spec.name: rollout.progress(spec, hosts) for spec in specs}
+        hosts = host_operations.read_hosts(store, keys)
+        return {spec.name: pool_operations.progress(spec, hosts) for spec in specs}
 
     def tell(found: dict[str, list[HostProgress]]) -> None:
         for pool, rows in found.items():
@@ -73,7 +74,7 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
                 if row.stage is Stage.STALLED:
                     complain(f"{pool} on {row.host}: {row.reason}")
 
-    found = follow(look, lambda seen: all(rollout.is_over(rows) for rows in seen.values()), tell, timeout_s)
+    found = follow(look, lambda seen: all(pool_operations.is_over(rows) for rows in seen.values()), tell, timeout_s)
     for pool, rows in found.items():
         for row in rows:
             for line in row.log.splitlines() if row.stage is Stage.STALLED else ():

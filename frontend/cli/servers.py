@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from common.runtime.clock import utc_now
-from frontend import operations
 from frontend.cli.context import note, publisher, settings, store_and_keys
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
-from frontend.hosts import stats as figures_of
+from frontend.cluster.hosts import stats as figures_of
+from frontend.operations import hosts as host_operations
+from frontend.operations import servers as server_operations
 
 # The longest that the public API waits on our behalf.
 SPAWN_WAIT_S = 30.0
@@ -25,7 +26,7 @@ def install(app: typer.Typer) -> None:
 def users(as_json: JsonFlag = False) -> None:
     """Show every server: ready ones, and claimed ones with their age and last activity."""
     now = utc_now()
-    rows = operations.list_users(*store_and_keys(), now)
+    rows = server_operations.list_users(*store_and_keys(), now)
     if as_json:
         print_json(rows)
         return
@@ -62,7 +63,7 @@ def cull(user: str, as_json: JsonFlag = False) -> None:
     """Remove a user's server, whatever it is doing."""
     store, keys = store_and_keys()
     with publisher() as connection:
-        host = operations.cull(store, keys, connection, user)
+        host = server_operations.cull(store, keys, connection, user)
     note("cull", user=user[:64], host=host)
     if as_json:
         print_json({"user": user, "host": host, "status": "requested"})
@@ -73,7 +74,7 @@ def cull(user: str, as_json: JsonFlag = False) -> None:
 def stats(as_json: JsonFlag = False) -> None:
     """Show how many servers are available, in use and possible."""
     store, keys = store_and_keys()
-    figures = figures_of(operations.read_hosts(store, keys), "")
+    figures = figures_of(host_operations.read_hosts(store, keys), "")
     figures["waiting"] = len(store.list(keys.tickets).entries)
     if as_json:
         print_json(figures)

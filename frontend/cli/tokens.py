@@ -8,10 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
-from frontend import tokens
 from frontend.cli.context import cluster_now, note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.waiting import parse_span_s
+from frontend.operations import tokens as token_operations
 
 app = typer.Typer(help="Tokens of the APIs.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def create(
     store, keys = store_and_keys()
     now = cluster_now(store, keys)
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
-    text, record = tokens.create_token(store, keys, name, scope, now, until)
+    text, record = token_operations.create_token(store, keys, name, scope, now, until)
     note("tokens create", reason=f"{record.name}, scope {record.scope}")
     if as_json:
         print_json({"token": text} | _shown(record))
@@ -53,7 +53,7 @@ def show(as_json: JsonFlag = False) -> None:
     """Show all tokens: names, scopes and times, never the tokens."""
     store, keys = store_and_keys()
     now = cluster_now(store, keys)
-    found = tokens.list_tokens(store, keys)
+    found = token_operations.list_tokens(store, keys)
     if as_json:
         print_json([_shown(record) | {"expired": record.has_expired(now)} for record in found])
         return
@@ -69,7 +69,7 @@ def show(as_json: JsonFlag = False) -> None:
 @app.command("revoke")
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Take a token back; it stops working within a second."""
-    tokens.revoke_token(*store_and_keys(), name)
+    token_operations.revoke_token(*store_and_keys(), name)
     note("tokens revoke", reason=name)
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 

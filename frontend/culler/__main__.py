@@ -15,13 +15,13 @@ from common.runtime.clock import ClusterClock
 from common.runtime.logs import setup_logging
 from common.settings import load
 from common.store.keys import Keys
+from frontend.adapters import consul_store, presence, rabbit_address
+from frontend.cluster.reachability import tcp_probe
+from frontend.culler.cycle import Rounds
+from frontend.culler.host_loss import Absences
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
-from frontend.culler.lost import Absences
-from frontend.culler.rounds import Rounds
-from frontend.reach import tcp_probe
 from frontend.settings import CullerSettings
-from frontend.wiring import consul_store, presence, rabbit_address
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import StoreUnavailable
-from common.runtime import heartbeat
 from common.runtime.clock import utc_now
+from common.runtime.heartbeat import PATH, Heartbeat
 from common.runtime.metrics import timed
 from common.store.keys import Keys
 from common.store.port import Store
+from frontend.culler.cycle import Rounds
+from frontend.culler.host_loss import Absences
 from frontend.culler.leadership import TICK_S, Leadership
-from frontend.culler.lost import Absences
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
-from frontend.culler.rounds import Rounds
-from frontend.culler.sweeping import (
+from frontend.culler.sweep import (
     SWEPT_MAX_COUNT,
     TicketBounds,
     sweep_activity,
@@ -50,7 +50,7 @@ class Loop:
         *,
         settings: CullerSettings,
         now: Callable[[], datetime] = utc_now,
-        heartbeat: Path = heartbeat.PATH,
+        heartbeat: Path = PATH,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -61,7 +61,7 @@ class Loop:
         self._tickets = TicketBounds(settings.ticket_max_s, settings.tickets_kept_max)
         self._remember_s = settings.remember_s
         self._now = now
-        self._heartbeat = heartbeat
+        self._heartbeat = Heartbeat(heartbeat)
         self._next_cull = 0.0
         self._next_look = 0.0
         self._next_gone = 0.0
@@ -72,7 +72,7 @@ class Loop:
         """Until ``stop`` is set; then the lock is free for another process."""
         pause_s = min(TICK_S, self._period_s)
         while not stop.is_set():
-            heartbeat.beat(self._heartbeat)
+            self._heartbeat.beat()
             self.tick(time.monotonic())
             LEADER.set(self._leadership.is_sure())
             stop.wait(pause_s)

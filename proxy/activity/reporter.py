@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 import time
 import zlib
 from collections import deque
@@ -13,7 +12,8 @@ from datetime import datetime
 from common.errors import MalformedRecord, StoreUnavailable
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
-from common.runtime.retry import steady
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.store.keys import Keys
 from common.store.port import Store
 from proxy.activity.polling import Series, seen
@@ -48,7 +48,6 @@ class Reporter:
         traffic: Traffic,
         source: str,
         users: Callable[[], frozenset[str] | None],
-        stop: threading.Event,
         period_s: float,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -58,7 +57,6 @@ class Reporter:
         self._traffic = traffic
         self._source = source
         self._users = users
-        self._stop = stop
         self._period_s = period_s
         self._last: dict[str, int] = {}
         self._series: dict[str, dict[int, Series]] = {}
@@ -67,18 +65,20 @@ class Reporter:
         self._readings: deque[Reading] = deque()
         self._written: dict[int, Written] = {}
         self._turn = 0
-        self._consul_said = self._haproxy_said = False
+        self._recalled = False
+        self._haproxy = Outage(log, "traffic not read", "traffic read again")
+        self._consul = Outage(log, "activity not written", "activity written again")
+        self.thread = LoopThread("reporter", self._step, period_s, last=self._finish)
 
-    def run(self) -> None:
-        """The thread's work: recall what was written before, then report every period, and once more at the end."""
-        for attempt in steady(self._stop):
-            with attempt:
-                self.recall()
-        while True:
-            self.turn()
-            if self._stop.wait(self._period_s):
-                break
+    def _step(self) -> None:
+        if not self._recalled:
+            self.recall()
         self.turn()
+
+    def _finish(self) -> None:
+        """Report once more. Not before anything was recalled: that would take its place."""
+        if self._recalled:
+            self.turn()
 
     def recall(self) -> None:
         """Read our own records back: an earlier process's users and ``since`` go on. Raises ``StoreUnavailable``."""
@@ -88,11 +88,13 @@ class Reporter:
                 parts.append(Activity.decode(entry.key, entry.value))
             except MalformedRecord as exc:
                 log.warning("own activity record malformed, beginning anew", extra={"reason": str(exc)})
-                return
+                parts = []
+                break
         if parts:
             self._last = {user: at for part in parts for user, at in part.users.items()}
             self._since = max(part.since for part in parts)
             self._gap_from = max(part.updated_at for part in parts)
+        self._recalled = True
 
     def turn(self) -> None:
         """One period: read, judge, write."""
@@ -101,12 +103,10 @@ class Reporter:
             now = self._now()
             active = self._look(after) if self._readings else self._first_look(after, now)
         except HaproxyUnavailable as exc:
-            if not self._haproxy_said:
-                log.warning("traffic not read", extra={"error": str(exc)})
-            self._haproxy_said = True
+            self._haproxy.failed(exc)
             REPORTS.labels("haproxy_away").inc()
             return
-        self._haproxy_said = False
+        self._haproxy.worked()
         asked = self._judge(after, now.timestamp())
         ACTIVE.set(len(active | asked))
         self._remember(after)
@@ -174,12 +174,10 @@ class Reporter:
                     self._written[number] = Written(users, self._turn)
             self._delete_from(count)
         except StoreUnavailable as exc:
-            if not self._consul_said:
-                log.warning("activity not written", extra={"error": str(exc)})
-            self._consul_said = True
+            self._consul.failed(exc)
             REPORTS.labels("consul_away").inc()
             return
-        self._consul_said = False
+        self._consul.worked()
         REPORTS.labels("written").inc()
 
     def _delete_from(self, number: int) -> None:

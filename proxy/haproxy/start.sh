@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts HAProxy with the whole table of routes, so that the first connection it accepts is routed right.
 #
-# The sync process writes the table: we create "want", it writes routes.map (atomically) and removes "want". Both live
+# The sync process writes the table: we create "map-request", it writes routes.map (atomically) and removes it. Both live
 # in the volume that the two containers share. The wait is bounded: running servers must be reachable without the
 # control plane, so after it HAProxy starts with the table that is there, or with an empty one.
 set -eu
@@ -75,17 +75,17 @@ fi
 export TMPNB_UNACKED_S
 
 # As process 1 the shell would ignore the signals of "docker stop" while it waits.
-trap 'rm -f "$run/want"; exit 0' INT TERM USR1
+trap 'rm -f "$run/map-request"; exit 0' INT TERM USR1
 
-: >"$run/want"
+: >"$run/map-request"
 waits=$((wait_s * 20))
-while [ -e "$run/want" ] && [ "$waits" -gt 0 ]; do
+while [ -e "$run/map-request" ] && [ "$waits" -gt 0 ]; do
     sleep 0.05
     waits=$((waits - 1))
 done
 
-if [ -e "$run/want" ]; then
-    rm -f "$run/want"
+if [ -e "$run/map-request" ]; then
+    rm -f "$run/map-request"
     if [ -e "$run/routes.map" ]; then
         say WARNING "the sync did not answer: starting with the table it wrote last"
     else

@@ -1,41 +1,50 @@
-"""One of HAProxy's tables that is made anew as a whole when it should be another one, and after HAProxy's restart.
-Nothing in it is urgent, and nothing is kept on disk for HAProxy's start."""
+"""One of HAProxy's maps that is replaced as a whole when it should be another one, and after HAProxy's restart. Nothing
+in it is urgent, and nothing is kept on disk for HAProxy's start."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from proxy.runtime_api.port import HaproxyUnavailable, MapDiffers, RouteMap
 
 log = logging.getLogger(__name__)
 
 
 class SideMap:
-    """Belongs to one thread. ``what`` it is the table of, for the log."""
+    """Its thread owns the connection to HAProxy."""
 
-    def __init__(self, haproxy: RouteMap, what: str) -> None:
+    def __init__(
+        self, haproxy: RouteMap, name: str, wanted: Callable[[], Mapping[str, str] | None], tick_s: float
+    ) -> None:
+        """``wanted``: what should be in it, asked every ``tick_s`` seconds; None: not known yet, HAProxy keeps what it
+        has. ``name``: for the log."""
         self._haproxy = haproxy
-        self._what = what
+        self._name = name
+        self._wanted = wanted
         self._applied: Mapping[str, str] | None = None
-        self._trouble_said = False
+        self._outage = Outage(log, "side map not updated", "side map updated again", map=name)
+        self.thread = LoopThread(f"map.{name}", self.tick, tick_s, last=haproxy.close)
 
-    def keep(self, wanted: Mapping[str, str]) -> None:
-        """Tell HAProxy if it has another table than it should have."""
+    def tick(self) -> None:
+        """Tell HAProxy if it has another map than it should have."""
+        wanted = self._wanted()
+        if wanted is None:
+            return
         try:
-            if not self._haproxy.is_connected():
-                self._haproxy.connect()
-                self._applied = dict(self._haproxy.show())
-            if self._applied is not wanted:
-                # Once per change: two large tables are not compared at every look.
-                if self._applied != wanted:
-                    self._haproxy.replace(wanted)
-                    log.info("side table changed", extra={"table": self._what, "entries": len(wanted)})
-                self._applied = wanted
-            self._trouble_said = False
+            self._keep(wanted)
+            self._outage.worked()
         except (HaproxyUnavailable, MapDiffers) as exc:
-            self.close()
-            if not self._trouble_said:
-                log.warning("side table not updated", extra={"table": self._what, "error": str(exc)})
-            self._trouble_said = True
+            self._haproxy.close()
+            self._outage.failed(exc)
 
-    def close(self) -> None:
-        self._haproxy.close()
+    def _keep(self, wanted: Mapping[str, str]) -> None:
+        if not self._haproxy.is_connected():
+            self._haproxy.connect()
+            self._applied = dict(self._haproxy.show())
+        if self._applied is not wanted:
+            # Once per change: two large maps are not compared at every tick.
+            if self._applied != wanted:
+                self._haproxy.replace(wanted)
+                log.info("side map changed", extra={"map": self._name, "entries": len(wanted)})
+            self._applied = wanted

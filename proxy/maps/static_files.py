@@ -1,31 +1,28 @@
-"""Keeps HAProxy's table of static files equal to the sets in Consul that frontends have.
+"""HAProxy's map of static files: the sets in Consul that frontends have.
 
-Two threads: ``follow`` watches Consul, ``run`` owns the connection to HAProxy. A file that is not (yet) in the table is
-asked of the user's server, so nothing here is urgent, and nothing is kept on disk for HAProxy's start.
+Threads: one follows Consul, one owns the connection to HAProxy, one tells now and then how much was served. A file that
+is not (yet) in the map is asked of the user's server, so nothing here is urgent.
 """
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
-from common.errors import StoreUnavailable
 from common.records.statics import Statics
-from common.runtime.freshness import Freshness
-from common.runtime.retry import Backoff
+from common.runtime.loops import LoopThread
 from common.statics import stored_name
 from common.store.cache import RecordCache
+from common.store.follow import Follower
 from common.store.keys import Keys
 from common.store.port import Listing, Store
 from proxy.maps.side_map import SideMap
-from proxy.runtime_api.port import HaproxyUnavailable, RouteMap, Served, StaticsTraffic
+from proxy.runtime_api.port import RouteMap, Served, StaticsTraffic
 
 log = logging.getLogger(__name__)
 
-WATCH_S = 60.0
-# Consul answers a watch on an empty prefix at every write anywhere.
+# Between two readings of the sets, which are long and hardly ever change.
 PAUSE_S = 2.0
-# How soon a HAProxy that was restarted has its table again.
+# How soon a HAProxy that was restarted has its map again.
 TICK_S = 1.0
 # How often it is said how much was served, if anything was.
 REPORT_S = 300.0
@@ -41,73 +38,25 @@ def table_of(sets: Iterable[Statics]) -> dict[str, str]:
     }
 
 
-class StaticsSync:
-    """See the module. ``clock``: monotonic seconds."""
+class StaticFiles:
+    """See the module."""
 
-    def __init__(
-        self,
-        store: Store,
-        keys: Keys,
-        haproxy: RouteMap,
-        traffic: StaticsTraffic,
-        stop: threading.Event,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._keys = keys
-        self._kept = SideMap(haproxy, "static files")
+    def __init__(self, store: Store, keys: Keys, haproxy: RouteMap, traffic: StaticsTraffic) -> None:
         self._traffic = traffic
-        self._stop = stop
-        self._clock = clock
-        # None: Consul was not read yet, and HAProxy keeps what it has.
-        self._wanted: dict[str, str] | None = None
-        self._decoded = RecordCache(Statics, keys.statics)
-        self._fresh = Freshness("statics")
-        self._fresh.start()
         self._served = Served()
-        self._next_report_s = clock() + REPORT_S
-
-    def follow(self) -> None:
-        """The watch's work, until stopped. With Consul away the table stays as it is."""
-        backoff = Backoff(self._stop)
-        index = 0
-        while not self._stop.is_set():
-            try:
-                listing = self._store.watch(self._keys.statics, index, WATCH_S)
-                self.take(listing)
-                self._fresh.read()
-                index = listing.index
-                backoff.reset()
-                self._stop.wait(PAUSE_S)
-            except StoreUnavailable:
-                index = 0
-                backoff.wait()
-
-    def run(self) -> None:
-        """The table's work, until stopped."""
-        while not self._stop.wait(TICK_S):
-            self.tick()
-        self._kept.close()
+        self._table: dict[str, str] | None = None
+        self._cache = RecordCache(Statics, keys.statics)
+        #: With Consul away the map stays as it is.
+        self.follower = Follower("statics", partial(store.watch, keys.statics), self.take, PAUSE_S)
+        self.map = SideMap(haproxy, "static-files", lambda: self._table, TICK_S)
+        self.report = LoopThread("statics-report", self.tell_served, REPORT_S)
 
     def take(self, listing: Listing) -> None:
         """Make these the sets."""
-        self._wanted = table_of(self._decoded.read(listing).values())
+        self._table = table_of(self._cache.read(listing).values())
 
-    def tick(self) -> None:
-        """Tell HAProxy if it has another table than it should have."""
-        wanted = self._wanted
-        if wanted is None:
-            return
-        self._kept.keep(wanted)
-        try:
-            self._report()
-        except HaproxyUnavailable:
-            return  # said when the table is looked at
-
-    def _report(self) -> None:
-        if self._clock() < self._next_report_s:
-            return
-        self._next_report_s = self._clock() + REPORT_S
+    def tell_served(self) -> None:
+        """Log what was served, if it changed. Raises ``HaproxyUnavailable``."""
         now = self._traffic.served()
         if now != self._served and now.requests:
             log.info(

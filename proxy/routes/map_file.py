@@ -4,18 +4,21 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from common.runtime.outage import Outage
 from proxy.routes.table import Target
 
 log = logging.getLogger(__name__)
 
 
 class MapFile:
-    """``routes.map`` and ``want`` in the directory shared with HAProxy. A full disk is reported, no crash."""
+    """``routes.map`` and the request for it in the directory shared with HAProxy. A full disk is reported, no crash."""
 
-    def __init__(self, path: Path, want: Path) -> None:
+    def __init__(self, path: Path, request: Path) -> None:
         self._path = path
-        self._want = want
-        self._failed = False
+        self._request = request
+        self._outage = Outage(
+            log, "table of routes not written", "table of routes written again", level=logging.ERROR, file=str(path)
+        )
 
     def read(self) -> dict[str, str]:
         """The table as last written; lines that are no entries are left out."""
@@ -33,17 +36,15 @@ class MapFile:
             new.write_text("".join(f"{user} {value}\n" for user, value in routes.items()), "utf-8")
             new.replace(self._path)
         except OSError as exc:
-            if not self._failed:
-                log.error("table of routes not written", extra={"file": str(self._path), "error": str(exc)})  # noqa: TRY400
-            self._failed = True
+            self._outage.failed(exc)
             return False
-        self._failed = False
+        self._outage.worked()
         return True
 
-    def is_wanted(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether a HAProxy is about to start and waits for a fresh file."""
-        return self._want.exists()
+        return self._request.exists()
 
-    def answer(self) -> None:
+    def grant(self) -> None:
         """Let it start."""
-        self._want.unlink(missing_ok=True)
+        self._request.unlink(missing_ok=True)

@@ -88,7 +88,7 @@ class Table:
 
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
-        # By value: the user it belongs to, followed by those who have to yield (there is hardly ever one).
+        # By value: the user it belongs to, followed by those it shadows (there is hardly ever one).
         self._users_at: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ class Table:
         """The whole table."""
         return {users[0]: self._targets[users[0]].entry for users in self._users_at.values()}
 
-    def yields(self, user: str) -> bool:
+    def is_shadowed(self, user: str) -> bool:
         """Whether the user has a record, but its target belongs to a newer one."""
         return user in self._targets and self.value(user) is None
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from common.errors import StoreUnavailable
 from common.ids import USER_ALPHABET
 from common.runtime.freshness import Freshness
-from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.store.keys import Keys, last_segment
 from common.store.port import Entry, Listing, Store
 from proxy.routes.table import Delta, Target
@@ -51,11 +52,12 @@ class _Watch:
     prefix: str
     view: View
     doubtful: bool
+    index: int = 0
     loaded: bool = False
     # When everything is to be read again, after changes that were seen by names only; monotonic.
     whole_due_s: float = math.inf
-    retired: threading.Event = field(default_factory=threading.Event)
     fresh: Freshness = field(default_factory=lambda: Freshness("routes"))
+    thread: LoopThread = field(init=False)
 
 
 class RouteWatcher:
@@ -66,22 +68,20 @@ class RouteWatcher:
         store: Store,
         keys: Keys,
         emit: Callable[[Delta], None],
-        stop: threading.Event,
         grace_s: float,
+        consul: Outage,
+        seed: Mapping[str, Target] = MappingProxyType({}),
     ) -> None:
+        """``consul`` is told whether it answers; ``seed``: the routes that HAProxy has: those that Consul does not hold
+        are dropped only when seen twice."""
         self._store = store
         self._keys = keys
         self._emit = emit
-        self._stop = stop
         self._grace_s = grace_s
+        self._consul = consul
         self._lock = threading.Lock()
+        self._seed = seed
         self._watches: list[_Watch] = []
-        self._store_up = True
-
-    @property
-    def store_up(self) -> bool:
-        """Whether Consul answered last time."""
-        return self._store_up
 
     @property
     def prefixes(self) -> list[str]:
@@ -89,46 +89,42 @@ class RouteWatcher:
         with self._lock:
             return [watch.prefix for watch in self._watches]
 
-    def start(self, seed: Mapping[str, Target]) -> None:
-        """Begin, with the routes that HAProxy has: those that Consul does not hold are dropped only when seen twice."""
-        known = {self._keys.route(user): Known(0, target) for user, target in seed.items()}
+    def start(self) -> None:
+        known = {self._keys.route(user): Known(0, target) for user, target in self._seed.items()}
         with self._lock:
             self._begin([_Watch(self._keys.routes, View(known, self._grace_s, {}), doubtful=True)])
 
+    def stop(self) -> None:
+        """The threads are daemons: their last watches end with the process."""
+        with self._lock:
+            self._begin([])
+
     def _begin(self, watches: Iterable[_Watch]) -> None:
+        """Watch these from now on, and no others."""
         for watch in self._watches:
-            watch.retired.set()
+            watch.thread.cancel()
             watch.fresh.stop()
         self._watches = list(watches)
         for watch in self._watches:
             watch.fresh.start()
             name = f"watch.routes-{last_segment(watch.prefix)}"
-            Worker(name, partial(self._follow, watch), partial(self._is_over, watch)).start()
+            watch.thread = LoopThread(name, partial(self._follow, watch), outage=self._consul)
+            watch.thread.start()
 
-    def _is_over(self, watch: _Watch) -> bool:
-        return self._stop.is_set() or watch.retired.is_set()
-
-    def _follow(self, watch: _Watch) -> None:
-        """One watch, until it is retired or the process stops."""
-        index = 0
-        backoff = Backoff(self._stop)
-        while not self._is_over(watch):
-            started_s = time.monotonic()
-            try:
-                listing = self._look(watch, index, started_s)
-            except StoreUnavailable as exc:
-                self._note_store(str(exc))
-                watch.doubtful, index = True, 0
-                backoff.wait()
-                continue
-            self._note_store(None)
-            watch.fresh.read()
-            backoff.reset()
-            watch.doubtful |= listing.index < index
-            index = listing.index
-            if not self._take(watch, listing.entries):
-                return
-            self._stop.wait(max(0.0, started_s + PAUSE_S - time.monotonic()))
+    def _follow(self, watch: _Watch) -> float:
+        """The next listing of one watch; the seconds to pause after it."""
+        started_s = time.monotonic()
+        index, watch.index = watch.index, 0
+        try:
+            listing = self._look(watch, index, started_s)
+        except StoreUnavailable:
+            watch.doubtful = True
+            raise
+        watch.fresh.read()
+        watch.doubtful |= listing.index < index
+        self._take(watch, listing.entries)
+        watch.index = listing.index
+        return max(0.0, started_s + PAUSE_S - time.monotonic())
 
     def _look(self, watch: _Watch, index: int, now_s: float) -> Listing:
         """The next listing. A doubtful disappearance is no change to wait for: it is looked at again when it is due."""
@@ -158,11 +154,11 @@ class RouteWatcher:
         kept = [Entry(key, b"", known[key].modify_index) for key in names.keys & known.keys()]
         return Listing(names.index, (*kept, *fetched))
 
-    def _take(self, watch: _Watch, entries: Iterable[Entry]) -> bool:
-        """Tell the writer what a listing brought. False: the watch was retired while it was on the way."""
+    def _take(self, watch: _Watch, entries: Iterable[Entry]) -> None:
+        """Tell the writer what a listing brought, unless the watch was replaced while it was on the way."""
         with self._lock:
-            if watch.retired.is_set():
-                return False
+            if watch.thread.stopping.is_set():
+                return
             delta = watch.view.observe(entries, time.monotonic(), watch.doubtful)
             first, watch.doubtful, watch.loaded = not watch.loaded, False, True
             complete = all(each.loaded for each in self._watches)
@@ -170,7 +166,6 @@ class RouteWatcher:
                 self._emit(replace(delta, complete=complete))
             if complete:
                 self._resize()
-            return True
 
     def _resize(self) -> None:
         """Change between one watch and one per symbol when the number of routes asks for it."""
@@ -191,15 +186,6 @@ class RouteWatcher:
             _Watch(prefix, View(_below(prefix, known), self._grace_s, _below(prefix, missing)), doubtful=False)
             for prefix in prefixes
         )
-
-    def _note_store(self, error: str | None) -> None:
-        """Log once per change of state, whichever watch notices it."""
-        with self._lock:
-            was_up, self._store_up = self._store_up, error is None
-        if error is not None and was_up:
-            log.warning("consul unreachable, routes kept", extra={"error": error})
-        elif error is None and not was_up:
-            log.info("consul reachable again")
 
 
 def _below(prefix: str, by_key: Mapping[str, T]) -> dict[str, T]:

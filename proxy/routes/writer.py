@@ -5,12 +5,12 @@ Level driven: whatever was missed, the next ``connect`` or audit compares the wh
 
 import logging
 import queue
-import threading
 import time
-from collections.abc import Callable
 
-from common.runtime.heartbeat import beat
-from proxy.metrics import APPLY_SECONDS, CHANGES, HAPROXY_ERRORS, IN_STEP, LAST_IN_STEP, REPAIRS, ROUTES, STORE_UP
+from common.runtime.heartbeat import Heartbeat
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
+from proxy.metrics import APPLY_SECONDS, CHANGES, HAPROXY_ERRORS, IN_SYNC, LAST_IN_SYNC, REPAIRS, ROUTES, STORE_UP
 from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, diff
 from proxy.runtime_api.port import Change, HaproxyUnavailable, MapDiffers, RouteMap
@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 # How soon a HAProxy that starts or has gone is noticed. Ten wake-ups a second are 0.1 % of a core.
 TICK_S = 0.1
-# common.runtime.heartbeat asks for a beat every 10 s.
-BEAT_S = 5.0
 # How old the file may be when HAProxy has to start without us, or we without HAProxy and Consul. 10,000 routes are
 # written in 5 ms.
 SAVE_S = 1.0
@@ -33,29 +31,24 @@ REPLACE_COUNT = 1000
 class Writer:
     """``put`` is called by the watch threads, everything else by the writer's own."""
 
-    def __init__(
-        self,
-        table: Table,
-        haproxy: RouteMap,
-        map_file: MapFile,
-        store_up: Callable[[], bool],
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, table: Table, haproxy: RouteMap, map_file: MapFile, consul: Outage) -> None:
+        """``consul``: whether its routes can be read."""
         self._table = table
         self._haproxy = haproxy
         self._file = map_file
-        self._store_up = store_up
-        self._stop = stop
+        self._consul = consul
         self._inbox: queue.SimpleQueue[Delta] = queue.SimpleQueue()
         # What HAProxy has; None: not connected.
         self._applied: dict[str, str] | None = None
         # Whether the table holds all of Consul's routes, or only what HAProxy had when we started.
         self._complete = False
         self._unsaved = False
-        self._trouble_said = False
+        self._outage = Outage(log, "haproxy's table not updated", None)
         # When the oldest change that HAProxy does not have yet arrived here; None: it has them all.
         self._behind_since_s: float | None = None
-        self._next_beat_s = self._next_save_s = self._next_audit_s = 0.0
+        self._next_save_s = self._next_audit_s = 0.0
+        self._heartbeat = Heartbeat()
+        self.thread = LoopThread("writer", lambda: self.turn(self._take(TICK_S)), last=self._finish, vital=True)
 
     @property
     def complete(self) -> bool:
@@ -65,16 +58,8 @@ class Writer:
     def put(self, delta: Delta) -> None:
         self._inbox.put(delta)
 
-    def run(self) -> None:
-        """The thread's work, until stopped."""
-        while not self._stop.is_set():
-            self.turn(self._take(TICK_S))
-        if self._complete:
-            self._file.write(self._table.values())
-        self._haproxy.close()
-
     def turn(self, deltas: list[Delta]) -> None:
-        """One round: take over what changed, tell HAProxy, answer its wish for a file."""
+        """One round: take over what changed, tell HAProxy, grant its request for a file."""
         now_s = time.monotonic()
         touched: set[str] = set()
         for delta in deltas:
@@ -86,9 +71,12 @@ class Writer:
         self._update_haproxy(touched, now_s)
         self._measure()
         self._save(now_s)
-        if now_s >= self._next_beat_s:
-            self._next_beat_s = now_s + BEAT_S
-            beat()
+        self._heartbeat.beat()
+
+    def _finish(self) -> None:
+        if self._complete:
+            self._file.write(self._table.values())
+        self._haproxy.close()
 
     def _measure(self) -> None:
         """What a turn has changed, for Prometheus."""
@@ -97,12 +85,11 @@ class Writer:
                 APPLY_SECONDS.observe(time.monotonic() - self._behind_since_s)
                 self._behind_since_s = None
             ROUTES.set(len(self._applied))
-        store_up = self._store_up()
-        in_step = self._applied is not None and self._complete
-        STORE_UP.set(store_up)
-        IN_STEP.set(in_step)
-        if in_step and store_up:
-            LAST_IN_STEP.set_to_current_time()
+        in_sync = self._applied is not None and self._complete
+        STORE_UP.set(not self._consul)
+        IN_SYNC.set(in_sync)
+        if in_sync and not self._consul:
+            LAST_IN_SYNC.set_to_current_time()
 
     def _take(self, wait_s: float) -> list[Delta]:
         """Everything in the inbox, after waiting for the first one."""
@@ -128,9 +115,7 @@ class Writer:
             self._applied = None
             self._haproxy.close()
             HAPROXY_ERRORS.inc()
-            if not self._trouble_said:
-                log.warning("haproxy's table not updated", extra={"error": str(exc)})
-            self._trouble_said = True
+            self._outage.failed(exc)
 
     def _apply(self, applied: dict[str, str], touched: set[str]) -> None:
         have = {user: applied[user] for user in touched if user in applied}
@@ -142,8 +127,8 @@ class Writer:
         _follow(applied, changes)
         _count(changes)
         for change in changes:
-            if change.new is None and self._table.yields(change.user):
-                log.warning("route yields: its address belongs to a newer one", extra={"user": change.user})
+            if change.new is None and self._table.is_shadowed(change.user):
+                log.warning("route shadowed: its address belongs to a newer one", extra={"user": change.user})
         log.debug("routes changed", extra={"changes": len(changes), "routes": len(applied)})
 
     def _compare(self, now_s: float) -> None:
@@ -167,7 +152,7 @@ class Writer:
             REPAIRS.inc(len(changes))
             log.warning("haproxy's table was not ours, set right", extra={"changes": len(changes)})
         self._applied = have
-        self._trouble_said = False
+        self._outage.worked()
         self._next_audit_s = now_s + AUDIT_S
 
     def _save(self, now_s: float) -> None:
@@ -176,11 +161,11 @@ class Writer:
         It waits on, up to its own limit, while Consul is there but not read yet. With Consul away our memory is the
         best there is, unless it is empty.
         """
-        if self._file.is_wanted():
-            if self._complete or (not self._store_up() and len(self._table) > 0):
+        if self._file.is_requested():
+            if self._complete or (self._consul and len(self._table) > 0):
                 if self._file.write(self._table.values()):
                     log.info("table of routes written for haproxy's start", extra={"routes": len(self._table)})
-                self._file.answer()
+                self._file.grant()
                 self._saved(now_s)
         elif self._unsaved and self._complete and now_s >= self._next_save_s:
             self._file.write(self._table.values())

@@ -25,7 +25,7 @@ from common.ids import new_ticket, request_of
 from common.records.pools import PoolSpec
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
-from frontend.waiting import message_life_s
+from frontend.public.spawning.waiting_room import message_life_s
 from tests.bench.figures import heading, percentile, show
 from tests.bench.stack import SERVICES, Stack, running
 from tests.sim.process import start_hosts

@@ -50,7 +50,7 @@ def _every_cull_waits_for_its_server(patch: pytest.MonkeyPatch) -> None:
 
 
 def _other_sites_may(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("frontend.cross_site.is_foreign", lambda _allowed: False)
+    patch.setattr("frontend.public.cross_site.is_foreign", lambda _allowed: False)
 
 
 def _a_thread_ends_with_its_work(patch: pytest.MonkeyPatch) -> None:
@@ -66,11 +66,11 @@ def _numbers_without_bounds(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_first_of_two_cookies_is_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("frontend.remembering._Cookie._is_shadowed", lambda _self, _app, _request: False)
+    patch.setattr("frontend.public.session_cookie._Cookie._is_shadowed", lambda _self, _app, _request: False)
 
 
 def _queries_are_parsed_and_written_anew(patch: pytest.MonkeyPatch) -> None:
-    from frontend import targets
+    from frontend.public import targets
 
     split = targets._split_query
 
@@ -82,11 +82,13 @@ def _queries_are_parsed_and_written_anew(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_line_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("frontend.waiting.WaitingRoom._check_bounds", lambda _self, _pool, _visitor: None)
+    patch.setattr(
+        "frontend.public.spawning.waiting_room.WaitingRoom._check_bounds", lambda _self, _pool, _visitor: None
+    )
 
 
 def _as_many_keys_as_you_like(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("frontend.quota.Quota.take", lambda _self, _visitor: True)
+    patch.setattr("frontend.http.api.quota.Quota.take", lambda _self, _visitor: True)
 
 
 def _haproxy(old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -111,7 +113,7 @@ AGENT, FRONTEND = "tests/unit/agent/", "tests/unit/frontend/"
 EDGE = "tests/integration/test_proxy_passing.py::"
 BROKEN = {
     "a2 a line without end": Broken(
-        FRONTEND + "test_line_bounds.py::test_a2_a_pools_line_is_bounded_and_the_refusal_says_so",
+        FRONTEND + "public/test_queue_bounds.py::test_a2_a_pools_line_is_bounded_and_the_refusal_says_so",
         "[202, 202, ",
         _a_line_without_end,
     ),
@@ -126,10 +128,11 @@ BROKEN = {
         _every_cull_waits_for_its_server,
     ),
     "a4 as many keys as you like": Broken(
-        FRONTEND + "test_guessed_names.py::test_a4_keys_are_bounded_in_all", "429", _as_many_keys_as_you_like
+        FRONTEND + "public/test_guessed_names.py::test_a4_keys_are_bounded_in_all", "429", _as_many_keys_as_you_like
     ),
     "a6 other sites may": Broken(
-        FRONTEND + "test_cross_site.py::test_a6_a_page_elsewhere_starts_no_server_in_the_background[an image-/spawn]",
+        FRONTEND
+        + "public/test_cross_site.py::test_a6_a_page_elsewhere_starts_no_server_in_the_background[an image-/spawn]",
         "== 403",
         _other_sites_may,
     ),
@@ -150,7 +153,7 @@ BROKEN = {
         _numbers_without_bounds,
     ),
     "a12 the first of two cookies is believed": Broken(
-        FRONTEND + "test_remembering.py::test_a12_of_two_cookies_with_our_name_none_is_believed",
+        FRONTEND + "public/test_session_cookie.py::test_a12_of_two_cookies_with_our_name_none_is_believed",
         "assert 'Return to your server' not in",
         _the_first_of_two_cookies_is_believed,
     ),
@@ -165,7 +168,7 @@ BROKEN = {
         _haproxy('"(?n)(^|,)(${TMPNB_CLAIMS}|', '"(?n)(,)(${TMPNB_CLAIMS}|'),
     ),
     "b1 queries are parsed and written anew": Broken(
-        FRONTEND + "test_links.py::test_b1_a_link_below_spawn_keeps_its_query_and_loses_what_is_ours",
+        FRONTEND + "public/test_links.py::test_b1_a_link_below_spawn_keeps_its_query_and_loses_what_is_ours",
         "My+File.ipynb",
         _queries_are_parsed_and_written_anew,
     ),
@@ -177,8 +180,8 @@ BROKEN = {
 }
 # Safeguards that nobody has.
 GONE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "a function": lambda patch: patch.setattr("frontend.cross_site.was_here", None),
-    "a module": lambda patch: patch.setattr("frontend.was_here.check", None),
+    "a function": lambda patch: patch.setattr("frontend.public.cross_site.was_here", None),
+    "a module": lambda patch: patch.setattr("frontend.public.was_here.check", None),
     "a rule": _haproxy("http-request was-here", ""),
 }
 

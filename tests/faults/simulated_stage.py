@@ -23,12 +23,12 @@ from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from common.store.keys import last_segment
 from common.store.memory import MemoryStore
-from frontend.culler.lost import Absences
-from frontend.culler.rounds import Rounds
-from frontend.late import LateReplies
-from frontend.ledger import Ledger
-from frontend.spawning import Served, Spawner, Unavailable, Waiting, Wish
-from frontend.waiting import WaitingRoom
+from frontend.culler.cycle import Rounds
+from frontend.culler.host_loss import Absences
+from frontend.public.spawning.late_replies import LateReplies
+from frontend.public.spawning.request_tracker import Ledger
+from frontend.public.spawning.spawner import Served, Spawner, Unavailable, Waiting, Wish
+from frontend.public.spawning.waiting_room import WaitingRoom
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
 from tests.faults.simulated_agent import Crash, SimulatedAgent

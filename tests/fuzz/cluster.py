@@ -24,23 +24,16 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
+from frontend.admin.live.feed import Feed
+from frontend.admin.live.search import Search
+from frontend.admin.live.snapshot import failures, totals
+from frontend.admin.server_listing import snapshot_view
+from frontend.cluster.hosts import hosts_view
+from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweeping import (
-    TicketBounds,
-    sweep_activity,
-    sweep_gone,
-    sweep_replays,
-    sweep_statics,
-    sweep_tickets,
-)
-from frontend.guard import tokens_view
-from frontend.hosts import hosts_view
-from frontend.live.feed import Feed
-from frontend.live.picture import failures, totals
-from frontend.live.search import Search
-from frontend.pool_files import read_tables
-from frontend.pools import PoolsView
-from frontend.snapshot import snapshot_view
+from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.http.authenticator import tokens_view
+from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
 from tests.faults.checker import check
 from tests.faults.history import Kind

@@ -10,7 +10,7 @@ from flask import Flask
 from common.broker.memory import MemoryBroker
 from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
-from frontend.admin.parts import AdminParts
+from frontend.admin.dependencies import AdminParts
 from frontend.settings import AdminSettings
 from tests.fuzz.examples import RECORDS, REQUEST, USER
 from tests.fuzz.harness import Report

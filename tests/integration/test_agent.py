@@ -24,7 +24,7 @@ from common.records.hosts import HostState
 from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
-from frontend.live.feed import Feed
+from frontend.admin.live.feed import Feed
 from tests.conftest import CONSUL_IMAGE
 from tests.support.agent_rig import KILL, ROOT, TERM, AgentRig
 from tests.support.hanging_docker import HangingDocker

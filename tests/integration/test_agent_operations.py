@@ -12,7 +12,7 @@ from common.broker.messages import PrepareImage, Readmit, SetHostState
 from common.broker.rabbitmq import RabbitAddress
 from common.records.hosts import HostRecord, HostState, ImageState, PoolStatus
 from common.runtime.clock import utc_now
-from frontend.rollout import Stage, progress
+from frontend.operations.pools import Stage, progress
 from tests.support.agent_rig import AgentRig
 from tests.support.waiting import wait_until
 

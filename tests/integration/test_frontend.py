@@ -194,8 +194,8 @@ def start(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 @pytest.fixture(scope="module")
 def public(world: World, start: Start) -> subprocess.Popen[bytes]:
     """Admin (for the first pools) and public application, ready."""
-    start("gunicorn", "-c", "python:frontend.gunicorn_admin_conf", "frontend.wsgi:create_admin()")
-    process = start("gunicorn", "-c", "python:frontend.gunicorn_conf", "frontend.wsgi:create_app()")
+    start("gunicorn", "-c", "python:frontend.admin.gunicorn_conf", "frontend.admin.wsgi:create_admin()")
+    process = start("gunicorn", "-c", "python:frontend.public.gunicorn_conf", "frontend.public.wsgi:create_app()")
     wait_until(lambda: _is_ready(world), "the frontend to be ready")
     wait_until(lambda: world.store.get(world.keys.pool(world.keys.cluster)), "the first pool to be created")
 

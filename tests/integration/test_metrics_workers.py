@@ -38,7 +38,7 @@ class Gunicorn:
             "TMPNB_RABBITMQ_URLS": f"amqp://tmpnb@127.0.0.1:{nobody}/tmpnb",
             "TMPNB_WORKERS": "2",
         }
-        command = ["gunicorn", "-c", "python:frontend.gunicorn_conf", "frontend.wsgi:create_app()"]
+        command = ["gunicorn", "-c", "python:frontend.public.gunicorn_conf", "frontend.public.wsgi:create_app()"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command], env=os.environ | environment, stdout=output, stderr=output, cwd=ROOT

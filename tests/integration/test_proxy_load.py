@@ -124,7 +124,13 @@ def site(consul_url: str, rabbitmq: RabbitAddress, tmp_path_factory: pytest.Temp
             "TMPNB_IP": rig.gateway,
             "TMPNB_PORT": str(rig.frontend_port),
         }
-        arguments = ["-m", "gunicorn", "-c", "python:frontend.gunicorn_conf", "frontend.wsgi:create_app()"]
+        arguments = [
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:frontend.public.gunicorn_conf",
+            "frontend.public.wsgi:create_app()",
+        ]
         process = Process(arguments, rig.folder / "frontend.log", environment)
         try:
             rig.start_sync()

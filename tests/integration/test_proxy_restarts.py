@@ -292,7 +292,7 @@ def test_malformed_records_stop_nothing(rig: Rig) -> None:
 def test_the_sync_stops_cleanly_and_leaves_the_catalogue(rig: Rig) -> None:
     def registered() -> bool:
         found = requests.get(f"{rig.consul_url}/v1/health/service/tmpnb-proxy?passing", timeout=5).json()
-        return any(entry["Service"]["ID"] == "tmpnb-proxy-proxy-1" for entry in found)
+        return any(entry["Service"]["ID"] == f"tmpnb-proxy-{rig.cluster}-proxy-1" for entry in found)
 
     wait_until(registered, "the proxy in Consul's catalogue")
     assert rig.sync is not None

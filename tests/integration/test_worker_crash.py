@@ -14,7 +14,7 @@ from pathlib import Path
 from flask import Flask
 from common.runtime.logs import setup_logging
 from common.runtime.threads import Worker
-from frontend.serving import Server, gunicorn_settings
+from frontend.http.gunicorn import Server, gunicorn_settings
 from frontend.settings import PublicSettings, bind
 
 flag, port = Path(sys.argv[1]), int(sys.argv[2])

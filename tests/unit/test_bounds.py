@@ -35,8 +35,9 @@ from common.settings import CommonSettings
 from common.sizes import parse_bytes
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
-from frontend.api import admin_models, models
+from frontend.admin import api_models
 from frontend.culler.decide import decide, outlook, sources
+from frontend.public import api_models as public_models
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
 from proxy.settings import ProxySettings
 
@@ -56,7 +57,7 @@ SENT = list(defined_in(messages, BaseModel))
 SETTINGS = [CommonSettings, PublicSettings, AdminSettings, CullerSettings, CliSettings, AgentSettings, ProxySettings]
 ASKED = [
     model
-    for model in (*defined_in(models, BaseModel), *defined_in(admin_models, BaseModel))
+    for model in (*defined_in(public_models, BaseModel), *defined_in(api_models, BaseModel))
     if model.__name__.endswith(("Body", "Query"))
 ]
 ALL = [*STORED, *SENT, *SETTINGS, *ASKED]

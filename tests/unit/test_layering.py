@@ -98,3 +98,22 @@ def test_a8_every_thread_is_under_the_one_guard(path: Path) -> None:
         for alias in node.names
     }
     assert not used & bare, f"{name(path)} uses {used & bare}: common.runtime.threads has Worker and Pool"
+
+
+# The processes of the frontend, then what they share, from the top down: each may import what is further down, and
+# no process another one (but for the forecast that the operator's page makes with the culler's own rules).
+FRONTEND = ("public", "admin", "cli", "culler"), ("http",), ("operations", "cluster")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "frontend").glob("*/**/*.py")), ids=name)
+def test_the_frontends_folders_import_only_what_is_below_them(path: Path) -> None:
+    own = name(path).split("/")[1]
+    (level,) = (number for number, folders in enumerate(FRONTEND) if own in folders)
+    below = {folder for folders in FRONTEND[level + 1 :] for folder in folders}
+    used = {module for module in imported(path) if module.startswith("frontend.")}
+    assert "frontend" not in imported(path), "say which module"
+    if own == "admin":
+        used.discard("frontend.culler.decide")
+    folders = {module.split(".")[1] for module in used}
+    others = (folders & {folder for folders in FRONTEND for folder in folders}) - below - {own}
+    assert not others, f"{name(path)} imports {others}"

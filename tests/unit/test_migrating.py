@@ -8,7 +8,7 @@ import pytest
 
 from agent.settings import AgentSettings
 from common.records.pools import PoolSpec
-from frontend.pool_files import read_tables
+from frontend.operations.pool_files import read_tables
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.migrating.table import PAGE, marked, marks, rows
 

@@ -15,7 +15,7 @@ from common.broker.messages import CullRequest
 from common.broker.port import Outgoing
 from common.records.hosts import HostState
 from common.runtime.clock import utc_now
-from frontend.views.server import WHY
+from frontend.public.views.server import WHY
 from tests.support.watching import Counted, audited
 from tests.unit.agent.commands.test_culls import Control
 from tests.unit.agent.world import HOST, KEYS, World, pool

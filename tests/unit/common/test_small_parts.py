@@ -83,7 +83,7 @@ def test_a_brief_retry_gives_up_at_its_deadline() -> None:
         raise StoreUnavailable("away")
 
     with pytest.raises(StoreUnavailable):
-        retry.brief(threading.Event(), 0.2)(fail)
+        retry.retry_for(threading.Event(), 0.2)(fail)
     assert len(calls) > 1
 
 
@@ -95,7 +95,7 @@ def test_only_transient_errors_are_retried() -> None:
         raise ConflictError("lost a race")
 
     with pytest.raises(ConflictError):
-        retry.steady(threading.Event())(fail)
+        retry.retry_forever(threading.Event())(fail)
     assert len(calls) == 1
 
 
@@ -107,7 +107,7 @@ def test_stopping_ends_a_retry_that_would_go_on_for_ever() -> None:
         raise StoreUnavailable("away")
 
     with pytest.raises(StoreUnavailable):
-        retry.steady(stop)(fail)
+        retry.retry_forever(stop)(fail)
 
 
 def test_backoff_says_when_it_is_time_to_stop() -> None:
@@ -121,7 +121,7 @@ def test_backoff_says_when_it_is_time_to_stop() -> None:
 def test_a_heartbeat_is_alive_until_it_is_old(tmp_path: Path) -> None:
     path = tmp_path / "beat"
     assert not heartbeat.is_alive(path)
-    heartbeat.beat(path)
+    heartbeat.Heartbeat(path).beat()
     assert heartbeat.is_alive(path)
     import os
 

@@ -16,8 +16,8 @@ from common.records.tickets import Ticket
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from common.urls import server_url
-from frontend.app import create_app
-from frontend.parts import Parts, assemble
+from frontend.public.app import create_app
+from frontend.public.dependencies import Parts, assemble
 from frontend.settings import PublicSettings
 
 KEYS = Keys("main")

@@ -14,7 +14,7 @@ from common.runtime import freshness
 from common.runtime.freshness import Freshness
 from common.store.memory import MemoryStore
 from common.store.port import Listing
-from frontend.watching import Watched
+from frontend.cluster.watched import Watched
 from tests.support.waiting import wait_until
 
 
@@ -106,7 +106,7 @@ def test_a8_of_several_workers_the_one_with_the_oldest_view_counts(
 ) -> None:
     from prometheus_client import CollectorRegistry
 
-    from frontend.metrics import _Workers
+    from frontend.http.metrics import _Workers
 
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for seconds in ("3", "400", "20"):

@@ -15,7 +15,7 @@ from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.store.port import Service, Write
-from frontend.watching import Watched
+from frontend.cluster.watched import Watched
 from tests.support import odd_http
 from tests.support.odd_http import Answer, Server, odd_server
 from tests.support.waiting import wait_until

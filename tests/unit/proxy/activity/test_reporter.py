@@ -1,6 +1,5 @@
 """The activity records of a proxy: what is written when, and what survives restarts."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,9 +26,7 @@ class Bench:
 
     def restarted(self) -> Reporter:
         """A sync that was just started."""
-        self.reporter = Reporter(
-            self.store, KEYS, self.haproxy, "proxy-1", lambda: self.routed, threading.Event(), 30, lambda: self.now
-        )
+        self.reporter = Reporter(self.store, KEYS, self.haproxy, "proxy-1", lambda: self.routed, 30, lambda: self.now)
         self.reporter.recall()
         return self.reporter
 

@@ -1,10 +1,8 @@
 """C3: the paths that a pool names, in HAProxy's table."""
 
-import threading
-
 from common.records.pools import PoolSpec
 from common.store.memory import MemoryStore
-from proxy.maps.background_paths import BackgroundSync
+from proxy.maps.background_paths import BackgroundPaths
 from proxy.runtime_api.memory import MemoryHaproxy
 from tests.unit.proxy.samples import KEYS, user
 
@@ -16,14 +14,14 @@ class Sync:
         self.store = MemoryStore()
         self.haproxy = MemoryHaproxy()
         self.pools: dict[str, str] = {}
-        self.sync = BackgroundSync(self.store, KEYS, self.haproxy, lambda: self.pools, threading.Event())
+        self.sync = BackgroundPaths(self.store, KEYS, self.haproxy, lambda: self.pools)
 
     def put(self, name: str, *paths: str) -> None:
         self.store.put(KEYS.pool(name), PoolSpec(name=name, image="img", background_paths=paths).encode())
 
     def turn(self) -> dict[str, str]:
         self.sync.take(self.store.list(KEYS.pools))
-        self.sync.tick()
+        self.sync.map.tick()
         return self.haproxy.routes
 
 
@@ -50,14 +48,14 @@ def test_c3_a_haproxy_that_was_restarted_gets_the_paths_again() -> None:
     one.pools = {A: "red"}
     one.turn()
     one.haproxy.stop()
-    one.sync.tick()
+    one.sync.map.tick()
     one.haproxy.start({})
-    one.sync.tick()
+    one.sync.map.tick()
     assert one.haproxy.routes == {f"{A}/events/": "1"}
 
 
 def test_c3_until_consul_was_read_haproxy_keeps_the_paths_that_it_has() -> None:
     one = Sync()
     one.haproxy.start({f"{A}/events/": "1"})
-    one.sync.tick()
+    one.sync.map.tick()
     assert one.haproxy.routes == {f"{A}/events/": "1"}

@@ -1,13 +1,12 @@
 """HAProxy's table of static files: what is in it, and that it follows Consul and survives HAProxy's restarts."""
 
 import logging
-import threading
 
 import pytest
 
 from common.records.statics import StaticFile, Statics
 from common.store.memory import MemoryStore
-from proxy.maps.static_files import StaticsSync, table_of
+from proxy.maps.static_files import StaticFiles, table_of
 from proxy.runtime_api.memory import MemoryHaproxy
 from proxy.runtime_api.port import Served
 from tests.unit.proxy.samples import KEYS, T0
@@ -27,15 +26,14 @@ class Sync:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.haproxy = MemoryHaproxy()
-        self.now_s = 0.0
-        self.sync = StaticsSync(self.store, KEYS, self.haproxy, self.haproxy, threading.Event(), lambda: self.now_s)
+        self.sync = StaticFiles(self.store, KEYS, self.haproxy, self.haproxy)
 
     def put(self, record: Statics) -> None:
         self.store.put(KEYS.statics_of(record.id), record.encode())
 
     def turn(self) -> dict[str, str]:
         self.sync.take(self.store.list(KEYS.statics))
-        self.sync.tick()
+        self.sync.map.tick()
         return self.haproxy.routes
 
 
@@ -76,28 +74,26 @@ def test_a_haproxy_that_was_restarted_gets_its_table_again() -> None:
     one.put(statics())
     one.turn()
     one.haproxy.stop()
-    one.sync.tick()
+    one.sync.map.tick()
     one.haproxy.start({})
-    one.sync.tick()
+    one.sync.map.tick()
     assert set(one.haproxy.routes) == {f"{SET}/static/lab/main.js"}
 
 
 def test_before_consul_was_read_haproxy_keeps_what_it_has() -> None:
     one = Sync()
     one.haproxy.start({"kept": "x"})
-    one.sync.tick()
+    one.sync.map.tick()
     assert one.haproxy.routes == {"kept": "x"}
 
 
 def test_how_much_was_served_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     one = Sync()
-    one.put(statics())
-    one.haproxy.static_files = Served(50, 49, 1000)
-    one.turn()
+    one.sync.tell_served()
     assert "static files served" not in caplog.text
+    one.haproxy.static_files = Served(50, 49, 1000)
     for _ in range(3):
-        one.now_s += 301
-        one.turn()
+        one.sync.tell_served()
     (line,) = [record for record in caplog.records if record.message == "static files served"]
     assert (line.__dict__["requests"], line.__dict__["from_cache"]) == (50, 49)

@@ -90,9 +90,9 @@ def test_a_target_that_is_used_again_belongs_to_the_newer_route_only() -> None:
     table.update(Delta({A: Target("1@10.0.0.1", created_at=1)}))
     assert table.update(Delta({B: Target("1@10.0.0.1", created_at=2)})) == {A, B}
     assert table.values() == {B: "1@10.0.0.1"}
-    assert table.yields(A)
-    assert not table.yields(B)
-    assert not table.yields(C)
+    assert table.is_shadowed(A)
+    assert not table.is_shadowed(B)
+    assert not table.is_shadowed(C)
 
 
 def test_it_does_not_matter_which_of_the_two_is_seen_first() -> None:

@@ -1,10 +1,12 @@
 """The watches on Consul: what they tell the writer, through outages and changes of their number."""
 
-import threading
+import logging
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
+from common.runtime.outage import Outage
 from common.store.memory import MemoryStore
 from common.store.port import Entry, KeyListing, Listing
 from proxy.routes import watcher as module
@@ -36,8 +38,15 @@ def seen() -> Seen:
 
 
 @pytest.fixture
-def watcher(store: MemoryStore, seen: Seen, stop: threading.Event) -> RouteWatcher:
-    return RouteWatcher(store, KEYS, seen.put, stop, 0.5)
+def consul() -> Outage:
+    return Outage(logging.getLogger("consul"), "consul unreachable", "consul reachable again")
+
+
+@pytest.fixture
+def watcher(store: MemoryStore, seen: Seen, consul: Outage) -> Iterator[RouteWatcher]:
+    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    yield watcher
+    watcher.stop()
 
 
 def write(store: MemoryStore, number: int, target: int | None = None) -> None:
@@ -50,14 +59,14 @@ def is_gone(seen: Seen, number: int) -> bool:
 
 
 def test_an_empty_cluster_is_complete_too(watcher: RouteWatcher, seen: Seen) -> None:
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     assert not seen.table.values()
 
 
 def test_routes_are_followed_one_by_one(watcher: RouteWatcher, store: MemoryStore, seen: Seen) -> None:
     write(store, 1)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: seen.table.values() == {user(1): map_value(1)}, "the first listing")
     write(store, 2)
     wait_until(lambda: seen.table.value(user(2)) == map_value(2), "a new route")
@@ -67,31 +76,33 @@ def test_routes_are_followed_one_by_one(watcher: RouteWatcher, store: MemoryStor
     wait_until(lambda: seen.table.value(user(2)) is None, "a withdrawn route")
 
 
-def test_an_outage_changes_nothing_and_is_told(watcher: RouteWatcher, store: MemoryStore, seen: Seen) -> None:
+def test_an_outage_changes_nothing_and_is_told(
+    watcher: RouteWatcher, store: MemoryStore, seen: Seen, consul: Outage
+) -> None:
     write(store, 1)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     store.outage(True)
-    wait_until(lambda: not watcher.store_up, "the outage noticed")
+    wait_until(lambda: bool(consul), "the outage noticed")
     assert seen.table.values() == {user(1): map_value(1)}
     store.outage(False)
-    wait_until(lambda: watcher.store_up, "the end of the outage noticed")
+    wait_until(lambda: not consul, "the end of the outage noticed")
     write(store, 2)
     wait_until(lambda: seen.table.value(user(2)) == map_value(2), "a route after the outage")
 
 
 def test_a_store_that_lost_everything_takes_no_route_with_it(
-    watcher: RouteWatcher, store: MemoryStore, seen: Seen
+    watcher: RouteWatcher, store: MemoryStore, seen: Seen, consul: Outage
 ) -> None:
     for number in range(5):
         write(store, number)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: len(seen.table) == 5, "the first listing")
     store.outage(True)
-    wait_until(lambda: not watcher.store_up, "the outage noticed")
+    wait_until(lambda: bool(consul), "the outage noticed")
     store.wipe()
     store.outage(False)
-    wait_until(lambda: watcher.store_up, "the end of the outage noticed")
+    wait_until(lambda: not consul, "the end of the outage noticed")
     for number in range(4):
         write(store, number)
     wait_until(lambda: len(seen.table) == 4, "the route that nobody wrote again dropped")
@@ -99,12 +110,14 @@ def test_a_store_that_lost_everything_takes_no_route_with_it(
     assert sum(len(delta.gone) for delta in seen.deltas) == 1
 
 
-def test_what_haproxy_had_and_consul_has_not_goes_when_it_lasts(watcher: RouteWatcher, seen: Seen) -> None:
+def test_what_haproxy_had_and_consul_has_not_goes_when_it_lasts(store: MemoryStore, seen: Seen, consul: Outage) -> None:
     seed = {user(1): Target(map_value(1))}
     seen.put(Delta(seed))
-    watcher.start(seed)
+    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul, seed)
+    watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     wait_until(lambda: not seen.table.values(), "the old route dropped")
+    watcher.stop()
 
 
 def test_many_routes_are_watched_in_shards_and_few_in_one(
@@ -114,7 +127,7 @@ def test_many_routes_are_watched_in_shards_and_few_in_one(
     monkeypatch.setattr(module, "SHARD_BELOW", 20)
     for number in range(41):
         write(store, number)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: len(watcher.prefixes) == 32, "a watch per first symbol")
     assert watcher.prefixes[0] == KEYS.route("2")
     write(store, 41)
@@ -144,7 +157,7 @@ def test_a_route_withdrawn_while_the_watches_change_is_withdrawn(
     monkeypatch.setattr(watcher, "_emit", put)
     for number in range(41):
         write(store, number)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: user(3) not in seen.table.users() and len(seen.table) == 40, "the withdrawn route gone")
 
 
@@ -153,7 +166,7 @@ def test_records_that_are_no_routes_stop_nobody(watcher: RouteWatcher, store: Me
     store.put(KEYS.routes + "Not A User", b"{}")
     store.put(KEYS.routes, b"")
     write(store, 2)
-    watcher.start({})
+    watcher.start()
     wait_until(lambda: seen.table.values() == {user(2): map_value(2)}, "the good route")
 
 
@@ -180,7 +193,7 @@ class Recording(MemoryStore):
 
 def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     seen: Seen,
-    stop: threading.Event,
+    consul: Outage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "KEYS_ABOVE", 5)
@@ -189,7 +202,8 @@ def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     store = Recording()
     for number in range(20):
         write(store, number)
-    RouteWatcher(store, KEYS, seen.put, stop, 0.5).start({})
+    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    watcher.start()
     wait_until(lambda: len(seen.table) == 20, "the first listing")
     write(store, 20)
     wait_until(lambda: seen.table.value(user(20)) == map_value(20), "a new route")
@@ -205,3 +219,5 @@ def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     assert set(store.watched) == {0}
     assert set(store.got) <= {KEYS.route(user(n)) for n in (20, 21)}
     assert KEYS.route(user(20)) in store.got
+    watcher.stop()
+    store.outage(True)

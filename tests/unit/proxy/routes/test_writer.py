@@ -1,11 +1,11 @@
 """The writer: HAProxy's table follows ours through restarts of either side, and the file is there when it is wanted."""
 
 import logging
-import threading
 from pathlib import Path
 
 import pytest
 
+from common.runtime.outage import Outage
 from proxy.routes import writer as module
 from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, Target
@@ -20,12 +20,12 @@ ONE, TWO = Target("1@10.0.0.1", 1), Target("1@10.0.0.2", 1)
 
 
 class Bench:
-    """A writer with a fake HAProxy; ``store_up`` is what the watcher would say."""
+    """A writer with a fake HAProxy; ``consul`` is what the watcher would say."""
 
     def __init__(self, map_file: MapFile) -> None:
         self.haproxy = MemoryHaproxy()
-        self.store_up = True
-        self.writer = Writer(Table(), self.haproxy, map_file, lambda: self.store_up, threading.Event())
+        self.consul = Outage(logging.getLogger("consul"), "consul away", "consul back")
+        self.writer = Writer(Table(), self.haproxy, map_file, self.consul)
 
     def turn(self, *deltas: Delta) -> None:
         self.writer.turn(list(deltas))
@@ -37,8 +37,8 @@ def bench(map_file: MapFile) -> Bench:
 
 
 @pytest.fixture
-def want(tmp_path: Path) -> Path:
-    return tmp_path / "want"
+def map_request(tmp_path: Path) -> Path:
+    return tmp_path / "map-request"
 
 
 def complete(**_: object) -> Delta:
@@ -63,15 +63,15 @@ def test_what_an_operator_sees_follows_the_table(bench: Bench) -> None:
     )
     applied = Counted("tmpnb_sync_apply_seconds_count")
     bench.turn(complete())
-    routes, in_step = Counted("tmpnb_sync_routes"), Counted("tmpnb_sync_in_step")
+    routes, in_sync = Counted("tmpnb_sync_routes"), Counted("tmpnb_sync_in_sync")
     bench.turn(Delta({B: TWO}))
-    assert (put(), removed(), applied(), routes(), in_step()) == (2, 0, 2, 1, 0)
+    assert (put(), removed(), applied(), routes(), in_sync()) == (2, 0, 2, 1, 0)
     bench.haproxy.stop()
     bench.turn(Delta(gone=frozenset({A})))
-    assert (in_step(), errors(), applied()) == (-1, 1, 2), "HAProxy is behind"
+    assert (in_sync(), errors(), applied()) == (-1, 1, 2), "HAProxy is behind"
     bench.haproxy.start({A: ONE.value, B: TWO.value})
     bench.turn()
-    assert (in_step(), applied(), removed(), routes(), repairs()) == (0, 3, 1, 0, 0)
+    assert (in_sync(), applied(), removed(), routes(), repairs()) == (0, 3, 1, 0, 0)
 
 
 def test_deltas_that_came_together_end_in_the_last_state(bench: Bench) -> None:
@@ -143,33 +143,33 @@ def test_trouble_with_haproxy_is_told_once(bench: Bench, caplog: pytest.LogCaptu
     assert [record.message for record in caplog.records] == ["haproxy's table not updated"]
 
 
-def test_a_haproxy_about_to_start_gets_the_whole_table(bench: Bench, map_file: MapFile, want: Path) -> None:
+def test_a_haproxy_about_to_start_gets_the_whole_table(bench: Bench, map_file: MapFile, map_request: Path) -> None:
     bench.haproxy.stop()
-    want.touch()
+    map_request.touch()
     bench.turn(Delta({A: ONE, B: TWO}, complete=True))
-    assert not want.exists()
+    assert not map_request.exists()
     assert map_file.read() == {A: ONE.value, B: TWO.value}
 
 
-def test_it_waits_while_consul_is_there_but_not_read_yet(bench: Bench, want: Path) -> None:
-    want.touch()
+def test_it_waits_while_consul_is_there_but_not_read_yet(bench: Bench, map_request: Path) -> None:
+    map_request.touch()
     bench.turn(Delta({A: ONE}))
-    assert want.exists()
+    assert map_request.exists()
 
 
-def test_it_gets_our_memory_while_consul_is_away(bench: Bench, map_file: MapFile, want: Path) -> None:
-    bench.store_up = False
-    want.touch()
+def test_it_gets_our_memory_while_consul_is_away(bench: Bench, map_file: MapFile, map_request: Path) -> None:
+    bench.consul.failed("away")
+    map_request.touch()
     bench.turn(Delta({A: ONE}))
-    assert not want.exists()
+    assert not map_request.exists()
     assert map_file.read() == {A: ONE.value}
 
 
-def test_it_gets_no_empty_table_while_consul_is_away(bench: Bench, want: Path) -> None:
-    bench.store_up = False
-    want.touch()
+def test_it_gets_no_empty_table_while_consul_is_away(bench: Bench, map_request: Path) -> None:
+    bench.consul.failed("away")
+    map_request.touch()
     bench.turn()
-    assert want.exists()
+    assert map_request.exists()
 
 
 def test_the_file_follows_in_time_for_a_start_without_us(

@@ -1,0 +1,237 @@
+"""The operator's page as one picture per process, kept up to date; any number of pages are told what changes in it.
+
+One thread looks at what the watches have brought, at most once a second, and encodes the difference once. What a page
+costs is the writing of bytes that are there already.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from common import __version__
+from common.broker.port import Publisher, Subscriber
+from common.records.hosts import HostRecord
+from common.records.pools import PoolSpec
+from common.records.tickets import Ticket
+from common.runtime.threads import Worker
+from common.store.keys import Keys
+from common.store.port import Store
+from frontend.admin.live import snapshot
+from frontend.admin.live.feed import Feed, Heard
+from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, Followed, Names, Trouble
+from frontend.admin.live.snapshot import Json
+from frontend.admin.live.window import ClaimsWindow
+from frontend.cluster.series import Series, sample_of
+
+log = logging.getLogger(__name__)
+
+# Agents write their record once a second at most: sooner there is nothing to see.
+TICK_S = 1.0
+# Changes kept for pages that are a little behind; one that is further behind gets the whole picture.
+CHANGES_COUNT = 60
+# Events a page shows.
+EVENTS_COUNT = 200
+
+
+class Board:
+    """``start`` to ``stop``: the watches' threads and one of its own. ``wait`` and ``whole`` may be called from any."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        feed: Feed,
+        series: Series,
+        now: Callable[[], datetime],
+        *,
+        abandon_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``abandon_s``: as the public application has it: who counts as waiting."""
+        self.feed = feed
+        self.series = series
+        self._keys = keys
+        self._now = now
+        self._monotonic = monotonic
+        self._abandon_s = abandon_s
+        self._stop = threading.Event()
+        self._consul, self._rabbitmq = Trouble(now), Trouble(now)
+        self._hosts = Followed(store, HostRecord, keys.hosts, "hosts", self._consul)
+        self._pools = Followed(store, PoolSpec, keys.pools, "pools", self._consul)
+        self._tickets = Followed(store, Ticket, keys.tickets, "tickets", self._consul, LINE_PAUSE_S, per_s=LINE_PER_S)
+        self._names = Names(store, (keys.notes, keys.claims, keys.routes), self._consul)
+        self._parts = (self._hosts, self._pools, self._tickets, self._names)
+        self._subscriber: Subscriber | None = None
+        self._publisher: Publisher | None = None
+        self._window = ClaimsWindow(monotonic())
+        self._counted = feed.latest
+        self._rows: dict[str, tuple[HostRecord, Json]] = {}
+        self._sampled_s = float("-inf")
+        self._changed = threading.Condition()
+        self._picture: Json = {}
+        self._version = 0
+        self._changes: deque[tuple[int, bytes]] = deque(maxlen=CHANGES_COUNT)
+        self._whole: tuple[int, bytes] = (-1, b"")
+        self._thread = Worker("board", self._run, self._stop.is_set)
+
+    def start(self, subscriber: Subscriber, publisher: Publisher | None = None) -> None:
+        """``subscriber``: the one that the feed listens to; ``publisher``: one that knows whether RabbitMQ takes
+        messages; both are started by the caller."""
+        self._subscriber, self._publisher = subscriber, publisher
+        for part in self._parts:
+            part.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let all pages go."""
+        self._stop.set()
+        for part in self._parts:
+            part.stop()
+        self.feed.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def load(self) -> None:
+        """Read everything once and look at it. Raises ``StoreUnavailable``."""
+        for part in self._parts:
+            part.load()
+        self.look()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def hosts(self) -> Mapping[str, HostRecord]:
+        """As last read."""
+        return self._hosts.records
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        return self._pools.records
+
+    def whole(self) -> tuple[int, bytes]:
+        """The version, and all of the picture as JSON: encoded once per version, whoever asks."""
+        with self._changed:
+            if self._whole[0] != self._version:
+                now = {"now": self._now().isoformat(), "version": self._version}
+                events = [event_row(heard) for heard in self.feed.since(0, EVENTS_COUNT)]
+                body = self._picture | now | {"events": events, "series": self._series()}
+                self._whole = (self._version, encode(body))
+            return self._whole
+
+    def wait(self, version: int, timeout_s: float) -> list[tuple[int, bytes]] | None:
+        """What changed since ``version``, step by step; empty: nothing within ``timeout_s``; None: too much: start
+        again from ``whole``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop.is_set() or self._version != version, timeout_s)
+            found = [change for change in self._changes if change[0] > version]
+            missed = version > self._version or len(found) < self._version - version
+            return None if missed else found
+
+    def look(self) -> None:
+        """Take note of what has changed since the last look."""
+        self._note_broker()
+        heard = self.feed.since(self._counted)
+        self._count(heard)
+        after = self._compose()
+        sample = self._sample()
+        found = snapshot.changes(self._picture, after)
+        if heard:
+            found["events"] = [event_row(one) for one in heard[-EVENTS_COUNT:]]
+        if sample:
+            found["series"] = {"points": sample}
+        if not found:
+            return
+        with self._changed:
+            self._picture = after
+            self._version += 1
+            stamp = {"now": self._now().isoformat(), "version": self._version}
+            self._changes.append((self._version, encode(found | stamp)))
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+            except Exception:
+                log.exception("no picture made")
+            # Rates and ages move by themselves, so that it looks even when nothing was brought.
+            self._stop.wait(TICK_S)
+
+    def _note_broker(self) -> None:
+        if self._subscriber is not None:
+            trouble = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
+            self._rabbitmq.saw(trouble or (self._publisher.trouble if self._publisher is not None else ""))
+
+    def _count(self, heard: list[Heard]) -> None:
+        for one in heard:
+            self._counted = one.id
+            waited_s = one.event.detail.get("time_to_server_s")
+            if one.event.name == "server.claimed" and isinstance(waited_s, int | float):
+                self._window.add(self._monotonic(), float(waited_s))
+
+    def _compose(self) -> Json:
+        hosts, tickets = self._hosts.records, self._tickets.records
+        waiting = snapshot.waiting_by_pool(tickets, self._now(), self._abandon_s)
+        return {
+            "cluster": self._keys.cluster,
+            "release": __version__,
+            "loaded": self._hosts.wait_loaded(0),
+            "away": {"consul": self._consul.tell(), "rabbitmq": self._rabbitmq.tell()},
+            "totals": snapshot.totals(hosts, waiting.total()),
+            "records": {"claims": self._names.count(self._keys.claims), "routes": self._names.count(self._keys.routes)},
+            "rates": snapshot.rates(self._window.rates(self._monotonic())),
+            "hosts": self._host_rows(hosts),
+            "pools": {
+                name: snapshot.pool_row(spec, hosts, waiting[name])
+                for name, spec in sorted(self._pools.records.items())
+            },
+            "failures": snapshot.failures(hosts.values()),
+        }
+
+    def _host_rows(self, hosts: Mapping[str, HostRecord]) -> Json:
+        """Made anew only for records that are new. A host without a record is shown as long as there is a note of it:
+        until somebody forgets it."""
+        rows = {}
+        for name, record in hosts.items():
+            known = self._rows.get(name)
+            rows[name] = known if known is not None and known[0] is record else (record, snapshot.host_row(record))
+        notes = self._names.below(self._keys.notes)
+        self._rows = rows | {name: known for name, known in self._rows.items() if name not in rows and name in notes}
+        found = {name: row for name, (_, row) in rows.items()}
+        for name in notes - rows.keys():
+            known = self._rows.get(name)
+            found[name] = snapshot.away_row(known[1] if known else None)
+        return dict(sorted(found.items()))
+
+    def _sample(self) -> list[list[float | int | None]]:
+        """A point for the plots when it is time; none while nobody knows the figures."""
+        due = self._monotonic() - self._sampled_s >= self.series.period_s
+        if not due or not self._hosts.wait_loaded(0) or self._consul.tell() is not None:
+            return []
+        self._sampled_s = self._monotonic()
+        waiting = snapshot.waiting_by_pool(self._tickets.records, self._now(), self._abandon_s).total()
+        sample = sample_of(self._hosts.records, self._now(), waiting)
+        self.series.add(sample)
+        return [sample.point()]
+
+    def _series(self) -> Json:
+        return {"period_s": self.series.period_s, "points": [sample.point() for sample in self.series.since(0)]}
+
+
+def event_row(heard: Heard) -> Json:
+    """An event as the page gets it."""
+    event = heard.event
+    row: dict[str, Any] = {"id": heard.id, "at": event.sent_at.isoformat(), "name": event.name}
+    optional = {"host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail}
+    return row | {name: value for name, value in optional.items() if value}
+
+
+def encode(body: Json) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,35 @@
+"""What the admin application's views share."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import Response, g
+
+from common.broker.messages import Event
+from common.records.tokens import Scope
+from frontend.admin.dependencies import parts
+from frontend.admin.sessions import sessions
+from frontend.http.responses import page
+from frontend.operations import servers as server_operations
+
+
+def give_time(user: str, seconds: float) -> datetime:
+    """As ``operations.extend``, and told to those who watch."""
+    p = parts()
+    until = server_operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
+    event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
+    p.publisher.emit(event.name, event.encode())
+    return until
+
+
+def may_change() -> bool:
+    """Whether whoever looks at the page may change something from there: else it has no buttons."""
+    scope: Scope | None = g.get("scope")
+    return sessions() is None if scope is None else scope.allows(Scope.ADMIN)
+
+
+def own_page(template: str, status: int = 200, retry_after_s: int | None = None, **values: Any) -> Response:
+    """A page whose forms say where they come from: without a referrer browsers leave the origin out, too."""
+    response = page(template, status, retry_after_s, **values)
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response

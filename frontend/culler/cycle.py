@@ -1,0 +1,181 @@
+"""The culler's rounds: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeVar, cast
+
+from common.broker.messages import CullRequest, Event
+from common.broker.port import Publisher
+from common.errors import BrokerUnavailable
+from common.records.hosts import HostRecord, HostState
+from common.records.servers import Activity, Claim, Route
+from common.runtime import audit_log
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
+from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
+from frontend.culler.decide import Decision, decide, sources
+from frontend.culler.host_loss import Absences
+from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
+from frontend.operations.host_commands import send
+from frontend.operations.hosts import close_servers
+
+log = logging.getLogger(__name__)
+
+# Enough to tell a host whose network is gone from one whose agent is away.
+PROBES = 5
+
+R = TypeVar("R", Claim, Route)
+
+
+class Rounds:
+    """Each method is one round; all raise ``StoreUnavailable`` when Consul is away."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        publisher: Publisher,
+        absences: Absences,
+        *,
+        period_s: float,
+        probe: Probe = tcp_probe,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._publisher = publisher
+        self._absences = absences
+        self._period_s = period_s
+        self._probe = probe
+        self._now = now
+        self._claims = RecordCache(Claim, keys.claims)
+        self._routes = RecordCache(Route, keys.routes)
+        self._activity = RecordCache(Activity, keys.activity)
+        self._hosts = RecordCache(HostRecord, keys.hosts)
+        self._reachable: set[str] = set()
+        self._unreachable: dict[str, str] = {}
+
+    def cull(self, is_sure: Callable[[], bool]) -> int:
+        """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
+        claims = self._claims.read(self._store.list(self._keys.claims))
+        reported = self._store.list(self._keys.activity)
+        activity = self._activity.read(reported)
+        if len(activity) < len(reported.entries):
+            # Whose work is in what cannot be read nobody knows: as if nobody had reported. The sweep deletes it, and
+            # its source writes it again.
+            log.warning(
+                "activity unreadable, only ages count", extra={"records": len(reported.entries) - len(activity)}
+            )
+            activity = {}
+        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        routes = self._routes.read(self._store.list(self._keys.routes))
+        self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
+        self._note_unreachable(hosts, routes)
+        decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
+        for decision in decisions:
+            DECISIONS.labels(decision.reason).inc()
+        asked = 0
+        for decision in decisions:
+            if not is_sure():
+                break
+            try:
+                asked += self._ask(decision)
+            except BrokerUnavailable as exc:
+                log.warning("cull requests not published", extra={"error": str(exc), "left": len(decisions) - asked})
+                break
+        return asked
+
+    def _note_unreachable(self, hosts: dict[str, HostRecord], routes: dict[str, Route]) -> None:
+        """Say once that a host which claims servers cannot be reached from this side: learners would not get in."""
+        found = unreachable(hosts, routes.values(), self._probe)
+        for host, target in found.items():
+            if host not in self._unreachable:
+                log.error("host cannot be reached (TMPNB_ADDRESS, firewall)", extra={"host": host, "target": target})
+                self._emit("host.unreachable", host, None, None, {"target": target})
+        self._unreachable = found
+        UNREACHABLE.set(len(found))
+
+    def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
+        """Withdraw routes and close claims of hosts that are lost; their names."""
+        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        lost: list[str] = []
+        found = self._absences.look(hosts, monotonic_s)
+        self._count(hosts)
+        answering = self._answering(found) if found else set()
+        for host in found:
+            if self._only_agent_away(host, host in answering):
+                continue
+            routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
+            claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
+            closed = close_servers(self._store, self._keys, host, self._now(), is_sure)
+            for user, claim in closed.items():
+                if claim is not None:
+                    self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})
+            if not is_sure():
+                return lost
+            self._absences.dealt_with(host)
+            if routes or claims:
+                log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
+                HOSTS_LOST.inc()
+                self._emit("host.lost", host, None, None, {"routes": len(routes), "claims": len(claims)})
+                lost.append(host)
+        return lost
+
+    def _count(self, hosts: dict[str, HostRecord]) -> None:
+        counts = Counter(record.state for record in hosts.values())
+        for state in HostState:
+            HOSTS.labels(state.value).set(counts[state])
+        HOSTS.labels("absent").set(self._absences.count)
+
+    def _answering(self, hosts: list[str]) -> set[str]:
+        """The hosts of which a claimed server at least still accepts connections."""
+        routes = self._routes.read(self._store.list(self._keys.routes))
+        claims = self._claims.read(self._store.list(self._keys.claims))
+        tried = {host: [routes[user] for user in sorted(_of_host(claims, host)) if user in routes] for host in hosts}
+        found = self._probe([target_of(route) for some in tried.values() for route in some[:PROBES]])
+        return {host for host, some in tried.items() if any(target_of(route) in found for route in some)}
+
+    def _only_agent_away(self, host: str, answers: bool) -> bool:
+        """Whether servers of the host still answer: then only its agent is away, and nobody is cut off."""
+        if answers and host not in self._reachable:
+            log.error("agent away, its servers answer", extra={"host": host})
+            self._reachable.add(host)
+        elif not answers:
+            self._reachable.discard(host)
+        return answers
+
+    def _ask(self, decision: Decision) -> bool:
+        """One request per user and period: older ones have expired in the queue by then."""
+        request = CullRequest(
+            sent_at=self._now(), user=decision.user, reason=decision.reason, request_id=decision.request_id
+        )
+        if not send(self._publisher, decision.host, request, expires_s=self._period_s):
+            return False
+        detail = {"reason": decision.reason, "seconds": round(decision.seconds)}
+        log.info("cull requested", extra={"user": decision.user, "host": decision.host, **detail})
+        self._emit("server.cull_requested", decision.host, None, decision.user, detail, decision.request_id)
+        return True
+
+    def _emit(
+        self,
+        name: str,
+        host: str,
+        pool: str | None,
+        user: str | None,
+        detail: Mapping[str, object],
+        request_id: str | None = None,
+    ) -> None:
+        """Tell the audit log and the exchange of events."""
+        reason = ", ".join(f"{value}" if key == "reason" else f"{key} {value}" for key, value in detail.items())
+        event_name = cast(audit_log.AuditEvent, name)
+        audit_log.record(event_name, user=user, host=host, pool=pool, request_id=request_id, reason=reason)
+        event = Event(sent_at=self._now(), name=name, host=host, pool=pool, user=user, detail=dict(detail))
+        self._publisher.emit(name, event.encode())
+
+
+def _of_host(records: dict[str, R], host: str) -> dict[str, R]:
+    return {user: record for user, record in records.items() if record.host == host}

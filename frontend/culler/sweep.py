@@ -1,0 +1,149 @@
+"""What nobody needs any more in Consul: old tickets, the records of activity sources that were taken away, sets of
+static files that no server has."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from common.errors import MalformedRecord
+from common.records.idempotency import Replay
+from common.records.servers import Activity, Gone, Route
+from common.records.statics import Statics
+from common.records.tickets import Seat, Ticket, TicketState
+from common.runtime import audit_log
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Entry, Store
+from frontend.culler.decide import SILENT
+from frontend.operations.hosts import read_hosts
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", Ticket, Activity, Gone, Replay, Seat, Statics)
+
+# A browser that comes back within this finds its place again, even if its turn has not come meanwhile ...
+WAITING_KEPT = timedelta(minutes=5)
+# ... if it has waited for so long before (no program waits longer for its ticket), or for a server that is promised to
+# it, and there are not more than ``tickets_kept_max``. All others are gone soon: every look at the line reads them.
+WAITED = timedelta(seconds=61)
+ABANDONED_KEPT = timedelta(seconds=60)
+# At a time; the rest follows with the next look. Leading must be renewed meanwhile.
+SWEPT_MAX_COUNT = 1000
+# A finished ticket still answers a reload, and a page that slept for a minute.
+FINISHED_KEPT = timedelta(minutes=3)
+
+# A set is used from the moment that a pool's image is there; hosts say so within seconds.
+STATICS_KEPT = timedelta(hours=1)
+
+
+def is_old(ticket: Ticket, now: datetime, ticket_max_s: float, is_crowded: bool = False) -> bool:
+    """Whether nobody will ask for the ticket again. ``is_crowded``: there are very many."""
+    if now - ticket.created_at > timedelta(seconds=ticket_max_s) + WAITING_KEPT:
+        return True
+    kept = FINISHED_KEPT
+    if ticket.state is TicketState.WAITING:
+        has_waited = ticket.user is not None or ticket.seen_at - ticket.created_at > WAITED
+        kept = WAITING_KEPT if has_waited and not is_crowded else ABANDONED_KEPT
+    return now - ticket.seen_at > kept
+
+
+@dataclass(frozen=True, slots=True)
+class TicketBounds:
+    """How old a ticket may become, in seconds, and how many there may be before idle ones go sooner."""
+
+    ticket_max_s: float
+    tickets_kept_max: int = 1000
+
+
+def sweep_tickets(store: Store, keys: Keys, now: datetime, bounds: TicketBounds, waiting: Counter[str]) -> int:
+    """Delete old tickets, ``SWEPT_MAX_COUNT`` at most; how many. Those that go on waiting are added to ``waiting``, by
+    pool. Raises ``StoreUnavailable``."""
+    entries = store.list(keys.tickets).entries
+    is_crowded = len(entries) > bounds.tickets_kept_max
+
+    def nobody_needs(ticket: Ticket) -> bool:
+        old = is_old(ticket, now, bounds.ticket_max_s, is_crowded)
+        if ticket.state is TicketState.WAITING and not old:
+            waiting[ticket.pool] += 1
+        return old
+
+    def say(ticket: Ticket) -> None:
+        if ticket.state is TicketState.WAITING:
+            audit_log.record(
+                "ticket.abandoned",
+                request_id=ticket.request_id,
+                pool=ticket.pool,
+                reason="nobody asked for it any more",
+            )
+
+    return _sweep_entries(store, entries, Ticket, nobody_needs, say, SWEPT_MAX_COUNT)
+
+
+def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete the parts of silent sources; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.activity, Activity, lambda part: now - part.updated_at > SILENT)
+
+
+def sweep_gone(store: Store, keys: Keys, now: datetime, remember_s: float) -> int:
+    """Delete the words left of servers that are gone for ``remember_s`` seconds; how many. Raises
+    ``StoreUnavailable``."""
+    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > timedelta(seconds=remember_s))
+
+
+def sweep_seats(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete what was noted of visitors' requests a minute ago; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.seats, Seat, lambda seat: seat.is_over(now))
+
+
+def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete answers that nobody will ask for again; how many. Raises ``StoreUnavailable``."""
+    return _sweep(store, keys.replays, Replay, lambda replay: replay.is_over(now))
+
+
+def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
+    """Delete the sets of static files that no server and no host's pool uses; how many. Raises ``StoreUnavailable``.
+
+    Should one be wanted again (Consul had lost its routes), the next host that looks takes it once more.
+    """
+    if not store.watch_keys(keys.statics, 0, 0).keys:
+        return 0
+    used = {pool.statics for host in read_hosts(store, keys).values() for pool in host.pools.values()}
+    used |= {route.statics for route in RecordCache(Route, keys.routes).read(store.list(keys.routes)).values()}
+    return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
+
+
+def _sweep(
+    store: Store,
+    prefix: str,
+    record: type[R],
+    nobody_needs: Callable[[R], bool],
+) -> int:
+    return _sweep_entries(store, store.list(prefix).entries, record, nobody_needs)
+
+
+def _sweep_entries(
+    store: Store,
+    entries: Iterable[Entry],
+    record: type[R],
+    nobody_needs: Callable[[R], bool],
+    on_swept: Callable[[R], None] = lambda _record: None,
+    max_count: int | None = None,
+) -> int:
+    swept = 0
+    for entry in entries:
+        found: R | None = None
+        try:
+            found = record.decode(entry.key, entry.value)
+            old = nobody_needs(found)
+        except MalformedRecord:
+            log.warning("record malformed, deleted", extra={"key": entry.key})
+            old = True
+        # Unchanged only: somebody may be writing it right now.
+        if old and swept != max_count and store.delete_unchanged(entry.key, entry.modify_index):
+            swept += 1
+            if found is not None:
+                on_swept(found)
+    return swept

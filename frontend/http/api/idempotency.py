@@ -1,0 +1,180 @@
+"""The same request sent again: ``Idempotency-Key`` makes a change happen once, however often it is asked for.
+
+The key is entered in Consul before anything is done and keeps the answer for a while after; a repeated request gets
+that answer again, marked ``Idempotent-Replayed``. Keys belong to the token that they came with. What was refused may be
+tried again: it has changed nothing. Should a process die in the middle, the key is free again after two minutes.
+"""
+
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol, cast
+
+from flask import Flask, Response, current_app, make_response, request
+
+from common.errors import MalformedRecord, TransientError
+from common.records.idempotency import KEPT, Replay
+from common.store.keys import Keys
+from common.store.port import Entry, Store
+from frontend.http import auth
+from frontend.http.api.problems import Refused, bad_field
+from frontend.http.api.quota import Quota
+from frontend.http.visitors import visitor
+
+log = logging.getLogger(__name__)
+
+HEADER = "Idempotency-Key"
+PATTERN = "^[!-~]{1,128}$"
+RETRY_AFTER_S = 2
+FULL_AFTER_S = 60
+EXTENSION = "tmpnb.keys"
+
+
+class Parts(Protocol):
+    """What both applications have."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def keys(self) -> Keys: ...
+
+    @property
+    def now(self) -> Callable[[], datetime]: ...
+
+
+def install(app: Flask, max_count: int, max_count_each: int) -> None:
+    """Bound how many new keys this process takes within the time that they are kept."""
+    app.extensions[EXTENSION] = Quota(max_count, max_count_each, KEPT.total_seconds())
+
+
+def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) -> Response:
+    """The answer to this request: what ``act`` gives, or what it gave the first time. Raises ``Refused``.
+
+    ``check`` raises what can be refused without asking anybody: then nothing is written for the key.
+    """
+    key = request.headers.get(HEADER)
+    if key is None or request.method in {"GET", "HEAD"}:
+        return act()
+    _check(key)
+    parts = cast(Parts, current_app.extensions["tmpnb"])
+    place = parts.keys.replay(_digest(auth.caller(), key))
+    quota: Quota = current_app.extensions[EXTENSION]
+    who = visitor()
+    try:
+        check()
+        _take(quota, who)
+    except Refused as refused:
+        known = _known(parts.store, place, parts.now()) if refused.code == 429 else None
+        if known is None:
+            raise
+        return _again(known)
+    mark = Replay(request=_fingerprint(), at=parts.now())
+    done = False
+    try:
+        before = _enter(parts.store, place, mark)
+        if before is not None:
+            return _again(before)
+        try:
+            response = act()
+        except Exception:
+            _forget(parts.store, place)
+            raise
+        if response.status_code < 300:
+            done = True
+            _keep(parts.store, place, mark, response)
+        else:
+            _forget(parts.store, place)
+        return response
+    finally:
+        if not done:
+            quota.give_back(who)
+
+
+def _take(quota: Quota, who: str) -> None:
+    if not quota.take(who):
+        minutes = KEPT.total_seconds() / 60
+        text = f"{HEADER}: too many new keys within {minutes:g} minutes; ask without one, or later"
+        raise Refused(429, "too many keys", text, retry_after_s=FULL_AFTER_S)
+
+
+def _check(key: str) -> None:
+    if re.fullmatch(PATTERN, key, re.ASCII) is None:
+        raise bad_field(HEADER, "1 to 128 visible ASCII characters are accepted", key)
+    if auth.caller() == auth.ANYBODY:
+        # Without a token all callers share one set of keys: one that can be guessed would give away a server.
+        try:
+            uuid.UUID(key)
+        except ValueError:
+            raise bad_field(HEADER, "a random UUID is accepted from callers without a token", key) from None
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _fingerprint() -> str:
+    body = hashlib.sha256(request.get_data(parse_form_data=False)).hexdigest()
+    return _digest(request.method, request.full_path, body)
+
+
+def _enter(store: Store, place: str, mark: Replay) -> Replay | None:
+    """Take the key for this request; or what it was used for before. Raises ``StoreUnavailable``."""
+    while not store.create(place, mark.encode()):
+        entry = store.get(place)
+        if entry is None:
+            continue
+        before = _decode(entry)
+        if before is not None and not before.is_over(mark.at):
+            return before
+        if store.replace(place, mark.encode(), entry.modify_index):
+            break
+    return None
+
+
+def _known(store: Store, place: str, now: datetime) -> Replay | None:
+    """What the key was used for."""
+    entry = store.get(place)
+    found = None if entry is None else _decode(entry)
+    return None if found is None or found.is_over(now) else found
+
+
+def _decode(entry: Entry) -> Replay | None:
+    try:
+        return Replay.decode(entry.key, entry.value)
+    except MalformedRecord:
+        return None
+
+
+def _again(before: Replay) -> Response:
+    if before.request != _fingerprint():
+        raise Refused(422, "key used before", f"{HEADER}: it was used for another request; take a new one")
+    if before.code == 0:
+        text = f"{HEADER}: the first request of this key is under way"
+        raise Refused(409, "under way", text, retry_after_s=RETRY_AFTER_S)
+    response = make_response(before.body, before.code)
+    response.headers.update(before.headers)
+    response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _keep(store: Store, place: str, mark: Replay, response: Response) -> None:
+    headers = {name: response.headers[name] for name in ("Content-Type", "Location") if name in response.headers}
+    done = mark.model_copy(
+        update={"code": response.status_code, "headers": headers, "body": response.get_data(as_text=True)}
+    )
+    try:
+        store.put(place, done.encode())
+    except TransientError as exc:
+        # It is done, and the caller shall know. Who asks again is told that it is under way.
+        log.warning("answer not kept for a repeated request", extra={"error": str(exc)})
+
+
+def _forget(store: Store, place: str) -> None:
+    try:
+        store.delete(place)
+    except TransientError as exc:
+        log.info("key of a refused request not freed", extra={"error": str(exc)})

@@ -1,0 +1,108 @@
+"""Errors of the API: one form for all, with a word for programs and a sentence for people."""
+
+from flask import Blueprint, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
+from frontend.http.responses import answer
+from frontend.operations.errors import NoHistory, NotThere, StillThere
+
+# Servers start within seconds.
+RETRY_AFTER_S = 5
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+    given: str
+
+
+class Problem(BaseModel):
+    """Why a request was not done. ``status`` is for programs, ``message`` for people."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "bad request",
+                    "message": "wait_s: Input should be a valid number (given: 'soon')",
+                    "fields": [{"field": "wait_s", "message": "Input should be a valid number", "given": "'soon'"}],
+                }
+            ]
+        }
+    )
+
+    status: str
+    message: str
+    fields: list[FieldProblem] = Field(default_factory=list, description="of a bad request: which fields are wrong")
+
+
+class Refused(TmpnbError):
+    """The request is not done, and this is the answer."""
+
+    def __init__(
+        self,
+        code: int,
+        status: str,
+        message: str,
+        fields: list[FieldProblem] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.problem = Problem(status=status, message=message, fields=fields or [])
+        self.retry_after_s = retry_after_s
+
+
+def respond(error: Refused) -> Response:
+    """The answer that a refusal stands for."""
+    return answer(error.problem.model_dump(exclude_defaults=True), error.code, error.retry_after_s)
+
+
+def bad_request(error: ValidationError) -> Refused:
+    """Every problem of a validation, by the name of its field."""
+    fields = [
+        FieldProblem(
+            field=".".join(str(step) for step in problem["loc"]) or "body",
+            message=problem["msg"],
+            given=repr(problem["input"])[:80],
+        )
+        for problem in error.errors(include_url=False)
+    ]
+    text = "; ".join(f"{field.field}: {field.message} (given: {field.given})" for field in fields)
+    return Refused(400, "bad request", text, fields)
+
+
+def bad_field(field: str, message: str, given: object) -> Refused:
+    """One field that is wrong for a reason that its type does not tell."""
+    shown = repr(given)[:80]
+    text = f"{field}: {message} (given: {shown})"
+    return Refused(400, "bad request", text, [FieldProblem(field=field, message=message, given=shown)])
+
+
+# What the operations raise, as an answer.
+_ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
+    (NotThere, 404, "gone", None),
+    (InvalidPool, 400, "invalid pool", None),
+    (StillThere, 409, "conflict", None),
+    (NoHistory, 409, "conflict", None),
+    (TransientError, 503, "unavailable", RETRY_AFTER_S),
+    (MalformedRecord, 503, "unavailable", RETRY_AFTER_S),
+)
+
+
+def install_problems(views: Blueprint) -> None:
+    """Answer what the operations raise in the API's own form."""
+    for kind, code, status, retry_after_s in _ERRORS:
+        views.register_error_handler(
+            kind,
+            lambda error, code=code, status=status, wait_s=retry_after_s: respond(
+                Refused(code, status, str(error), retry_after_s=wait_s)
+            ),
+        )
+
+
+def gone(message: str, code: int = 404) -> Refused:
+    return Refused(code, "gone", message)

@@ -1,0 +1,131 @@
+"""Who asks: ``Authorization: token …`` (as tmpnb had it) or ``Authorization: Bearer …``, and whether they may.
+
+Called before every request of both applications.
+"""
+
+from collections.abc import Collection
+
+from flask import Flask, Response, current_app, g, request
+
+from common.records.tokens import Scope, split
+from common.runtime import audit_log
+from frontend.http.authenticator import Guard, Holder
+from frontend.http.guesses import GuessBounds, Guesses, client_of
+from frontend.http.metrics import AUTH_REFUSALS
+from frontend.http.responses import answer
+from frontend.http.throttle import ThrottleBounds
+from frontend.settings import GunicornSettings
+
+EXTENSION = "tmpnb.guard"
+GUESSES = "tmpnb.guesses"
+# What whoever shows no token is called.
+ANYBODY = ""
+
+
+def install(app: Flask, guard: Guard, settings: GunicornSettings) -> None:
+    app.extensions[EXTENSION] = guard
+    throttle = ThrottleBounds(
+        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+    )
+    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
+
+
+def guard() -> Guard:
+    """The guard of the running application."""
+    found: Guard = current_app.extensions[EXTENSION]
+    return found
+
+
+def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response | None:
+    """None: the request may go on. Otherwise the answer: 401 without a good token, 403 with one that may not do this,
+    429 after many wrong ones.
+
+    ``legacy``: an address that tmpnb had. There a wrong token is a 403, and an open API takes no notice of tokens that
+    are none of ours. Raises ``StoreUnavailable`` as ``Guard.holder`` does.
+    """
+    g.caller = ANYBODY
+    token = given()
+    if guard().is_open and (token is None or (legacy and split(token) is None)):
+        return None
+    if token is None:
+        return _unauthorized("Authorization: token … is required")
+    guesses: Guesses = current_app.extensions[GUESSES]
+    who = client()
+    pause_s = guesses.pause_s(who, token)
+    if pause_s > 0:
+        return _too_many(pause_s)
+    holder = guard().holder(token)
+    if holder is None:
+        pause_s = guesses.wrong(who, token)
+        if pause_s > 0:
+            return _too_many(pause_s)
+        if legacy:
+            return forbidden("the token is wrong")
+        return _unauthorized("the token is wrong, or its time is over")
+    guesses.right(who, token)
+    return admit(holder, accepted)
+
+
+def client() -> str:
+    """Who sends this request, for counting what goes wrong: the address that the proxy tier names, or the
+    connection's. Whoever is not behind it can make up the former; the table of such names is bounded."""
+    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
+    return client_of(said or request.remote_addr)
+
+
+def behind_proxies() -> bool:
+    """Whether this is the public application: the proxy tier leads nobody to the other one."""
+    return bool(current_app.config.get("BEHIND_PROXIES"))
+
+
+def admit(holder: Holder, accepted: Collection[Scope]) -> Response | None:
+    """None: the holder may do this. Otherwise the answer: 403."""
+    g.caller = g.ids["token_name"] = holder.name
+    allowed = any(holder.scope.allows(scope) for scope in accepted)
+    return None if allowed else forbidden("the token is not for this")
+
+
+def forbidden(message: str) -> Response:
+    return refused(answer({"status": "forbidden", "message": message}, 403), message)
+
+
+def caller() -> str:
+    """The name of the token that this request came with; ``ANYBODY`` without one."""
+    return str(g.get("caller", ANYBODY))
+
+
+def action() -> str:
+    """Method and pattern of the address: what is done, without anything that a client wrote."""
+    return f"{request.method} {request.url_rule or '(no such address)'}"
+
+
+def given() -> str | None:
+    """The token in the request; None: there is none, or credentials of another kind."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() or None if scheme.lower() in {"token", "bearer"} else None
+
+
+def _unauthorized(message: str) -> Response:
+    response = answer({"status": "unauthorized", "message": message}, 401)
+    response.headers["WWW-Authenticate"] = "token"
+    return refused(response, message)
+
+
+def _too_many(pause_s: float) -> Response:
+    left_s = int(pause_s) + 1
+    message = f"too many wrong tokens from this address, try again in {left_s} seconds"
+    return refused(answer({"status": "too many wrong tokens", "message": message}, 429, left_s), message)
+
+
+def refused(response: Response, reason: str) -> Response:
+    """Note that somebody was turned away."""
+    AUTH_REFUSALS.labels(str(response.status_code)).inc()
+    audit_log.record(
+        "request.refused",
+        request_id=g.request_id,
+        who=caller() or None,
+        action=action(),
+        status=response.status_code,
+        reason=reason,
+    )
+    return response

@@ -1,0 +1,212 @@
+"""The API of the public application: getting servers, and what belongs to whoever got one."""
+
+from typing import Any
+
+from flask import Blueprint, g
+
+from common.broker.messages import CullRequest
+from common.ids import request_of
+from common.records.servers import Claim, Gone
+from common.records.tickets import Ticket
+from common.records.tickets import TicketState as State
+from common.records.tokens import Scope
+from common.store.cache import decoded
+from frontend.cluster.hosts import stats
+from frontend.cluster.queue_position import LineFull, Place
+from frontend.http.api.document import serve_document
+from frontend.http.api.operation import Answer, operation
+from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
+from frontend.http.auth import caller
+from frontend.http.visitors import visitor
+from frontend.operations.host_commands import send
+from frontend.public import api_models
+from frontend.public.dependencies import parts
+from frontend.public.spawning.spawner import Crowded, Served, Unavailable, Waiting, Wish
+from frontend.public.targets import BadTarget, checked
+from frontend.public.views.spawn import CROWDED_AFTER_S, note
+from frontend.public.views.waiting import assigned_url, poll_s
+
+# A new ticket's place is known with the next look at the line.
+FIRST_LOOK_S = 1.0
+
+_SPAWN = (Scope.SPAWN,)
+_NO_TICKET = "the ticket is not known (any more)"
+
+
+def create_views() -> Blueprint:
+    """The blueprint; one per application."""
+    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views.post("/spawn")(spawn)
+    views.get("/tickets/<ticket>")(ticket_state)
+    views.delete("/tickets/<ticket>")(cancel_ticket)
+    views.get("/servers/<user>")(own_server)
+    views.get("/stats")(figures)
+    install_problems(views)
+    serve_document(views, "tmpnb-cluster: servers for programs", _limits)
+    return views
+
+
+def _check(body: api_models.SpawnBody) -> None:
+    """What can be refused without asking anybody."""
+    wish, _ = _wish(body)
+    if body.ticket:
+        try:
+            parts().room.admit(wish.pool, wish.visitor)
+        except LineFull as exc:
+            raise _line_full(str(exc)) from exc
+
+
+def _wish(body: api_models.SpawnBody) -> tuple[Wish, float]:
+    """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
+    path, _, query = body.path.partition("?")
+    try:
+        target = checked(path.lstrip("/"), query)
+    except BadTarget as exc:
+        raise bad_field("path", str(exc), body.path) from exc
+    settings = parts().settings
+    wait_s = settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > settings.wait_max_s:
+        raise bad_field("wait_s", f"at most {settings.wait_max_s:g} seconds are accepted", wait_s)
+    return Wish(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
+
+
+def _line_full(reason: str) -> Refused:
+    return Refused(429, "line full", reason, retry_after_s=CROWDED_AFTER_S)
+
+
+@operation(
+    "Get a server",
+    scopes=_SPAWN,
+    body=api_models.SpawnBody,
+    answers={200: api_models.Assigned, 202: api_models.Waiting},
+    refusals={
+        404: "there is no such pool",
+        429: "full: nothing was free within the wait, and no ticket was asked for; line full: too many wait already",
+    },
+    check=_check,
+)
+def spawn(body: api_models.SpawnBody) -> Answer:
+    """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
+    p = parts()
+    wish, wait_s = _wish(body)
+    outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
+    note(outcome)
+    if isinstance(outcome, Served):
+        return Answer(api_models.Assigned(url=outcome.url, user=outcome.user))
+    if isinstance(outcome, Waiting):
+        place = api_models.Waiting(
+            ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
+        )
+        return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
+    if isinstance(outcome, Crowded):
+        raise _line_full(outcome.reason)
+    if isinstance(outcome, Unavailable):
+        raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
+    raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
+
+
+@operation("Ask about a ticket", scopes=_SPAWN, answers={200: api_models.TicketState}, refusals={404: _NO_TICKET})
+def ticket_state(ticket: str) -> Answer:
+    """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
+    found = parts().room.look(request_of(ticket))
+    if found is None:
+        raise gone(_NO_TICKET)
+    record, place = found
+    if place is not None:
+        return Answer(_waiting(ticket, place))
+    return Answer(_assigned(record) or api_models.TicketRefused(reason=record.reason))
+
+
+@operation(
+    "Give a ticket back",
+    scopes=_SPAWN,
+    answers={200: api_models.Cancelled, 202: api_models.Cancelled},
+    refusals={404: _NO_TICKET},
+)
+def cancel_ticket(ticket: str) -> Answer:
+    """Out of the line (200). A server that it had is removed with everything in it (202)."""
+    p = parts()
+    record = p.room.cancel(request_of(ticket))
+    if record is None:
+        raise gone(_NO_TICKET)
+    if record.state is not State.ASSIGNED or record.user is None:
+        return Answer(api_models.Cancelled(status="cancelled"))
+    entry = p.store.get(p.keys.claim(record.user))
+    if entry is not None:
+        host = Claim.decode(entry.key, entry.value).host
+        request = CullRequest(
+            sent_at=p.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
+        )
+        send(p.broker, host, request)
+    return Answer(api_models.Cancelled(status="removing"), 202)
+
+
+@operation(
+    "Ask about a server",
+    scopes=(Scope.SPAWN, Scope.READ),
+    answers={200: api_models.OwnServer},
+    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
+)
+def own_server(user: str) -> Answer:
+    """Whether a server is still there, and until when. Ids of users cannot be guessed."""
+    p = parts()
+    found = p.store.get_all([p.keys.claim(user), p.keys.gone_of(user)])
+    entry, word = found.get(p.keys.claim(user)), decoded(found.get(p.keys.gone_of(user)), Gone)
+    if entry is None:
+        if word is not None:
+            raise gone(word.reason, 410)
+        raise gone("there is no such server")
+    claim = Claim.decode(entry.key, entry.value)
+    leaves_at = word.until if word is not None else None
+    return Answer(
+        api_models.OwnServer(
+            user=user,
+            status="claimed" if leaves_at is None else "leaving",
+            pool=claim.pool,
+            claimed_at=claim.claimed_at,
+            expires_at=claim.expires_at,
+            leaves_at=leaves_at,
+        )
+    )
+
+
+@operation("Ask for the figures", scopes=(Scope.SPAWN, Scope.READ), answers={200: api_models.Stats})
+def figures() -> Answer:
+    """How many servers are available and how many there may be, in all and per host; at most a second old."""
+    return Answer(api_models.Stats.model_validate(stats(parts().hosts.get(), "")))
+
+
+def _pool(wanted: str | None, target: str) -> str:
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
+    if pool is not None:
+        return pool
+    names = ", ".join(sorted(pools.specs))
+    if not names:  # Consul has not answered yet, or the first pools are not there yet
+        raise Refused(503, "unavailable", "no pool is known yet", retry_after_s=RETRY_AFTER_S)
+    if wanted is None:
+        raise bad_field("pool", f"say which one; accepted: {names}", wanted)
+    raise Refused(404, "unknown pool", f"pool: there is no pool {wanted[:80]!r}; accepted: {names}")
+
+
+def _waiting(ticket: str, place: Place) -> api_models.Waiting:
+    return api_models.Waiting(
+        ticket=ticket,
+        position=place.position,
+        waiting=place.waiting_count,
+        estimate_s=place.estimate_s,
+        retry_in_s=round(poll_s(place), 2),
+    )
+
+
+def _assigned(record: Ticket) -> api_models.Assigned | None:
+    url = assigned_url(record)
+    return api_models.Assigned(url=url, user=record.user) if url and record.user else None
+
+
+def _limits(document: dict[str, Any]) -> None:
+    """What this cluster accepts, where its settings say less than the type."""
+    wait_s = document["components"]["schemas"]["SpawnBody"]["properties"]["wait_s"]
+    for branch in wait_s["anyOf"]:
+        if "maximum" in branch:
+            branch["maximum"] = parts().settings.wait_max_s

@@ -1,0 +1,148 @@
+"""What the public application is made of: built by ``wsgi.py`` from real adapters, by tests from fakes."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import cast
+
+from flask import current_app
+
+from common.broker.port import Requester
+from common.records.hosts import HostRecord
+from common.records.servers import Gone
+from common.records.tokens import Token
+from common.runtime.clock import ClusterClock
+from common.store.cache import decoded
+from common.store.keys import Keys
+from common.store.port import Store
+from frontend.cluster.cache import OnDemand, Remembered
+from frontend.cluster.hosts import hosts_view
+from frontend.cluster.pools import PoolsView
+from frontend.cluster.series import Sampler, Series, sample_of
+from frontend.cluster.watched import Watched
+from frontend.http.authenticator import tokens_view
+from frontend.public.spawning.late_replies import LateReplies
+from frontend.public.spawning.request_tracker import Ledger
+from frontend.public.spawning.spawner import Broker, SpawnBounds, Spawner, send_again
+from frontend.public.spawning.waiting_room import Bounds, WaitingRoom, message_life_s
+from frontend.public.statics.blob_cache import Shelf
+from frontend.public.statics.sync import StaticsKeeper
+from frontend.settings import PublicSettings
+
+# Threads kept free for pages, polls and health checks while all others wait for replies.
+RESERVED_THREADS = 4
+# A tab left open at a dead server asks several times a second whether there is a route.
+STANDING_MAX_AGE_S = 1.0
+
+
+class Standing(Enum):
+    """What Consul says of a user's server."""
+
+    ROUTED = "routed"
+    CLAIMED = "claimed"  # and without a route
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """``word``: what was left in Consul about a server that is gone or about to go."""
+
+    standing: Standing
+    word: Gone | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Injected into ``app.create_app``."""
+
+    settings: PublicSettings
+    store: Store
+    keys: Keys
+    broker: Broker
+    pools: PoolsView
+    tokens: Watched[Token]
+    hosts: OnDemand[dict[str, HostRecord]]
+    room: WaitingRoom
+    spawner: Spawner
+    late: LateReplies
+    sampler: Sampler
+    standings: Remembered[Known]
+    shelf: Shelf
+    statics: StaticsKeeper
+    now: Callable[[], datetime]
+
+
+def assemble(
+    settings: PublicSettings,
+    store: Store,
+    connect: Callable[[Callable[[bytes], None]], Broker],
+    now: Callable[[], datetime] | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+    connect_aside: Callable[[], AbstractContextManager[Requester]] | None = None,
+) -> Parts:
+    """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
+    time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
+    now = now or ClusterClock(store.clock_skew_s)
+    keys = Keys(settings.cluster)
+    life_s = message_life_s(settings.abandon_s)
+    room = WaitingRoom(
+        store,
+        keys,
+        settings.abandon_s,
+        settings.ticket_max_s,
+        now,
+        monotonic,
+        Bounds(settings.line_max, settings.line_max_per_visitor),
+        lambda request: send_again(broker, request, life_s),
+    )
+    ledger = Ledger(settings.requests_remembered_max)
+    late = LateReplies(ledger, room, settings.late_replies_max)
+    broker = connect(late.put)
+    spawner = Spawner(
+        broker,
+        room,
+        ledger,
+        window_s=settings.window_s,
+        message_life_s=life_s,
+        bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
+        now=now,
+    )
+    hosts = hosts_view(store, keys, monotonic)
+    series = Series(settings.sample_s, settings.sample_kept_s)
+    shelf = Shelf(settings.statics_dir)
+    return Parts(
+        settings=settings,
+        store=store,
+        keys=keys,
+        broker=broker,
+        pools=PoolsView(store, keys),
+        tokens=tokens_view(store, keys),
+        hosts=hosts,
+        room=room,
+        spawner=spawner,
+        late=late,
+        sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
+        standings=Remembered(lambda user: _known(store, keys, user), STANDING_MAX_AGE_S, monotonic),
+        shelf=shelf,
+        statics=StaticsKeeper(
+            store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+        ),
+        now=now,
+    )
+
+
+def _known(store: Store, keys: Keys, user: str) -> Known:
+    """Read at once: whoever guesses ids costs one question each."""
+    found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
+    word = decoded(found.get(keys.gone_of(user)), Gone)
+    if keys.route(user) in found:
+        return Known(Standing.ROUTED, word)
+    return Known(Standing.CLAIMED if keys.claim(user) in found else Standing.GONE, word)
+
+
+def parts() -> Parts:
+    """The parts of the running application."""
+    return cast(Parts, current_app.extensions["tmpnb"])

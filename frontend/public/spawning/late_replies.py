@@ -1,0 +1,117 @@
+"""Replies that came after their request's fast window: to the ticket, or, if nobody will ever come, to be culled.
+
+``put`` is called on the broker connection's thread and only hands over; one thread of its own does the work.
+"""
+
+import logging
+import queue
+import threading
+from contextlib import suppress
+from functools import partial
+
+from common.broker import queues
+from common.broker.messages import CullRequest, SpawnReply, decode
+from common.broker.port import Outgoing, Publisher
+from common.errors import MalformedMessage, TransientError, Unroutable
+from common.ids import new_request_id
+from common.runtime.clock import utc_now
+from common.runtime.retry import retry_for
+from common.runtime.threads import Worker
+from common.urls import base_path
+from frontend.http.metrics import LATE_REPLIES
+from frontend.public.spawning.request_tracker import Ledger, Verdict
+from frontend.public.spawning.waiting_room import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+# A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
+# and culls what was claimed and never visited.
+RETRY_S = 30.0
+# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason. As in the
+# settings.
+MAX_COUNT = 10_000
+
+
+class LateReplies:
+    """Works off late replies, from ``start`` to ``stop``."""
+
+    def __init__(self, ledger: Ledger, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
+        self._ledger = ledger
+        self._room = room
+        self._bodies: queue.Queue[bytes | None] = queue.Queue(max_count)
+        self._stop = threading.Event()
+        self._last = threading.Event()
+        self._thread: Worker | None = None
+
+    def put(self, body: bytes) -> None:
+        try:
+            self._bodies.put_nowait(body)
+        except queue.Full:
+            LATE_REPLIES.labels("dropped").inc()
+
+    def start(self, publisher: Publisher) -> None:
+        self._thread = Worker("late-replies", partial(self._run, publisher), self._last.is_set)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Finish what is queued, within ``timeout_s``."""
+        self._last.set()
+        with suppress(queue.Full):
+            self._bodies.put(None, timeout=timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._stop.set()
+
+    def _run(self, publisher: Publisher) -> None:
+        while (body := self._bodies.get()) is not None:
+            try:
+                self.handle(body, publisher)
+            except TransientError as exc:
+                log.warning("late reply not handled", extra={"error": str(exc)})
+            except Exception:
+                log.exception("late reply failed")
+
+    def handle(self, body: bytes, publisher: Publisher) -> None:
+        """Judge one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""
+        try:
+            reply = decode(body)
+        except MalformedMessage as exc:
+            log.warning("late reply malformed", extra={"error": str(exc)})
+            return
+        if not isinstance(reply, SpawnReply):
+            log.warning("late reply is no reply", extra={"type": reply.type})
+            return
+        if not reply.url.startswith(base_path(reply.user)):
+            log.warning("late reply leads elsewhere", extra={"request_id": reply.request_id, "host": reply.host})
+            return
+        verdict = self._ledger.judge(reply)
+        if verdict is Verdict.ASSIGN:
+            verdict = self._assign(reply)
+        if verdict is Verdict.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
+            retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
+        LATE_REPLIES.labels(verdict.value).inc()
+        log.info(
+            "late reply",
+            extra={"request_id": reply.request_id, "user": reply.user, "host": reply.host, "verdict": verdict.value},
+        )
+
+    def _assign(self, reply: SpawnReply) -> Verdict:
+        if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
+            return Verdict.ASSIGN
+        ticket = retry_for(self._stop, RETRY_S)(self._room.find, reply.request_id)
+        if ticket is None:
+            # The visitor has it already (the agent wrote the ticket, the browser was faster than this reply) or gave
+            # up. A server in use must not be taken away: if nobody visits it, the culler sees that.
+            return Verdict.REPEATED
+        return Verdict.UNDELIVERABLE
+
+
+def give_back(publisher: Publisher, reply: SpawnReply) -> None:
+    """Ask the host to remove a server that nobody will ever be told about."""
+    request = CullRequest(
+        sent_at=utc_now(), user=reply.user, reason="undeliverable", request_id=reply.request_id, force=True
+    )
+    try:
+        publisher.publish(queues.host(reply.host), Outgoing(request.encode(), new_request_id()))
+    except Unroutable:
+        log.warning("server not given back, its host has no queue", extra={"user": reply.user, "host": reply.host})

@@ -1,0 +1,331 @@
+"""One wish for a server, from the request's publication to its outcome (docs/design.md, "Walk of a spawn").
+
+Runs on request threads. The order of steps keeps I2: the ledger knows the request before it is published, and learns
+that it has a ticket only after the ticket is written; a reply in between is kept for whoever settles the request.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from common.broker import queues
+from common.broker.messages import Event, SpawnReply, SpawnRequest, decode
+from common.broker.port import Outgoing, Requester
+from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from common.ids import request_of
+from common.records.tickets import Ticket, TicketState
+from common.runtime import audit_log
+from common.runtime.clock import utc_now
+from common.urls import base_path, server_url
+from frontend.cluster.queue_position import LineFull
+from frontend.http.metrics import SPAWN_SECONDS, SPAWNS
+from frontend.public.spawning.request_tracker import Ledger, State
+from frontend.public.spawning.single_flight import Busy, Together
+from frontend.public.spawning.waiting_room import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+# When (nearly) every thread already waits for a reply, further visitors go to the waiting room at once, so that
+# health checks and pages keep being answered.
+HURRIED_S = 0.05
+
+
+class Broker(Requester, Protocol):
+    """A requester that knows whether it is connected."""
+
+    @property
+    def connected(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``ticket``: what would open the request's place in line; a secret. ``path``: below the server's path, with query;
+    empty: the pool's landing place. ``user``: whose old path a server is wanted at; empty: any ready one. ``who``: by
+    which right, for the audit log. ``visitor``: a digest of who asks, as tickets name them.
+    ``once``: this same wish may come several times, and is one."""
+
+    ticket: str
+    pool: str
+    path: str = ""
+    user: str = ""
+    who: str | None = None
+    visitor: str = ""
+    once: bool = False
+
+    @property
+    def request_id(self) -> str:
+        return request_of(self.ticket)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """``stages_ms``: the agent's stages and ``broker``, the time between here and there. ``existing``: asked for at an
+    old path, it was there already, for somebody else perhaps."""
+
+    user: str
+    host: str
+    url: str
+    existing: bool = False
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """In line, with that ticket."""
+
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Nothing was free within the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """Too many wait already; ``reason`` says who."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """RabbitMQ or Consul is away; ``reason`` is for the log."""
+
+    reason: str
+
+
+Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnBounds:
+    """How many requests may wait out their whole window at the same time, and how many visits' servers are remembered
+    for what the same browser asks meanwhile."""
+
+    slots: int = 8
+    visits_remembered: int = 2000
+
+
+class Spawner:
+    """Publishes spawn requests and follows each to one outcome."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        room: WaitingRoom,
+        ledger: Ledger,
+        *,
+        window_s: float,
+        message_life_s: float,
+        bounds: SpawnBounds = SpawnBounds(),
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line."""
+        self._broker = broker
+        self._room = room
+        self._ledger = ledger
+        self._window_s = window_s
+        self._message_life_s = message_life_s
+        self._together: Together[Served | Waiting | Crowded | Unavailable] = Together(
+            lambda outcome: isinstance(outcome, Served),
+            max_waiting_count=max(1, bounds.slots // 4),
+            kept_max_count=bounds.visits_remembered,
+        )
+        self._slots = threading.BoundedSemaphore(bounds.slots)
+        self._now = now
+
+    def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Crowded | Unavailable:
+        """A server within the window (None: the usual one), or a place in the waiting room, if there is one."""
+        begun = time.monotonic()
+        wait_s = window_s or self._window_s
+        if not wish.once:
+            return _counted(wish, begun, self._for_browser(wish, wait_s))
+        try:
+            outcome = self._together.run(wish.request_id, lambda: self._for_browser(wish, wait_s), wait_s)
+        except Busy as exc:
+            outcome = Unavailable(str(exc))
+        return _counted(wish, begun, _at(outcome, wish.path))
+
+    def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
+        try:
+            # Whoever could not even wait need not be asked for: an agent would find the others first.
+            self._room.admit(wish.pool, wish.visitor)
+        except LineFull as exc:
+            return Crowded(str(exc))
+        except StoreUnavailable as exc:
+            return Unavailable(str(exc))
+        with self._slot(wait_s) as window_s:
+            request = self._request(wish, window_s, None)
+            try:
+                if request.user:
+                    # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
+                    self._room.open(request, wish.visitor)
+                served = self._ask(request, self._message_life_s)
+                return served if served is not None else self._queue(request, wish)
+            except LineFull as exc:
+                reply = self._ledger.settle(request.request_id, State.REFUSED)
+                return _served(reply, 0.0) if reply is not None else Crowded(str(exc))
+            except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
+                if request.user:
+                    self._leave(request)
+                return self._give_up(request, exc)
+
+    def for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
+        """A server within ``wait_s``; afterwards nothing is claimed for it any more."""
+        begun = time.monotonic()
+        return _counted(wish, begun, self._for_program(wish, wait_s))
+
+    def _for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
+        with self._slot(wait_s) as wait_s:
+            request = self._request(wish, wait_s, self._now() + timedelta(seconds=wait_s))
+            try:
+                served = self._ask(request, wait_s)
+            except (BrokerUnavailable, Unroutable) as exc:
+                return self._give_up(request, exc)
+        if served is not None:
+            return served
+        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        if reply is not None:
+            return _served(reply, 0.0)
+        detail = {"reason": "full", "waited_s": wait_s}
+        event = Event(
+            sent_at=self._now(),
+            name="request.refused",
+            pool=request.pool,
+            request_id=request.request_id,
+            detail=detail,
+        )
+        self._broker.emit(event.name, event.encode())
+        return Full()
+
+    @contextmanager
+    def _slot(self, wait_s: float) -> Iterator[float]:
+        """How long this request may hold its thread: ``wait_s``, or next to nothing when too many do already."""
+        if not self._slots.acquire(blocking=False):
+            yield min(wait_s, HURRIED_S)
+            return
+        try:
+            yield wait_s
+        finally:
+            self._slots.release()
+
+    def _request(self, wish: Wish, window_s: float, deadline: datetime | None) -> SpawnRequest:
+        return SpawnRequest(
+            sent_at=self._now(),
+            request_id=wish.request_id,
+            pool=wish.pool,
+            window_s=window_s,
+            deadline=deadline,
+            path=wish.path,
+            user=wish.user,
+            once=wish.once,
+        )
+
+    def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
+        if not self._broker.connected:
+            # At once, not after a timeout: the visitor's page tries again by itself, and threads stay free.
+            raise BrokerUnavailable("RabbitMQ: not connected")
+        message = Outgoing(request.encode(), request.request_id, request.request_id, expires_s)
+        started = time.monotonic()
+        self._ledger.expect(request.request_id)
+        body = self._broker.request(queues.spawn(request.pool), message, request.window_s)
+        reply = None if body is None else self._read(body)
+        if reply is None:
+            return None
+        self._ledger.served(reply)
+        return _served(reply, (time.monotonic() - started) * 1000)
+
+    def _read(self, body: bytes) -> SpawnReply | None:
+        try:
+            reply = decode(body)
+        except MalformedMessage as exc:
+            log.error("reply malformed", extra={"error": str(exc)})  # noqa: TRY400 the text says it all
+            return None
+        if isinstance(reply, SpawnReply) and reply.url.startswith(base_path(reply.user)):
+            return reply
+        log.error("reply is of no use", extra={"type": reply.type})
+        return None
+
+    def _queue(self, request: SpawnRequest, wish: Wish) -> Served | Waiting:
+        ticket = self._room.open(request, wish.visitor)
+        reply = self._ledger.settle(request.request_id, State.TICKETED)
+        if reply is not None:
+            # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
+            # the page would find a ticket that waits for ever.
+            self._note(reply)
+            return _served(reply, 0.0)
+        return _from_ticket(ticket) or Waiting(wish.ticket)
+
+    def _note(self, reply: SpawnReply) -> None:
+        try:
+            self._room.assign(reply)
+        except StoreUnavailable as exc:
+            log.info("ticket not closed", extra={"request_id": reply.request_id, "error": str(exc)})
+
+    def _leave(self, request: SpawnRequest) -> None:
+        try:
+            self._room.close(request.request_id)
+        except StoreUnavailable:
+            log.debug("ticket left to be swept", extra={"request_id": request.request_id})
+
+    def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
+        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
+
+
+def send_again(broker: Broker, request: SpawnRequest, expires_s: float) -> bool:
+    """Publish a request that still waits in line once more. False: RabbitMQ is away."""
+    if not broker.connected:
+        return False
+    try:
+        broker.publish(queues.spawn(request.pool), Outgoing(request.encode(), request.request_id, expires_s=expires_s))
+    except (BrokerUnavailable, Unroutable):
+        return False
+    return True
+
+
+def _counted(wish: Wish, begun: float, outcome: Outcome) -> Outcome:
+    name = type(outcome).__name__.lower()
+    SPAWNS.labels(wish.pool, name).inc()
+    SPAWN_SECONDS.labels(wish.pool, name).observe(time.monotonic() - begun)
+    if isinstance(outcome, Crowded):
+        audit_log.record(
+            "request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason
+        )
+    elif isinstance(outcome, Full):
+        audit_log.record("request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who)
+    elif isinstance(outcome, Unavailable):
+        audit_log.record(
+            "request.unavailable", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason[:500]
+        )
+    return outcome
+
+
+def _at(outcome: Outcome, path: str) -> Outcome:
+    """The same server at ``path``, if another tab has asked for another one; empty: wherever that is."""
+    if not isinstance(outcome, Served) or not path:
+        return outcome
+    token = dict(parse_qsl(urlsplit(outcome.url).query)).get("token")
+    return replace(outcome, url=server_url(outcome.user, path, token))
+
+
+def _served(reply: SpawnReply, elapsed_ms: float) -> Served:
+    agent_ms = sum(reply.stages_ms.values())
+    stages_ms = {name: round(ms, 2) for name, ms in reply.stages_ms.items()}
+    if elapsed_ms:
+        stages_ms["broker"] = round(max(0.0, elapsed_ms - agent_ms), 2)
+    return Served(reply.user, reply.host, reply.url, reply.existing, stages_ms)
+
+
+def _from_ticket(ticket: Ticket) -> Served | None:
+    """The server on a ticket that an agent has written to before us."""
+    if ticket.state is TicketState.ASSIGNED and ticket.url and ticket.user:
+        return Served(ticket.user, "", ticket.url)
+    return None

@@ -1,0 +1,276 @@
+"""The waiting room: tickets in Consul, so that any replica answers any browser and a restart loses nobody.
+
+Called on request threads and by ``late.py``'s thread.
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.broker.messages import SpawnReply, SpawnRequest
+from common.errors import MalformedRecord
+from common.records.tickets import Ticket, TicketState
+from common.runtime.clock import utc_now
+from common.store.cache import RecordCache
+from common.store.keys import Keys, last_segment
+from common.store.port import Entry, Store
+from frontend.cluster.cache import OnDemand
+from frontend.cluster.queue_position import LineFull, Pace, Place, places
+
+# A message lives so much longer than a ticket that nobody asks about: its agent would drop it anyway.
+MESSAGE_MARGIN_S = 15.0
+# Whoever looks sends it again so long before its end: the slowest poll comes every 17 s.
+SEND_AGAIN_S = 25.0
+# One listing a second serves every waiting browser of this process.
+LISTING_MAX_AGE_S = 1.0
+# Writing down every look would cost one Consul write per poll. With the slowest poll (17 s) a ticket in use is at most
+# 32 s old; agents drop it after 45 s.
+TOUCH_S = 15.0
+TOUCHED_MAX_COUNT = 1000
+# Of a request that is sent again: its answer goes to the ticket.
+PAST_WINDOW_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    tickets: dict[str, Ticket]
+    modify_indexes: dict[str, int]
+    places: dict[str, tuple[int, int]]
+    count_by_pool: Counter[str]
+    count_by_visitor: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many tickets may wait: of one pool, and of one visitor (an address, or a token's holder)."""
+
+    of_pool: int = 2000
+    of_visitor: int = 700
+
+
+def message_life_s(abandon_s: float) -> float:
+    """How long the broker keeps the message of a ticket. As long as somebody asks, it is sent again before its end."""
+    return abandon_s + MESSAGE_MARGIN_S
+
+
+class WaitingRoom:
+    """Opens, looks at and assigns tickets. Every method raises ``StoreUnavailable`` when Consul is away."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        abandon_s: float,
+        ticket_max_s: float,
+        now: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        bounds: Bounds = Bounds(),
+        send_again: Callable[[SpawnRequest], bool] = lambda _request: True,
+    ) -> None:
+        """``send_again``: publishes a request that still waits; False: it could not."""
+        self._bounds = bounds
+        self._send_again = send_again
+        self._store = store
+        self._keys = keys
+        self._abandon_s = abandon_s
+        self._ticket_max_s = ticket_max_s
+        self._now = now
+        self._monotonic = monotonic
+        self._decoded = RecordCache(Ticket, keys.tickets)
+        self._pace = Pace()
+        self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
+        self._lock = threading.Lock()
+        self._latest: _Look | None = None
+        self._opened: list[Ticket] = []  # by this process, since the latest look
+        self._touched: dict[str, float] = {}
+
+    def admit(self, pool: str, visitor: str) -> None:
+        """Raises ``LineFull`` when there is no room for one more ticket. Consul is asked only when there seems to be
+        none, once a second at most."""
+        try:
+            self._check_bounds(pool, visitor)
+        except LineFull:
+            self._line.get()
+            self._check_bounds(pool, visitor)
+
+    def _check_bounds(self, pool: str, visitor: str) -> None:
+        look = self._latest
+        if look is None:
+            return
+        with self._lock:
+            in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
+            of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
+        if in_pool >= self._bounds.of_pool:
+            raise LineFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
+        if visitor and of_visitor >= self._bounds.of_visitor:
+            text = f"{of_visitor} requests of your address or token are in line already, more are not accepted"
+            raise LineFull(text)
+
+    def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
+        """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there, or the
+        same visitor has asked twice. Raises ``LineFull``."""
+        now = self._now()
+        if not request.user:  # those have their tickets before it is known whether they must wait
+            self._line.get()
+            self._check_bounds(request.pool, visitor)
+        ticket = Ticket(
+            request_id=request.request_id,
+            pool=request.pool,
+            created_at=request.sent_at,
+            seen_at=now,
+            user=request.user or None,
+            path=request.path,
+            visitor=visitor,
+            once=request.once,
+        )
+        key = self._keys.ticket(request.request_id)
+        while not self._store.create(key, ticket.encode()):
+            entry = self._store.get(key)
+            if entry is None:
+                continue
+            found = _decode(entry)
+            if found is not None and not (found.created_at < request.sent_at and self._is_over(found)):
+                return found
+            if self._store.replace(key, ticket.encode(), entry.modify_index):
+                break
+        if not request.user:
+            with self._lock:
+                self._opened.append(ticket)
+        return ticket
+
+    def close(self, request_id: str) -> None:
+        """Forget the ticket: its request was not published."""
+        self._store.delete(self._keys.ticket(request_id))
+
+    def find(self, request_id: str) -> Ticket | None:
+        """The ticket as stored now. None: there is none (any more)."""
+        entry = self._store.get(self._keys.ticket(request_id))
+        return None if entry is None else _decode(entry)
+
+    def look(self, request_id: str) -> tuple[Ticket, Place | None] | None:
+        """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
+        line = self._line.get()
+        ticket = line.tickets.get(request_id)
+        if ticket is None or ticket.state is not TicketState.WAITING:
+            # Either younger than the listing, or finished: then the listing may be a second behind, too.
+            ticket = self.find(request_id)
+            if ticket is None:
+                return None
+        if ticket.state is not TicketState.WAITING:
+            return ticket, None
+        if self._has_lapsed(ticket):
+            return None
+        if request_id in line.modify_indexes:
+            self._touch(ticket, line.modify_indexes[request_id])
+        position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
+        return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
+
+    def _last_place(self, line: _Look, ticket: Ticket) -> tuple[int, int]:
+        """Of a ticket that is younger than the listing: behind all that are known."""
+        with self._lock:
+            opened = [other.request_id for other in self._opened if other.pool == ticket.pool]
+        if ticket.request_id not in opened:
+            opened.append(ticket.request_id)
+        before_count = line.count_by_pool[ticket.pool]
+        return before_count + opened.index(ticket.request_id) + 1, before_count + len(opened)
+
+    def assign(self, reply: SpawnReply) -> bool:
+        """Write the server to the request's ticket. False: the ticket is gone, or already has another server."""
+        key = self._keys.ticket(reply.request_id)
+        while (entry := self._store.get(key)) is not None:
+            ticket = _decode(entry)
+            if ticket is None:
+                return False
+            if ticket.state is TicketState.ASSIGNED:
+                return ticket.user == reply.user
+            assigned = ticket.model_copy(
+                update={"state": TicketState.ASSIGNED, "url": reply.url, "user": reply.user, "reason": None}
+            )
+            if self._store.replace(key, assigned.encode(), entry.modify_index):
+                return True
+        return False
+
+    def cancel(self, request_id: str) -> Ticket | None:
+        """Take the ticket away, in whatever state it is: what it was just then. None: there is none (any more).
+
+        The message of a ticket that waited is dropped when its turn comes, as that of one nobody asks about.
+        """
+        key = self._keys.ticket(request_id)
+        while (entry := self._store.get(key)) is not None:
+            if self._store.delete_unchanged(key, entry.modify_index):
+                return _decode(entry)
+        return None
+
+    def _list(self) -> _Look:
+        listing = self._store.list(self._keys.tickets)
+        # One below another's key is nobody's: whoever looked for it would get that one's.
+        tickets = {name: ticket for name, ticket in self._decoded.read(listing).items() if ticket.request_id == name}
+        self._pace.look(tickets, self._monotonic())
+        modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
+        found = places(tickets, self._now(), self._abandon_s)
+        look = _Look(
+            tickets,
+            modify_indexes,
+            found,
+            Counter(tickets[name].pool for name in found),
+            Counter(tickets[name].visitor for name in found),
+        )
+        with self._lock:
+            self._latest = look
+            self._opened.clear()
+        return look
+
+    def _is_over(self, ticket: Ticket) -> bool:
+        """Whether whoever asks anew begins anew: nobody asks about it any more, or nothing came of it."""
+        if ticket.state is TicketState.WAITING:
+            idle_s = (self._now() - ticket.seen_at).total_seconds()
+            return self._has_lapsed(ticket) or idle_s > self._abandon_s
+        return ticket.state is TicketState.REFUSED
+
+    def _has_lapsed(self, ticket: Ticket) -> bool:
+        """The broker has dropped its message by now."""
+        return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
+
+    def _touch(self, ticket: Ticket, modify_index: int) -> None:
+        """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote. And the
+        message, which the broker keeps for as long as somebody asks."""
+        now, at_s = self._now(), self._monotonic()
+        asked_s = (now - (ticket.asked_at or ticket.created_at)).total_seconds()
+        is_due = asked_s > message_life_s(self._abandon_s) - SEND_AGAIN_S
+        if (now - ticket.seen_at).total_seconds() < TOUCH_S and not is_due:
+            return
+        with self._lock:
+            # The listing may be a second old, and not show yet that we have just written.
+            if at_s - self._touched.get(ticket.request_id, -math.inf) < 2 * LISTING_MAX_AGE_S:
+                return
+            self._touched[ticket.request_id] = at_s
+            if len(self._touched) > TOUCHED_MAX_COUNT:
+                self._touched = {name: t for name, t in self._touched.items() if at_s - t < TOUCH_S}
+        # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
+        sent = is_due and self._send_again(_request(ticket))
+        seen = ticket.model_copy(update={"seen_at": now, **({"asked_at": now} if sent else {})})
+        self._store.replace(self._keys.ticket(ticket.request_id), seen.encode(), modify_index)
+
+
+def _request(ticket: Ticket) -> SpawnRequest:
+    """The request that the ticket stands for. Nobody listens for a reply to it any more."""
+    return SpawnRequest(
+        sent_at=ticket.created_at,
+        request_id=ticket.request_id,
+        pool=ticket.pool,
+        window_s=PAST_WINDOW_S,
+        path=ticket.path,
+        user=ticket.user or "",
+        once=ticket.once,
+    )
+
+
+def _decode(entry: Entry) -> Ticket | None:
+    try:
+        return Ticket.decode(entry.key, entry.value)
+    except MalformedRecord:
+        return None

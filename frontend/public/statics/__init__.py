@@ -1,0 +1,1 @@
+"""Static files of images: fetched from a host, kept by content, in step with the sets that Consul names."""

@@ -1,0 +1,155 @@
+"""Keeps the shelf of static files equal to Consul's sets: fetched once per container, dropped when nobody uses them.
+
+One thread per worker; the one that gets the shelf's lock does the work, the others see the files appear.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from common.broker.port import Requester
+from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
+from common.records.statics import Statics
+from common.runtime.freshness import Freshness
+from common.runtime.retry import Backoff
+from common.runtime.threads import Worker
+from common.store.cache import RecordCache
+from common.store.keys import Keys
+from common.store.port import Store
+from frontend.operations.hosts import read_hosts
+from frontend.public.statics.blob_cache import Shelf
+from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 30.0
+# Consul answers a watch on an empty prefix at every write anywhere; and a set that could not be fetched is tried again.
+PAUSE_S = 2.0
+RETRY_S = 5.0
+# A set that vanished may come back at once: Consul lost its records, or a pool was rolled back.
+UNUSED_KEPT_S = 600.0
+
+
+class StaticsKeeper:
+    """``ready``: everything that proxies send visitors here for is on the shelf, or cannot be had."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        shelf: Shelf,
+        connect: Callable[[], AbstractContextManager[Requester]],
+        monotonic: Callable[[], float] = time.monotonic,
+        fetch_s: float = FETCH_S,
+    ) -> None:
+        """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
+        that a host has to give a set."""
+        self._fetch_s = fetch_s
+        self._store = store
+        self._keys = keys
+        self._shelf = shelf
+        self._connect = connect
+        self._monotonic = monotonic
+        self._decoded = RecordCache(Statics, keys.statics)
+        self._sets: dict[str, Statics] = {}
+        self._tried: set[str] = set()
+        self._unused_since: dict[str, float] = {}
+        self._index = 0
+        self._stop = threading.Event()
+        self._fresh = Freshness("statics")
+        self._thread = Worker("statics", self._run, self._stop.is_set)
+        self.ready = False
+
+    def start(self) -> None:
+        self._fresh.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._fresh.stop()
+        self._stop.set()
+
+    def turn(self, wait_s: float = 0.0) -> bool:
+        """Wait for a change, and fetch and drop what that asks for. True: nothing is left to do. Raises
+        ``StoreUnavailable`` and ``OSError``."""
+        # An index and no time would mean Consul's own time, which is minutes.
+        listing = self._store.watch(self._keys.statics, self._index if wait_s else 0, wait_s)
+        self._index = listing.index
+        self._sets = self._decoded.read(listing)
+        self._fresh.read()
+        lacking = [record for record in self._sets.values() if self._lacks(record)]
+        if lacking:
+            with self._shelf.alone() as mine:
+                if mine:
+                    lacking = [record for record in lacking if not self._get(record)]
+        for record in self._sets.values():
+            if not record.served and not self._lacks(record):
+                self._mark_served(record)
+        self.ready = all(record.id in self._tried for record in lacking if record.served)
+        self._drop_unused()
+        return not lacking
+
+    def _run(self) -> None:
+        backoff = Backoff(self._stop)
+        settled, said = False, ""
+        while not self._stop.is_set():
+            try:
+                if self._index == 0:
+                    self._shelf.open()
+                settled = self.turn(WATCH_S if settled else 0.0)
+                backoff.reset()
+                said = ""
+                self._stop.wait(PAUSE_S if settled else RETRY_S)
+            except (StoreUnavailable, OSError) as exc:
+                self._index = 0
+                if str(exc) != said:
+                    log.warning("static files not kept up", extra={"error": str(exc)})
+                said = str(exc)
+                backoff.wait()
+
+    def _lacks(self, record: Statics) -> bool:
+        return bool(self._shelf.missing(file.sha256 for file in record.files.values()))
+
+    def _get(self, record: Statics) -> bool:
+        """Fetch a set from the first host that gives it. False: none does."""
+        begun = self._monotonic()
+        problems = []
+        for host in hosts_with(record, read_hosts(self._store, self._keys)):
+            try:
+                with self._connect() as broker:
+                    for sha256, data in fetch(broker, host, record, self._fetch_s):
+                        self._shelf.put(sha256, data)
+            except (TmpnbError, ValueError) as exc:
+                problems.append(str(exc))
+                continue
+            self._tried.discard(record.id)
+            fields = {"statics": record.id, "host": host, "files": len(record.files), "bytes": record.total_bytes}
+            log.info("static files fetched", extra=fields | {"total_ms": round(1000 * (self._monotonic() - begun), 1)})
+            return True
+        if record.id not in self._tried:
+            reason = "; ".join(problems) or "no host has them"
+            log.warning("static files not fetched", extra={"statics": record.id, "reason": reason})
+        self._tried.add(record.id)
+        return False
+
+    def _mark_served(self, record: Statics) -> None:
+        """From now on proxies may send visitors here. Another frontend may be faster."""
+        entry = self._store.get(self._keys.statics_of(record.id))
+        try:
+            if entry is not None and not (found := Statics.decode(entry.key, entry.value)).served:
+                served = found.model_copy(update={"served": True})
+                self._store.replace(entry.key, served.encode(), entry.modify_index)
+        except MalformedRecord:
+            return  # said when it was read
+
+    def _drop_unused(self) -> None:
+        used = {file.sha256 for record in self._sets.values() for file in record.files.values()}
+        now = self._monotonic()
+        unused = self._shelf.names() - used
+        self._unused_since = {name: self._unused_since.get(name, now) for name in unused}
+        old = {name for name, since in self._unused_since.items() if now - since >= UNUSED_KEPT_S}
+        if old:
+            with self._shelf.alone() as mine:
+                if mine:
+                    self._shelf.drop(old)

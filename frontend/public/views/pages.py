@@ -1,0 +1,106 @@
+"""Pages that start nothing by themselves: landing page, deep links, ``/info``, ``/robots.txt``."""
+
+import math
+
+from flask import Blueprint, Response, request
+from werkzeug.routing import BaseConverter, ValidationError
+
+from common.errors import StoreUnavailable
+from frontend.cluster.hosts import stats
+from frontend.http.responses import answer, page, problem, unavailable
+from frontend.http.visitors import is_robot
+from frontend.public.dependencies import parts
+from frontend.public.session_cookie import introduce, remembered
+from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
+from frontend.public.views.hub_links import meant
+
+views = Blueprint("pages", __name__)
+
+# A page whose script fails goes on so much later than the longest wait for a server.
+BROKEN_SLACK_S = 5
+# What the plot of /info begins with, in seconds.
+PLOT_S = 7200.0
+
+# Of a JupyterHub: where links to it lead.
+_HUB = '/hub/<any(home, login, oauth_login, spawn, "spawn-pending", user, "user-redirect"):page>'
+
+
+class LinkPrefix(BaseConverter):
+    """The first segment of a link that starts a server, as some pool says; everything else is not there."""
+
+    def to_python(self, value: str) -> str:
+        if not parts().pools.is_link(value):
+            raise ValidationError
+        return value
+
+
+def landing(**_: str) -> Response:
+    """The page that goes on to ``/spawn`` by itself, or, for a browser that has a server, asks which one it wants."""
+    return _start(*raw_path_and_query(request.environ))
+
+
+def hub(**_: str) -> Response:
+    """The same, for a link that was written for a JupyterHub."""
+    return _start(*meant(*raw_path_and_query(request.environ)), short=False)
+
+
+def _start(path: str, query: str, *, short: bool = True) -> Response:
+    try:
+        ask = asked(path, query, short=short)
+    except BadTarget as exc:
+        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    known = remembered()
+    has_server = known is not None and parts().pools.fits(known.pool, ask.pool, ask.target)
+    return page(
+        "landing.html",
+        has_server=has_server,
+        is_new=introduce(),
+        is_robot=is_robot(),
+        go=spawn_link(ask.target, ask.pool),
+        fresh=spawn_link(ask.target, ask.pool, fresh=True),
+        target=ask.target.partition("?")[0],
+        broken_s=broken_s(),
+    )
+
+
+def broken_s() -> int:
+    """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
+    return math.ceil(parts().settings.window_s) + BROKEN_SLACK_S
+
+
+views.add_url_rule("/", "landing", landing)
+for _rule in ("/<link:first>", "/<link:first>/<path:rest>"):
+    views.add_url_rule(_rule, "deep", landing, strict_slashes=False)
+for _rule in ("/hub", _HUB, f"{_HUB}/<path:rest>", "/user-redirect", "/user-redirect/<path:rest>"):
+    views.add_url_rule(_rule, "hub", hub, strict_slashes=False)
+
+
+@views.get("/info")
+@views.get("/info/")
+def info() -> Response:
+    """The cluster in numbers."""
+    try:
+        hosts = parts().hosts.get()
+    except StoreUnavailable:
+        return unavailable()
+    figures = stats(hosts, "")
+    rows = figures["hosts"].values()
+    used, starting = (sum(row[name] for row in rows) for name in ("claimed", "starting"))
+    return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(parts().pools.specs))
+
+
+@views.get("/info/series")
+def info_series() -> Response:
+    """``{"now", "period_s", "points": [[Unix time, available, in use], …]}``; ``?since=``: later points only.
+
+    Made from memory: 500 open pages cost what they are sent, one point each per ``sample_s``."""
+    now_s, series = parts().now().timestamp(), parts().sampler.series
+    since = request.args.get("since", now_s - PLOT_S, type=float)
+    points = [sample.point()[:3] for sample in series.since(since)]
+    return answer({"now": round(now_s, 1), "period_s": series.period_s, "points": points})
+
+
+@views.get("/robots.txt")
+def robots() -> Response:
+    """Every visit of a crawler would start a server."""
+    return Response("User-agent: *\nDisallow: /\n", mimetype="text/plain")

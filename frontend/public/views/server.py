@@ -1,0 +1,155 @@
+"""``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
+
+import re
+import threading
+
+from flask import Blueprint, Response, g, request
+
+from common.broker.messages import Readmit
+from common.errors import StoreUnavailable, TransientError
+from common.ids import is_user
+from common.records.servers import Claim, Gone
+from common.store.cache import read_one
+from common.urls import server_url
+from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
+from frontend.operations.host_commands import send
+from frontend.public.dependencies import Standing, parts
+from frontend.public.issued_paths import farewell, may_return
+from frontend.public.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
+from frontend.public.views.waiting import say_estimate
+
+views = Blueprint("server", __name__)
+
+RETRY_AFTER_S = 3
+# How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
+READMIT_S = 3.0
+READMIT_LOOK_S = 0.1
+_never = threading.Event()
+# By the reason that the agent (or, for a lost host, the culler) left in the record.
+WHY = {
+    "culled: idle": "It was not used for a while.",
+    "culled: age": "Its time was over.",
+    "culled: unvisited": "Nobody came to use it.",
+    "culled: operator": "It was ended by the people who run this place.",
+    "culled: host lost": "The machine that it ran on was lost.",
+    "leaving: host drained": "The machine that it ran on was taken out of service.",
+    "culled: host drained": "The machine that it ran on was taken out of service.",
+    "container exited": "It stopped by itself.",
+    "needed more memory": "It needed more memory than it may have.",
+    "container is gone": "It was removed from the machine that it ran on.",
+}
+WHY_UNKNOWN = "It was idle for too long, its time was over, or the machine it ran on was lost."
+# The agent says how much that was.
+_MEMORY = re.compile(r"needed more memory than ([0-9]+ MiB)")
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is used, not the decoded one
+    """404 for a server that is gone (``{"status": "gone"}`` for programs), 503 for one that should be there."""
+    if not is_user(user):
+        return _nobodys()
+    g.ids["user"] = user
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        return Response(status=404)
+    try:
+        before = parts().standings.peek(user)
+        known = before or parts().standings.get(user)
+    except StoreUnavailable:
+        return unavailable()
+    standing, word = known.standing, known.word
+    html = wants_html() and not pages_are_off()
+    if before is not None and standing is not Standing.ROUTED and (html or standing is Standing.CLAIMED):
+        word = farewell(user)  # it may just have been left
+    if standing is Standing.ROUTED:
+        if html:
+            return page("away.html", 503, RETRY_AFTER_S)
+        return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
+    left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
+    is_ending = standing is Standing.CLAIMED and _is_ending(user, word)
+    if standing is Standing.CLAIMED and left_s <= 0 and not is_ending:
+        # Claimed and without a route: it is being made again at this path.
+        if html:
+            return page("starting.html", 503, RETRY_AFTER_S)
+        return answer({"status": "starting"}, 503, RETRY_AFTER_S)
+    if not html:
+        return answer({"status": "gone"}, 404)
+    return _farewell_page(user, word, left_s, is_ending)
+
+
+def _is_ending(user: str, word: Gone | None) -> bool:
+    """Whether the word is of the very server that is claimed: its removal is under way, and may take its time."""
+    if word is None or word.until is not None:
+        return False
+    try:
+        claim = read_one(parts().store, parts().keys.claim(user), Claim)
+    except StoreUnavailable:
+        return False
+    return claim is not None and claim.claimed_at < word.at
+
+
+def _target() -> str:
+    """What is asked for below the server."""
+    path, query = raw_path_and_query(request.environ)
+    try:
+        return checked(below(path, 2).lstrip("/"), query)
+    except BadTarget:
+        return ""
+
+
+def _nobodys() -> Response:
+    """404 at an address that no server ever had: a handout for another installation, a name made up."""
+    if not wants_html() or pages_are_off():
+        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+    target = _target()
+    return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
+
+
+def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool) -> Response:
+    target = _target()
+    new = spawn_link(target, fresh=True)
+    if left_s > 0:
+        return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
+    why = _why(word.reason if word is not None else "")
+    # While its claim is there, nothing can be made at its address.
+    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) and not is_ending else None
+    return page("gone.html", 404, why=why, target=target, new=new, again=again)
+
+
+def _why(reason: str) -> str:
+    found = _MEMORY.fullmatch(reason)
+    return (
+        f"It needed more memory than {found[1]}, which is all that it may have."
+        if found
+        else WHY.get(reason, WHY_UNKNOWN)
+    )
+
+
+@views.post("/leaving/<user>")
+def once_more(user: str) -> Response:
+    """Back to a server that is about to go with its host, to save what is on it: 303 to it, once there is a way."""
+    word = farewell(user) if is_user(user) else None
+    if word is None or word.until is None:
+        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+    p = parts()
+    try:
+        target = checked(*_split(request.form.get("target", "")))
+    except BadTarget:
+        target = ""
+    try:
+        send(p.broker, word.host, Readmit(sent_at=p.now(), user=user), expires_s=READMIT_S)
+        for _ in range(round(READMIT_S / READMIT_LOOK_S)):
+            if p.store.get(p.keys.route(user)) is not None:
+                break
+            _never.wait(READMIT_LOOK_S)
+    except TransientError:
+        return unavailable()
+    return go_to(server_url(user, target, None), 303)
+
+
+def _split(target: str) -> tuple[str, str]:
+    path, _, query = target.partition("?")
+    return path.lstrip("/"), query
+
+
+for _rule in ("/user/<user>", "/user/<user>/", "/user/<user>/<path:rest>"):
+    views.add_url_rule(_rule, "gone", gone, methods=_METHODS, strict_slashes=False)

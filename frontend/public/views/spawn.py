@@ -1,0 +1,211 @@
+"""The views that start servers: ``/spawn`` for people (and simple clients), ``/api/spawn`` for programs."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, g, request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import StoreUnavailable
+from common.ids import request_of
+from common.records.base import Name, explain
+from common.urls import server_url
+from frontend.http.auth import caller
+from frontend.http.responses import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
+from frontend.http.visitors import is_browser, is_robot, visitor
+from frontend.public.dependencies import parts
+from frontend.public.issued_paths import OldPath, old_path
+from frontend.public.session_cookie import introduce, remember, remember_ticket, remembered, visit
+from frontend.public.spawning.spawner import Crowded, Served, Unavailable, Waiting, Wish
+from frontend.public.targets import (
+    MAX_CHARS,
+    START,
+    Asked,
+    BadTarget,
+    asked,
+    below,
+    checked,
+    raw_path_and_query,
+    split_user,
+)
+from frontend.public.views.pages import broken_s
+
+views = Blueprint("spawn", __name__)
+
+# When to come back after "full": servers start within seconds.
+RETRY_AFTER_S = 5
+# And after "too many wait already".
+CROWDED_AFTER_S = 30
+
+
+class SpawnBody(BaseModel):
+    """What a program may say about the server it wants; everything has a default. ``image_name`` is sent by Thebe 0.x
+    to everybody, and not looked at: pools decide about images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pool: Name | None = None
+    path: Annotated[str, Field(max_length=MAX_CHARS)] = ""
+    wait_s: float | None = Field(default=None, ge=0.05, description="seconds")
+    image_name: object = Field(default=None, exclude=True)
+
+
+def spawn(**_: str) -> Response:
+    """A server, or the browser's own one if it has one already."""
+    if is_speculative():
+        return Response(status=204 if request.method == "HEAD" else 503)
+    path, query = raw_path_and_query(request.environ)
+    try:
+        ask = asked(below(path, 1), query)
+    except BadTarget as exc:
+        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
+        return _first_step(path, query, ask)
+    user, target = split_user(ask.target)
+    wanted = ask.pool
+    if user:
+        try:
+            old = old_path(user)
+        except StoreUnavailable:
+            return unavailable()
+        if old is not None:
+            return _at_old_path(user, target, old, wanted)
+    pools = parts().pools
+    pool = pools.choose(wanted, parts().settings.default_pool, target)
+    if pool is None:
+        return _no_pool(wanted)
+    if not ask.fresh:
+        known = remembered()
+        if known is not None and pools.fits(known.pool, wanted, target):
+            spec = pools.specs.get(known.pool or pool)
+            return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
+    ticket = visit(pool) if wants_html() else None
+    if ticket is not None:
+        g.ticket, g.request_id = ticket, request_of(ticket)
+    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+
+
+def _first_step(path: str, query: str, ask: Asked) -> Response:
+    """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
+    only looks at links is content with the page."""
+    return page(
+        "landing.html",
+        has_server=False,
+        is_new=True,
+        is_robot=is_robot(),
+        go=f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1",
+        target=ask.target.partition("?")[0],
+        broken_s=broken_s(),
+    )
+
+
+def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
+    """A server at the same path as before: the one that is there, or a new one."""
+    if old.routed or (old.claimed and wants_html()):
+        return go_to(server_url(user, target, None))
+    if old.claimed:  # one at a time
+        text = "a server is being made at this path"
+        return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
+    pools = parts().pools
+    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
+    if pool is None:
+        return _no_pool(wanted)
+    wish = Wish(g.ticket, pool, target, user, caller() or None, visitor())
+    # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
+    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
+
+
+for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
+    views.add_url_rule(_rule, "spawn", spawn, strict_slashes=False)
+
+
+@views.post("/api/spawn", strict_slashes=False)
+@views.post("/api/spawn/", strict_slashes=False)
+def api_spawn() -> Response:
+    """200 ``{"url": …}``, 429 ``{"status": "full"}``, 503 ``{"status": "unavailable"}``."""
+    settings = parts().settings
+    try:
+        body = _body()
+        path, _, query = body.path.partition("?")
+        target = checked(path.lstrip("/"), query)
+    except (BadTarget, ValueError) as exc:
+        return problem(400, "Bad request", str(exc), "bad request")
+    wait_s = settings.window_s if body.wait_s is None else body.wait_s
+    if wait_s > settings.wait_max_s:
+        text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
+        return problem(400, "Bad request", text, "bad request")
+    pool = parts().pools.choose(body.pool, settings.default_pool, target)
+    if pool is None:
+        return _no_pool(body.pool)
+    outcome = parts().spawner.for_program(Wish(g.ticket, pool, target, who=caller() or None), wait_s)
+    note(outcome)
+    if isinstance(outcome, Served):
+        return answer({"url": outcome.url})
+    if isinstance(outcome, Unavailable):
+        return unavailable()
+    return answer({"status": "full"}, 429, RETRY_AFTER_S)
+
+
+def _body() -> SpawnBody:
+    """The JSON body, if there is one; tmpnb's clients send none, or a form. Raises ``ValueError``."""
+    raw = request.get_data(parse_form_data=False).strip()
+    # Also JSON that says it is a form: curl does so unless told otherwise, and nobody's wish may be ignored silently.
+    if not raw or not (request.is_json or raw.startswith(b"{")):
+        return SpawnBody()
+    try:
+        return SpawnBody.model_validate_json(raw)
+    except ValidationError as exc:
+        accepted = ", ".join(SpawnBody.model_fields)
+        raise ValueError(f"{explain(exc)}; accepted fields: {accepted}") from exc
+
+
+def _for_person(wish: Wish, wanted: str | None) -> Response:
+    outcome = parts().spawner.for_browser(wish)
+    note(outcome)
+    if isinstance(outcome, Served):
+        if not outcome.existing:
+            remember(outcome.user)
+        return go_to(outcome.url)
+    if isinstance(outcome, Waiting):
+        remember_ticket(request_of(outcome.ticket))
+        # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
+        path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
+        pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
+        return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
+    if isinstance(outcome, Crowded):
+        return page("crowded.html", 429, CROWDED_AFTER_S, reason=outcome.reason)
+    return unavailable()
+
+
+def _for_client(wish: Wish, wait_s: float) -> Response:
+    """A client that is no browser would not stay in a waiting room."""
+    outcome = parts().spawner.for_program(wish, wait_s)
+    note(outcome)
+    if isinstance(outcome, Served):
+        return go_to(outcome.url)
+    if isinstance(outcome, Unavailable):
+        return unavailable()
+    return answer({"status": "full"}, 503, RETRY_AFTER_S)
+
+
+def note(outcome: object) -> None:
+    """What became of it, for the request's log line."""
+    g.ids["outcome"] = type(outcome).__name__.lower()
+    if isinstance(outcome, Served):
+        g.ids.update(user=outcome.user, host=outcome.host)
+        for stage, elapsed_ms in outcome.stages_ms.items():
+            add_stage(stage, elapsed_ms)
+    elif isinstance(outcome, Crowded | Unavailable):
+        g.ids["reason"] = outcome.reason
+
+
+def _no_pool(wanted: str | None) -> Response:
+    names = sorted(parts().pools.specs)
+    if not names:  # Consul has not answered yet, or the first pools are not there yet
+        return unavailable()
+    if wanted is None:
+        text = f"pool: say which one; accepted: {', '.join(names)}"
+        return problem(400, "Which pool?", f"There are several kinds of servers. {text}.", "unknown pool")
+    text = f"pool: there is no pool {wanted[:80]!r}; accepted: {', '.join(names)}"
+    return problem(404, "No such pool", text, "unknown pool")

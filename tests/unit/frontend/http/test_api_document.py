@@ -1,0 +1,43 @@
+"""The API answers as its OpenAPI document says, whatever it is asked: schemathesis tries it."""
+
+import pytest
+
+from common.records.hosts import HostState, PoolStatus
+from tests.support.api_check import CHECKS, check, serving
+from tests.unit.frontend.admin.test_legacy import Admin
+from tests.unit.frontend.fakes import FakeCluster, put_claim, put_host, put_pool, put_route, settings, user_id
+
+
+@pytest.mark.parametrize("token", [None, "let-me-in"])
+def test_the_public_api_answers_as_its_document_says(token: str | None) -> None:
+    cluster = FakeCluster(settings(API_AUTH_TOKEN=token) if token else settings())
+    cluster.parts.tokens.load()
+    with serving(cluster.client.application) as url:
+        found = check(url, token, max_examples=10)
+    assert found.problems == []
+    assert set(found.checks) >= (CHECKS | {"ignored_auth"} if token else CHECKS)
+    assert found.untried == set()
+
+
+def test_a_full_cluster_answers_as_its_document_says() -> None:
+    cluster = FakeCluster(settings(wait_max_s=0.06))
+    cluster.agent.serving = False
+    with serving(cluster.client.application) as url:
+        found = check(url, None, max_examples=15)
+    assert found.problems == []
+    assert cluster.tickets()
+
+
+def test_the_admin_api_answers_as_its_document_says() -> None:
+    admin = Admin()
+    admin.app.extensions["tmpnb"].tokens.load()
+    put_pool(admin.store, "default")
+    put_host(admin.store, "host-1", state=HostState.DRAINING, default=PoolStatus(capacity=4, ready=2))
+    for number in range(5):
+        put_route(admin.store, user_id(number))
+    put_claim(admin.store, user_id(1))
+    with serving(admin.app) as url:
+        found = check(url, "secret", max_examples=10)
+    assert found.problems == []
+    assert set(found.checks) >= CHECKS | {"ignored_auth"}
+    assert found.untried == set()

@@ -1,0 +1,146 @@
+"""Changing pools over hosts: images first, progress host by host, and the way back."""
+
+import pytest
+
+from common.broker.memory import MemoryBroker
+from common.broker.messages import PrepareImage, decode
+from common.records.hosts import Failure, HostState, ImageState, ImageStatus, PoolStatus
+from common.records.pools import PoolHistory, PoolSpec
+from common.store.memory import MemoryStore
+from frontend.operations.errors import NoHistory
+from frontend.operations.hosts import read_hosts
+from frontend.operations.pools import (
+    HISTORY_COUNT,
+    HostProgress,
+    Stage,
+    apply_pools,
+    is_over,
+    prepare,
+    prepared,
+    progress,
+    read_pools,
+    rollback,
+)
+from tests.unit.frontend.fakes import KEYS, START, put_host
+
+PRESENT = {"img:2": ImageStatus(state=ImageState.PRESENT)}
+
+
+def spec(image: str = "img:1", **fields: object) -> PoolSpec:
+    return PoolSpec.model_validate({"name": "default", "image": image, "pool_size": 4, **fields})
+
+
+def status(of: PoolSpec, **fields: object) -> PoolStatus:
+    return PoolStatus.model_validate({"generation": of.generation, "capacity": 4, **fields})
+
+
+def stage(store: MemoryStore, of: PoolSpec) -> HostProgress:
+    (row,) = progress(of, read_hosts(store, KEYS))
+    return row
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: MemoryStore) -> None:
+    broker = MemoryBroker()
+    put_host(store, "has", images=PRESENT, labels={"gpu": "yes"})
+    put_host(store, "lacks", labels={"gpu": "yes"})
+    put_host(store, "other")
+    gpu = spec("img:2", host_labels={"gpu": "yes"})
+    assert prepare(store, KEYS, broker.publisher(), [gpu]) == {"img:2": {"has": None, "lacks": ""}}
+    (message,) = [decode(delivery.body) for delivery in broker.declare("host.lacks").messages]
+    assert isinstance(message, PrepareImage)
+    assert message.image == "img:2"
+    assert not broker.declare("host.has").messages
+    put_host(
+        store, "lacks", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="no space")}, labels={"gpu": "yes"}
+    )
+    assert prepared(read_hosts(store, KEYS), [gpu])["img:2"]["lacks"] == "no space"
+
+
+def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: MemoryStore) -> None:
+    new = spec("img:2")
+    put_host(store, "h", images=PRESENT, default=status(spec("img:1"), ready=4))
+    assert stage(store, new).stage is Stage.UNSEEN
+    put_host(
+        store, "h", images={"img:2": ImageStatus(state=ImageState.PULLING)}, default=status(new, ready=4, ready_old=4)
+    )
+    assert stage(store, new).stage is Stage.FETCHING
+    put_host(
+        store, "h", images=PRESENT, default=status(new, ready=3, ready_old=2, starting=1, claimed=1, claimed_old=1)
+    )
+    assert stage(store, new) == HostProgress("h", Stage.ROLLING, 1, 2, 1, 1)
+    assert not is_over([stage(store, new)])
+    put_host(store, "h", images=PRESENT, default=status(new, ready=3, claimed=1, claimed_old=1))
+    assert stage(store, new).stage is Stage.DONE
+    assert is_over([stage(store, new)])
+
+
+def test_a_generation_that_does_not_come_up_is_reported_with_its_reason(store: MemoryStore) -> None:
+    new = spec("img:2")
+    failure = Failure(at=START, reason="the container exited", log="last line")
+    put_host(store, "h", images=PRESENT, default=status(new, ready=3, ready_old=3, failing=True, last_failure=failure))
+    row = stage(store, new)
+    assert (row.stage, row.reason, row.log) == (Stage.STALLED, "the container exited", "last line")
+    assert is_over([row])
+    put_host(store, "h", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="denied")}, default=status(new))
+    assert stage(store, new).reason == "denied"
+
+
+def test_c1_a_host_is_not_done_before_it_has_the_ready_servers_that_it_will_keep(store: MemoryStore) -> None:
+    """A new pool has no older servers, and before its first start nothing is starting either."""
+    new = spec("img:2", ready=2)
+    put_host(store, "h", images=PRESENT, default=status(new))
+    assert stage(store, new).stage is Stage.ROLLING
+    put_host(store, "h", images=PRESENT, default=status(new, ready=1))
+    assert stage(store, new).stage is Stage.ROLLING
+    put_host(store, "h", images=PRESENT, default=status(new, ready=2))
+    assert stage(store, new).stage is Stage.DONE
+    put_host(store, "h", images=PRESENT, default=status(new, ready=0, claimed=4))
+    assert stage(store, new).stage is Stage.DONE, "it has no room for more"
+
+
+def test_nothing_is_expected_of_a_host_that_is_being_emptied(store: MemoryStore) -> None:
+    new = spec("img:2")
+    put_host(store, "h", state=HostState.DRAINING, images=PRESENT, default=status(new, claimed=2, claimed_old=2))
+    assert stage(store, new).stage is Stage.HELD
+
+
+def test_a_rollback_goes_to_the_generation_before_and_another_one_returns(store: MemoryStore) -> None:
+    with pytest.raises(NoHistory):
+        rollback(store, KEYS, "default")
+    first, second = spec("img:1"), spec("img:2")
+    apply_pools(store, KEYS, [first])
+    apply_pools(store, KEYS, [second])
+    assert rollback(store, KEYS, "default") == first
+    assert read_pools(store, KEYS)["default"] == first
+    assert rollback(store, KEYS, "default") == second
+
+
+def test_sizes_make_no_history_and_generations_are_kept_once_each_up_to_a_limit(store: MemoryStore) -> None:
+    apply_pools(store, KEYS, [spec("img:0")])
+    apply_pools(store, KEYS, [spec("img:0", pool_size=9)])
+    assert store.get(KEYS.history_of("default")) is None
+    for number in [*range(1, 10), 8, 9]:
+        apply_pools(store, KEYS, [spec(f"img:{number}")])
+    entry = store.get(KEYS.history_of("default"))
+    assert entry is not None
+    images = [each.image for each in PoolHistory.decode(entry.key, entry.value).specs]
+    assert len(images) == HISTORY_COUNT
+    assert images[:3] == ["img:8", "img:7", "img:6"]
+
+
+def test_a_history_that_cannot_be_read_is_written_anew(store: MemoryStore) -> None:
+    apply_pools(store, KEYS, [spec("img:1")])
+    store.put(KEYS.history_of("default"), b"{")
+    apply_pools(store, KEYS, [spec("img:2")])
+    assert rollback(store, KEYS, "default").image == "img:1"
+
+
+def test_labels_that_no_host_carries_are_a_warning(store: MemoryStore) -> None:
+    put_host(store, "h", labels={"gpu": "no"})
+    applied = apply_pools(store, KEYS, [spec(host_labels={"gpu": "yes"})])
+    assert "host_labels" in applied.warnings[0]
