@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from functools import partial
 
 from common.broker.rabbitmq import RabbitPublisher
 from common.runtime.clock import ClusterClock
@@ -10,6 +11,7 @@ from common.runtime.process import Process
 from common.settings import load
 from common.store.keys import Keys
 from frontend.adapters import consul_store, presence, rabbit_address
+from frontend.cluster.reachability import tcp_probe
 from frontend.culler.cycle import Rounds
 from frontend.culler.host_loss import Absences
 from frontend.culler.leadership import Leadership
@@ -27,16 +29,15 @@ def main(argv: list[str]) -> None:
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
     absences = Absences(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
-    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now)
+    probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
+    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
         store,
         keys,
         Leadership(store, keys, name),
         rounds,
         absences,
-        period_s=settings.cull_period,
-        ticket_max_s=settings.ticket_max_s,
-        remember_s=settings.remember_s,
+        settings=settings,
         now=now,
     )
     process.run(publisher, presence(store, settings, "culler", 0), loop.thread)

@@ -32,7 +32,7 @@ from frontend.admin.server_listing import snapshot_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
@@ -175,7 +175,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, 3600.0, Counter())
+        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
         sweep_activity(store, KEYS, now)
         sweep_gone(store, KEYS, now, 86400.0)
         sweep_replays(store, KEYS, now)
