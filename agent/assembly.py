@@ -59,7 +59,7 @@ from common.records.hosts import HostRecord, HostState
 from common.runtime.clock import ClusterClock
 from common.runtime.retry import Backoff
 from common.runtime.threads import Pool, Worker
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -95,27 +95,24 @@ class Agent:
         self._now = ClusterClock(parts.store.clock_skew_s)
         self._stop = threading.Event()
         self._joined = False
-        keys = Keys(settings.cluster)
+        self._cluster = cluster = Cluster(parts.store, settings.cluster)
         self._throttle = EngineThrottle(settings.max_dock_workers, self._stop)
         self.inventory = Inventory()
         self._start_backoff = StartBackoff()
         self._stuck = StuckContainers()
-        self._saved_state = SavedState(parts.store, keys, settings.host)
+        self._saved_state = SavedState(cluster, settings.host)
         self._ports = PortAllocator(
             settings.port_min, settings.port_max, settings.port_quarantine_s, self._saved_state.set_next_port
         )
         self._events = Events(parts.publisher, settings.host, self._now)
-        self._registry = Registry(
-            parts.store, keys, HostAddress(settings.host, parts.address), self.inventory, self._now
-        )
+        self._registry = Registry(cluster, HostAddress(settings.host, parts.address), self.inventory, self._now)
         self._subscriptions = Subscriptions(parts.consumer)
         self._workers = Workers()
         self._renames = Pool(RENAME_THREADS, "rename")
-        self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
+        self._specs = Specs(cluster, self._store_lost, self._on_specs, settings.labels)
         self._images = Images(parts.engine, self._on_images)
-        self._keys = keys
         self._statics = assets.StaticAssets(
-            parts.engine, parts.store, keys, assets.Host(settings.cluster, settings.host), parts.publisher,
+            parts.engine, parts.store, cluster, assets.Host(settings.cluster, settings.host), parts.publisher,
             ExtractLimits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
             self._wake, self._now,
         )  # fmt: skip
@@ -139,7 +136,7 @@ class Agent:
             self._throttle, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
             self._room.full, self._memory.why_ended,
         )  # fmt: skip
-        tickets = Tickets(parts.store, keys, settings.abandon_s, settings.host)
+        tickets = Tickets(cluster, settings.abandon_s, settings.host)
         self._remover = Remover(
             parts.engine, self.inventory, self._ports, self._registry, tickets, self._throttle.aside(),
             self._on_gone, settings.drain_grace_s, self._stuck, settings.remove_timeout_s, self._memory,
@@ -153,9 +150,7 @@ class Agent:
             self._holds,
             self._stop,
         )
-        self._culls = Culls(
-            parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now
-        )
+        self._culls = Culls(parts.engine, ActivityReader(cluster), parts.probe, self._registry.read_claim, self._now)
         self._commands = Commands(
             self.inventory,
             self._culls,
@@ -263,7 +258,7 @@ class Agent:
         if self._keeper is None:
             settings = self._settings
             self._keeper = HostLease(
-                self._parts.store, self._keys, settings.host, ProcessIdentity.current(self._status.engine.id),
+                self._parts.store, self._cluster.hosts, settings.host, ProcessIdentity.current(self._status.engine.id),
                 settings.session_ttl_s, settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
             )  # fmt: skip
             self._keeper.start()

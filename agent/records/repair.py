@@ -11,7 +11,7 @@ from agent.inventory import ABSENT_S, LIVE, Inventory
 from agent.metrics import REPAIRS
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
-from common.errors import StoreUnavailable
+from common.errors import TransientError
 from common.records.pools import PoolSpec
 from common.runtime.threads import Worker
 
@@ -64,7 +64,7 @@ class Repairer:
             try:
                 if not self.repair(full):
                     self._full, pause_s = full, RETRY_S
-            except StoreUnavailable:
+            except TransientError:
                 self._full, pause_s = full, RETRY_S
             if self._wake.wait(pause_s):
                 self._wake.clear()

@@ -19,13 +19,13 @@ from agent.engine.port import Engine
 from agent.statics.extract import Extracted, ExtractLimits, extract
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
 from common.broker.port import Delivery, Outgoing, Publisher
-from common.errors import EngineUnavailable, MalformedRecord, PermanentError, StoreUnavailable, TmpnbError
+from common.errors import EngineUnavailable, PermanentError, StoreUnavailable, TmpnbError
 from common.ids import new_request_id
 from common.records.pools import PoolSpec
 from common.records.statics import Statics
 from common.runtime.threads import Worker
 from common.statics import parse_tree, set_id
-from common.store.keys import Keys, last_segment
+from common.store.cluster import Cluster
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class StaticAssets:
         self,
         engine: Engine,
         store: Store,
-        keys: Keys,
+        cluster: Cluster,
         host: Host,
         publisher: Publisher,
         limits: ExtractLimits,
@@ -78,7 +78,7 @@ class StaticAssets:
         """``clock``: monotonic seconds."""
         self._engine = engine
         self._store = store
-        self._keys = keys
+        self._cluster = cluster
         self._host = host
         self._publisher = publisher
         self._limits = limits
@@ -133,7 +133,7 @@ class StaticAssets:
         changed = sets != self._sets
         self._sets = sets
         if sets:
-            known = {last_segment(key) for key in self._store.watch_keys(self._keys.statics, 0, 0).keys}
+            known = self._cluster.statics.ids()
             for spec in specs:
                 found = sets.get(spec.name, "")
                 if found in known and found not in self._notes:
@@ -162,20 +162,18 @@ class StaticAssets:
 
     def _note(self, found: str) -> bool:
         """Learn what another host has taken. False: nothing, or nothing readable."""
-        entry = self._store.get(self._keys.statics_of(found))
-        try:
-            self._notes[found] = summary(Statics.decode(entry.key, entry.value)) if entry is not None else ""
-        except MalformedRecord:
-            return False
-        return entry is not None
+        record = self._cluster.statics.get(found)
+        if record is not None:
+            self._notes[found] = summary(record)
+        return record is not None
 
     def _take_first(self, found: str, spec: PoolSpec) -> bool:
         """Take a set that nobody has taken, unless another host is at it. False: nothing to say."""
         session = self._store.open_session(f"tmpnb-statics-{self._host.name}", LOCK_S)
         try:
-            if not self._store.acquire(self._keys.statics_lock(found), self._host.name.encode(), session):
+            if not self._store.acquire(self._cluster.statics_lock(found), self._host.name.encode(), session):
                 return False
-            if self._store.get(self._keys.statics_of(found)) is None:
+            if self._cluster.statics.find(found) is None:
                 self._record(found, spec)
         except PermanentError as exc:
             self._hopeless.add(found)
@@ -205,10 +203,10 @@ class StaticAssets:
         self._notes[found] = summary(record)
         if not extracted.files:
             raise PermanentError(f"the image has no files at {', '.join(spec.static_files)}")
-        value = record.encode()
-        if len(value) > RECORD_MAX_BYTES:
-            raise PermanentError(f"the list of {len(record.files)} files is too long for Consul ({len(value)} bytes)")
-        self._store.create(self._keys.statics_of(found), value)
+        size = len(record.encode())
+        if size > RECORD_MAX_BYTES:
+            raise PermanentError(f"the list of {len(record.files)} files is too long for Consul ({size} bytes)")
+        self._cluster.statics.create(record)
         log.info(
             "static files taken",
             extra={"pool": spec.name, "statics": found, "files": len(record.files), "bytes": record.total_bytes,
@@ -246,10 +244,9 @@ class StaticAssets:
 
     def _part(self, request: StaticsRequest) -> StaticsPart:
         if request.statics not in self._bundles:
-            entry = self._store.get(self._keys.statics_of(request.statics))
-            if entry is None:
-                raise MalformedRecord(f"there is no set {request.statics}")
-            record = Statics.decode(entry.key, entry.value)
+            record = self._cluster.statics.get(request.statics)
+            if record is None:
+                raise PermanentError(f"there is no set {request.statics}")
             self._take(request.statics, record.image_id, record.static_files)
         bundle = self._bundles[request.statics]
         self._bundles[request.statics] = _Bundle(bundle.data, bundle.sha256, self._clock())

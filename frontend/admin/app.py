@@ -19,21 +19,18 @@ from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
 from frontend.operations.errors import NoHistory, NotThere, OutOfRange, StillThere
 
-# Pool files are small; a cluster has few pools.
-MAX_BODY_BYTES = 256 * 1024
-
 
 def create_admin_app(parts: AdminParts) -> Flask:
     """The WSGI application. Starts nothing."""
     app = Flask(__name__, static_folder=None)
     app.extensions["tmpnb"] = parts
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    app.config.update(MAX_CONTENT_LENGTH=parts.settings.body_max_bytes)
     metrics.install(
         app, parts.settings, lambda: json.dumps(host_operations.metrics_targets(parts.store, parts.keys)).encode()
     )
     request_log.install(app)
     holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
-    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
+    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder), parts.settings)
     sessions.install(app, parts)
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)

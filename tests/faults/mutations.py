@@ -26,7 +26,7 @@ class Mutation:
 
 def _claim_without_check_and_set(patch: Any) -> None:
     def create_claim(self: Registry, claim: Any) -> Any:
-        self._store.put(self._keys.claim(claim.user), claim.encode())
+        self._cluster.claims.put(claim)
         return claim
 
     patch.setattr(Registry, "create_claim", create_claim)

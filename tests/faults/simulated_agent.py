@@ -62,14 +62,14 @@ class SimulatedAgent(World):
         self.frozen = self.dead = self.zombie = False
         self.must_repair = True
         super().restart()
-        store, consumer = self.port(self.store), self.port(self.consumer)
+        consumer = self.port(self.consumer)
         self.repairer = Repairer(
             self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True, self.stop
         )
         self.commands = Commands(
             self.inventory,
             Culls(
-                self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
+                self.port(self.engine), ActivityReader(self.cluster), self.probe, self.registry.read_claim, utc_now
             ),
             self, consumer, Events(self.port(self.publisher), self.host), self.specs.get, self.repairer.drop,
             lambda: None, self._doubt_store, lambda _request, _delivery: None, CullChecks(),

@@ -73,7 +73,7 @@ class Frontend:
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
         self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
         ledger = Ledger()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0, slots=8)
+        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
         self._replies = LateReplies(ledger, self.room)
 
     def work(self) -> None:

@@ -24,6 +24,7 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
@@ -31,7 +32,7 @@ from frontend.admin.server_listing import snapshot_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
@@ -174,7 +175,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, 3600.0, Counter())
+        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
         sweep_activity(store, KEYS, now)
         sweep_gone(store, KEYS, now, 86400.0)
         sweep_replays(store, KEYS, now)
@@ -182,7 +183,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,
-        lambda: ActivityReader(store, KEYS, lambda: 0.0).last("x"),
+        lambda: ActivityReader(Cluster(store, KEYS.cluster), lambda: 0.0).last("x"),
         lambda: stage.frontend.room.look("f" * 32),
         lambda: stage.frontend.room.find("e" * 32),
         sweep,

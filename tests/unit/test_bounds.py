@@ -33,6 +33,7 @@ from common.records.servers import Activity, Claim
 from common.runtime.clock import utc_now
 from common.settings import CommonSettings
 from common.sizes import parse_bytes
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from frontend.admin import api_models
@@ -215,7 +216,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
     assert capacity(pool, 0).count >= 0
     assert names.identity(made.labels) is not None
 
-    registry = Registry(MemoryStore(), KEYS, HostAddress("host-1", "10.0.0.1"), None, lambda: NOW)  # type: ignore[arg-type]
+    registry = Registry(Cluster(MemoryStore(), "test"), HostAddress("host-1", "10.0.0.1"), None, lambda: NOW)  # type: ignore[arg-type]
     claim = registry.new_claim(server, pool, "0" * 32)
     assert Claim.decode("k", claim.encode()) == claim
     later = NOW + timedelta(seconds=min(age_s, 160 * 365 * 86400))
@@ -255,7 +256,7 @@ def test_a9_an_activity_record_with_an_odd_time_is_malformed_and_nothing_worse(p
 def test_a9_while_activity_cannot_be_read_an_agent_says_that_it_cannot_look() -> None:
     store = MemoryStore()
     store.put(KEYS.activity_of("proxy-1", 0), ACTIVITY.replace("5}", "1e300}").encode())
-    reader = ActivityReader(store, KEYS)
+    reader = ActivityReader(Cluster(store, "test"))
     with pytest.raises(StoreUnavailable):
         reader.last("u")
     store.put(KEYS.activity_of("proxy-1", 0), ACTIVITY.encode())

@@ -27,6 +27,7 @@ from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
 from common.runtime.clock import ClusterClock, utc_now
 from common.settings import load
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry
 from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
@@ -42,7 +43,7 @@ class Keeping:
         self.restored = 0
         self.address = "10.0.0.1"
         self.keeper = HostLease(
-            store, KEYS, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
+            store, Cluster(store, CLUSTER).hosts, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
         )  # fmt: skip
 
     def record(self) -> HostRecord:
@@ -215,18 +216,18 @@ def test_an_instance_is_read_as_it_was_written() -> None:
 
 def test_a_cordon_and_the_ports_are_remembered_for_the_next_agent() -> None:
     store = MemoryStore()
-    first = SavedState(store, KEYS, HOST)
+    first = SavedState(Cluster(store, CLUSTER), HOST)
     assert first.read() is None
     first.set_state(HostState.CORDONED)
     first.set_next_port(20256)
-    second = SavedState(store, KEYS, HOST)
+    second = SavedState(Cluster(store, CLUSTER), HOST)
     assert second.read() == HostNote(host=HOST, state=HostState.CORDONED, next_port=20256)
     assert second.state is HostState.CORDONED
 
 
 def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
     store = MemoryStore()
-    note = SavedState(store, KEYS, HOST)
+    note = SavedState(Cluster(store, CLUSTER), HOST)
     store.outage(True)
     with pytest.raises(StoreUnavailable):
         note.set_state(HostState.DRAINING)
@@ -237,11 +238,11 @@ def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
 
 
 def specs_of(store: MemoryStore, lost: Callable[[], bool] = lambda: False) -> Specs:
-    return Specs(store, KEYS, lost, lambda: None)
+    return Specs(Cluster(store, CLUSTER), lost, lambda: None)
 
 
 def read(specs: Specs, store: MemoryStore) -> None:
-    specs.take(store.list(KEYS.pools).entries)
+    specs.take(Cluster(store, CLUSTER).pools.list())
 
 
 def test_a_pool_that_cannot_be_read_stays_as_it_was_and_others_follow() -> None:
@@ -283,8 +284,8 @@ def test_a_host_serves_the_pools_whose_labels_it_carries_and_writes_back_all_of_
     gpu = pool("gpu", host_labels={"gpu": "yes"})
     for spec in (pool(), gpu):
         store.put(KEYS.pool(spec.name), spec.encode())
-    with_gpu = Specs(store, KEYS, lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
-    without = Specs(store, KEYS, lambda: True, lambda: None, {"gpu": "no"})
+    with_gpu = Specs(Cluster(store, CLUSTER), lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
+    without = Specs(Cluster(store, CLUSTER), lambda: True, lambda: None, {"gpu": "no"})
     for specs in (with_gpu, without):
         read(specs, store)
     assert set(with_gpu.all()) == {"light", "gpu"}
@@ -329,7 +330,7 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
     world.settle()
     world.store.skew_s = -3600.0
     here = HostStatus(
-        AgentSettings(host=HOST), "10.0.0.1", SavedState(world.store, KEYS, HOST), lambda: world.specs,
+        AgentSettings(host=HOST), "10.0.0.1", SavedState(world.cluster, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
         Events(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
         lambda: {"light": "closed"}, world.stuck, world.network, world.room,

@@ -44,6 +44,7 @@ from common.records.hosts import HostState
 from common.records.pools import PoolSpec
 from common.records.servers import Route
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 
@@ -167,14 +168,15 @@ class World:
         engine, store = self.port(self.engine), self.port(self.store)
         self.ports = PortAllocator(20000, self.port_max, 120.0, lambda _cursor: None, self.clock)
         self.ports.resume(next(self.next_port))
-        self.registry = Registry(store, KEYS, HostAddress(self.host, self.ip), self.inventory)
+        self.cluster = Cluster(store, CLUSTER)
+        self.registry = Registry(self.cluster, HostAddress(self.host, self.ip), self.inventory)
         self.consumer = self.broker.consumer()
         self.publisher = self.broker.publisher()
         consumer, publisher = self.port(self.consumer), self.port(self.publisher)
         self.subscriptions = Subscriptions(consumer)
         self.gone: list[Server] = []
         self.statics = StaticAssets(
-            engine, store, KEYS, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
+            engine, store, self.cluster, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
             self.clock,
         )  # fmt: skip
         self.network = ClusterNetwork(engine, names.network(CLUSTER), {names.CLUSTER: CLUSTER}, clock=self.clock)
@@ -183,7 +185,7 @@ class World:
         )
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
-        tickets = self.tickets = Tickets(store, KEYS, 45.0, self.host)
+        tickets = self.tickets = Tickets(self.cluster, 45.0, self.host)
         events = Events(publisher, self.host)
         self.memory = MemoryWatch(engine, self.inventory, events, self.clock)
         starter = Starter(

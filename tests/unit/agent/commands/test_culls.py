@@ -60,7 +60,7 @@ class Culling:
         self.dropped: list[str] = []
         self.culls = Culls(
             world.engine,
-            ActivityReader(world.store, KEYS),
+            ActivityReader(world.cluster),
             world.probe,
             world.registry.read_claim,
             utc_now,
