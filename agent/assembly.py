@@ -1,7 +1,8 @@
 """One agent, put together from ports: what wakes what, and the order of starting and stopping.
 
 Threads: the loop; starts and removals (``pool/apply``); one per pool for claims and one for the host's commands
-(``claims/workers``); the session and host record; the watch of the pools; the audit. RabbitMQ's are in its adapter.
+(``claims/workers``); the session and host record; the watch of the pools; the repair of records. RabbitMQ's are in its
+adapter.
 """
 
 import logging
@@ -14,21 +15,21 @@ from typing import TypeVar
 
 from agent import names
 from agent.claims.claimer import Claimer, Host
-from agent.claims.recreate import Remakes
-from agent.claims.replies import Teller
-from agent.claims.subscriptions import Intake
+from agent.claims.recreate import Recreator
+from agent.claims.replies import Replies
+from agent.claims.subscriptions import Subscriptions
 from agent.claims.workers import Workers
-from agent.commands.cull_checks import LookBounds, Looks
+from agent.commands.cull_checks import CullChecks, LookBounds
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.engine.network import ClusterNetwork, uplink_mtu
 from agent.engine.port import Engine
-from agent.engine.throttle import Docking
-from agent.events import Announcer
-from agent.host.lease import HostKeeper
-from agent.host.predecessor import Instance
-from agent.host.saved_state import Notebook
-from agent.host.status import LocalHost
+from agent.engine.throttle import EngineThrottle
+from agent.events import Events
+from agent.host.lease import HostLease
+from agent.host.predecessor import ProcessIdentity
+from agent.host.saved_state import SavedState
+from agent.host.status import HostStatus
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
 from agent.pool.apply import Applier
@@ -37,20 +38,20 @@ from agent.pool.loop import Loop
 from agent.pool.room import HostRoom
 from agent.pool.specs import Specs
 from agent.records.registry import HostAddress, Registry
-from agent.records.repair import Auditor
+from agent.records.repair import Repairer
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
-from agent.servers.host_policy import Permits
+from agent.servers.host_policy import HostPolicy
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortBook
+from agent.servers.ports import PortAllocator
 from agent.servers.probe import Probe
 from agent.servers.remover import Remover
-from agent.servers.start_backoff import FailureBook
-from agent.servers.starter import Place, Starter
-from agent.servers.stuck import StuckBook
+from agent.servers.start_backoff import StartBackoff
+from agent.servers.starter import HostContext, Starter
+from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings
 from agent.statics import assets
-from agent.statics.extract import Limits
+from agent.statics.extract import ExtractLimits
 from common.broker import queues
 from common.broker.port import Consumer, Delivery, Publisher
 from common.errors import TransientError
@@ -58,7 +59,7 @@ from common.records.hosts import HostRecord, HostState
 from common.runtime.clock import ClusterClock
 from common.runtime.retry import Backoff
 from common.runtime.threads import Pool, Worker
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -94,28 +95,25 @@ class Agent:
         self._now = ClusterClock(parts.store.clock_skew_s)
         self._stop = threading.Event()
         self._joined = False
-        keys = Keys(settings.cluster)
-        self._dock = Docking(settings.max_dock_workers, self._stop)
+        self._cluster = cluster = Cluster(parts.store, settings.cluster)
+        self._throttle = EngineThrottle(settings.max_dock_workers, self._stop)
         self.inventory = Inventory()
-        self._failures = FailureBook()
-        self._stuck = StuckBook()
-        self._notebook = Notebook(parts.store, keys, settings.host)
-        self._ports = PortBook(
-            settings.port_min, settings.port_max, settings.port_quarantine_s, self._notebook.set_next_port
+        self._start_backoff = StartBackoff()
+        self._stuck = StuckContainers()
+        self._saved_state = SavedState(cluster, settings.host)
+        self._ports = PortAllocator(
+            settings.port_min, settings.port_max, settings.port_quarantine_s, self._saved_state.set_next_port
         )
-        self._announcer = Announcer(parts.publisher, settings.host, self._now)
-        self._registry = Registry(
-            parts.store, keys, HostAddress(settings.host, parts.address), self.inventory, self._now
-        )
-        self._intake = Intake(parts.consumer)
+        self._events = Events(parts.publisher, settings.host, self._now)
+        self._registry = Registry(cluster, HostAddress(settings.host, parts.address), self.inventory, self._now)
+        self._subscriptions = Subscriptions(parts.consumer)
         self._workers = Workers()
         self._renames = Pool(RENAME_THREADS, "rename")
-        self._specs = Specs(parts.store, keys, self._store_lost, self._on_specs, settings.labels)
+        self._specs = Specs(cluster, self._store_lost, self._on_specs, settings.labels)
         self._images = Images(parts.engine, self._on_images)
-        self._keys = keys
-        self._statics = assets.StaticsBook(
-            parts.engine, parts.store, keys, assets.Host(settings.cluster, settings.host), parts.publisher,
-            Limits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
+        self._statics = assets.StaticAssets(
+            parts.engine, parts.store, cluster, assets.Host(settings.cluster, settings.host), parts.publisher,
+            ExtractLimits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count),
             self._wake, self._now,
         )  # fmt: skip
         self._network = ClusterNetwork(
@@ -123,49 +121,53 @@ class Agent:
             settings.network_mtu or uplink_mtu(),
         )  # fmt: skip
         self._room = HostRoom(self.inventory, self._ports, self._network, self._specs.all, settings.bridge_ports_max)
-        self._memory = MemoryWatch(parts.engine, self.inventory, self._announcer)
-        self._here = LocalHost(
-            settings, parts.address, self._notebook, self._specs.all, self._images, self.inventory, self._failures,
-            self._registry, self._announcer, parts.publisher, self._now, self._statics, lambda: self._culls.notes(),
-            self._stuck, self._network, self._room, self._memory.counts,
+        self._memory = MemoryWatch(parts.engine, self.inventory, self._events)
+        self._status = HostStatus(
+            settings, parts.address, self._saved_state, self._specs.all, self._images, self.inventory,
+            self._start_backoff, self._registry, self._events, parts.publisher, self._now, self._statics,
+            lambda: self._culls.notes(), self._stuck, self._network, self._room, self._memory.counts,
         )  # fmt: skip
         self._starter = Starter(
-            parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._failures,
-            Place(
+            parts.engine, parts.probe, self.inventory, self._ports, self._registry, self._start_backoff,
+            HostContext(
                 settings.cluster, settings.host, parts.bind_ip, settings.route_settle_s,
-                Permits(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
+                HostPolicy(settings.allow_host_network, settings.allowed_host_directories, self._specs.all),
             ),
-            self._dock, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of, self._room.full,
-            self._memory.why_ended,
+            self._throttle, self._stop, self._on_ready, self._now, self._on_failed, self._statics.set_of,
+            self._room.full, self._memory.why_ended,
         )  # fmt: skip
-        tickets = Tickets(parts.store, keys, settings.abandon_s, settings.host)
+        tickets = Tickets(cluster, settings.abandon_s, settings.host)
         self._remover = Remover(
-            parts.engine, self.inventory, self._ports, self._registry, tickets, self._dock.aside(),
-            self._on_gone, settings.farewell_s, self._stuck, settings.remove_timeout_s, self._memory,
+            parts.engine, self.inventory, self._ports, self._registry, tickets, self._throttle.aside(),
+            self._on_gone, settings.drain_grace_s, self._stuck, settings.remove_timeout_s, self._memory,
         )  # fmt: skip
-        self._auditor = Auditor(
-            self._registry, tickets, self.inventory, self._specs.get, lambda: self.loop.look(), self._holds, self._stop
+        self._repairer = Repairer(
+            self._registry,
+            tickets,
+            self.inventory,
+            self._specs.get,
+            lambda: self.loop.list_engine(),
+            self._holds,
+            self._stop,
         )
-        self._culls = Culls(
-            parts.engine, ActivityReader(parts.store, keys), parts.probe, self._registry.read_claim, self._now
-        )
+        self._culls = Culls(parts.engine, ActivityReader(cluster), parts.probe, self._registry.read_claim, self._now)
         self._commands = Commands(
             self.inventory,
             self._culls,
-            self._here,
+            self._status,
             parts.consumer,
-            self._announcer,
+            self._events,
             self._specs.get,
-            self._auditor.drop,
+            self._repairer.drop,
             self._wake,
             self._doubt_store,
             self._statics.ask,
-            Looks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
+            CullChecks(LookBounds(settings.max_looks, settings.looks_waiting_max)),
         )
-        teller = Teller(settings.host, tickets, parts.publisher, self._now, self._stop)
-        self._remakes = Remakes(
-            settings.host, self.inventory, self._registry, tickets, teller, self._announcer, self._specs.get,
-            self._here.limit, lambda spec, user: self._starter.promised(spec, user, self._ports.take()),
+        replies = Replies(settings.host, tickets, parts.publisher, self._now, self._stop)
+        self._recreator = Recreator(
+            settings.host, self.inventory, self._registry, tickets, replies, self._events, self._specs.get,
+            self._status.limit, lambda spec, user: self._starter.reserved(spec, user, self._ports.take()),
             self._ports.release, self._stop,
         )  # fmt: skip
         self._claimer = Claimer(
@@ -173,22 +175,22 @@ class Agent:
                 settings.host, self._specs.get, self._suspect_store, lambda: self.loop.suspect_engine(),
                 self._may_claim, self._now,
             ),
-            parts.engine, self.inventory, self._registry, tickets, teller, self._remakes, parts.consumer, self._intake,
-            self._announcer, self._renames, self._stop, self._wake,
+            parts.engine, self.inventory, self._registry, tickets, replies, self._recreator, parts.consumer,
+            self._subscriptions, self._events, self._renames, self._stop, self._wake,
         )  # fmt: skip
-        self._keeper: HostKeeper | None = None
+        self._keeper: HostLease | None = None
         self.loop = Loop(
-            parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._failures,
-            self._here.wishes, settings.max_starting, settings.reconcile_period_s, self._stop, self._after_pass,
-            on_look=self._on_look, on_oom=self._memory.killed,
+            parts.engine, names.selector(settings.cluster, settings.host), self.inventory, self._start_backoff,
+            self._status.desired_state, settings.max_starting, settings.reconcile_period_s, self._stop,
+            self._after_pass, on_listing=self._on_listing, on_oom=self._memory.killed,
         )  # fmt: skip
 
     def run(self) -> None:
-        """From the first look at the engine until ``stop``."""
+        """From the first listing of the engine until ``stop``."""
         applier = self._applier()
         try:
             if self._prepare():
-                self._auditor.start()
+                self._repairer.start()
                 self._images.start()
                 self._statics.start()
                 self.loop.run(applier, self._beat)
@@ -197,7 +199,7 @@ class Agent:
 
     def stop(self, thread: Worker, timeout_s: float) -> None:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
-        self._intake.close()
+        self._subscriptions.close()
         self._workers.stop(timeout_s)
         self._stop.set()
         self.loop.wake()
@@ -210,7 +212,7 @@ class Agent:
         if self._keeper is not None:
             self._keeper.stop()
         if self._joined:
-            self._announcer.tell("host.left", reason="the agent was stopped")
+            self._events.publish("host.left", reason="the agent was stopped")
 
     def wake(self) -> None:
         """What this host may do has changed. Any thread."""
@@ -218,45 +220,45 @@ class Agent:
 
     def figures(self) -> HostFigures:
         """What is so now, for the metrics. Any thread."""
-        return self._here.figures(self._may_claim())
+        return self._status.figures(self._may_claim())
 
     def _claim(self, delivery: Delivery) -> None:
-        with self._dock.claiming():
+        with self._throttle.claiming():
             self._claimer.handle(delivery)
 
     def _prepare(self) -> bool:
         """What must be known before anything is adopted or started. False: stopped before it was."""
         settings, parts = self._settings, self._parts
         try:
-            self._here.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
+            self._status.engine = self._persist(parts.engine.info, "docker engine", self._keep_record)
             self._persist(self._network.check, "docker engine")
             keeper = self._keep_record("")
-            note = self._persist(self._notebook.read, "consul")
+            note = self._persist(self._saved_state.read, "consul")
         except TransientError:
             return False
         # Without a note (a new host, or Consul has lost it) anywhere: seldom where the last agent just was.
         anywhere = settings.port_min + secrets.randbelow(settings.port_max - settings.port_min + 1)
         self._ports.resume(note.next_port if note else anywhere)
-        keeper.identify(Instance.current(self._here.engine.id))
+        keeper.identify(ProcessIdentity.current(self._status.engine.id))
         self._specs.start()
         while not self._specs.known.wait(1.0):
             self._beat()
             if self._stop.is_set():
                 return False
-        self._intake.open(
+        self._subscriptions.open(
             queues.host(settings.host),
             self._workers.handler("commands", self._commands.handle),
             lambda: 0 if self._holds() else None,
         )
         return True
 
-    def _keep_record(self, engine_trouble: str) -> HostKeeper:
+    def _keep_record(self, engine_trouble: str) -> HostLease:
         """Hold the host record from now on, if it is not held yet: an operator should see an agent that waits, too."""
-        self._here.engine_trouble = engine_trouble
+        self._status.engine_trouble = engine_trouble
         if self._keeper is None:
             settings = self._settings
-            self._keeper = HostKeeper(
-                self._parts.store, self._keys, settings.host, Instance.current(self._here.engine.id),
+            self._keeper = HostLease(
+                self._parts.store, self._cluster.hosts, settings.host, ProcessIdentity.current(self._status.engine.id),
                 settings.session_ttl_s, settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
             )  # fmt: skip
             self._keeper.start()
@@ -281,7 +283,7 @@ class Agent:
     def _applier(self) -> Applier:
         settings = self._settings
         adopter = Adopter(
-            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._remakes.owed,
+            self._parts.engine, self.inventory, self._ports, self._registry, self._starter, self._recreator.owed,
             self._stop,
         )  # fmt: skip
         return Applier(
@@ -294,25 +296,25 @@ class Agent:
         return (
             self._holds()
             and self.loop.engine_ok
-            and self._notebook.state is HostState.ACTIVE
+            and self._saved_state.state is HostState.ACTIVE
             # Without it, or while RabbitMQ takes no messages, nobody could be told: requests stay in their queue.
             and not self._parts.publisher.trouble
             and not self._stop.is_set()
         )
 
     def _priority(self, pool: str) -> int | None:
-        return self._here.priority(pool) if self._may_claim() else None
+        return self._status.priority(pool) if self._may_claim() else None
 
     def _record(self) -> HostRecord:
-        # Before the loop's first look the trouble is what ``_prepare`` has with the engine.
+        # Before the loop's first listing the trouble is what ``_prepare`` has with the engine.
         if self.loop.engine_ok or self.loop.engine_trouble:
-            self._here.engine_trouble = self.loop.engine_trouble
-        return self._here.record()
+            self._status.engine_trouble = self.loop.engine_trouble
+        return self._status.record()
 
-    def _on_look(self, listed: frozenset[str]) -> None:
+    def _on_listing(self, listed: frozenset[str]) -> None:
         self._stuck.keep(listed)
         self._memory.settle(listed)
-        self._network.look()
+        self._network.check_again()
 
     def _on_specs(self) -> None:
         self._images.use(spec.image for spec in self._specs.all().values())
@@ -326,17 +328,17 @@ class Agent:
         """Consumption and the host record follow from what a pass has changed."""
         for pool in self._specs.all():
             queue = queues.spawn(pool)
-            self._intake.open(
+            self._subscriptions.open(
                 queue,
                 self._workers.handler(queue, self._claim),
                 partial(self._priority, pool),
             )
-        self._intake.update()
+        self._subscriptions.update()
         if self._keeper is not None:
             self._keeper.changed()
             if self._keeper.holds() and not self._joined:
                 self._joined = True
-                self._announcer.tell("host.joined", detail={"address": self._parts.address})
+                self._events.publish("host.joined", detail={"address": self._parts.address})
 
     def _wake(self) -> None:
         self.loop.wake()
@@ -350,7 +352,7 @@ class Agent:
 
     def _doubt_store(self) -> None:
         self._suspect_store()
-        self._intake.update()
+        self._subscriptions.update()
 
     def _store_lost(self) -> bool:
         return self._keeper is not None and self._keeper.lost()
@@ -358,9 +360,9 @@ class Agent:
     def _on_restored(self) -> None:
         """Our session was gone, and perhaps everything else (I8)."""
         try:
-            self._notebook.write_again()
+            self._saved_state.write_again()
         finally:
-            self._auditor.request()
+            self._repairer.request()
             self._wake()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
@@ -373,21 +375,21 @@ class Agent:
         for stage, elapsed_ms in stages_ms.items():
             START_STAGES.labels(stage).observe(elapsed_ms / 1000)
         if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
-            self._remakes.made(server, stages_ms)
+            self._recreator.made(server, stages_ms)
         else:
-            self._announcer.tell("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
+            self._events.publish("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
         self._wake()
 
     def _on_failed(self, server: Server, reason: str) -> None:
         """The container's last lines are in the host record, not in the event: they may be long, and hold anything."""
-        self._announcer.tell("server.failed", user=server.user, pool=server.pool, detail={"reason": reason})
+        self._events.publish("server.failed", user=server.user, pool=server.pool, detail={"reason": reason})
 
     def _on_gone(self, server: Server) -> None:
         event = "server.culled" if server.was_claimed else "server.retired"
         request_id = server.claim.request_id if server.claim else None
         if server.was_claimed:
             CULLS.labels(server.pool, cull_reason(server.reason)).inc()
-        self._announcer.tell(
+        self._events.publish(
             event, user=server.user, pool=server.pool, request_id=request_id, container=server.container,
             reason=server.reason,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from common.runtime import audit_log
 from common.runtime.clock import utc_now
 
 
-class Announcer:
+class Events:
     """Safe to use from any thread."""
 
     def __init__(self, publisher: Publisher, host: str, now: Callable[[], datetime] = utc_now) -> None:
@@ -18,7 +18,7 @@ class Announcer:
         self._publisher = publisher
         self._host = host
 
-    def tell(
+    def publish(
         self,
         name: str,
         *,

@@ -40,9 +40,9 @@ LIVE = frozenset({Phase.READY, Phase.CLAIMED})
 class Server:
     """One server. ``container`` is its id, empty until it exists; ``name`` the name that it had or will have before its
     claim. ``stale``: to be replaced although its generation
-    is current. ``was_claimed`` never goes back to False. ``promised_at`` (monotonic seconds): since when it is to be
+    is current. ``was_claimed`` never goes back to False. ``reserved_at`` (monotonic seconds): since when it is to be
     made at an old path. ``warned_at`` (the same): since when its learner is told that it goes with its host;
-    ``readmitted``: and wanted to see it once more. ``reason``: why it is stopping. ``statics``: the set of static
+    ``reopened``: and wanted to see it once more. ``reason``: why it is stopping. ``statics``: the set of static
     files that its image has."""
 
     user: str
@@ -56,17 +56,17 @@ class Server:
     claim: Claim | None = None
     was_claimed: bool = False
     stale: bool = False
-    promised_at: float | None = None
+    reserved_at: float | None = None
     warned_at: float | None = None
-    readmitted: bool = False
+    reopened: bool = False
     reason: str = ""
     statics: str = ""
     name: str = ""
 
     @property
-    def unmade(self) -> bool:
+    def is_reserved(self) -> bool:
         """Somebody's already, at an old path, and without a container yet."""
-        return self.phase is Phase.CLAIMED and self.promised_at is not None and not self.container
+        return self.phase is Phase.CLAIMED and self.reserved_at is not None and not self.container
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Inventory:
             self._set(replace(server, was_claimed=server.phase is Phase.CLAIMED))
             return True
 
-    def promise(self, server: Server, limit: int) -> bool:
+    def reserve(self, server: Server, limit: int) -> bool:
         """Take in a claimed server that is to be made at an old path. With ``limit`` servers in its pool, one that is
         nobody's gives up its place. False: its user is known already, or ``limit`` servers are claimed."""
         with self._lock:
@@ -113,14 +113,14 @@ class Inventory:
                     return False
                 for last in free[:needed]:
                     self._set(replace(last, phase=Phase.STOPPING, reason="gives up its place"))
-            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, promised_at=self._clock()))
+            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, reserved_at=self._clock()))
             return True
 
-    def take_promise_back(self, user: str) -> None:
-        """Forget a server that was promised and is somebody else's: nothing of it is anywhere."""
+    def cancel_reservation(self, user: str) -> None:
+        """Forget a server that was reserved and is somebody else's: nothing of it is anywhere."""
         with self._lock:
             server = self._servers.get(user)
-            if server is not None and server.unmade and server.claim is None:
+            if server is not None and server.is_reserved and server.claim is None:
                 self._drop(server)
 
     def get(self, user: str) -> Server | None:
@@ -211,13 +211,13 @@ class Inventory:
                 return None
             return self._set(replace(server, warned_at=self._clock()))
 
-    def readmit(self, user: str) -> bool:
+    def reopen(self, user: str) -> bool:
         """Its learner was warned and wants it once more. False: there is no such server."""
         with self._lock:
             server = self._servers.get(user)
             if server is None or server.phase is not Phase.CLAIMED or server.warned_at is None:
                 return False
-            self._set(replace(server, readmitted=True))
+            self._set(replace(server, reopened=True))
             return True
 
     def take_warning_back(self, user: str) -> bool:
@@ -226,7 +226,7 @@ class Inventory:
             server = self._servers.get(user)
             if server is None or server.warned_at is None:
                 return False
-            self._set(replace(server, warned_at=None, readmitted=False))
+            self._set(replace(server, warned_at=None, reopened=False))
             return True
 
     def stop(self, user: str, reason: str, phases: Collection[Phase] = tuple(Phase)) -> Server | None:

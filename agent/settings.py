@@ -119,7 +119,7 @@ class AgentSettings(CommonSettings):
     route_settle_s: float = Field(
         default=0.2, ge=0, le=60, description="seconds from the write of a route until its server counts as ready"
     )
-    farewell_s: float = Field(
+    drain_grace_s: float = Field(
         default=300.0,
         ge=0,
         le=86400,

@@ -15,7 +15,11 @@ START_S = 5.0
 
 def consul_store(settings: CommonSettings) -> ConsulStore:
     token = settings.consul_token
-    return ConsulStore(settings.consul_urls, token.get_secret_value() if token else None)
+    return ConsulStore(
+        settings.consul_urls,
+        token.get_secret_value() if token else None,
+        answer_max_bytes=settings.consul_answer_max_bytes,
+    )
 
 
 def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:

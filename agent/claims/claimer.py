@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent import names
-from agent.claims.recreate import Remakes, Retry
-from agent.claims.replies import WINDOW_MARGIN_S, Stages, Teller, Told, address_of
-from agent.claims.subscriptions import Intake
+from agent.claims.recreate import Recreator, Requeue
+from agent.claims.replies import WINDOW_MARGIN_S, Replies, ReplyOutcome, Stages, address_of
+from agent.claims.subscriptions import Subscriptions
 from agent.engine.port import Engine
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.records.registry import Registry
@@ -70,11 +70,11 @@ class Claimer:
         inventory: Inventory,
         registry: Registry,
         tickets: Tickets,
-        teller: Teller,
-        remakes: Remakes,
+        replies: Replies,
+        recreator: Recreator,
         consumer: Consumer,
-        intake: Intake,
-        announcer: Announcer,
+        subscriptions: Subscriptions,
+        events: Events,
         renames: Executor,
         stop: threading.Event,
         wake: Callable[[], None],
@@ -84,11 +84,11 @@ class Claimer:
         self._inventory = inventory
         self._registry = registry
         self._tickets = tickets
-        self._teller = teller
-        self._remakes = remakes
+        self._replies = replies
+        self._recreator = recreator
         self._consumer = consumer
-        self._intake = intake
-        self._announcer = announcer
+        self._subscriptions = subscriptions
+        self._events = events
         self._renames = renames
         self._stop = stop
         self._wake = wake
@@ -104,13 +104,13 @@ class Claimer:
             return
         try:
             self._serve(delivery, request)
-        except (Retry, TransientError) as exc:
+        except (Requeue, TransientError) as exc:
             if isinstance(exc, StoreUnavailable):
                 self._host.suspect_store()
             log.info("request handed back", extra={"request_id": request.request_id, "reason": str(exc)})
             CLAIMS.labels(request.pool, "handed_back").inc()
             # First stop taking requests (if the reason says so), then give it back: it must not come to us again.
-            self._intake.update()
+            self._subscriptions.update()
             self._consumer.requeue(delivery)
         except Exception as exc:
             log.exception("request failed", extra={"request_id": request.request_id})
@@ -131,7 +131,7 @@ class Claimer:
         turn, unwanted = None, ""
         if is_late:
             if not self._host.may_claim():
-                raise Retry("this host may not claim now")
+                raise Requeue("this host may not claim now")
             turn, unwanted = self._turn(request, age_s)
         # Its ack was lost: the same answer again (I1, I2). In line, the turn is somebody else's: the ticket was told.
         if before is not None and turn is None and not unwanted:
@@ -143,20 +143,20 @@ class Claimer:
         if unwanted:
             log.info("request dropped", extra={"request_id": request.request_id, "reason": unwanted})
             CLAIMS.labels(request.pool, "dropped").inc()
-            self._announcer.tell("request.dropped", pool=request.pool, request_id=request.request_id, reason=unwanted)
+            self._events.publish("request.dropped", pool=request.pool, request_id=request.request_id, reason=unwanted)
             self._consumer.ack(delivery)
             return
         if not self._host.may_claim():
-            raise Retry("this host may not claim now")
+            raise Requeue("this host may not claim now")
         stages.done("check")
         if request.user:
-            self._remakes.accept(delivery, request)
+            self._recreator.accept(delivery, request)
         elif turn is not None:
             self._give_in_turn(delivery, request, turn, stages)
         else:
             self._give(delivery, request, stages)
         # That may have been the last ready server; no further request may then be delivered here.
-        self._intake.update()
+        self._subscriptions.update()
         self._consumer.ack(delivery)
 
     def _is_late(self, request: SpawnRequest, age_s: float) -> bool:
@@ -174,7 +174,7 @@ class Claimer:
         return None, f"ticket {found.own.value}"
 
     def _give_in_turn(self, delivery: Delivery, request: SpawnRequest, turn: Ticket, stages: Stages) -> None:
-        """A server for the first in line. Raises ``Retry``."""
+        """A server for the first in line. Raises ``Requeue``."""
         if turn.request_id != request.request_id:
             request = request.model_copy(
                 update={
@@ -192,13 +192,13 @@ class Claimer:
                 self._answer(delivery, request, before, stages, again=True)
             else:
                 self._give(delivery, request, stages)
-        except (Retry, TransientError):
+        except (Requeue, TransientError):
             with suppress(StoreUnavailable):
                 self._tickets.let_go(turn)
             raise
 
     def _give(self, delivery: Delivery, request: SpawnRequest, stages: Stages) -> None:
-        """One of the ready servers. Raises ``Retry``."""
+        """One of the ready servers. Raises ``Requeue``."""
         try:
             server = self._claim(request, stages)
         except _SeatedError as exc:
@@ -206,7 +206,7 @@ class Claimer:
             return
         if self._answer(delivery, request, server, stages):
             waited_s = (self._host.now() - request.sent_at).total_seconds()
-            self._announcer.tell(
+            self._events.publish(
                 "server.claimed",
                 user=server.user,
                 pool=server.pool,
@@ -231,12 +231,12 @@ class Claimer:
         return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
 
     def _claim(self, request: SpawnRequest, stages: Stages) -> Server:
-        """A server that is this request's and nobody else's, in Consul and by its name. Raises ``Retry``."""
+        """A server that is this request's and nobody else's, in Consul and by its name. Raises ``Requeue``."""
         while True:
             spec = self._host.spec_of(request.pool)
             server = self._inventory.take(request.pool, spec.generation if spec else "")
             if server is None:
-                raise Retry("no ready server")
+                raise Requeue("no ready server")
             # At once: whatever comes of the write, this server is never ready again (I3).
             renaming = self._renames.submit(self._rename, server)
             if request.once:
@@ -249,32 +249,32 @@ class Claimer:
                 return self._inventory.get(server.user) or server
 
     def _take_seat(self, server: Server, request: SpawnRequest) -> None:
-        """Beside the rename, which takes longer. Raises ``Retry``; ``_SeatedError`` when another host was faster."""
+        """Beside the rename, which takes longer. Raises ``Requeue``; ``_SeatedError`` when another host was faster."""
         try:
             seat = retry_for(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
         except StoreUnavailable as exc:
             self._inventory.stop(server.user, "seat cannot be proved")
             self._host.suspect_store()
-            raise Retry(str(exc)) from exc
+            raise Requeue(str(exc)) from exc
         if seat.user != server.user:
             self._inventory.stop(server.user, "its visitor was given another one")
             raise _SeatedError(seat)
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
-        """Lead the visitor's second tab to the server of the first. Raises ``Retry``."""
+        """Lead the visitor's second tab to the server of the first. Raises ``Requeue``."""
         there = Server(
             user=seat.user, pool=seat.pool, generation="", port=0, token=seat.token, created_at=seat.at,
             phase=Phase.CLAIMED,
         )  # fmt: skip
         url = address_of(there, request.path, self._host.spec_of(seat.pool))
-        told = self._teller.tell(delivery, request, there, url, stages)
+        told = self._replies.send(delivery, request, there, url, stages)
         CLAIMS.labels(request.pool, "repeated").inc()
         log.info(
             "visitor has a server already",
             extra={"request_id": request.request_id, "user": seat.user, "told": told.value},
         )
-        if told in {Told.UNKNOWN, Told.STOPPED}:
-            raise Retry("neither requester nor ticket can be told")
+        if told in {ReplyOutcome.UNKNOWN, ReplyOutcome.STOPPED}:
+            raise Requeue("neither requester nor ticket can be told")
 
     def _write_claim(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
         claim = self._registry.new_claim(server, spec, request.request_id)
@@ -285,7 +285,7 @@ class Claimer:
             # It may have been written. Nobody was told of the server, so it can go.
             self._inventory.stop(server.user, "claim cannot be proved")
             self._host.suspect_store()
-            raise Retry(str(exc)) from exc
+            raise Requeue(str(exc)) from exc
         if found is not None:
             self._inventory.set_claim(server.user, found)
         if found is None or found.request_id != request.request_id:
@@ -298,14 +298,14 @@ class Claimer:
         return retry_for(self._stop, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:
-        """Whether the container is there, and marked. Raises ``Retry`` when it could not be marked: a server that
+        """Whether the container is there, and marked. Raises ``Requeue`` when it could not be marked: a server that
         anybody was told of must be known as claimed even if Consul loses the claim (I3)."""
         try:
             exists = renaming.result()
         except EngineUnavailable as exc:
             self._inventory.stop(server.user, "claim cannot be marked")
             self._host.suspect_engine()
-            raise Retry(str(exc)) from exc
+            raise Requeue(str(exc)) from exc
         if not exists:
             self._inventory.stop(server.user, "container is gone")
         return exists
@@ -318,15 +318,15 @@ class Claimer:
         ``again``: it was perhaps told before, and its learner is at work: then the server is not released. If nobody
         knows it after all, the culler sees that it is never visited."""
         url = address_of(server, request.path, self._host.spec_of(server.pool))
-        answered = self._teller.tell(delivery, request, server, url, stages)
-        if answered is Told.STOPPED:  # the next agent finds claim and request, and answers
-            raise Retry("the agent stops")
-        if answered is Told.UNKNOWN:  # the request is not to be lost (I2)
+        outcome = self._replies.send(delivery, request, server, url, stages)
+        if outcome is ReplyOutcome.STOPPED:  # the next agent finds claim and request, and answers
+            raise Requeue("the agent stops")
+        if outcome is ReplyOutcome.UNKNOWN:  # the request is not to be lost (I2)
             if not again:
                 self._inventory.stop(server.user, "nobody could be told")
             self._host.suspect_store()
-            raise Retry("neither requester nor ticket can be told")
-        told = answered is Told.YES
+            raise Requeue("neither requester nor ticket can be told")
+        told = outcome is ReplyOutcome.YES
         CLAIMS.labels(server.pool, "repeated" if again else "claimed" if told else "released").inc()
         log.info(
             "server claimed" if told else "server kept, nobody to tell again" if again else "server released",
@@ -335,7 +335,7 @@ class Claimer:
         )  # fmt: skip
         if not told and not again:
             self._inventory.stop(server.user, "reply cannot be delivered")
-            self._announcer.tell(
+            self._events.publish(
                 "server.released", user=server.user, pool=server.pool, request_id=request.request_id,
                 container=server.container, reason="reply cannot be delivered",
             )  # fmt: skip

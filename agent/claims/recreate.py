@@ -1,16 +1,16 @@
-"""Servers made again at an old path (docs/decisions/2026-11-25-remakes.md).
+"""Recreating servers at an old path (docs/decisions/2026-11-25-remakes.md).
 
 The claim comes first here and the container later: ``accept`` runs where claims do (one thread per pool) and takes no
 longer than one; the plan has the container made when there is room; ``made`` runs on the starting thread. In between
-the claim in Consul is the promise: it names host and request, and whoever deletes it refuses the request's ticket.
+the claim in Consul is the reservation: it names host and request, and whoever deletes it refuses the request's ticket.
 """
 
 import logging
 import threading
 from collections.abc import Callable
 
-from agent.claims.replies import Stages, Teller, Told, address_of
-from agent.events import Announcer
+from agent.claims.replies import Replies, ReplyOutcome, Stages, address_of
+from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
@@ -23,15 +23,15 @@ from common.runtime.retry import retry_for, retry_forever
 
 log = logging.getLogger(__name__)
 
-# How long to find out what became of a claim's write before the promise is taken back.
+# How long to find out what became of a claim's write before the reservation is cancelled.
 CLAIM_TRY_S = 5.0
 
 
-class Retry(TmpnbError):
+class Requeue(TmpnbError):
     """The request could not be served now; it goes back to its queue."""
 
 
-class Remakes:
+class Recreator:
     """Safe to use from any thread."""
 
     def __init__(
@@ -40,43 +40,43 @@ class Remakes:
         inventory: Inventory,
         registry: Registry,
         tickets: Tickets,
-        teller: Teller,
-        announcer: Announcer,
+        replies: Replies,
+        events: Events,
         spec_of: Callable[[str], PoolSpec | None],
         limit_of: Callable[[PoolSpec], int],
-        promised: Callable[[PoolSpec, str], Server],
+        reserved: Callable[[PoolSpec, str], Server],
         release: Callable[[int], None],
         stop: threading.Event,
     ) -> None:
-        """``host``: our name; ``limit_of``: how many servers of a pool there may be here; ``promised`` makes up a
+        """``host``: our name; ``limit_of``: how many servers of a pool there may be here; ``reserved`` makes up a
         server of a pool at a user's path, with a port, and ``release`` gives that back."""
         self._host = host
         self._inventory = inventory
         self._registry = registry
         self._tickets = tickets
-        self._teller = teller
-        self._announcer = announcer
+        self._replies = replies
+        self._events = events
         self._spec_of = spec_of
         self._limit_of = limit_of
-        self._promised = promised
+        self._reserved = reserved
         self._release = release
         self._stop = stop
         self._lock = threading.Lock()
         self._asked: dict[str, tuple[Delivery, SpawnRequest]] = {}
 
     def accept(self, delivery: Delivery, request: SpawnRequest) -> None:
-        """Promise the server, or see that it is there or promised already; then the request may be acknowledged.
-        Raises ``Retry`` or ``StoreUnavailable``."""
+        """Reserve the server, or see that it is there or reserved already; then the request may be acknowledged.
+        Raises ``Requeue`` or ``StoreUnavailable``."""
         known = self._inventory.get(request.user)
         exists, claim = self._registry.find_claim(request.user)
         ours = claim is not None and claim.request_id == request.request_id
         if ours and claim is not None and (known is not None or claim.host != self._host):
-            log.info("server promised before", extra={"request_id": request.request_id, "user": request.user})
-            return  # it was delivered twice; whoever has promised it will tell
+            log.info("server reserved before", extra={"request_id": request.request_id, "user": request.user})
+            return  # it was delivered twice; whoever has reserved it will tell
         if (exists and not ours) or known is not None:
             self._point_to(delivery, request, claim)
             return
-        self._promise(delivery, request)
+        self._reserve(delivery, request)
 
     def made(self, server: Server, stages_ms: dict[str, float]) -> None:
         """Tell whoever asked for it. One that nobody can be told of is removed."""
@@ -88,36 +88,36 @@ class Remakes:
         delivery, request = asked
         stages = Stages()
         stages.ms.update({name: round(value, 2) for name, value in stages_ms.items()})
-        told = self._teller.tell(delivery, request, server, self._url(server, request.path), stages)
+        told = self._replies.send(delivery, request, server, self._url(server, request.path), stages)
         log.info(
-            "server remade" if told is Told.YES else "server remade for nobody",
+            "server recreated" if told is ReplyOutcome.YES else "server recreated for nobody",
             extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
                    "container": server.container[:12], **{f"{k}_ms": v for k, v in stages.ms.items()}},
         )  # fmt: skip
-        if told is Told.YES:
-            self._announcer.tell(
+        if told is ReplyOutcome.YES:
+            self._events.publish(
                 "server.claimed",
                 user=server.user,
                 pool=server.pool,
                 request_id=request.request_id,
                 container=server.container,
-                detail={"remade": True},
+                detail={"recreated": True},
             )
-        elif told is not Told.STOPPED:  # then the next agent finds the ticket, and tells it
+        elif told is not ReplyOutcome.STOPPED:  # then the next agent finds the ticket, and tells it
             self._inventory.stop(server.user, "reply cannot be delivered")
 
     def owed(self, claim: Claim) -> bool:
         """Whether somebody still waits for that server. Raises ``StoreUnavailable``."""
         return self._tickets.owed(claim.request_id, claim.user) is not None
 
-    def _promise(self, delivery: Delivery, request: SpawnRequest) -> None:
+    def _reserve(self, delivery: Delivery, request: SpawnRequest) -> None:
         spec = self._spec_of(request.pool)
         if spec is None:
-            raise Retry("the pool is not served here")
-        server = self._promised(spec, request.user)
-        if not self._inventory.promise(server, self._limit_of(spec)):
+            raise Requeue("the pool is not served here")
+        server = self._reserved(spec, request.user)
+        if not self._inventory.reserve(server, self._limit_of(spec)):
             self._release(server.port)
-            raise Retry("no place for a server at an old path")
+            raise Requeue("no place for a server at an old path")
         claim = self._registry.new_claim(server, spec, request.request_id)
         with self._lock:
             self._asked = {user: asked for user, asked in self._asked.items() if self._inventory.get(user)}
@@ -131,14 +131,14 @@ class Remakes:
             self._inventory.stop(request.user, "claim cannot be proved")
             raise
         if found is None or found.request_id != request.request_id:
-            self._inventory.take_promise_back(request.user)
+            self._inventory.cancel_reservation(request.user)
             self._release(server.port)
             self._point_to(delivery, request, found)
             return
         # Only now does the plan have it made.
         self._inventory.set_claim(request.user, claim)
         log.info(
-            "server promised",
+            "server reserved",
             extra={"request_id": request.request_id, "user": request.user, "pool": request.pool},
         )
 
@@ -155,23 +155,23 @@ class Remakes:
             phase=Phase.CLAIMED,
         )
         url = self._url(there, request.path)
-        told = self._teller.tell(delivery, request, there, url, Stages(), existing=True)
+        told = self._replies.send(delivery, request, there, url, Stages(), existing=True)
         log.info(
             "server at an old path is there already",
             extra={"request_id": request.request_id, "user": request.user, "told": told.value},
         )
-        if told in {Told.UNKNOWN, Told.STOPPED}:
-            raise Retry("neither requester nor ticket can be told")
+        if told in {ReplyOutcome.UNKNOWN, ReplyOutcome.STOPPED}:
+            raise Requeue("neither requester nor ticket can be told")
 
     def _tell_ticket(self, server: Server) -> None:
-        """The ticket of a server that an agent before us has promised."""
+        """The ticket of a server that an agent before us has reserved."""
         if server.claim is None:
             return
         ticket = retry_forever(self._stop)(self._tickets.owed, server.claim.request_id, server.user)
         if ticket is not None:
             url = self._url(server, ticket.path)
             retry_forever(self._stop)(self._tickets.assign, ticket.request_id, server.user, url)
-            log.info("server remade", extra={"request_id": ticket.request_id, "user": server.user})
+            log.info("server recreated", extra={"request_id": ticket.request_id, "user": server.user})
 
     def _url(self, server: Server, path: str) -> str:
         return address_of(server, path, self._spec_of(server.pool))

@@ -25,7 +25,7 @@ RELEASE_GRACE_S = 2.0
 ANSWER_TRY_S = 30.0
 
 
-class Told(Enum):
+class ReplyOutcome(Enum):
     YES = "yes"
     NOBODY = "nobody"  # the requester has gone, and there is no ticket, nor will there be one
     UNKNOWN = "unknown"  # neither could be written; the ticket may well be there and be read again some day
@@ -50,7 +50,7 @@ def address_of(server: Server, path: str, spec: PoolSpec | None) -> str:
     return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
 
 
-class Teller:
+class Replies:
     """``host``: our name."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Teller:
         self._now = now
         self._stop = stop
 
-    def tell(
+    def send(
         self,
         asked: Delivery,
         request: SpawnRequest,
@@ -71,7 +71,7 @@ class Teller:
         stages: Stages,
         *,
         existing: bool = False,
-    ) -> Told:
+    ) -> ReplyOutcome:
         """Reply to ``asked``, or write the ticket of ``request``. Takes up to ``ANSWER_TRY_S`` seconds."""
         give_up = time.monotonic() + ANSWER_TRY_S
         while True:
@@ -89,14 +89,14 @@ class Teller:
             if assigned and not existing:
                 TICKET_WAIT.labels(server.pool).observe(age_s)
             if replied or assigned:
-                return Told.YES
+                return ReplyOutcome.YES
             over = time.monotonic() > give_up
             if gone and (over or age_s > request.window_s + RELEASE_GRACE_S):
-                return Told.NOBODY
+                return ReplyOutcome.NOBODY
             if over:
-                return Told.UNKNOWN
+                return ReplyOutcome.UNKNOWN
             if self._stop.wait(0.2):
-                return Told.STOPPED
+                return ReplyOutcome.STOPPED
 
     def _reply(
         self,

@@ -12,12 +12,12 @@ from common.broker.port import Consumer, Handler
 
 
 @dataclass(frozen=True, slots=True)
-class _Gate:
+class _Subscription:
     handler: Handler
     wanted: Callable[[], int | None]
 
 
-class Intake:
+class Subscriptions:
     """Safe to use from any thread. Deciding and telling the consumer are one step, so that the last word is always
     the newest decision."""
 
@@ -25,21 +25,21 @@ class Intake:
         self._consumer = consumer
         # Re-entrant: a broker in memory delivers inside ``consume``, and what it delivers may update again.
         self._lock = threading.RLock()
-        self._gates: dict[str, _Gate] = {}
+        self._subscribed: dict[str, _Subscription] = {}
         self._consumed: dict[str, int] = {}
         self._closed = False
 
     def open(self, queue: str, handler: Handler, wanted: Callable[[], int | None]) -> None:
         """From now on ``handler`` is given the queue's messages, whenever ``wanted()`` is a priority and not None."""
         with self._lock:
-            self._gates.setdefault(queue, _Gate(handler, wanted))
+            self._subscribed.setdefault(queue, _Subscription(handler, wanted))
 
     def update(self) -> None:
         """Start or stop consuming, by what is wanted now. Call it after every change, and before settling a delivery
         that may have used the last ready server: then nothing further is delivered."""
         with self._lock:
-            for queue, gate in self._gates.items():
-                priority = None if self._closed else gate.wanted()
+            for queue, subscription in self._subscribed.items():
+                priority = None if self._closed else subscription.wanted()
                 if priority == self._consumed.get(queue):
                     continue
                 if priority is None:
@@ -47,7 +47,7 @@ class Intake:
                     self._consumer.cancel(queue)
                 else:
                     self._consumed[queue] = priority
-                    self._consumer.consume(queue, gate.handler, priority)
+                    self._consumer.consume(queue, subscription.handler, priority)
 
     def close(self) -> None:
         """Consume nothing any more."""

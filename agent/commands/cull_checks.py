@@ -23,7 +23,7 @@ class LookBounds:
     waiting: int = 2000
 
 
-class Looks:
+class CullChecks:
     """Safe to use from any thread."""
 
     def __init__(self, bounds: LookBounds = LookBounds(), threads: Executor | None = None) -> None:
@@ -31,19 +31,19 @@ class Looks:
         self._waiting_max = bounds.waiting
         self._threads = threads or Pool(bounds.at_once, "cull")
         self._lock = threading.Lock()
-        self._in_hand: set[str] = set()
+        self._in_progress: set[str] = set()
         self._full_said = False
 
     def submit(self, user: str, look: Callable[[], None]) -> None:
         """Have the user's server looked at, unless it is waiting for that already, or too many are."""
         with self._lock:
-            if user in self._in_hand:
+            if user in self._in_progress:
                 return
-            full = len(self._in_hand) >= self._waiting_max
+            full = len(self._in_progress) >= self._waiting_max
             if not full:
-                self._in_hand.add(user)
+                self._in_progress.add(user)
             elif not self._full_said:
-                log.warning("too many servers to look at, the others later", extra={"waiting": len(self._in_hand)})
+                log.warning("too many servers to look at, the others later", extra={"waiting": len(self._in_progress)})
             self._full_said = full
         if not full:
             self._threads.submit(self._run, user, look)
@@ -56,4 +56,4 @@ class Looks:
             look()
         finally:
             with self._lock:
-                self._in_hand.discard(user)
+                self._in_progress.discard(user)

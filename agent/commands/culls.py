@@ -14,11 +14,10 @@ from agent.engine.port import Engine
 from agent.inventory import Phase, Server
 from agent.servers.probe import Kernels, Probe
 from common.broker.messages import CullRequest
-from common.errors import MalformedRecord, StoreUnavailable
+from common.errors import StoreUnavailable
 from common.records.pools import PoolSpec
-from common.records.servers import Activity, Claim
-from common.store.keys import Keys
-from common.store.port import Store
+from common.records.servers import Claim
+from common.store.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,8 @@ DEFERRABLE = DOUBTABLE | {"age"}
 class ActivityReader:
     """Last activity per user over all sources, read at most every ``ACTIVITY_CACHE_S`` seconds. Any thread."""
 
-    def __init__(self, store: Store, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store = store
-        self._keys = keys
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._activity = cluster.activity
         self._clock = clock
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -65,13 +63,12 @@ class ActivityReader:
 
     def _read(self) -> dict[str, int]:
         newest: dict[str, int] = {}
-        for entry in self._store.list(self._keys.activity).entries:
-            try:
-                users = Activity.decode(entry.key, entry.value).users
-            except MalformedRecord as exc:
-                # Whose work is in it nobody knows. The culler deletes it, and its source writes it again.
-                raise StoreUnavailable(str(exc)) from exc
-            for user, at in users.items():
+        found = self._activity.list()
+        if problems := found.unreadable():
+            # Whose work is in it nobody knows. The culler deletes it, and its source writes it again.
+            raise StoreUnavailable("; ".join(problems.values()))
+        for part in found.readable().values():
+            for user, at in part.users.items():
                 newest[user] = max(at, newest.get(user, 0))
         return newest
 

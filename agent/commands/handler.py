@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from agent.commands.cull_checks import Looks
+from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import DOUBTABLE, Culls
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Inventory, Server
 from agent.metrics import CULLS_REFUSED, refusal_reason
-from common.broker.messages import CullRequest, PrepareImage, Readmit, RecyclePool, SetHostState, StaticsRequest, decode
+from common.broker.messages import CullRequest, PrepareImage, RecyclePool, Reopen, SetHostState, StaticsRequest, decode
 from common.broker.port import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.records.hosts import HostState
@@ -27,7 +27,7 @@ class HostControl(Protocol):
         """Raises ``StoreUnavailable`` when it cannot be remembered."""
         ...
 
-    def readmit(self, user: str) -> None:
+    def reopen(self, user: str) -> None:
         """Open a server once more whose learner was warned. Raises ``StoreUnavailable``."""
         ...
 
@@ -45,13 +45,13 @@ class Commands:
         culls: Culls,
         control: HostControl,
         consumer: Consumer,
-        announcer: Announcer,
+        events: Events,
         spec_of: Callable[[str], PoolSpec | None],
         drop_records: Callable[[str], None],
         wake: Callable[[], None],
         doubt_store: Callable[[], None],
         ask_statics: Callable[[StaticsRequest, Delivery], None],
-        looks: Looks,
+        looks: CullChecks,
     ) -> None:
         """``drop_records`` deletes what this host's records still say of a user it does not have, and may raise
         ``StoreUnavailable``; ``doubt_store`` is called when Consul was away: it stops taking commands until Consul
@@ -63,7 +63,7 @@ class Commands:
         self._culls = culls
         self._control = control
         self._consumer = consumer
-        self._announcer = announcer
+        self._events = events
         self._spec_of = spec_of
         self._wake = wake
         self._looks = looks
@@ -80,8 +80,8 @@ class Commands:
             elif isinstance(message, SetHostState):
                 self._control.set_state(message.state, message.deadline)
                 log.info("host state set", extra={"state": message.state.value})
-            elif isinstance(message, Readmit):
-                self._control.readmit(message.user)
+            elif isinstance(message, Reopen):
+                self._control.reopen(message.user)
             elif isinstance(message, PrepareImage):
                 self._control.prepare_image(message.image)
             elif isinstance(message, StaticsRequest):
@@ -139,7 +139,7 @@ class Commands:
         if refusal:
             log.info("cull refused", extra=fields | {"refusal": refusal})
             CULLS_REFUSED.labels(server.pool, refusal_reason(refusal)).inc()
-            self._announcer.tell(
+            self._events.publish(
                 "server.cull_refused",
                 user=server.user,
                 pool=server.pool,

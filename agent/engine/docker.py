@@ -19,7 +19,7 @@ import urllib3.exceptions
 from docker.types import IPAMConfig, IPAMPool, LogConfig, Mount
 
 from agent.engine.connection import DockerLink
-from agent.engine.network import MTU, USUAL_MTU, Network, judge, options
+from agent.engine.network import MTU, USUAL_MTU, Network, assess, options
 from agent.engine.port import (
     Condition,
     Container,
@@ -78,9 +78,9 @@ class DockerEngine:
         with self._translated("ensure_network"):
             found = self._networks(name)
             if found:
-                verdict = judge(name, found, labels, subnet, mtu)
-                if not verdict.replace:
-                    return verdict.state
+                assessment = assess(name, found, labels, subnet, mtu)
+                if not assessment.replace:
+                    return assessment.state
                 log.info("network is replaced", extra={"network": name})
                 self._api().remove_network(found[0].id)
             try:
@@ -89,7 +89,7 @@ class DockerEngine:
                 text = str(exc.explanation or exc)
                 hint = " (TMPNB_NETWORK_SUBNET)" if any(sign in text.lower() for sign in _NO_SUBNET) else ""
                 return NetworkState(f"network {name} cannot be made: {text}{hint}", usable=False)
-            return judge(name, self._networks(name), labels, "", 0).state
+            return assess(name, self._networks(name), labels, "", 0).state
 
     def _networks(self, name: str) -> Sequence[Network]:
         api = self._api()

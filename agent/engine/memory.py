@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from agent.engine.network import Network, judge, options
+from agent.engine.network import Network, assess, options
 from agent.engine.port import (
     Condition,
     Container,
@@ -69,12 +69,12 @@ class MemoryEngine:
             found = self.networks.get(name)
             if found is not None:
                 there = [spec for c, spec in self._containers.values() if c.state == "running" and spec.network == name]
-                verdict = judge(name, [replace(found, endpoints_count=len(there))], labels, subnet, mtu)
-                if not verdict.replace:
-                    return verdict.state
+                assessment = assess(name, [replace(found, endpoints_count=len(there))], labels, subnet, mtu)
+                if not assessment.replace:
+                    return assessment.state
             made = Network(name, "bridge", options=options(name, mtu), labels=dict(labels), subnets=(subnet or SUBNET,))
             self.networks[name] = made
-            return judge(name, [made], labels, "", 0).state
+            return assess(name, [made], labels, "", 0).state
 
     def image_id(self, image: str) -> str | None:
         """Follows from what the image holds, as Docker's does."""

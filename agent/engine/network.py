@@ -45,7 +45,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """``state``: what to go by; ``replace``: the network is to be made anew first."""
 
     state: NetworkState
@@ -62,16 +62,16 @@ def bridge(name: str) -> str:
     return BRIDGE_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
-def judge(name: str, found: Sequence[Network], labels: Mapping[str, str], subnet: str, mtu: int) -> Verdict:
+def assess(name: str, found: Sequence[Network], labels: Mapping[str, str], subnet: str, mtu: int) -> Assessment:
     """What to make of the networks of that name (at least one); ``subnet`` and ``mtu`` are not looked at if empty."""
     if len(found) > 1:
         text = f"there are {len(found)} networks {name} in the Docker Engine; remove all but one (docker network rm ID)"
-        return Verdict(NetworkState(text, usable=False))
+        return Assessment(NetworkState(text, usable=False))
     (network,) = found
     unsafe, other = _unsafe(network), _unlike(network, subnet, mtu)
     is_ours = labels.items() <= network.labels.items()
     if (unsafe or other) and is_ours and network.endpoints_count == 0:
-        return Verdict(NetworkState(), replace=True)
+        return Assessment(NetworkState(), replace=True)
     text = ""
     if unsafe:
         text = (
@@ -82,7 +82,7 @@ def judge(name: str, found: Sequence[Network], labels: Mapping[str, str], subnet
         when = "it is replaced once nothing is in it" if is_ours else f"docker network rm {name} has it made anew"
         text = f"network {name} {', '.join(other)}; {when}"
     ours = network.subnets[0] if network.subnets else ""
-    return Verdict(NetworkState(text, usable=not unsafe, subnet=ours, addresses_count=_addresses(network.subnets)))
+    return Assessment(NetworkState(text, usable=not unsafe, subnet=ours, addresses_count=_addresses(network.subnets)))
 
 
 def _unsafe(network: Network) -> list[str]:
@@ -138,7 +138,7 @@ def uplink_mtu(routes: Path = Path("/proc/net/route"), interfaces: Path = Path("
 
 
 class ClusterNetwork:
-    """``check`` and ``look`` belong to one thread at a time; ``state`` is for any."""
+    """``check`` and ``check_again`` belong to one thread at a time; ``state`` is for any."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class ClusterNetwork:
             log.info("network is right", extra={"network": self._name})
         self.state = state
 
-    def look(self) -> None:
+    def check_again(self) -> None:
         """The same, now and then; what cannot be seen has not changed."""
         if self._clock() - self._checked_at < PERIOD_S:
             return

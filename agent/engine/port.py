@@ -114,7 +114,7 @@ class Engine(Protocol):
 
     def ensure_network(self, name: str, labels: Mapping[str, str], subnet: str = "", mtu: int = 0) -> NetworkState:
         """A bridge network whose containers cannot reach each other. One that exists is left as it is if it is right
-        (``network.judge``), or in use, or another's; else it is replaced. Without ``subnet`` and ``mtu`` those of the
+        (``network.assess``), or in use, or another's; else it is replaced. Without ``subnet`` and ``mtu`` those of the
         engine's choice."""
         ...
 

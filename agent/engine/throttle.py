@@ -47,7 +47,7 @@ class _Claims:
             return max(0.0, self._quiet_since + PAUSE_S - now)
 
 
-class Docking:
+class EngineThrottle:
     """A context manager around one engine call; ``claiming`` is one around one claim. For any thread."""
 
     def __init__(self, max_count: int, stop: threading.Event, claims: _Claims | None = None) -> None:
@@ -57,9 +57,9 @@ class Docking:
         self._stop = stop
         self._claims = claims or _Claims()
 
-    def aside(self) -> "Docking":
+    def aside(self) -> "EngineThrottle":
         """As many slots again, which hold for the same claims."""
-        return Docking(self._max_count, self._stop, self._claims)
+        return EngineThrottle(self._max_count, self._stop, self._claims)
 
     def claiming(self) -> AbstractContextManager[None]:
         return self._claims.one()

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from agent.host.predecessor import Instance, is_dead
-from common.errors import MalformedRecord, StoreUnavailable
+from agent.host.predecessor import ProcessIdentity, is_dead
+from common.errors import StoreUnavailable
 from common.records.hosts import HostRecord
 from common.runtime.clock import utc_now
 from common.runtime.metrics import SESSIONS_LOST
 from common.runtime.threads import Worker
-from common.store.keys import Keys
+from common.store.collections import Collection
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -34,16 +34,16 @@ RETRY_S = 1.0
 LOST_S = 60.0
 
 
-class HostKeeper:
+class HostLease:
     """``build`` makes the record as it should be now; ``on_restored`` is called after the session or the record
     was lost, or Consul's data were replaced by older ones."""
 
     def __init__(
         self,
         store: Store,
-        keys: Keys,
+        hosts: Collection[HostRecord],
         host: str,
-        me: Instance,
+        me: ProcessIdentity,
         ttl_s: int,
         tick_s: float,
         build: Callable[[], HostRecord],
@@ -53,7 +53,7 @@ class HostKeeper:
     ) -> None:
         self._now = now
         self._store = store
-        self._key = keys.host(host)
+        self._hosts = hosts
         self._host = host
         self._me = me
         self._ttl_s = ttl_s
@@ -69,7 +69,7 @@ class HostKeeper:
         self._suspect = False
         self._refused = False
         self._written: tuple[str, float] = ("", float("-inf"))
-        self._stored = b""
+        self._stored: HostRecord | None = None
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = Worker("host-record", self._run, self._stop.is_set, vital=True)
@@ -77,7 +77,7 @@ class HostKeeper:
     def start(self) -> None:
         self._thread.start()
 
-    def identify(self, me: Instance) -> None:
+    def identify(self, me: ProcessIdentity) -> None:
         """Who we are, once the engine has told its id. Safe from any thread."""
         self._me = me
         self._wake.set()
@@ -117,10 +117,10 @@ class HostKeeper:
             return False
         if not self._store.renew_session(session):
             return True
-        if self._owned and self._store.get(self._key) is None:
+        if self._owned and self._hosts.find(self._host) is None:
             log.warning("host record lost")
             self._restored_at = time.monotonic()
-            self._written, self._stored = ("", float("-inf")), b""
+            self._written, self._stored = ("", float("-inf")), None
             self._on_restored()
             self._wake.set()
             return True
@@ -172,18 +172,17 @@ class HostKeeper:
         shape = json.dumps(record.model_dump(mode="json", exclude={"updated_at"}), sort_keys=True)
         if self._owned and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
             return
-        if self._owned and self._stored:
+        if self._owned and self._stored is not None:
             self._compare()
-        fresh = record.model_copy(update={"updated_at": self._now()}).encode()
-        self._own(self._store.acquire(self._key, fresh, self._session))
+        fresh = record.model_copy(update={"updated_at": self._now()})
+        self._own(self._store.acquire(self._hosts.key(self._host), fresh.encode(), self._session))
         if self._owned:
             self._written, self._stored = (shape, asked), fresh
 
     def _compare(self) -> None:
         """Nobody else writes our record while we hold it. If it reads differently, Consul's data were replaced: a
         snapshot may know our session, and servers that are no more."""
-        entry = self._store.get(self._key)
-        if entry is None or entry.value != self._stored:
+        if self._hosts.get(self._host) != self._stored:
             log.warning("host record is not as written, consul's data were replaced")
             self._restored_at = time.monotonic()
             self._on_restored()
@@ -198,16 +197,13 @@ class HostKeeper:
 
     def _succeed_or_complain(self) -> None:
         """The name is taken. By our dead predecessor: end its session. By anybody else: an operator must act."""
-        entry = self._store.get(self._key)
-        if entry is None or entry.session is None:
+        found = self._hosts.find(self._host)
+        if found is None or found.session is None:
             return  # just lapsed; the next turn gets it
-        try:
-            other = Instance.parse(HostRecord.decode(self._key, entry.value).instance)
-        except MalformedRecord:
-            other = None
+        other = ProcessIdentity.parse(found.record.instance) if found.record is not None else None
         if other is not None and is_dead(other, self._me):
             log.info("session of a dead predecessor closed", extra={"instance": str(other)})
-            self._store.close_session(entry.session)
+            self._store.close_session(found.session)
             self._wake.set()
         elif not self._refused:
             log.error(

@@ -16,7 +16,7 @@ _CONTAINER_HOSTNAME = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class ProcessIdentity:
     """One process: its engine, its machine's (or container's) name, its pid namespace, pid and start time in ticks."""
 
     engine: str
@@ -41,7 +41,7 @@ class Instance:
         return cls(parts[0], parts[1], parts[2], int(parts[3]), int(parts[4]))
 
 
-def is_dead(other: Instance, me: Instance) -> bool:
+def is_dead(other: ProcessIdentity, me: ProcessIdentity) -> bool:
     """True only if ``other`` certainly runs no more."""
     if (other.engine, other.hostname) != (me.engine, me.hostname) or other == me:
         return False

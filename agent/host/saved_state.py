@@ -3,38 +3,26 @@
 The host record cannot hold it: that one is gone as soon as the agent is.
 """
 
-import logging
 import threading
 
-from common.errors import MalformedRecord
 from common.records.hosts import Drain, HostNote, HostState
-from common.store.keys import Keys
-from common.store.port import Store
-
-log = logging.getLogger(__name__)
+from common.store.cluster import Cluster
 
 
-class Notebook:
+class SavedState:
     """Safe to use from any thread. Writes raise ``StoreUnavailable``, and then nothing has changed here."""
 
-    def __init__(self, store: Store, keys: Keys, host: str) -> None:
-        self._store = store
-        self._key = keys.note(host)
+    def __init__(self, cluster: Cluster, host: str) -> None:
+        self._notes = cluster.notes
         self._lock = threading.Lock()
         self._note = HostNote(host=host)
 
     def read(self) -> HostNote | None:
         """What the last agent wrote; None: nothing. Raises ``StoreUnavailable``."""
         with self._lock:
-            entry = self._store.get(self._key)
-            if entry is None:
-                return None
-            try:
-                self._note = HostNote.decode(self._key, entry.value)
-            except MalformedRecord as exc:
-                log.warning("host note cannot be read", extra={"error": str(exc)})
-                return None
-            return self._note
+            found = self._notes.get(self._note.host)
+            self._note = found or self._note
+            return found
 
     @property
     def state(self) -> HostState:
@@ -57,5 +45,5 @@ class Notebook:
     def _write(self, change: dict[str, object]) -> None:
         with self._lock:
             changed = self._note.model_copy(update=change)
-            self._store.put(self._key, changed.encode())
+            self._notes.put(changed)
             self._note = changed

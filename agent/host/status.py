@@ -5,23 +5,23 @@ from datetime import datetime
 
 from agent.engine.network import ClusterNetwork
 from agent.engine.port import EngineInfo
-from agent.events import Announcer
+from agent.events import Events
 from agent.host.pool_status import pool_statuses
-from agent.host.predecessor import Instance
+from agent.host.predecessor import ProcessIdentity
 from agent.host.problems import problem
-from agent.host.saved_state import Notebook
+from agent.host.saved_state import SavedState
 from agent.inventory import Inventory, Phase
 from agent.metrics import HostFigures, PoolFigures
 from agent.pool.capacity import Bound, Capacity, capacities
 from agent.pool.images import Images
-from agent.pool.loop import Wishes
+from agent.pool.loop import DesiredState
 from agent.pool.placement import priority
 from agent.pool.room import HostRoom
 from agent.records.registry import Registry
-from agent.servers.start_backoff import FailureBook
-from agent.servers.stuck import StuckBook
+from agent.servers.start_backoff import StartBackoff
+from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings
-from agent.statics.assets import StaticsBook
+from agent.statics.assets import StaticAssets
 from common import __version__
 from common.broker.port import Publisher
 from common.records.hosts import Drain, HostRecord, HostState, ImageState
@@ -29,25 +29,25 @@ from common.records.pools import PoolSpec
 from common.runtime.clock import ClusterClock
 
 
-class LocalHost:
+class HostStatus:
     """Safe to use from any thread. ``engine`` and ``engine_trouble`` are set by the agent as it learns them."""
 
     def __init__(
         self,
         settings: AgentSettings,
         address: str,
-        notebook: Notebook,
+        saved_state: SavedState,
         specs: Callable[[], Mapping[str, PoolSpec]],
         images: Images,
         inventory: Inventory,
-        failures: FailureBook,
+        failures: StartBackoff,
         registry: Registry,
-        announcer: Announcer,
+        events: Events,
         publisher: Publisher,
         now: ClusterClock,
-        statics: StaticsBook,
+        statics: StaticAssets,
         kernels_notes: Callable[[], Mapping[str, str]],
-        stuck: StuckBook,
+        stuck: StuckContainers,
         network: ClusterNetwork,
         room: HostRoom,
         out_of_memory: Callable[[], Mapping[str, int]] = dict,
@@ -59,13 +59,13 @@ class LocalHost:
         self._out_of_memory = out_of_memory
         self._settings = settings
         self._address = address
-        self._notebook = notebook
+        self._saved_state = saved_state
         self._specs = specs
         self._images = images
         self._inventory = inventory
-        self._failures = failures
+        self._start_backoff = failures
         self._registry = registry
-        self._announcer = announcer
+        self._events = events
         self._publisher = publisher
         self._statics = statics
         self._stuck = stuck
@@ -83,38 +83,38 @@ class LocalHost:
         drain = None
         if state is HostState.DRAINING:
             claimed = sum(1 for server in self._inventory.snapshot() if server.phase is Phase.CLAIMED)
-            begun = self._notebook.drain or Drain(since=self._now(), claimed=claimed)
+            begun = self._saved_state.drain or Drain(since=self._now(), claimed=claimed)
             drain = begun.model_copy(update={"deadline": deadline})
-        self._notebook.set_state(state, drain)
+        self._saved_state.set_state(state, drain)
         if drain is None or (deadline is not None and deadline > self._now()):
             for server in self._inventory.snapshot():
                 if self._inventory.take_warning_back(server.user):
                     self._registry.publish(server.user)
         until = {"deadline": deadline.isoformat()} if deadline else {}
-        self._announcer.tell(
+        self._events.publish(
             "host.state", reason=" until ".join([state.value, *until.values()]), detail={"state": state.value, **until}
         )
 
-    def readmit(self, user: str) -> None:
+    def reopen(self, user: str) -> None:
         """Open a server once more whose learner was warned, for the time that is left. Raises ``StoreUnavailable``."""
-        if self._inventory.readmit(user):
+        if self._inventory.reopen(user):
             self._registry.publish(user)
 
     def prepare_image(self, image: str) -> None:
         """Have the image here soon; the host record shows what became of it."""
         self._images.ask(image)
 
-    def wishes(self) -> Wishes:
+    def desired_state(self) -> DesiredState:
         """For the loop's next pass."""
         specs = self._specs()
-        drain = self._notebook.drain
-        return Wishes(
+        drain = self._saved_state.drain
+        return DesiredState(
             specs=specs,
-            state=self._notebook.state,
+            state=self._saved_state.state,
             memory_bytes=self.engine.memory_bytes,
             prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
-            farewell_s=self._settings.farewell_s,
-            in_hand=self._statics.in_hand(),
+            drain_grace_s=self._settings.drain_grace_s,
+            in_use=self._statics.in_use(),
             bounds=self._room.bounds(),
             drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
         )
@@ -145,7 +145,7 @@ class LocalHost:
     def figures(self, claiming: bool) -> HostFigures:
         """For the metrics: counts that are kept anyway."""
         specs, counts = self._specs(), self._inventory.counts()
-        failing, limits = self._failures.not_before(specs), self._limits()
+        failing, limits = self._start_backoff.not_before(specs), self._limits()
         pools = {
             pool: PoolFigures(
                 limits[pool].count if pool in limits else 0,
@@ -154,18 +154,18 @@ class LocalHost:
             )
             for pool in {*specs, *(pool for pool, _ in counts)}
         }
-        return HostFigures(self._notebook.state, claiming, self._now.wrong_by_s(), pools, len(self._stuck.named()))
+        return HostFigures(self._saved_state.state, claiming, self._now.wrong_by_s(), pools, len(self._stuck.named()))
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""
         specs = self._specs()
-        failing = self._failures.not_before(specs)
+        failing = self._start_backoff.not_before(specs)
         return HostRecord(
             host=self._settings.host,
             address=self._address,
             agent_version=__version__,
-            instance=str(Instance.current(self.engine.id)),
-            state=self._notebook.state,
+            instance=str(ProcessIdentity.current(self.engine.id)),
+            state=self._saved_state.state,
             started_at=self._started_at,
             updated_at=self._now(),
             memory_bytes=self.engine.memory_bytes,
@@ -179,12 +179,12 @@ class LocalHost:
                 self._network.state.trouble,
                 self._stuck.trouble(),
             ),
-            drain=self._notebook.drain,
+            drain=self._saved_state.drain,
             images=self._images.statuses(),
             pools=pool_statuses(
                 specs,
                 self._inventory.snapshot(),
-                self._failures.last,
+                self._start_backoff.last,
                 failing,
                 self._limits(),
                 self._started_at,

@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 from agent import names
 from agent.engine.port import Engine
 from agent.inventory import Inventory, Phase
-from agent.pool.plan import Action, Adopt, MarkClaimed, NoteClaimed, Remake, Remove, RemoveContainer, Start, Warn
+from agent.pool.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.servers.adopter import Adopter
-from agent.servers.ports import NoPortError, PortBook
+from agent.servers.ports import NoPortError, PortAllocator
 from agent.servers.remover import Remover
 from agent.servers.starter import Starter
-from agent.servers.stuck import StuckBook
+from agent.servers.stuck import StuckContainers
 from common.errors import TransientError
 from common.records.pools import PoolSpec
 
@@ -28,7 +28,7 @@ class Applier:
         self,
         engine: Engine,
         inventory: Inventory,
-        ports: PortBook,
+        ports: PortAllocator,
         starter: Starter,
         remover: Remover,
         adopter: Adopter,
@@ -36,7 +36,7 @@ class Applier:
         starts: Executor,
         removals: Executor,
         retries: Executor,
-        stuck: StuckBook,
+        stuck: StuckContainers,
         done: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -68,8 +68,8 @@ class Applier:
             match action:
                 case Start():
                     return self._start(action)
-                case Remake():
-                    return self._remake(action)
+                case Recreate():
+                    return self._recreate(action)
                 case Remove():
                     return self._remove(action)
                 case Adopt():
@@ -101,12 +101,12 @@ class Applier:
             self._starts, server.user, lambda: self._finish(server.user, lambda: self._starter.start(server, spec))
         )
 
-    def _remake(self, action: Remake) -> bool:
+    def _recreate(self, action: Recreate) -> bool:
         server = self._inventory.get(action.user)
         spec = self._spec_of(server.pool) if server is not None else None
         if server is None or spec is None:
             return False
-        return self._submit(self._starts, server.user, lambda: self._starter.remake(server.user, spec))
+        return self._submit(self._starts, server.user, lambda: self._starter.recreate(server.user, spec))
 
     def _remove(self, action: Remove) -> bool:
         server = self._inventory.stop(action.user, action.reason, action.phases)
@@ -122,7 +122,7 @@ class Applier:
         return self._submit(self._retries if self._stuck.knows(container) else self._removals, subject, work)
 
     def _adopt(self, action: Adopt) -> bool:
-        server = self._adopter.take_in(action.container)
+        server = self._adopter.adopt(action.container)
         if server is None:
             return False
         spec = self._spec_of(server.pool)

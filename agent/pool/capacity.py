@@ -47,17 +47,17 @@ def capacities(specs: Mapping[str, PoolSpec], memory_bytes: int, bounds: Sequenc
     """Pool -> capacity."""
     found = {pool: capacity(spec, memory_bytes) for pool, spec in specs.items()}
     for bound in bounds:
-        wishes = {pool: found[pool].count for pool, spec in specs.items() if bound.holds_for(spec)}
-        for pool, count in _shares(wishes, bound.count).items():
-            if count < wishes[pool]:
+        wanted = {pool: found[pool].count for pool, spec in specs.items() if bound.holds_for(spec)}
+        for pool, count in _shares(wanted, bound.count).items():
+            if count < wanted[pool]:
                 found[pool] = Capacity(count, bound.reason)
     return found
 
 
-def _shares(wishes: Mapping[str, int], total: int) -> dict[str, int]:
+def _shares(wanted: Mapping[str, int], total: int) -> dict[str, int]:
     left, shares = max(0, total), {}
-    for place, (pool, wish) in enumerate(sorted(wishes.items(), key=lambda item: (item[1], item[0]))):
-        shares[pool] = min(wish, left // (len(wishes) - place))
+    for place, (pool, count) in enumerate(sorted(wanted.items(), key=lambda item: (item[1], item[0]))):
+        shares[pool] = min(count, left // (len(wanted) - place))
         left -= shares[pool]
     return shares
 

@@ -16,8 +16,8 @@ from agent.inventory import ABSENT_S, Inventory
 from agent.metrics import ACTIONS, RECONCILE_SECONDS, RECONCILED
 from agent.pool.apply import Applier
 from agent.pool.capacity import Bound
-from agent.pool.plan import Look, Observed, missing, plan
-from agent.servers.start_backoff import FailureBook
+from agent.pool.plan import EngineListing, Observed, missing, plan
+from agent.servers.start_backoff import StartBackoff
 from common.errors import EngineUnavailable
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
@@ -34,7 +34,7 @@ LINGER_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DesiredState:
     """What the operator wants of this host, and what it has for it; the fields are those of ``Observed``."""
 
     specs: Mapping[str, PoolSpec]
@@ -42,8 +42,8 @@ class Wishes:
     memory_bytes: int
     prepared: frozenset[str] = frozenset()
     drain_over: bool = False
-    farewell_s: float = 0.0
-    in_hand: frozenset[str] = frozenset()
+    drain_grace_s: float = 0.0
+    in_use: frozenset[str] = frozenset()
     bounds: tuple[Bound, ...] = ()
 
 
@@ -55,25 +55,25 @@ class Loop:
         engine: Engine,
         selector: Mapping[str, str],
         inventory: Inventory,
-        failures: FailureBook,
-        wishes: Callable[[], Wishes],
+        failures: StartBackoff,
+        desired_state: Callable[[], DesiredState],
         max_starting: int,
         period_s: float,
         stop: threading.Event,
         after_pass: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        on_look: Callable[[frozenset[str]], None] = lambda _listed: None,
+        on_listing: Callable[[frozenset[str]], None] = lambda _listed: None,
         on_oom: Callable[[str], None] = lambda _container: None,
     ) -> None:
         """``after_pass`` is called after every pass: consumption and the host record follow from what it changed;
-        ``on_look`` with the ids of every listing; ``on_oom`` as the engine tells it, on a thread of its own."""
-        self._on_look = on_look
+        ``on_listing`` with the ids of every listing; ``on_oom`` as the engine tells it, on a thread of its own."""
+        self._on_listing = on_listing
         self._on_oom = on_oom
         self._engine = engine
         self._selector = dict(selector)
         self._inventory = inventory
-        self._failures = failures
-        self._wishes = wishes
+        self._start_backoff = failures
+        self._desired_state = desired_state
         self._max_starting = max_starting
         self._period_s = period_s
         self._stop = stop
@@ -81,10 +81,10 @@ class Loop:
         self._clock = clock
         self._woken = threading.Condition()
         self._due = True
-        self._look_due = True
-        self._looked_at = float("-inf")
+        self._listing_due = True
+        self._listed_at = float("-inf")
         self._linger_until = float("-inf")
-        self._looks = 0
+        self._listings = 0
         self._missing_since: dict[str, float] = {}
         self._next_try_s = float("inf")
         self.engine_ok = False
@@ -96,34 +96,34 @@ class Loop:
             self._due = True
             self._woken.notify_all()
 
-    def wake_to_look(self) -> None:
+    def wake_to_list(self) -> None:
         """Something has ended in the engine."""
         with self._woken:
-            self._look_due = True
+            self._listing_due = True
             self._linger_until = self._clock() + LINGER_S
         self.wake()
 
     def _tell_oom(self, container: str) -> None:
         self._on_oom(container)
-        self.wake_to_look()
+        self.wake_to_list()
 
     def suspect_engine(self) -> None:
         """A call to the engine has failed: nothing is sure until it is listed again."""
         if self.engine_ok:
             log.warning("docker engine doubted, claiming stopped")
         self.engine_ok = False
-        self.wake_to_look()
+        self.wake_to_list()
 
-    def look(self, timeout_s: float = 60.0) -> bool:
+    def list_engine(self, timeout_s: float = 60.0) -> bool:
         """Have the engine listed, by a listing that begins after this call, and wait for it. False: it failed."""
         deadline = time.monotonic() + timeout_s
         with self._woken:
-            target = self._looks + 2  # one may be under way
-            while self._looks < target:
+            target = self._listings + 2  # one may be under way
+            while self._listings < target:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stop.is_set():
                     return False
-                self._look_due = self._due = True
+                self._listing_due = self._due = True
                 self._woken.notify_all()
                 self._woken.wait(min(left, 0.5))
             return True
@@ -139,27 +139,27 @@ class Loop:
 
     def turn(self, applier: Applier) -> None:
         """One pass."""
-        look = self._observe()
+        listing = self._observe()
         now = self._clock()
         if self.engine_ok:
-            wishes = self._wishes()
-            not_before = self._failures.not_before(wishes.specs)
+            desired_state = self._desired_state()
+            not_before = self._start_backoff.not_before(desired_state.specs)
             observed = Observed(
                 servers=self._inventory.snapshot(),
-                look=look,
+                listing=listing,
                 removed=frozenset(gone.container for gone in self._inventory.gone()),
                 missing_since=self._missing_since,
                 not_before=not_before,
-                prepared=wishes.prepared,
-                state=wishes.state,
-                drain_over=wishes.drain_over,
-                farewell_s=wishes.farewell_s,
-                memory_bytes=wishes.memory_bytes,
-                bounds=wishes.bounds,
-                in_hand=wishes.in_hand,
+                prepared=desired_state.prepared,
+                state=desired_state.state,
+                drain_over=desired_state.drain_over,
+                drain_grace_s=desired_state.drain_grace_s,
+                memory_bytes=desired_state.memory_bytes,
+                bounds=desired_state.bounds,
+                in_use=desired_state.in_use,
                 max_starting=self._max_starting,
             )
-            actions = plan(wishes.specs, observed, now)
+            actions = plan(desired_state.specs, observed, now)
             done = [action for action in actions if applier.apply(action)]
             if done:
                 counts = Counter(type(action).__name__.lower() for action in done)
@@ -169,33 +169,33 @@ class Loop:
             self._next_try_s = min((at - now for at in not_before.values() if at > now), default=float("inf"))
         self._after_pass()
 
-    def _observe(self) -> Look | None:
+    def _observe(self) -> EngineListing | None:
         """A listing, if one is due; None: none was, or the engine did not answer."""
         with self._woken:
-            due = self._look_due or self._clock() - self._looked_at >= self._period_s
-            self._look_due = self._due = False
+            due = self._listing_due or self._clock() - self._listed_at >= self._period_s
+            self._listing_due = self._due = False
         if not due:
             return None
         known = self._inventory.snapshot()
-        self._looked_at = self._clock()
+        self._listed_at = self._clock()
         try:
-            look = Look(self._engine.list(self._selector), known)
+            listing = EngineListing(self._engine.list(self._selector), known)
         except EngineUnavailable as exc:
             if self.engine_ok:
                 log.warning("docker engine away, claiming stopped", extra={"error": str(exc)})
             self.engine_ok, self.engine_trouble = False, str(exc)
             return None
         if not self.engine_ok:
-            log.info("docker engine answers", extra={"containers": len(look.containers)})
+            log.info("docker engine answers", extra={"containers": len(listing.containers)})
         self.engine_ok, self.engine_trouble = True, ""
         RECONCILED.set_to_current_time()
-        self._on_look(frozenset(container.id for container in look.containers))
-        absent = missing(look)
-        self._missing_since = {user: self._missing_since.get(user, self._looked_at) for user in absent}
+        self._on_listing(frozenset(container.id for container in listing.containers))
+        absent = missing(listing)
+        self._missing_since = {user: self._missing_since.get(user, self._listed_at) for user in absent}
         with self._woken:
-            self._looks += 1
+            self._listings += 1
             self._woken.notify_all()
-        return look
+        return listing
 
     def _wait(self) -> None:
         pause_s = min(self._period_s, self._next_try_s)
@@ -206,17 +206,17 @@ class Loop:
         with self._woken:
             if not self._due and not self._stop.is_set():
                 self._woken.wait(max(0.01, pause_s))
-            self._look_due |= again
+            self._listing_due |= again
 
     def _watch(self) -> None:
         backoff = Backoff(self._stop)
         while not self._stop.is_set():
             begun = time.monotonic()
             try:
-                self._engine.watch(self._selector, self.wake_to_look, self._tell_oom)
+                self._engine.watch(self._selector, self.wake_to_list, self._tell_oom)
             except EngineUnavailable as exc:
                 log.debug("engine events interrupted", extra={"error": str(exc)})
             if time.monotonic() - begun > self._period_s:
                 backoff.reset()
             backoff.wait()
-            self.wake_to_look()  # whatever happened meanwhile was missed
+            self.wake_to_list()  # whatever happened meanwhile was missed

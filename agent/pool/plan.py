@@ -15,13 +15,13 @@ from agent.pool.capacity import Bound, Room, capacities
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
 
-# How long a promised server waits for its place: the ready one that gives it up is gone in a second, unless the engine
+# How long a reservation waits for its place: the ready one that gives it up is gone in a second, unless the engine
 # hangs or the pool was made smaller; its visitor should hear of that.
-PROMISE_S = 60.0
+RESERVATION_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EngineListing:
     """One listing of the engine. ``known``: the servers as they were before the listing began, so that a container
     made during it is not taken for absent."""
 
@@ -33,26 +33,27 @@ class Look:
 class Observed:
     """Everything the plan looks at. Times are monotonic seconds.
 
-    ``look``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
+    ``listing``: None when the engine was not asked or did not answer. ``removed``: ids of containers we have removed.
     ``missing_since``: user -> since when listings miss its container. ``not_before``: pool -> when the next start may
     be tried after failures. ``prepared``: pools whose image is here. ``drain_over``: the drain's deadline has passed.
-    ``farewell_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host. ``bounds``:
-    what it has room for beside that. ``in_hand``: names of containers that are no servers and only looked at just now.
+    ``drain_grace_s``: from the warning of a learner to the end of the server. ``memory_bytes``: of the host.
+    ``bounds``: what it has room for beside that. ``in_use``: names of containers that are no servers and only
+    looked at just now.
     """
 
     servers: Sequence[Server]
-    look: Look | None = None
+    listing: EngineListing | None = None
     removed: frozenset[str] = frozenset()
     missing_since: Mapping[str, float] = field(default_factory=dict)
     not_before: Mapping[str, float] = field(default_factory=dict)
     prepared: frozenset[str] = frozenset()
     state: HostState = HostState.ACTIVE
     drain_over: bool = False
-    farewell_s: float = 0.0
+    drain_grace_s: float = 0.0
     memory_bytes: int = 0
     bounds: tuple[Bound, ...] = ()
     max_starting: int = 8
-    in_hand: frozenset[str] = frozenset()
+    in_use: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,84 +110,84 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True)
-class Remake:
-    """Make the container of a server that was promised at an old path."""
+class Recreate:
+    """Make the container of a server that is reserved at an old path."""
 
     user: str
 
 
-Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Remake
+Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Recreate
 
 
-def missing(look: Look) -> frozenset[str]:
+def missing(listing: EngineListing) -> frozenset[str]:
     """The users whose containers a listing should have shown and did not."""
-    listed = {container.id for container in look.containers}
-    return frozenset(s.user for s in look.known if s.container and s.container not in listed)
+    listed = {container.id for container in listing.containers}
+    return frozenset(s.user for s in listing.known if s.container and s.container not in listed)
 
 
 def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:
     """All actions that bring what is nearer to what should be, the urgent ones first."""
     actions: list[Action] = []
-    if observed.look is not None:
-        actions += _reconcile(observed, observed.look, now)
+    if observed.listing is not None:
+        actions += _reconcile(observed, observed.listing, now)
     actions += [Remove(s.user, s.reason) for s in observed.servers if s.phase is Phase.STOPPING]
     if any(isinstance(action, Adopt) for action in actions):
         return actions  # first count what is there (I7); the next pass follows at once
     limits = {pool: found.count for pool, found in capacities(specs, observed.memory_bytes, observed.bounds).items()}
-    room = Room(observed.bounds, specs, [s.pool for s in observed.servers if not s.unmade])
-    actions += _remakes(specs, observed, limits, room, now)
+    room = Room(observed.bounds, specs, [s.pool for s in observed.servers if not s.is_reserved])
+    actions += _recreator(specs, observed, limits, room, now)
     ending = {action.user for action in actions if isinstance(action, Remove)}
     noted = {action.user for action in actions if isinstance(action, NoteClaimed)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
     servers = [
         replace(s, phase=Phase.CLAIMED) if s.user in noted else s for s in observed.servers if s.user not in ending
     ]
-    wishes: dict[str, int] = {}
+    desired_state: dict[str, int] = {}
     for pool in sorted({*specs, *(s.pool for s in servers)}):
         mine = [s for s in servers if s.pool == pool]
         leaving = sum(1 for s in observed.servers if s.pool == pool and s.user in ending)
-        retirements, wishes[pool] = _refill(specs.get(pool), mine, leaving, limits.get(pool, 0), observed, now)
+        retirements, desired_state[pool] = _refill(specs.get(pool), mine, leaving, limits.get(pool, 0), observed, now)
         actions += retirements
     starting = Counter(s.pool for s in servers if s.phase is Phase.STARTING)
-    starts = _share(wishes, starting, observed.max_starting)
+    starts = _share(desired_state, starting, observed.max_starting)
     return [*actions, *(start for start in starts if room.take(specs[start.pool]))]
 
 
-def _remakes(
+def _recreator(
     specs: Mapping[str, PoolSpec], observed: Observed, limits: Mapping[str, int], room: Room, now: float
 ) -> list[Action]:
-    """The promised servers that there is room for (I7), first come first served, and those that waited too long."""
+    """The reserved servers that there is room for (I7), first come first served, and those that waited too long."""
     actions: list[Action] = []
-    promised = sorted((s for s in observed.servers if s.unmade), key=lambda s: (s.promised_at or 0.0, s.user))
+    reserved = sorted((s for s in observed.servers if s.is_reserved), key=lambda s: (s.reserved_at or 0.0, s.user))
     # Whatever else is there takes room, also what is about to be removed.
-    taken = Counter(s.pool for s in observed.servers if not s.unmade)
-    for server in promised:
+    taken = Counter(s.pool for s in observed.servers if not s.is_reserved)
+    for server in reserved:
         spec = specs.get(server.pool)
         if spec is None:
             actions.append(Remove(server.user, "pool removed"))
-        elif now - (server.promised_at or 0.0) > PROMISE_S:
+        elif now - (server.reserved_at or 0.0) > RESERVATION_S:
             actions.append(Remove(server.user, "could not be started in time"))
         elif server.claim is not None and taken[server.pool] < limits[server.pool] and room.take(spec):
             taken[server.pool] += 1
-            actions.append(Remake(server.user))
+            actions.append(Recreate(server.user))
     return actions
 
 
-def _share(wishes: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:
+def _share(desired_state: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:
     """The starts that the host has slots for, in turns over the pools. With several pools none may take the last
     slot, so that one whose servers never answer does not keep the others waiting for its timeout."""
-    most = slots if len(wishes) < 2 else max(1, slots - 1)
+    most = slots if len(desired_state) < 2 else max(1, slots - 1)
     free = slots - sum(starting.values())
-    turns = sorted((starting.get(pool, 0) + i, pool) for pool, count in wishes.items() for i in range(count))
+    turns = sorted((starting.get(pool, 0) + i, pool) for pool, count in desired_state.items() for i in range(count))
     return [Start(pool) for place, pool in turns if place < most][: max(0, free)]
 
 
-def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
+def _reconcile(observed: Observed, listing: EngineListing, now: float) -> list[Action]:
     """What a listing of the engine shows against what we know (I6)."""
     actions: list[Action] = []
     by_container = {s.container: s for s in observed.servers if s.container}
     users = {s.user for s in observed.servers}
-    for container in look.containers:
+    for container in listing.containers:
         server = by_container.get(container.id)
         if server is not None:
             if container.over:
@@ -196,7 +197,7 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
             elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
                 actions.append(NoteClaimed(server.user))
             continue
-        if container.name in observed.in_hand:
+        if container.name in observed.in_use:
             continue
         found = identity(container.labels)
         if container.id in observed.removed or (found is not None and found.user in users):
@@ -207,20 +208,20 @@ def _reconcile(observed: Observed, look: Look, now: float) -> list[Action]:
             actions.append(RemoveContainer(container.id, f"leftover, {container.state}"))
         else:
             actions.append(Adopt(container))
-    absent = (u for u in sorted(missing(look)) if now - observed.missing_since.get(u, now) >= ABSENT_S)
+    absent = (u for u in sorted(missing(listing)) if now - observed.missing_since.get(u, now) >= ABSENT_S)
     return [*actions, *(Remove(user, "container is gone") for user in absent)]
 
 
 def _refill(
     spec: PoolSpec | None, servers: Sequence[Server], leaving: int, limit: int, observed: Observed, now: float
 ) -> tuple[list[Remove | Warn], int]:
-    """Retirements of one pool, and how many starts it wishes. ``leaving``: servers of it that are being removed;
+    """Retirements of one pool, and how many starts it wants. ``leaving``: servers of it that are being removed;
     ``limit``: how many the host may have."""
     ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
         why = "pool removed" if spec is None else "host is draining"
-        over = _farewell(servers, observed.farewell_s, now) if observed.drain_over else []
+        over = _end_drained(servers, observed.drain_grace_s, now) if observed.drain_over else []
         return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
         return [], 0  # nobody claims here, and uncordoning should find the pool as it was
@@ -246,11 +247,13 @@ def _refill(
     return retirements, max(0, starts)
 
 
-def _farewell(servers: Sequence[Server], farewell_s: float, now: float) -> list[Remove | Warn]:
+def _end_drained(servers: Sequence[Server], drain_grace_s: float, now: float) -> list[Remove | Warn]:
     """The claimed servers of a host whose drain is over: their learners are warned, and later they go."""
     claimed = [s for s in servers if s.phase is Phase.CLAIMED]
-    warnings = [Warn(s.user) for s in claimed if s.warned_at is None and farewell_s > 0]
-    over = [s for s in claimed if farewell_s <= 0 or (s.warned_at is not None and now - s.warned_at >= farewell_s)]
+    warnings = [Warn(s.user) for s in claimed if s.warned_at is None and drain_grace_s > 0]
+    over = [
+        s for s in claimed if drain_grace_s <= 0 or (s.warned_at is not None and now - s.warned_at >= drain_grace_s)
+    ]
     return [*warnings, *(Remove(s.user, DRAINED, frozenset({Phase.CLAIMED})) for s in over)]
 
 

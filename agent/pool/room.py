@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from agent.engine.network import ClusterNetwork
 from agent.inventory import Inventory, Phase
 from agent.pool.capacity import Bound, in_network
-from agent.servers.ports import PortBook
+from agent.servers.ports import PortAllocator
 from common.records.pools import PoolSpec
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class HostRoom:
     def __init__(
         self,
         inventory: Inventory,
-        ports: PortBook,
+        ports: PortAllocator,
         network: ClusterNetwork,
         specs: Callable[[], Mapping[str, PoolSpec]],
         bridge_ports_max: int,

@@ -11,16 +11,15 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from agent.inventory import LIVE, Inventory, Phase, Server
-from common.errors import MalformedRecord
 from common.ids import digest
 from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Seat
 from common.runtime.clock import utc_now
-from common.store.keys import Keys, last_segment
-from common.store.port import Entry, Store
+from common.store.cluster import Cluster
+from common.store.collections import Collection
 
-R = TypeVar("R", Route, Claim, Seat)
+R = TypeVar("R", Route, Claim)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
@@ -34,7 +33,7 @@ REPLACED = "made again on another host"
 
 def _is_parked(server: Server) -> bool:
     """Whether no route may lead to it: its learner sees the warning instead."""
-    return server.warned_at is not None and not server.readmitted
+    return server.warned_at is not None and not server.reopened
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,10 @@ class Registry:
     """Safe to use from any thread. Every method raises ``StoreUnavailable``."""
 
     def __init__(
-        self, store: Store, keys: Keys, me: HostAddress, inventory: Inventory, now: Callable[[], datetime] = utc_now
+        self, cluster: Cluster, me: HostAddress, inventory: Inventory, now: Callable[[], datetime] = utc_now
     ) -> None:
         self._now = now
-        self._store = store
-        self._keys = keys
+        self._cluster = cluster
         self._me = me
         self._inventory = inventory
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
@@ -72,32 +70,32 @@ class Registry:
                 return False
             if server.phase is Phase.CLAIMED and not self._hold_claim(server, None)[0]:
                 return False
-            self._store.put(self._keys.route(user), self._route(server).encode())
+            self._cluster.routes.put(self._route(server))
             return True
 
     def withdraw(self, user: str) -> None:
         """Delete the route, if it is ours. Callers have set the server to stopping before."""
         with self._lock(user):
-            self._delete_ours(self._keys.route(user), Route)
+            self._delete_ours(self._cluster.routes, user)
 
     def say_gone(self, server: Server) -> None:
         """Leave word of why the server of a learner is no more, for the page at its address."""
-        gone = Gone(user=server.user, host=self._me.host, pool=server.pool, reason=server.reason, at=self._now())
-        self._store.put(self._keys.gone_of(server.user), gone.encode())
+        self._cluster.gone.put(
+            Gone(user=server.user, host=self._me.host, pool=server.pool, reason=server.reason, at=self._now())
+        )
 
     def say_leaving(self, server: Server, left_s: float) -> None:
         """Leave word that a learner's server goes with its host in ``left_s`` seconds."""
         now = self._now()
-        gone = Gone(
-            user=server.user, host=self._me.host, pool=server.pool, reason=LEAVING, at=now,
-            until=now + timedelta(seconds=left_s),
-        )  # fmt: skip
-        self._store.put(self._keys.gone_of(server.user), gone.encode())
+        until = now + timedelta(seconds=left_s)
+        self._cluster.gone.put(
+            Gone(user=server.user, host=self._me.host, pool=server.pool, reason=LEAVING, at=now, until=until)
+        )
 
     def close(self, user: str) -> None:
         """Delete the claim, if it is ours, the last thing of a server."""
         with self._lock(user):
-            self._delete_ours(self._keys.claim(user), Claim)
+            self._delete_ours(self._cluster.claims, user)
 
     def new_claim(self, server: Server, spec: PoolSpec | None, request_id: str) -> Claim:
         """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
@@ -117,63 +115,51 @@ class Registry:
 
     def create_claim(self, claim: Claim) -> Claim | None:
         """Write the claim if there is none. Returns the claim that is there now; None: one that cannot be read."""
-        if self._store.create(self._keys.claim(claim.user), claim.encode()):
-            return claim
-        return self.read_claim(claim.user)
+        return claim if self._cluster.claims.create(claim) else self.read_claim(claim.user)
 
     def take_seat(self, server: Server, request_id: str) -> Seat:
         """Have the request get this server, unless another host has given it one just now: which it gets."""
-        key, now = self._keys.seat(request_id), self._now()
+        now = self._now()
         seat = Seat(
             request_id=request_id, user=server.user, host=self._me.host, pool=server.pool, token=server.token, at=now
         )
-        while not self._store.create(key, seat.encode()):
-            entry = self._store.get(key)
-            if entry is None:
-                continue
-            found = _decode(entry, Seat)
-            # One of ours is of a server that could not be claimed after all: else we would have known the request.
-            if found is not None and found.host != self._me.host and not found.is_over(now):
-                return found
-            if self._store.replace(key, seat.encode(), entry.modify_index):
-                break
-        return seat
+        # One of ours is of a server that could not be claimed after all: else we would have known the request.
+        return self._cluster.seats.create_unless(
+            seat, lambda found: found.host != self._me.host and not found.is_over(now)
+        )
 
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
         """Whether there is a claim, and what it says (None: nothing that can be read)."""
-        entry = self._store.get(self._keys.claim(user))
-        return entry is not None, _decode(entry, Claim)
+        found = self._cluster.claims.find(user)
+        return found is not None, found.record if found is not None else None
 
     def repair(self, user: str, spec: PoolSpec | None) -> bool:
         """Write what is missing of a live server's records (I8). True: something was."""
         repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase not in LIVE or (server.unmade and server.claim is None):
+            if server is None or server.phase not in LIVE or (server.is_reserved and server.claim is None):
                 return False
             if server.phase is Phase.CLAIMED:
                 held, repaired = self._hold_claim(server, spec)
-                if not held or server.unmade:
+                if not held or server.is_reserved:
                     return repaired
-            entry = self._store.get(self._keys.route(user))
             route = self._route(server)
-            if (entry is None or entry.value != route.encode()) and not _is_parked(server):
-                self._store.put(self._keys.route(user), route.encode())
+            if not _is_parked(server) and self._cluster.routes.get(user) != route:
+                self._cluster.routes.put(route)
                 repaired = True
         return repaired
 
     def _hold_claim(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
         """Whether the claim of a claimed server is this host's, and whether it was written just now because there was
         none (I8). A server whose claim is another host's was replaced by one there, and is stopped here."""
-        key = self._keys.claim(server.user)
-        entry = self._store.get(key)
+        exists, stored = self.find_claim(server.user)
         wrote = False
-        if entry is None:
+        if not exists:
             claim = server.claim or self.new_claim(server, spec, request_id="")
             self._inventory.set_claim(server.user, claim)
-            wrote = self._store.create(key, claim.encode())
-            entry = None if wrote else self._store.get(key)
-        stored = _decode(entry, Claim)
+            wrote = self._cluster.claims.create(claim)
+            stored = None if wrote else self.read_claim(server.user)
         if stored is not None and stored.host != self._me.host:
             self._inventory.stop(server.user, REPLACED)
             return False, False
@@ -182,36 +168,27 @@ class Registry:
             self._inventory.set_claim(server.user, stored)
         return True, wrote
 
-    def _delete_ours(self, key: str, kind: type[R]) -> None:
-        """Delete a record of a user, unless another host has written it: it has made the server again."""
-        while (entry := self._store.get(key)) is not None and self._is_ours(entry, kind):
-            if self._store.delete_unchanged(key, entry.modify_index):
+    def _delete_ours(self, records: Collection[R], user: str) -> None:
+        """Delete a record of a user, unless another host has written it: it has made the server again. What cannot be
+        read counts as ours: it stands at a user that we have."""
+        while (found := records.find(user)) is not None and (not found.record or found.record.host == self._me.host):
+            if records.delete_unchanged(found):
                 return
-
-    def _is_ours(self, entry: Entry, kind: type[R]) -> bool:
-        """What cannot be read counts as ours: it stands at a user that we have."""
-        found = _decode(entry, kind)
-        return found is None or found.host == self._me.host
 
     def leftovers(self, users: frozenset[str]) -> set[str]:
         """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another
         address is on another machine that was given our name: not ours to delete."""
-        routes = self._of_this_host(self._keys.routes, Route)
-        claims = self._of_this_host(self._keys.claims, Claim)
+        routes = self._of_this_host(self._cluster.routes)
+        claims = self._of_this_host(self._cluster.claims)
         elsewhere = {user for user, route in routes.items() if route.address != self._me.ip}
         return (routes.keys() | claims.keys()) - users - elsewhere
 
-    def _of_this_host(self, prefix: str, kind: type[R]) -> dict[str, R]:
-        found = {}
-        for entry in self._store.list(prefix).entries:
-            record = _decode(entry, kind)  # whose an unreadable one is cannot be told; those who read it report it
-            if record is not None and record.host == self._me.host:
-                found[last_segment(entry.key)] = record
-        return found
+    def _of_this_host(self, records: Collection[R]) -> dict[str, R]:
+        return {user: record for user, record in records.all().items() if record.host == self._me.host}
 
     def owned_here(self, user: str) -> bool:
         """Whether a record of that user names this host."""
-        route = _decode(self._store.get(self._keys.route(user)), Route)
+        route = self._cluster.routes.get(user)
         if route is not None and route.host == self._me.host:
             return True
         return self.own_claim(user) is not None
@@ -239,11 +216,3 @@ class Registry:
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]
-
-
-def _decode(entry: Entry | None, kind: type[R]) -> R | None:
-    """None: it is not there, or cannot be read."""
-    try:
-        return kind.decode(entry.key, entry.value) if entry is not None else None
-    except MalformedRecord:
-        return None

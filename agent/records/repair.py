@@ -11,7 +11,7 @@ from agent.inventory import ABSENT_S, LIVE, Inventory
 from agent.metrics import REPAIRS
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
-from common.errors import StoreUnavailable
+from common.errors import TransientError
 from common.records.pools import PoolSpec
 from common.runtime.threads import Worker
 
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 # Repairs after an outage do not wait for this; it finds what nobody noticed (a key deleted by hand).
 PERIOD_S = 60.0
 RETRY_S = 2.0
-# To a visitor whose server was promised and not made.
+# To a visitor whose server was reserved and not made.
 INTERRUPTED = "the host was restarted in the meantime"
 
 
-class Auditor:
-    """``look`` makes the loop list the engine, waits for it, and returns False when it could not. ``holds``: whether
-    this host's record is ours; what another agent under the same name has written is not ours to delete."""
+class Repairer:
+    """``list_engine`` makes the loop list the engine, waits for it, and returns False when it could not. ``holds``:
+    whether this host's record is ours; what another agent under the same name has written is not ours to delete."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Auditor:
         tickets: Tickets,
         inventory: Inventory,
         spec_of: Callable[[str], PoolSpec | None],
-        look: Callable[[], bool],
+        list_engine: Callable[[], bool],
         holds: Callable[[], bool],
         stop: threading.Event,
     ) -> None:
@@ -43,11 +43,11 @@ class Auditor:
         self._tickets = tickets
         self._inventory = inventory
         self._spec_of = spec_of
-        self._look = look
+        self._list_engine = list_engine
         self._stop = stop
         self._wake = threading.Event()
         self._full = True
-        self._thread = Worker("audit", self._run, self._stop.is_set)
+        self._thread = Worker("repair", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._thread.start()
@@ -62,18 +62,18 @@ class Auditor:
             pause_s = PERIOD_S
             full, self._full = self._full, False
             try:
-                if not self.audit(full):
+                if not self.repair(full):
                     self._full, pause_s = full, RETRY_S
-            except StoreUnavailable:
+            except TransientError:
                 self._full, pause_s = full, RETRY_S
             if self._wake.wait(pause_s):
                 self._wake.clear()
 
-    def audit(self, full: bool) -> bool:
+    def repair(self, full: bool) -> bool:
         """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
         the engine did not answer, or we are not (yet) the agent of this host, so nothing can be said to be left over.
         Raises ``StoreUnavailable``."""
-        if full and not (self._holds() and self._look()):
+        if full and not (self._holds() and self._list_engine()):
             return False
         repaired = [
             server.user
@@ -94,7 +94,7 @@ class Auditor:
         if self._inventory.get(user) is None and self._registry.owned_here(user):
             log.info("leftover records deleted", extra={"user": user})
             claim = self._registry.own_claim(user)
-            if claim is not None:  # promised at an old path by an agent that ended before the container was there
+            if claim is not None:  # reserved at an old path by an agent that ended before the container was there
                 self._tickets.refuse(claim.request_id, user, INTERRUPTED)
             self._drop(user)
 
@@ -103,7 +103,7 @@ class Auditor:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._stop.wait(ABSENT_S) or not (self._look() and self._holds()):
+        if self._stop.wait(ABSENT_S) or not (self._list_engine() and self._holds()):
             return False
         for user in sorted(found & self._leftovers()):
             self.drop(user)

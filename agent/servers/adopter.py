@@ -12,7 +12,7 @@ from agent import names
 from agent.engine.port import Container, Engine
 from agent.inventory import Inventory, Phase, Server
 from agent.records.registry import Registry
-from agent.servers.ports import PortBook
+from agent.servers.ports import PortAllocator
 from agent.servers.starter import Starter
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class Adopter:
-    """``take_in`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
+    """``adopt`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
 
     def __init__(
         self,
         engine: Engine,
         inventory: Inventory,
-        ports: PortBook,
+        ports: PortAllocator,
         registry: Registry,
         starter: Starter,
         owed: Callable[[Claim], bool],
@@ -44,7 +44,7 @@ class Adopter:
         self._starter = starter
         self._stop = stop
 
-    def take_in(self, container: Container) -> Server | None:
+    def adopt(self, container: Container) -> Server | None:
         """Put it into the inventory: as claimed if its name says so, else as starting, which nobody can claim.
 
         None: it is known already, or its labels say nothing.

@@ -15,7 +15,7 @@ from common.records.pools import PoolSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Permits:
+class HostPolicy:
     """``directories``: absolute paths; they and what is below them may be mounted. ``pools``: all that this host
     serves."""
 

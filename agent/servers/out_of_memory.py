@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.engine.port import Condition, Engine
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import LIVE, Inventory, Server
 from agent.metrics import OUT_OF_MEMORY
 from common.errors import EngineUnavailable
@@ -38,11 +38,11 @@ class MemoryWatch:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
     def __init__(
-        self, engine: Engine, inventory: Inventory, announcer: Announcer, clock: Callable[[], float] = time.monotonic
+        self, engine: Engine, inventory: Inventory, events: Events, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._engine = engine
         self._inventory = inventory
-        self._announcer = announcer
+        self._events = events
         self._clock = clock
         self._lock = threading.Lock()
         self._kills: dict[str, _Kill] = {}
@@ -108,7 +108,7 @@ class MemoryWatch:
             return False
         if found is None or not found.running:
             return False  # its end is told
-        self._announcer.tell(
+        self._events.publish(
             "server.out_of_memory", user=server.user, pool=server.pool, container=server.container,
             request_id=server.claim.request_id or None if server.claim else None,
             reason=f"a process {_reason(found)}",

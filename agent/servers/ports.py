@@ -19,7 +19,7 @@ class NoPortError(TransientError):
     """Every port of the range is taken or in quarantine."""
 
 
-class PortBook:
+class PortAllocator:
     """Safe to use from any thread. ``reserve(cursor)`` must store the cursor before it returns; it may raise
     ``StoreUnavailable``, and then no port is given."""
 

@@ -14,8 +14,8 @@ from agent.inventory import EXITED, Inventory, Server
 from agent.records.registry import REPLACED, Registry
 from agent.records.tickets import Tickets
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortBook
-from agent.servers.stuck import StuckBook
+from agent.servers.ports import PortAllocator
+from agent.servers.stuck import StuckContainers
 from common.errors import EngineUnavailable, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -28,28 +28,28 @@ class Remover:
         self,
         engine: Engine,
         inventory: Inventory,
-        ports: PortBook,
+        ports: PortAllocator,
         registry: Registry,
         tickets: Tickets,
         dock: AbstractContextManager[None],
         on_gone: Callable[[Server], None],
-        farewell_s: float,
-        stuck: StuckBook,
+        drain_grace_s: float,
+        stuck: StuckContainers,
         patience_s: float,
         memory: MemoryWatch,
     ) -> None:
-        """``farewell_s``: seconds from a learner's warning to the end of the server; ``patience_s``: how long the
+        """``drain_grace_s``: seconds from a learner's warning to the end of the server; ``patience_s``: how long the
         engine may take over a container at the first try."""
         self._memory = memory
         self._stuck = stuck
         self._patience_s = patience_s
-        self._farewell_s = farewell_s
+        self._drain_grace_s = drain_grace_s
         self._engine = engine
         self._inventory = inventory
         self._ports = ports
         self._registry = registry
         self._tickets = tickets
-        self._dock = dock
+        self._throttle = dock
         self._on_gone = on_gone
 
     def remove(self, server: Server) -> None:
@@ -57,7 +57,7 @@ class Remover:
         server = self._explained(server)
         if server.was_claimed and server.reason != REPLACED:
             self._registry.say_gone(server)
-            if server.claim is not None:  # promised at an old path, and somebody waits for it
+            if server.claim is not None:  # reserved at an old path, and somebody waits for it
                 self._tickets.refuse(server.claim.request_id, server.user, server.reason)
         # Before anything ends, so that no path leads to a container that is going (I5).
         self._registry.withdraw(server.user)
@@ -87,7 +87,7 @@ class Remover:
         server = self._inventory.get(user)
         if server is None:
             return
-        self._registry.say_leaving(server, self._farewell_s)
+        self._registry.say_leaving(server, self._drain_grace_s)
         if self._inventory.warn(user) is None:
             return
         try:
@@ -95,7 +95,7 @@ class Remover:
         except StoreUnavailable:
             self._inventory.take_warning_back(user)
             raise
-        log.info("learner warned", extra={"user": user, "pool": server.pool, "left_s": self._farewell_s})
+        log.info("learner warned", extra={"user": user, "pool": server.pool, "left_s": self._drain_grace_s})
 
     def remove_container(self, container: str, reason: str) -> None:
         """Remove a container with our labels that is no server."""
@@ -109,7 +109,7 @@ class Remover:
             if self._stuck.knows(container):
                 self._engine.remove(container)  # it may well hang again: not in a slot that others wait for
             else:
-                with self._dock:
+                with self._throttle:
                     self._engine.remove(container, self._patience_s)
         except EngineUnavailable as exc:
             self._stuck.failed(container, str(exc), time.monotonic() - begun)

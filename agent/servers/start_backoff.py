@@ -31,7 +31,7 @@ class _Streak:
     failure: Failure
 
 
-class FailureBook:
+class StartBackoff:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

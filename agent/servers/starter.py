@@ -17,10 +17,10 @@ from agent.engine.port import ContainerSpec, Engine, ImageMissing, NetworkFull, 
 from agent.inventory import EXITED, Inventory, Phase, Server
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
 from agent.records.registry import Registry
-from agent.servers.host_policy import Permits
-from agent.servers.ports import PortBook
+from agent.servers.host_policy import HostPolicy
+from agent.servers.ports import PortAllocator
 from agent.servers.probe import Probe, wait_until_ready
-from agent.servers.start_backoff import LOG_LINES, FailureBook
+from agent.servers.start_backoff import LOG_LINES, StartBackoff
 from common.errors import EngineUnavailable, StartFailed, TransientError
 from common.ids import new_token, new_user
 from common.records.pools import PoolSpec
@@ -37,14 +37,14 @@ PORT_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostContext:
     """Where this agent's servers are, which labels, names and addresses need, and what they may have there."""
 
     cluster: str
     host: str
     bind_ip: str
     route_settle_s: float
-    permits: Permits = field(default_factory=Permits)
+    policy: HostPolicy = field(default_factory=HostPolicy)
 
 
 class Starter:
@@ -56,10 +56,10 @@ class Starter:
         engine: Engine,
         probe: Probe,
         inventory: Inventory,
-        ports: PortBook,
+        ports: PortAllocator,
         registry: Registry,
-        failures: FailureBook,
-        place: Place,
+        failures: StartBackoff,
+        host: HostContext,
         dock: AbstractContextManager[None],
         stop: threading.Event,
         on_ready: Callable[[Server, dict[str, float]], None],
@@ -82,9 +82,9 @@ class Starter:
         self._inventory = inventory
         self._ports = ports
         self._registry = registry
-        self._failures = failures
-        self._place = place
-        self._dock = dock
+        self._start_backoff = failures
+        self._host = host
+        self._throttle = dock
         self._stop = stop
         self._on_ready = on_ready
         self._pulling = threading.Lock()
@@ -98,10 +98,10 @@ class Starter:
             port=port,
             token=new_token() if spec.use_tokens else "",
             created_at=self._now(),
-            name=names.new_name(self._place.cluster, spec.name),
+            name=names.new_name(self._host.cluster, spec.name),
         )
 
-    def promised(self, spec: PoolSpec, user: str, port: int) -> Server:
+    def reserved(self, spec: PoolSpec, user: str, port: int) -> Server:
         """A server of that pool at the old path of ``user``, claimed and without a container."""
         return replace(self.new(spec, port), user=user, phase=Phase.CLAIMED)
 
@@ -125,17 +125,19 @@ class Starter:
             fields: dict[str, object] = {"user": server.user, "pool": server.pool, "error": str(exc)}
             if isinstance(exc, EngineUnavailable):
                 # Listings may go on succeeding (the disk is full), and the next start would follow at once.
-                fields["next_try_s"] = self._failures.failed(server.pool, server.generation, self._now(), str(exc), "")
+                fields["next_try_s"] = self._start_backoff.failed(
+                    server.pool, server.generation, self._now(), str(exc), ""
+                )
                 START_FAILURES.labels(server.pool, "engine").inc()
             STARTS.labels(server.pool, "interrupted").inc()
             log.warning("server not started", extra=fields)
             self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
 
-    def remake(self, user: str, spec: PoolSpec) -> None:
-        """Make the container of a server that was promised. Raises ``TransientError``: do it again; the container has
+    def recreate(self, user: str, spec: PoolSpec) -> None:
+        """Make the container of a server that is reserved. Raises ``TransientError``: do it again; the container has
         a name of its own, and one that was made after all is found again."""
         server = self._inventory.get(user)
-        if server is None or not server.unmade:
+        if server is None or not server.is_reserved:
             return
         begun = time.monotonic()
         try:
@@ -174,11 +176,11 @@ class Starter:
             return False  # it is stopping
         routed = time.monotonic()
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
-        if self._stop.wait(self._place.route_settle_s):
+        if self._stop.wait(self._host.route_settle_s):
             return False
         if phase is Phase.STARTING and not self._inventory.make_ready(user):
             return False
-        self._failures.succeeded(server.pool)
+        self._start_backoff.succeeded(server.pool)
         stages_ms |= {"probe": 1000 * (answered - begun), "route": 1000 * (routed - answered)}
         STARTS.labels(server.pool, "ready").inc()
         ready = self._inventory.get(user)
@@ -229,12 +231,12 @@ class Starter:
         statics = self._set_of(spec)
         if statics != server.statics:
             self._inventory.set_statics(server.user, statics)
-        wanted = container_spec(replace(server, statics=statics), spec, self._place)
-        self._place.permits.check(spec)
+        wanted = container_spec(replace(server, statics=statics), spec, self._host)
+        self._host.policy.check(spec)
         # The engine publishes nothing there, so it would not notice.
         if spec.host_network and self._probe.listens(server.port):
             raise PortTaken(f"port {server.port}: something listens there already")
-        with self._dock:
+        with self._throttle:
             if self._stop.is_set():
                 raise EngineUnavailable("the agent stops")
             try:
@@ -257,7 +259,7 @@ class Starter:
             return
         if server.token:
             tail = tail.replace(server.token, "<token>")
-        pause = self._failures.failed(server.pool, server.generation, self._now(), reason, tail)
+        pause = self._start_backoff.failed(server.pool, server.generation, self._now(), reason, tail)
         STARTS.labels(server.pool, "failed").inc()
         START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
         log.warning(
@@ -268,13 +270,13 @@ class Starter:
         self._on_failed(server, reason)
 
 
-def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpec:
+def container_spec(server: Server, spec: PoolSpec, host: HostContext) -> ContainerSpec:
     """What to ask of the engine for a server of that pool."""
     values = {
         "{base_path}": base_path(server.user),
         "{port}": str(server.port if spec.host_network else spec.container_port),
         # Published ports arrive on whatever interface the container has; on the host's the proxies know one address.
-        "{ip}": place.bind_ip if spec.host_network else "0.0.0.0",
+        "{ip}": host.bind_ip if spec.host_network else "0.0.0.0",
         "{token}": server.token,
     }
     command = spec.command
@@ -289,10 +291,10 @@ def container_spec(server: Server, spec: PoolSpec, place: Place) -> ContainerSpe
         name=names.claimed_name(server.name) if server.claim is not None else server.name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
-        labels=names.labels(place.cluster, place.host, identity),
-        network=spec.docker_network or names.network(place.cluster),
+        labels=names.labels(host.cluster, host.host, identity),
+        network=spec.docker_network or names.network(host.cluster),
         container_port=spec.container_port,
-        bind_ip=place.bind_ip,
+        bind_ip=host.bind_ip,
         bind_port=server.port,
         mem_limit_bytes=spec.mem_limit_bytes,
         pids_limit=spec.pids_limit,

@@ -31,7 +31,7 @@ class _Case:
     is_said: bool = False
 
 
-class StuckBook:
+class StuckContainers:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

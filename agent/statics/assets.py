@@ -16,16 +16,16 @@ from datetime import datetime
 
 from agent import names
 from agent.engine.port import Engine
-from agent.statics.extract import Limits, Taken, take
+from agent.statics.extract import Extracted, ExtractLimits, extract
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
 from common.broker.port import Delivery, Outgoing, Publisher
-from common.errors import EngineUnavailable, MalformedRecord, PermanentError, StoreUnavailable, TmpnbError
+from common.errors import EngineUnavailable, PermanentError, StoreUnavailable, TmpnbError
 from common.ids import new_request_id
 from common.records.pools import PoolSpec
 from common.records.statics import Statics
 from common.runtime.threads import Worker
 from common.statics import parse_tree, set_id
-from common.store.keys import Keys, last_segment
+from common.store.cluster import Cluster
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -60,17 +60,17 @@ class _Question:
     correlation_id: str | None
 
 
-class StaticsBook:
+class StaticAssets:
     """``on_change`` is called on the thread of its own. Other methods: any thread."""
 
     def __init__(
         self,
         engine: Engine,
         store: Store,
-        keys: Keys,
+        cluster: Cluster,
         host: Host,
         publisher: Publisher,
-        limits: Limits,
+        limits: ExtractLimits,
         on_change: Callable[[], None],
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -78,7 +78,7 @@ class StaticsBook:
         """``clock``: monotonic seconds."""
         self._engine = engine
         self._store = store
-        self._keys = keys
+        self._cluster = cluster
         self._host = host
         self._publisher = publisher
         self._limits = limits
@@ -86,7 +86,7 @@ class StaticsBook:
         self._now = now
         self._clock = clock
         self._specs: tuple[PoolSpec, ...] = ()
-        self._in_hand: frozenset[str] = frozenset()
+        self._in_use: frozenset[str] = frozenset()
         self._notes: dict[str, str] = {}
         self._sets: dict[str, str] = {}
         self._hopeless: set[str] = set()
@@ -113,9 +113,9 @@ class StaticsBook:
         if delivery.reply_to is not None:
             self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
 
-    def in_hand(self) -> frozenset[str]:
+    def in_use(self) -> frozenset[str]:
         """Names of the containers that are being looked at: no leftovers."""
-        return self._in_hand
+        return self._in_use
 
     def set_of(self, spec: PoolSpec) -> str:
         """The set of a container that is made now; empty: none. Raises ``EngineUnavailable``."""
@@ -133,7 +133,7 @@ class StaticsBook:
         changed = sets != self._sets
         self._sets = sets
         if sets:
-            known = {last_segment(key) for key in self._store.watch_keys(self._keys.statics, 0, 0).keys}
+            known = self._cluster.statics.ids()
             for spec in specs:
                 found = sets.get(spec.name, "")
                 if found in known and found not in self._notes:
@@ -162,20 +162,18 @@ class StaticsBook:
 
     def _note(self, found: str) -> bool:
         """Learn what another host has taken. False: nothing, or nothing readable."""
-        entry = self._store.get(self._keys.statics_of(found))
-        try:
-            self._notes[found] = summary(Statics.decode(entry.key, entry.value)) if entry is not None else ""
-        except MalformedRecord:
-            return False
-        return entry is not None
+        record = self._cluster.statics.get(found)
+        if record is not None:
+            self._notes[found] = summary(record)
+        return record is not None
 
     def _take_first(self, found: str, spec: PoolSpec) -> bool:
         """Take a set that nobody has taken, unless another host is at it. False: nothing to say."""
         session = self._store.open_session(f"tmpnb-statics-{self._host.name}", LOCK_S)
         try:
-            if not self._store.acquire(self._keys.statics_lock(found), self._host.name.encode(), session):
+            if not self._store.acquire(self._cluster.statics_lock(found), self._host.name.encode(), session):
                 return False
-            if self._store.get(self._keys.statics_of(found)) is None:
+            if self._cluster.statics.find(found) is None:
                 self._record(found, spec)
         except PermanentError as exc:
             self._hopeless.add(found)
@@ -190,7 +188,7 @@ class StaticsBook:
         image_id = self._engine.image_id(spec.image)
         if image_id is None or set_id(image_id, spec.static_files) != found:
             return  # its name went to another image just now: the next look sees it
-        taken = self._take(found, image_id, spec.static_files)
+        extracted = self._take(found, image_id, spec.static_files)
         record = Statics(
             id=found,
             image=spec.image,
@@ -198,39 +196,39 @@ class StaticsBook:
             static_files=spec.static_files,
             host=self._host.name,
             taken_at=self._now(),
-            files=taken.files,
-            missing=tuple(taken.missing),
-            left_out=taken.left_out,
+            files=extracted.files,
+            missing=tuple(extracted.missing),
+            left_out=extracted.left_out,
         )
         self._notes[found] = summary(record)
-        if not taken.files:
+        if not extracted.files:
             raise PermanentError(f"the image has no files at {', '.join(spec.static_files)}")
-        value = record.encode()
-        if len(value) > RECORD_MAX_BYTES:
-            raise PermanentError(f"the list of {len(record.files)} files is too long for Consul ({len(value)} bytes)")
-        self._store.create(self._keys.statics_of(found), value)
+        size = len(record.encode())
+        if size > RECORD_MAX_BYTES:
+            raise PermanentError(f"the list of {len(record.files)} files is too long for Consul ({size} bytes)")
+        self._cluster.statics.create(record)
         log.info(
             "static files taken",
             extra={"pool": spec.name, "statics": found, "files": len(record.files), "bytes": record.total_bytes,
-                   "bundle_bytes": len(taken.bundle), "missing": taken.missing, "left_out": taken.left_out,
+                   "bundle_bytes": len(extracted.bundle), "missing": extracted.missing, "left_out": extracted.left_out,
                    "total_ms": round(1000 * (self._clock() - begun), 1)},
         )  # fmt: skip
 
-    def _take(self, found: str, image: str, static_files: Iterable[str]) -> Taken:
+    def _take(self, found: str, image: str, static_files: Iterable[str]) -> Extracted:
         """From a fresh container, which is removed at once; the bundle is kept for a while."""
         name = names.statics_name(self._host.cluster, self._host.name, found)
-        self._in_hand |= {name}
+        self._in_use |= {name}
         try:
             container = self._engine.create(image, name, names.selector(self._host.cluster, self._host.name))
             try:
-                taken = take(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
+                extracted = extract(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
             finally:
                 self._engine.remove(container)
         finally:
-            self._in_hand -= {name}
-        digest = hashlib.sha256(taken.bundle).hexdigest()
-        self._bundles[found] = _Bundle(taken.bundle, digest, self._clock())
-        return taken
+            self._in_use -= {name}
+        digest = hashlib.sha256(extracted.bundle).hexdigest()
+        self._bundles[found] = _Bundle(extracted.bundle, digest, self._clock())
+        return extracted
 
     def _answer(self, question: _Question) -> None:
         request = question.request
@@ -246,10 +244,9 @@ class StaticsBook:
 
     def _part(self, request: StaticsRequest) -> StaticsPart:
         if request.statics not in self._bundles:
-            entry = self._store.get(self._keys.statics_of(request.statics))
-            if entry is None:
-                raise MalformedRecord(f"there is no set {request.statics}")
-            record = Statics.decode(entry.key, entry.value)
+            record = self._cluster.statics.get(request.statics)
+            if record is None:
+                raise PermanentError(f"there is no set {request.statics}")
             self._take(request.statics, record.image_id, record.static_files)
         bundle = self._bundles[request.statics]
         self._bundles[request.statics] = _Bundle(bundle.data, bundle.sha256, self._clock())

@@ -1,7 +1,7 @@
 """Taking a set of static files out of an image: from tar archives of a container that was never started to one bundle.
 
 Only plain files count: no symbolic links, no devices. A hard link is the file that it names, if that came before it in
-the same archive, as Docker writes them. Called by ``statics.py`` on its thread; the engine is the only I/O.
+the same archive, as Docker writes them. Called by ``assets.py`` on its thread; the engine is the only I/O.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExtractLimits:
     """Of a set: more than ``max_bytes`` in all or ``max_count`` files is refused, larger files are left out."""
 
     max_bytes: int = 128 << 20
@@ -34,7 +34,7 @@ class TooMuch(StartFailed):
 
 
 @dataclass(slots=True)
-class Taken:
+class Extracted:
     """``files``: by URL; ``bundle``: a zip archive of their contents, each once, named by SHA-256; ``missing``: paths
     that the image does not have; ``left_out``: how many files were too large or no plain files."""
 
@@ -44,9 +44,9 @@ class Taken:
     left_out: int = 0
 
 
-def take(engine: Engine, container: str, trees: Sequence[Tree], limits: Limits) -> Taken:
+def extract(engine: Engine, container: str, trees: Sequence[Tree], limits: ExtractLimits) -> Extracted:
     """Read ``trees`` from a container. Raises ``TooMuch`` and ``EngineUnavailable``."""
-    taken = Taken()
+    extracted = Extracted()
     buffer = io.BytesIO()
     present: list[tuple[Tree, dict[str, StaticFile]]] = []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -54,13 +54,13 @@ def take(engine: Engine, container: str, trees: Sequence[Tree], limits: Limits) 
         for tree in trees:
             pieces = engine.archive(container, tree.path)
             if pieces is None:
-                taken.missing.append(tree.path)
+                extracted.missing.append(tree.path)
                 continue
             present.append((tree, collector.collect(pieces)))
-    taken.left_out = collector.left_out
-    taken.files = merge(present)
-    taken.bundle = buffer.getvalue()
-    return taken
+    extracted.left_out = collector.left_out
+    extracted.files = merge(present)
+    extracted.bundle = buffer.getvalue()
+    return extracted
 
 
 def merge(present: Sequence[tuple[Tree, dict[str, StaticFile]]]) -> dict[str, StaticFile]:
@@ -80,7 +80,7 @@ def merge(present: Sequence[tuple[Tree, dict[str, StaticFile]]]) -> dict[str, St
 class _Collector:
     """Writes each content once. ``collect`` gives path below the tree -> file; a tree that is a file has path ""."""
 
-    def __init__(self, bundle: zipfile.ZipFile, limits: Limits) -> None:
+    def __init__(self, bundle: zipfile.ZipFile, limits: ExtractLimits) -> None:
         self._bundle = bundle
         self._limits = limits
         self._written: set[str] = set()

@@ -88,10 +88,10 @@ class SetHostState(Message):
     deadline: Time | None = None
 
 
-class Readmit(Message):
+class Reopen(Message):
     """Open a server that is about to go once more: its learner was warned and wants to save something."""
 
-    type: Literal["readmit"] = "readmit"
+    type: Literal["reopen"] = "reopen"
     user: str
 
 
@@ -160,7 +160,7 @@ AnyMessage = Annotated[
     | SpawnReply
     | CullRequest
     | SetHostState
-    | Readmit
+    | Reopen
     | PrepareImage
     | RecyclePool
     | StaticsRequest

@@ -5,8 +5,9 @@ change is a compare-and-set on what was read, tried again when somebody else was
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from common.errors import MalformedRecord, RecordContended
@@ -37,18 +38,18 @@ class Stored(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Records(Generic[R]):
-    """All records of a family, at ``index``: pass it to ``Collection.watch`` to wait for the next change."""
+    """All records of a family by id, at ``index``: pass it to ``Collection.watch`` to wait for the next change."""
 
     index: int
-    stored: tuple[Stored[R], ...]
+    stored: Mapping[str, Stored[R]]
 
     def readable(self) -> dict[str, R]:
         """The records, by id."""
-        return {each.id: each.record for each in self.stored if each.record is not None}
+        return {each.id: each.record for each in self.stored.values() if each.record is not None}
 
     def unreadable(self) -> dict[str, str]:
         """What is wrong with the others, by id."""
-        return {each.id: each.problem for each in self.stored if each.record is None}
+        return {each.id: each.problem for each in self.stored.values() if each.record is None}
 
 
 class Collection(Generic[R]):
@@ -64,7 +65,7 @@ class Collection(Generic[R]):
         self._store = store
         self.prefix = prefix
         self._record = record
-        self._known: dict[str, Stored[R]] = {}
+        self._known: Mapping[str, Stored[R]] = {}
         self._reported: dict[str, int] = {}
 
     def key(self, record_id: str) -> str:
@@ -159,10 +160,9 @@ class Collection(Generic[R]):
 
     def read(self, listing: Listing) -> Records[R]:
         """The records in a listing of the whole prefix."""
-        known = self._known
-        stored = tuple(self._remembered(entry, known.get(self._id_of(entry.key))) for entry in listing.entries)
-        self._known = {each.id: each for each in stored}
-        return Records(listing.index, stored)
+        before = self._known
+        self._known = found = {each.id: each for each in map(partial(self._remembered, before), listing.entries)}
+        return Records(listing.index, found)
 
     def decode(self, entry: Entry) -> Stored[R]:
         """The record in an entry."""
@@ -175,7 +175,8 @@ class Collection(Generic[R]):
             return self._unreadable(entry, f"{entry.key}: holds the record of {record.record_id[:80]!r}")
         return Stored(record_id, record, entry.modify_index, entry.session)
 
-    def _remembered(self, entry: Entry, before: Stored[R] | None) -> Stored[R]:
+    def _remembered(self, known: Mapping[str, Stored[R]], entry: Entry) -> Stored[R]:
+        before = known.get(self._id_of(entry.key))
         return before if before is not None and before.modify_index == entry.modify_index else self.decode(entry)
 
     def _unreadable(self, entry: Entry, problem: str) -> Stored[R]:

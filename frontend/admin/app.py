@@ -19,15 +19,12 @@ from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
 from frontend.operations.errors import NoHistory, NotThere, OutOfRange, StillThere
 
-# Pool files are small; a cluster has few pools.
-MAX_BODY_BYTES = 256 * 1024
-
 
 def create_admin_app(deps: AdminDependencies) -> Flask:
     """The WSGI application. Starts nothing."""
     app = Flask(__name__, static_folder=None)
     app.extensions["tmpnb"] = deps
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    app.config.update(MAX_CONTENT_LENGTH=deps.settings.body_max_bytes)
     metrics.install(
         app,
         deps.settings,
@@ -35,7 +32,11 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     )
     request_log.install(app)
     principal = Principal("ADMIN_AUTH_TOKEN", Scope.ADMIN)
-    auth.install(app, Authenticator(deps.tokens, deps.now, deps.settings.admin_auth_token, principal))
+    auth.install(
+        app,
+        Authenticator(deps.tokens, deps.now, deps.settings.admin_auth_token, principal),
+        deps.settings,
+    )
     sessions.install(app, deps)
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)

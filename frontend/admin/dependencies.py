@@ -22,7 +22,7 @@ from frontend.cluster.cache import CachedValue
 from frontend.cluster.series import Series
 from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
-from frontend.http.throttle import Throttle
+from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.operations.bootstrap import Bootstrap
 from frontend.settings import AdminSettings
 
@@ -68,7 +68,11 @@ class AdminDependencies:
             listing_view(store, keys),
             dashboard,
             StreamSlots(settings.streams_count),
-            Throttle(),
+            Throttle(
+                bounds=ThrottleBounds(
+                    settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+                )
+            ),
             Search(store, keys, lambda: dashboard.hosts, lambda: dashboard.pools),
             now,
         )

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 from common.broker.rabbitmq import RabbitPublisher
@@ -15,6 +16,7 @@ from common.runtime.logs import setup_logging
 from common.settings import load
 from common.store.keys import Keys
 from frontend.adapters import consul_store, rabbit_address, service_registration
+from frontend.cluster.reachability import tcp_probe
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
@@ -37,16 +39,15 @@ def main(argv: list[str]) -> int:
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
     host_loss = HostLoss(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
-    cycle = Cycle(store, keys, publisher, host_loss, period_s=settings.cull_period, now=now)
+    probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
+    cycle = Cycle(store, keys, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
         store,
         keys,
         Leadership(store, keys, name),
         cycle,
         host_loss,
-        period_s=settings.cull_period,
-        ticket_max_s=settings.ticket_max_s,
-        remember_s=settings.remember_s,
+        settings=settings,
         now=now,
     )
     entry = service_registration(store, settings, "culler", 0)

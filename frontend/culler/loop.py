@@ -20,6 +20,7 @@ from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.sweep import (
     SWEPT_MAX_COUNT,
+    TicketBounds,
     sweep_activity,
     sweep_gone,
     sweep_replays,
@@ -27,6 +28,7 @@ from frontend.culler.sweep import (
     sweep_statics,
     sweep_tickets,
 )
+from frontend.settings import CullerSettings
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,7 @@ class Loop:
         cycle: Cycle,
         host_loss: HostLoss,
         *,
-        period_s: float,
-        ticket_max_s: float,
-        remember_s: float,
+        settings: CullerSettings,
         now: Callable[[], datetime] = utc_now,
         heartbeat: Path = PATH,
     ) -> None:
@@ -57,9 +57,9 @@ class Loop:
         self._leadership = leadership
         self._cycle = cycle
         self._host_loss = host_loss
-        self._period_s = period_s
-        self._ticket_max_s = ticket_max_s
-        self._remember_s = remember_s
+        self._period_s = settings.cull_period
+        self._tickets = TicketBounds(settings.ticket_max_s, settings.tickets_kept_max)
+        self._remember_s = settings.remember_s
         self._now = now
         self._heartbeat = Heartbeat(heartbeat)
         self._next_cull = 0.0
@@ -113,7 +113,7 @@ class Loop:
         now = self._now()
         # Pools whose line is empty now stay, with 0.
         self._waiting = Counter(dict.fromkeys(self._waiting, 0))
-        tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s, self._waiting)
+        tickets = sweep_tickets(self._store, self._keys, now, self._tickets, self._waiting)
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)

@@ -10,9 +10,11 @@ from flask import Flask, Response, current_app, g, request
 from common.records.tokens import Scope, split
 from common.runtime import audit_log
 from frontend.http.authenticator import Authenticator, Principal
-from frontend.http.guesses import Guesses, client_of
+from frontend.http.guesses import GuessBounds, Guesses, client_of
 from frontend.http.metrics import AUTH_REFUSALS
 from frontend.http.responses import answer
+from frontend.http.throttle import ThrottleBounds
+from frontend.settings import GunicornSettings
 
 EXTENSION = "tmpnb.authenticator"
 GUESSES = "tmpnb.guesses"
@@ -20,9 +22,12 @@ GUESSES = "tmpnb.guesses"
 ANYBODY = ""
 
 
-def install(app: Flask, authenticator: Authenticator) -> None:
+def install(app: Flask, authenticator: Authenticator, settings: GunicornSettings) -> None:
     app.extensions[EXTENSION] = authenticator
-    app.extensions[GUESSES] = Guesses()
+    throttle = ThrottleBounds(
+        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+    )
+    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
 
 
 def authenticator() -> Authenticator:

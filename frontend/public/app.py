@@ -15,9 +15,6 @@ from frontend.public.dependencies import Dependencies
 from frontend.public.views import pages, server, spawn, statics, stats, waiting
 from frontend.settings import CORS_HEADERS
 
-# Bodies are a few JSON fields.
-MAX_BODY_BYTES = 16 * 1024
-
 # With an API token only these are left, and the API's own views, which ask for the token.
 _OPEN_VIEWS = frozenset(
     {"stats.healthz", "stats.readyz", "pages.robots", "server.gone", "statics.statics_health", "statics.statics_file"}
@@ -36,7 +33,7 @@ def create_app(deps: Dependencies) -> Flask:
     app.extensions["tmpnb"] = deps
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value(),
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_CONTENT_LENGTH=settings.body_max_bytes,
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
         BEHIND_PROXIES=True,
@@ -44,7 +41,7 @@ def create_app(deps: Dependencies) -> Flask:
     metrics.install(app, settings)
     request_log.install(app)
     principal = Principal("API_AUTH_TOKEN", Scope.SPAWN)
-    auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal))
+    auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal), settings)
     session_cookie.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)

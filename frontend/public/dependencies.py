@@ -26,7 +26,7 @@ from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
-from frontend.public.spawning.spawner import Broker, Spawner, send_again
+from frontend.public.spawning.spawner import Broker, SpawnBounds, Spawner, send_again
 from frontend.public.spawning.waiting_room import Bounds, WaitingRoom, message_life_s
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
@@ -98,8 +98,8 @@ def assemble(
         Bounds(settings.line_max, settings.line_max_per_visitor),
         lambda request: send_again(broker, request, life_s),
     )
-    tracker = RequestTracker()
-    late = LateReplies(tracker, room)
+    tracker = RequestTracker(settings.requests_remembered_max)
+    late = LateReplies(tracker, room, settings.late_replies_max)
     broker = connect(late.put)
     spawner = Spawner(
         broker,
@@ -107,7 +107,7 @@ def assemble(
         tracker,
         window_s=settings.window_s,
         message_life_s=life_s,
-        slots=max(1, settings.threads - RESERVED_THREADS),
+        bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
         now=now,
     )
     hosts = hosts_view(store, keys, monotonic)
@@ -127,7 +127,9 @@ def assemble(
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
         statuses=Remembered(lambda user: _known(store, keys, user), STATUS_MAX_AGE_S, monotonic),
         blobs=blobs,
-        statics=StaticsSync(store, keys, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic),
+        statics=StaticsSync(
+            store, keys, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+        ),
         now=now,
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.engine.docker import DockerEngine
 from agent.inventory import Server
 from agent.servers.probe import HttpProbe, wait_until_ready
-from agent.servers.starter import Place, container_spec
+from agent.servers.starter import HostContext, container_spec
 from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_token, new_user
 from common.runtime.clock import utc_now
@@ -123,7 +123,7 @@ def plain_starts_per_s(one: AgentRig) -> float:
 
     def start(port: int) -> Server:
         server = Server(new_user(), spec.name, spec.generation, port, new_token(), utc_now())
-        wanted = container_spec(server, spec, Place(one.cluster, "plain", "127.0.0.1", 0.0))
+        wanted = container_spec(server, spec, HostContext(one.cluster, "plain", "127.0.0.1", 0.0))
         made.append(engine.run(wanted))
         return server
 

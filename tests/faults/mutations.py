@@ -11,9 +11,9 @@ from agent.pool.capacity import Capacity
 from agent.pool.loop import Loop
 from agent.pool.plan import Action, Remove, RemoveContainer
 from agent.records.registry import Registry
-from agent.records.repair import Auditor
+from agent.records.repair import Repairer
 from agent.servers.adopter import Adopter
-from agent.servers.ports import PortBook
+from agent.servers.ports import PortAllocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Mutation:
 
 def _claim_without_check_and_set(patch: Any) -> None:
     def create_claim(self: Registry, claim: Any) -> Any:
-        self._store.put(self._keys.claim(claim.user), claim.encode())
+        self._cluster.claims.put(claim)
         return claim
 
     patch.setattr(Registry, "create_claim", create_claim)
@@ -41,7 +41,7 @@ def _ready_again_after_an_adoption(patch: Any) -> None:
 
 def _remove_everything_at_start(patch: Any) -> None:
     """tmpnb's old fault."""
-    patch.setattr(Adopter, "take_in", lambda self, container: self._engine.remove(container.id))
+    patch.setattr(Adopter, "adopt", lambda self, container: self._engine.remove(container.id))
 
 
 def _ack_before_the_claim(patch: Any) -> None:
@@ -59,12 +59,12 @@ def _capacity_ignored(patch: Any) -> None:
 
 
 def _routes_stay_and_ports_are_used_again_at_once(patch: Any) -> None:
-    def take(self: PortBook) -> int:
+    def take(self: PortAllocator) -> int:
         port = next(p for p in range(self._first, self._first + self._count) if p not in self._used)
         self._used.add(port)
         return port
 
-    patch.setattr(PortBook, "take", take)
+    patch.setattr(PortAllocator, "take", take)
     patch.setattr(Registry, "withdraw", lambda self, user: None)
 
 
@@ -78,15 +78,15 @@ def _leftovers_stay(patch: Any) -> None:
 
 
 def _lost_records_are_taken_for_culls(patch: Any) -> None:
-    audit = Auditor.audit
+    repair = Repairer.repair
 
-    def cull(self: Auditor, full: bool) -> bool:
+    def cull(self: Repairer, full: bool) -> bool:
         for server in self._inventory.snapshot():
             if server.phase is Phase.CLAIMED and not self._registry.find_claim(server.user)[0]:
                 self._inventory.stop(server.user, "claim is gone")
-        return audit(self, full)
+        return repair(self, full)
 
-    patch.setattr(Auditor, "audit", cull)
+    patch.setattr(Repairer, "repair", cull)
 
 
 def _lost_records_stay_lost(patch: Any) -> None:

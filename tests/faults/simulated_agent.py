@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from agent.claims import claimer, recreate, replies
-from agent.commands.cull_checks import Looks
+from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.events import Announcer
+from agent.events import Events
 from agent.records import repair
-from agent.records.repair import Auditor
+from agent.records.repair import Repairer
 from common.broker import queues
 from common.broker.port import Delivery
 from common.errors import StoreUnavailable
@@ -54,27 +54,27 @@ class SimulatedAgent(World):
     def __init__(self, *specs: PoolSpec, **where: Any) -> None:
         self._interrupt: tuple[int, Callable[[], None]] | None = None
         self._in_hand: list[tuple[Callable[[Delivery], None], Delivery]] = []
-        self.frozen = self.dead = self.cut = self.zombie = self.must_audit = False
+        self.frozen = self.dead = self.cut = self.zombie = self.must_repair = False
         super().__init__(*specs, **where)
 
     def restart(self) -> None:
         self._interrupt, self._in_hand = None, []
         self.frozen = self.dead = self.zombie = False
-        self.must_audit = True
+        self.must_repair = True
         super().restart()
-        store, consumer = self.port(self.store), self.port(self.consumer)
-        self.auditor = Auditor(
+        consumer = self.port(self.consumer)
+        self.repairer = Repairer(
             self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True, self.stop
         )
         self.commands = Commands(
             self.inventory,
             Culls(
-                self.port(self.engine), ActivityReader(store, KEYS), self.probe, self.registry.read_claim, utc_now
+                self.port(self.engine), ActivityReader(self.cluster), self.probe, self.registry.read_claim, utc_now
             ),
-            self, consumer, Announcer(self.port(self.publisher), self.host), self.specs.get, self.auditor.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None, Looks(),
+            self, consumer, Events(self.port(self.publisher), self.host), self.specs.get, self.repairer.drop,
+            lambda: None, self._doubt_store, lambda _request, _delivery: None, CullChecks(),
         )  # fmt: skip
-        self.intake.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
+        self.subscriptions.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
 
     @property
     def working(self) -> bool:
@@ -110,11 +110,11 @@ class SimulatedAgent(World):
         self.turn(passes)
         try:
             self._tell()
-            full, self.must_audit = self.must_audit, False
-            if not self.auditor.audit(full):
-                self.must_audit = full
+            full, self.must_repair = self.must_repair, False
+            if not self.repairer.repair(full):
+                self.must_repair = full
         except StoreUnavailable:
-            self.must_audit = True
+            self.must_repair = True
 
     def _tell(self) -> None:
         now = utc_now()
@@ -136,9 +136,9 @@ class SimulatedAgent(World):
         """``HostControl``."""
         self.state = state
 
-    def readmit(self, user: str) -> None:
+    def reopen(self, user: str) -> None:
         """``HostControl``."""
-        if self.inventory.readmit(user):
+        if self.inventory.reopen(user):
             self.registry.publish(user)
 
     def prepare_image(self, image: str) -> None:
@@ -170,10 +170,10 @@ class SimulatedAgent(World):
 
     def _doubt_store(self) -> None:
         self._suspect()
-        self.intake.update()
+        self.subscriptions.update()
 
     def _look(self) -> bool:
-        self.loop.wake_to_look()
+        self.loop.wake_to_list()
         self.loop.turn(self.applier)
         return self.loop.engine_ok
 

@@ -73,7 +73,7 @@ class Frontend:
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
         self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
         ledger = RequestTracker()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0, slots=8)
+        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
         self._replies = LateReplies(ledger, self.room)
 
     def work(self) -> None:
@@ -277,7 +277,7 @@ class Stage:
         self.store.wipe()
         self._fault("consul lost its data", loses_records=True)
         for host in self.hosts.values():
-            host.agent.must_audit = True
+            host.agent.must_repair = True
         self.host_loss.forget_all()
 
     def engine_outage(self, pick: int, down: bool) -> None:
@@ -331,8 +331,8 @@ class Stage:
             agent.restart()
             self._fault("host rebooted", hurts=frozenset({agent.host}))
         else:
-            agent.must_audit = True  # its session is lost
-            agent.intake._consumed.clear()  # the adapter consumes again after a reconnect
+            agent.must_repair = True  # its session is lost
+            agent.subscriptions._consumed.clear()  # the adapter consumes again after a reconnect
 
     def culler_looks(self, seconds: float) -> None:
         self._culler_s += seconds
@@ -390,7 +390,7 @@ class Stage:
     def _busy(self) -> bool:
         """Whether an agent is about to make or remove a server: it may have taken its request a moment ago."""
         servers = [server for host in self.hosts.values() for server in host.agent.inventory.snapshot()]
-        return any(server.unmade or server.phase in {Phase.STARTING, Phase.STOPPING} for server in servers)
+        return any(server.is_reserved or server.phase in {Phase.STARTING, Phase.STOPPING} for server in servers)
 
     # What can be seen
 

@@ -13,7 +13,7 @@ from typing import Any
 from agent.commands.culls import ActivityReader
 from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase
-from agent.servers.host_policy import Permits
+from agent.servers.host_policy import HostPolicy
 from common.broker import queues
 from common.broker.messages import SetHostState, decode
 from common.broker.port import Outgoing
@@ -24,6 +24,7 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
@@ -31,7 +32,7 @@ from frontend.admin.server_listing import listing_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
@@ -139,7 +140,7 @@ def records(mutator: Mutator, count: int, report: Report) -> None:
             with report.input(batch, refusable=True, count=0):
                 reader()
         for host in stage.hosts.values():
-            host.agent.must_audit = True
+            host.agent.must_repair = True
         with report.input(batch, count=len(batch)):
             stage.culler_looks(1.0)
             for host in stage.hosts.values():
@@ -174,7 +175,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, 3600.0, Counter())
+        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
         sweep_activity(store, KEYS, now)
         sweep_gone(store, KEYS, now, 86400.0)
         sweep_replays(store, KEYS, now)
@@ -182,7 +183,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,
-        lambda: ActivityReader(store, KEYS, lambda: 0.0).last("x"),
+        lambda: ActivityReader(Cluster(store, KEYS.cluster), lambda: 0.0).last("x"),
         lambda: stage.frontend.room.look("f" * 32),
         lambda: stage.frontend.room.find("e" * 32),
         sweep,
@@ -216,7 +217,7 @@ def _use(spec: PoolSpec, report: Report, body: bytes) -> None:
     small = {"pool_size": min(spec.pool_size, 2), "ready": None, "start_timeout_s": 0.01}
     world = World(
         spec.model_copy(update=small), engine=MemoryEngine(images={spec.image}, memory_bytes=1 << 50),
-        permits=Permits(host_network=True, directories=("/",)),
+        policy=HostPolicy(host_network=True, directories=("/",)),
     )  # fmt: skip
     world.settle()
     if not world.users(Phase.READY):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.broker.messages import PrepareImage, Readmit, SetHostState
+from common.broker.messages import PrepareImage, Reopen, SetHostState
 from common.broker.rabbitmq import RabbitAddress
 from common.records.hosts import HostRecord, HostState, ImageState, PoolStatus
 from common.runtime.clock import utc_now
@@ -109,7 +109,7 @@ def test_an_image_that_is_not_to_be_had_costs_no_server_at_all(rig: AgentRig) ->
 
 def test_a_drained_host_keeps_its_learners_until_the_deadline_and_is_then_empty(rig: AgentRig) -> None:
     rig.apply(rig.spec(pool_size=3))
-    agent = rig.start(TMPNB_FAREWELL_S="6")
+    agent = rig.start(TMPNB_DRAIN_GRACE_S="6")
     rig.ready(3)
     reply = rig.claim()
     rig.command(SetHostState(sent_at=utc_now(), state=HostState.DRAINING))
@@ -120,12 +120,12 @@ def test_a_drained_host_keeps_its_learners_until_the_deadline_and_is_then_empty(
     assert drain is not None
     assert (drain.claimed, drain.deadline) == (1, None)
     agent.signal(9)
-    rig.start(TMPNB_FAREWELL_S="6")
+    rig.start(TMPNB_DRAIN_GRACE_S="6")
     wait_until(lambda: rig.record() and record(rig).drain == drain, "the successor to go on with the drain", 30)
     rig.command(SetHostState(sent_at=utc_now(), state=HostState.DRAINING, deadline=utc_now() + timedelta(seconds=1)))
     wait_until(lambda: reply.user not in rig.routes(), "the learner to be warned", 30)
     assert rig.containers(), "the server is still there"
-    rig.command(Readmit(sent_at=utc_now(), user=reply.user))
+    rig.command(Reopen(sent_at=utc_now(), user=reply.user))
     wait_until(lambda: reply.user in rig.routes(), "the learner to be let in once more", 30)
     assert rig.visit(reply.url) == 200
     wait_until(lambda: not rig.containers() and not rig.claims(), "the host to be empty", 60)

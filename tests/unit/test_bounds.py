@@ -17,8 +17,8 @@ from agent.engine.memory import MemoryEngine
 from agent.inventory import Phase, Server
 from agent.pool.capacity import capacity
 from agent.records.registry import HostAddress, Registry
-from agent.servers.host_policy import Permits
-from agent.servers.starter import Place, container_spec
+from agent.servers.host_policy import HostPolicy
+from agent.servers.starter import HostContext, container_spec
 from agent.settings import AgentSettings
 from common import bounds
 from common.bounds import COUNT_MAX, LATEST, LONG_S, SPEC_MAX_BYTES
@@ -33,6 +33,7 @@ from common.records.servers import Activity, Claim
 from common.runtime.clock import utc_now
 from common.settings import CommonSettings
 from common.sizes import parse_bytes
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from frontend.admin import api_models
@@ -206,7 +207,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
         user=user, pool="p", generation=pool.generation, container="c", port=20000, token="t" * 32, phase=Phase.READY,
         created_at=NOW,
     )  # fmt: skip
-    made = container_spec(server, pool, Place("test", "host-1", "127.0.0.1", 0.2, Permits()))
+    made = container_spec(server, pool, HostContext("test", "host-1", "127.0.0.1", 0.2, HostPolicy()))
     assert all(len(argument.encode()) < 128 * 1024 for argument in made.command)
     assert 6 * 2**20 <= made.mem_limit_bytes < 2**63
     assert not any("\0" in text for text in (*made.command, *made.environment, *made.environment.values()))
@@ -215,7 +216,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
     assert capacity(pool, 0).count >= 0
     assert names.identity(made.labels) is not None
 
-    registry = Registry(MemoryStore(), KEYS, HostAddress("host-1", "10.0.0.1"), None, lambda: NOW)  # type: ignore[arg-type]
+    registry = Registry(Cluster(MemoryStore(), "test"), HostAddress("host-1", "10.0.0.1"), None, lambda: NOW)  # type: ignore[arg-type]
     claim = registry.new_claim(server, pool, "0" * 32)
     assert Claim.decode("k", claim.encode()) == claim
     later = NOW + timedelta(seconds=min(age_s, 160 * 365 * 86400))
@@ -255,7 +256,7 @@ def test_a9_an_activity_record_with_an_odd_time_is_malformed_and_nothing_worse(p
 def test_a9_while_activity_cannot_be_read_an_agent_says_that_it_cannot_look() -> None:
     store = MemoryStore()
     store.put(KEYS.activity_of("proxy-1", 0), ACTIVITY.replace("5}", "1e300}").encode())
-    reader = ActivityReader(store, KEYS)
+    reader = ActivityReader(Cluster(store, "test"))
     with pytest.raises(StoreUnavailable):
         reader.last("u")
     store.put(KEYS.activity_of("proxy-1", 0), ACTIVITY.encode())

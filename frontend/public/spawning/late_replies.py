@@ -27,17 +27,18 @@ log = logging.getLogger(__name__)
 # A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
 # and culls what was claimed and never visited.
 RETRY_S = 30.0
-# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason.
+# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason. As in the
+# settings.
 MAX_COUNT = 10_000
 
 
 class LateReplies:
     """Works off late replies, from ``start`` to ``stop``."""
 
-    def __init__(self, tracker: RequestTracker, room: WaitingRoom) -> None:
+    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
         self._tracker = tracker
         self._room = room
-        self._bodies: queue.Queue[bytes | None] = queue.Queue(MAX_COUNT)
+        self._bodies: queue.Queue[bytes | None] = queue.Queue(max_count)
         self._stop = threading.Event()
         self._last = threading.Event()
         self._thread: Worker | None = None

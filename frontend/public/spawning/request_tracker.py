@@ -12,7 +12,7 @@ from enum import Enum
 from common.broker.messages import SpawnReply
 
 # Requests remembered. At 200 requests per second this is more than a minute; replies later than that find a ticket
-# or an agent that gave up.
+# or an agent that gave up. As in the settings.
 MAX_COUNT = 20_000
 
 

@@ -104,6 +104,15 @@ class Unavailable:
 Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
 
 
+@dataclass(frozen=True, slots=True)
+class SpawnBounds:
+    """How many requests may wait out their whole window at the same time, and how many visits' servers are remembered
+    for what the same browser asks meanwhile."""
+
+    slots: int = 8
+    visits_remembered: int = 2000
+
+
 class Spawner:
     """Publishes spawn requests and follows each to one outcome."""
 
@@ -115,20 +124,21 @@ class Spawner:
         *,
         window_s: float,
         message_life_s: float,
-        slots: int,
+        bounds: SpawnBounds = SpawnBounds(),
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line; ``slots``: how
-        many requests may wait out their whole window at the same time."""
+        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line."""
         self._broker = broker
         self._room = room
         self._tracker = tracker
         self._window_s = window_s
         self._message_life_s = message_life_s
         self._single_flight: SingleFlight[Served | Waiting | Crowded | Unavailable] = SingleFlight(
-            lambda outcome: isinstance(outcome, Served), max_waiting_count=max(1, slots // 4)
+            lambda outcome: isinstance(outcome, Served),
+            max_waiting_count=max(1, bounds.slots // 4),
+            kept_max_count=bounds.visits_remembered,
         )
-        self._slots = threading.BoundedSemaphore(slots)
+        self._slots = threading.BoundedSemaphore(bounds.slots)
         self._now = now
 
     def for_browser(

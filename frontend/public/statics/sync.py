@@ -20,7 +20,7 @@ from common.store.keys import Keys
 from common.store.port import Store
 from frontend.operations.hosts import read_hosts
 from frontend.public.statics.blob_cache import BlobCache
-from frontend.public.statics.fetch import fetch, hosts_with
+from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,11 @@ class StaticsSync:
         blobs: BlobCache,
         connect: Callable[[], AbstractContextManager[Requester]],
         monotonic: Callable[[], float] = time.monotonic,
+        fetch_s: float = FETCH_S,
     ) -> None:
-        """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes."""
+        """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
+        that a host has to give a set."""
+        self._fetch_s = fetch_s
         self._store = store
         self._keys = keys
         self._blobs = blobs
@@ -115,7 +118,7 @@ class StaticsSync:
         for host in hosts_with(record, read_hosts(self._store, self._keys)):
             try:
                 with self._connect() as broker:
-                    for sha256, data in fetch(broker, host, record):
+                    for sha256, data in fetch(broker, host, record, self._fetch_s):
                         self._blobs.put(sha256, data)
             except (TmpnbError, ValueError) as exc:
                 problems.append(str(exc))

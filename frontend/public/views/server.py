@@ -5,7 +5,7 @@ import threading
 
 from flask import Blueprint, Response, g, request
 
-from common.broker.messages import Readmit
+from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.records.servers import Claim, Gone
@@ -22,8 +22,8 @@ views = Blueprint("server", __name__)
 
 RETRY_AFTER_S = 3
 # How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
-READMIT_S = 3.0
-READMIT_LOOK_S = 0.1
+REOPEN_S = 3.0
+REOPEN_LOOK_S = 0.1
 _never = threading.Event()
 # By the reason that the agent (or, for a lost host, the culler) left in the record.
 WHY = {
@@ -136,11 +136,11 @@ def once_more(user: str) -> Response:
     except BadTarget:
         target = ""
     try:
-        send(deps.broker, word.host, Readmit(sent_at=deps.now(), user=user), expires_s=READMIT_S)
-        for _ in range(round(READMIT_S / READMIT_LOOK_S)):
+        send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
+        for _ in range(round(REOPEN_S / REOPEN_LOOK_S)):
             if deps.store.get(deps.keys.route(user)) is not None:
                 break
-            _never.wait(READMIT_LOOK_S)
+            _never.wait(REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent import names
-from agent.events import Announcer
-from agent.host.lease import HostKeeper
+from agent.events import Events
+from agent.host.lease import HostLease
 from agent.host.pool_status import pool_statuses
-from agent.host.predecessor import Instance, is_dead
+from agent.host.predecessor import ProcessIdentity, is_dead
 from agent.host.problems import problem
-from agent.host.saved_state import Notebook
-from agent.host.status import LocalHost
+from agent.host.saved_state import SavedState
+from agent.host.status import HostStatus
 from agent.inventory import Phase
 from agent.pool.capacity import Capacity, capacities
 from agent.pool.images import Images
@@ -27,22 +27,23 @@ from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
 from common.runtime.clock import ClusterClock, utc_now
 from common.settings import load
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry
 from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
 
-ME = Instance.current("engine-1")
+ME = ProcessIdentity.current("engine-1")
 
 
 class Keeping:
     """A keeper whose turns the test takes."""
 
-    def __init__(self, store: MemoryStore, me: Instance = ME) -> None:
+    def __init__(self, store: MemoryStore, me: ProcessIdentity = ME) -> None:
         self.store, self.me = store, me
         self.restored = 0
         self.address = "10.0.0.1"
-        self.keeper = HostKeeper(
-            store, KEYS, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
+        self.keeper = HostLease(
+            store, Cluster(store, CLUSTER).hosts, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
         )  # fmt: skip
 
     def record(self) -> HostRecord:
@@ -160,7 +161,7 @@ def test_a_name_that_another_agent_holds_is_not_taken_and_complained_about_once(
     store = MemoryStore()
     first = Keeping(store)
     first.turn()
-    other = Keeping(store, Instance.current("another-engine"))
+    other = Keeping(store, ProcessIdentity.current("another-engine"))
     other.turn()
     other.turn()
     assert not other.keeper.holds()
@@ -170,7 +171,7 @@ def test_a_name_that_another_agent_holds_is_not_taken_and_complained_about_once(
 
 def test_the_session_of_a_dead_predecessor_is_ended() -> None:
     store = MemoryStore()
-    dead = Keeping(store, Instance(ME.engine, ME.hostname, ME.namespace, ME.pid, ME.started - 1))
+    dead = Keeping(store, ProcessIdentity(ME.engine, ME.hostname, ME.namespace, ME.pid, ME.started - 1))
     dead.turn()
     successor = Keeping(store)
     successor.turn()
@@ -191,22 +192,22 @@ def test_the_session_of_a_dead_predecessor_is_ended() -> None:
 )
 def test_only_what_is_certain_counts_as_dead(change: dict[str, str | int], dead: bool) -> None:
     fields = {"engine": ME.engine, "hostname": ME.hostname, "namespace": ME.namespace, "pid": ME.pid}
-    other = Instance(**(fields | {"started": ME.started} | change))  # type: ignore[arg-type]
+    other = ProcessIdentity(**(fields | {"started": ME.started} | change))  # type: ignore[arg-type]
     assert is_dead(other, ME) is dead
 
 
 def test_in_a_container_another_namespace_under_the_same_id_was_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.host.predecessor._in_container", lambda: True)
-    me = Instance("e", "0123456789ab", "pid:[2]", 1, 20)
-    assert is_dead(Instance("e", "0123456789ab", "pid:[1]", 1, 10), me)
-    named = Instance("e", "agent", "pid:[2]", 1, 20)
-    assert not is_dead(Instance("e", "agent", "pid:[1]", 1, 10), named), "two containers may be given one name"
+    me = ProcessIdentity("e", "0123456789ab", "pid:[2]", 1, 20)
+    assert is_dead(ProcessIdentity("e", "0123456789ab", "pid:[1]", 1, 10), me)
+    named = ProcessIdentity("e", "agent", "pid:[2]", 1, 20)
+    assert not is_dead(ProcessIdentity("e", "agent", "pid:[1]", 1, 10), named), "two containers may be given one name"
 
 
 def test_an_instance_is_read_as_it_was_written() -> None:
-    assert Instance.parse(str(ME)) == ME
-    assert Instance.parse("") is None
-    assert Instance.parse("a|b|c|x|1") is None
+    assert ProcessIdentity.parse(str(ME)) == ME
+    assert ProcessIdentity.parse("") is None
+    assert ProcessIdentity.parse("a|b|c|x|1") is None
     assert ME.pid == os.getpid()
 
 
@@ -215,18 +216,18 @@ def test_an_instance_is_read_as_it_was_written() -> None:
 
 def test_a_cordon_and_the_ports_are_remembered_for_the_next_agent() -> None:
     store = MemoryStore()
-    first = Notebook(store, KEYS, HOST)
+    first = SavedState(Cluster(store, CLUSTER), HOST)
     assert first.read() is None
     first.set_state(HostState.CORDONED)
     first.set_next_port(20256)
-    second = Notebook(store, KEYS, HOST)
+    second = SavedState(Cluster(store, CLUSTER), HOST)
     assert second.read() == HostNote(host=HOST, state=HostState.CORDONED, next_port=20256)
     assert second.state is HostState.CORDONED
 
 
 def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
     store = MemoryStore()
-    note = Notebook(store, KEYS, HOST)
+    note = SavedState(Cluster(store, CLUSTER), HOST)
     store.outage(True)
     with pytest.raises(StoreUnavailable):
         note.set_state(HostState.DRAINING)
@@ -237,11 +238,11 @@ def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
 
 
 def specs_of(store: MemoryStore, lost: Callable[[], bool] = lambda: False) -> Specs:
-    return Specs(store, KEYS, lost, lambda: None)
+    return Specs(Cluster(store, CLUSTER), lost, lambda: None)
 
 
 def read(specs: Specs, store: MemoryStore) -> None:
-    specs.take(store.list(KEYS.pools).entries)
+    specs.take(Cluster(store, CLUSTER).pools.list())
 
 
 def test_a_pool_that_cannot_be_read_stays_as_it_was_and_others_follow() -> None:
@@ -283,8 +284,8 @@ def test_a_host_serves_the_pools_whose_labels_it_carries_and_writes_back_all_of_
     gpu = pool("gpu", host_labels={"gpu": "yes"})
     for spec in (pool(), gpu):
         store.put(KEYS.pool(spec.name), spec.encode())
-    with_gpu = Specs(store, KEYS, lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
-    without = Specs(store, KEYS, lambda: True, lambda: None, {"gpu": "no"})
+    with_gpu = Specs(Cluster(store, CLUSTER), lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
+    without = Specs(Cluster(store, CLUSTER), lambda: True, lambda: None, {"gpu": "no"})
     for specs in (with_gpu, without):
         read(specs, store)
     assert set(with_gpu.all()) == {"light", "gpu"}
@@ -328,10 +329,10 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
     world = World()
     world.settle()
     world.store.skew_s = -3600.0
-    here = LocalHost(
-        AgentSettings(host=HOST), "10.0.0.1", Notebook(world.store, KEYS, HOST), lambda: world.specs,
+    here = HostStatus(
+        AgentSettings(host=HOST), "10.0.0.1", SavedState(world.cluster, HOST), lambda: world.specs,
         Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
-        Announcer(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
+        Events(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
         lambda: {"light": "closed"}, world.stuck, world.network, world.room,
     )  # fmt: skip
     record = here.record()

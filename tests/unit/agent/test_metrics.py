@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from agent.commands.cull_checks import Looks
+from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Phase
 from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
 from common.broker import queues
@@ -18,7 +18,7 @@ from common.runtime.clock import utc_now
 from frontend.public.views.server import WHY
 from tests.support.watching import Counted, audited
 from tests.unit.agent.commands.test_culls import Control
-from tests.unit.agent.world import HOST, KEYS, World, pool
+from tests.unit.agent.world import HOST, World, pool
 
 
 def test_a_claim_is_counted_timed_by_stage_and_noted() -> None:
@@ -89,9 +89,9 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
     assert reply is not None
     commands = Commands(
         world.inventory,
-        Culls(world.engine, ActivityReader(world.store, KEYS), world.probe, world.registry.read_claim, utc_now),
-        Control(), world.consumer, Announcer(world.publisher, HOST), world.specs.get, lambda _user: None,
-        lambda: None, lambda: None, lambda _request, _delivery: None, Looks(),
+        Culls(world.engine, ActivityReader(world.cluster), world.probe, world.registry.read_claim, utc_now),
+        Control(), world.consumer, Events(world.publisher, HOST), world.specs.get, lambda _user: None,
+        lambda: None, lambda: None, lambda _request, _delivery: None, CullChecks(),
     )  # fmt: skip
     refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
     with audited() as lines:

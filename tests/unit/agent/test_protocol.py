@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from agent.engine.port import Container
 from agent.inventory import Phase
 from agent.names import identity, is_claimed
-from agent.pool.plan import PROMISE_S
+from agent.pool.plan import RESERVATION_S
 from common.broker.messages import SpawnRequest
 from common.errors import MalformedRecord
 from common.ids import new_user
@@ -187,7 +187,7 @@ class Protocol(RuleBasedStateMachine):
         for _ in range(3):
             world.settle()
         # A pool that was made smaller may have no room for what was promised; its visitor is told after a while.
-        world.clock.now += PROMISE_S
+        world.clock.now += RESERVATION_S
         world.settle()
         known = {s.container: s for s in world.inventory.snapshot()}
         assert {c.id for c in world.engine.list({})} == set(known), "I6"

@@ -10,31 +10,31 @@ from typing import Any
 
 from agent import names
 from agent.claims.claimer import Claimer, Host
-from agent.claims.recreate import Remakes
-from agent.claims.replies import Teller
-from agent.claims.subscriptions import Intake
+from agent.claims.recreate import Recreator
+from agent.claims.replies import Replies
+from agent.claims.subscriptions import Subscriptions
 from agent.engine.memory import MemoryEngine
 from agent.engine.network import ClusterNetwork
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.pool.apply import Applier
 from agent.pool.capacity import Capacity, capacities
-from agent.pool.loop import Loop, Wishes
+from agent.pool.loop import DesiredState, Loop
 from agent.pool.room import HostRoom
 from agent.records.registry import HostAddress, Registry
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
-from agent.servers.host_policy import Permits
+from agent.servers.host_policy import HostPolicy
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortBook
+from agent.servers.ports import PortAllocator
 from agent.servers.probe import Kernels, Readiness
 from agent.servers.remover import Remover
-from agent.servers.start_backoff import FailureBook
-from agent.servers.starter import Place, Starter
-from agent.servers.stuck import StuckBook
+from agent.servers.start_backoff import StartBackoff
+from agent.servers.starter import HostContext, Starter
+from agent.servers.stuck import StuckContainers
 from agent.statics.assets import Host as StaticsHost
-from agent.statics.assets import StaticsBook
-from agent.statics.extract import Limits
+from agent.statics.assets import StaticAssets
+from agent.statics.extract import ExtractLimits
 from common.broker import queues
 from common.broker.memory import MemoryBroker, MemoryConsumer
 from common.broker.messages import SpawnReply, SpawnRequest, decode
@@ -44,6 +44,7 @@ from common.records.hosts import HostState
 from common.records.pools import PoolSpec
 from common.records.servers import Route
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 
@@ -133,12 +134,12 @@ class World:
         store: MemoryStore | None = None,
         broker: MemoryBroker | None = None,
         next_port: Iterator[int] | None = None,
-        permits: Permits | None = None,
+        policy: HostPolicy | None = None,
     ) -> None:
-        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says. ``permits``:
+        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says. ``policy``:
         nothing, if left out."""
         self.host, self.ip = host, ip
-        self.permits = permits or Permits()
+        self.policy = policy or HostPolicy()
         self.engine = engine or MemoryEngine(images={IMAGE})
         self.probe = FakeProbe(self.engine)
         self.store = store or MemoryStore()
@@ -152,7 +153,7 @@ class World:
         self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
-        self.limits = Limits()
+        self.limits = ExtractLimits()
         self.port_max, self.bridge_ports_max = 29999, 1000
         self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
@@ -162,19 +163,20 @@ class World:
         self.disconnect()
         self.stop = threading.Event()
         self.inventory = Inventory(self.clock)
-        self.failures = FailureBook(self.clock)
-        self.stuck = StuckBook(self.clock)
+        self.failures = StartBackoff(self.clock)
+        self.stuck = StuckContainers(self.clock)
         engine, store = self.port(self.engine), self.port(self.store)
-        self.ports = PortBook(20000, self.port_max, 120.0, lambda _cursor: None, self.clock)
+        self.ports = PortAllocator(20000, self.port_max, 120.0, lambda _cursor: None, self.clock)
         self.ports.resume(next(self.next_port))
-        self.registry = Registry(store, KEYS, HostAddress(self.host, self.ip), self.inventory)
+        self.cluster = Cluster(store, CLUSTER)
+        self.registry = Registry(self.cluster, HostAddress(self.host, self.ip), self.inventory)
         self.consumer = self.broker.consumer()
         self.publisher = self.broker.publisher()
         consumer, publisher = self.port(self.consumer), self.port(self.publisher)
-        self.intake = Intake(consumer)
+        self.subscriptions = Subscriptions(consumer)
         self.gone: list[Server] = []
-        self.statics = StaticsBook(
-            engine, store, KEYS, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
+        self.statics = StaticAssets(
+            engine, store, self.cluster, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
             self.clock,
         )  # fmt: skip
         self.network = ClusterNetwork(engine, names.network(CLUSTER), {names.CLUSTER: CLUSTER}, clock=self.clock)
@@ -183,12 +185,12 @@ class World:
         )
         self.starts = Later()  # with an agent its threads end
         dock = threading.BoundedSemaphore(2)
-        tickets = self.tickets = Tickets(store, KEYS, 45.0, self.host)
-        announcer = Announcer(publisher, self.host)
-        self.memory = MemoryWatch(engine, self.inventory, announcer, self.clock)
+        tickets = self.tickets = Tickets(self.cluster, 45.0, self.host)
+        events = Events(publisher, self.host)
+        self.memory = MemoryWatch(engine, self.inventory, events, self.clock)
         starter = Starter(
             engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
-            Place(CLUSTER, self.host, self.ip, 0.0, self.permits), dock, self.stop, self._on_ready,
+            HostContext(CLUSTER, self.host, self.ip, 0.0, self.policy), dock, self.stop, self._on_ready,
             set_of=self.statics.set_of, on_full=self.room.full,
             why_ended=self.memory.why_ended,
         )  # fmt: skip
@@ -205,40 +207,40 @@ class World:
             5.0,
             self.memory,
         )
-        teller = Teller(self.host, tickets, publisher, utc_now, self.stop)
-        self.remakes = Remakes(
-            self.host, self.inventory, self.registry, tickets, teller, announcer, self.specs.get,
+        replies = Replies(self.host, tickets, publisher, utc_now, self.stop)
+        self.recreator = Recreator(
+            self.host, self.inventory, self.registry, tickets, replies, events, self.specs.get,
             lambda spec: self.capacity(spec.name),
-            lambda spec, user: starter.promised(spec, user, self.ports.take()), self.ports.release, self.stop,
+            lambda spec, user: starter.reserved(spec, user, self.ports.take()), self.ports.release, self.stop,
         )  # fmt: skip
-        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.remakes.owed, self.stop)
+        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.recreator.owed, self.stop)
         self.applier = Applier(
             engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, self.starts,
             Now(), Now(), self.stuck, lambda: None,
         )  # fmt: skip
         self.loop = Loop(
-            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._wishes, 8, 10.0,
-            self.stop, self.intake.update, self.clock, self._on_look,
+            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._desired_state, 8, 10.0,
+            self.stop, self.subscriptions.update, self.clock, self._on_listing,
         )  # fmt: skip
         self.claimer = Claimer(
             Host(
                 self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
                 lambda: self.may_claim and self.loop.engine_ok,
             ),
-            engine, self.inventory, self.registry, tickets, teller, self.remakes, consumer, self.intake, announcer,
-            Now(), self.stop, lambda: None,
+            engine, self.inventory, self.registry, tickets, replies, self.recreator, consumer, self.subscriptions,
+            events, Now(), self.stop, lambda: None,
         )  # fmt: skip
         for name in self.specs:
-            self.intake.open(queues.spawn(name), self.serve, self._ready(name))
+            self.subscriptions.open(queues.spawn(name), self.serve, self._ready(name))
 
-    def _on_look(self, listed: frozenset[str]) -> None:
+    def _on_listing(self, listed: frozenset[str]) -> None:
         self.stuck.keep(listed)
         self.memory.settle(listed)
-        self.network.look()
+        self.network.check_again()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
         if server.phase is Phase.CLAIMED:
-            self.remakes.made(server, stages_ms)
+            self.recreator.made(server, stages_ms)
 
     def serve(self, delivery: Delivery) -> None:
         """What the pool's worker does with a request."""
@@ -269,10 +271,10 @@ class World:
 
         return priority
 
-    def _wishes(self) -> Wishes:
-        return Wishes(
+    def _desired_state(self) -> DesiredState:
+        return DesiredState(
             self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0,
-            self.statics.in_hand(), self.room.bounds(),
+            self.statics.in_use(), self.room.bounds(),
         )  # fmt: skip
 
     def capacity(self, name: str) -> int:
@@ -288,11 +290,11 @@ class World:
         """Passes of the loop, each with a look at the engine, a tenth of a second apart."""
         for _ in range(passes):
             self.clock.now += 0.1
-            self.loop.wake_to_look()
+            self.loop.wake_to_list()
             self.loop.turn(self.applier)
             if not self.store._down:  # else starts and adoptions wait for it
                 self.starts.drain()
-                self.intake.update()
+                self.subscriptions.update()
 
     def settle(self) -> None:
         """As many passes as bring everything to rest, twice, as far apart as absence needs to be believed."""

@@ -88,7 +88,7 @@ def test_with_the_last_ready_server_the_host_takes_no_further_request(world: Wor
     requests = [world.request() for _ in range(5)]
     replies = [world.send(request) for request in requests]
     assert [reply is not None for reply in replies] == [True, True, True, False, False]
-    assert world.intake.consumed == frozenset()
+    assert world.subscriptions.consumed == frozenset()
     assert world.waiting() == 2
 
 
@@ -292,7 +292,7 @@ def test_while_the_store_is_away_a_request_goes_back_and_its_server_is_given_to_
     world.store.outage(True)
     assert world.send(world.request()) is None
     assert world.waiting() == 1
-    assert world.intake.consumed == frozenset()
+    assert world.subscriptions.consumed == frozenset()
     assert world.suspicions == 1
     (doubtful,) = world.users(Phase.STOPPING)
     world.store.outage(False)
@@ -329,7 +329,7 @@ def test_a_server_that_cannot_be_marked_as_claimed_is_given_to_nobody(
     assert world.send(world.request()) is None
     (doubtful,) = world.users(Phase.STOPPING)
     assert world.waiting() == 1
-    assert world.intake.consumed == frozenset()
+    assert world.subscriptions.consumed == frozenset()
     world.engine.down = False
     world.settle()
     (served,) = world.users(Phase.CLAIMED)
@@ -350,7 +350,7 @@ def test_a_draining_host_consumes_nothing_after_its_ready_servers_are_gone(world
     world.state = HostState.DRAINING
     world.settle()
     assert world.inventory.snapshot() == ()
-    assert world.intake.consumed == frozenset()
+    assert world.subscriptions.consumed == frozenset()
 
 
 def test_the_event_of_a_claim_says_how_long_the_learner_has_waited_and_where() -> None:

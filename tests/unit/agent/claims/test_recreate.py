@@ -6,7 +6,7 @@ import pytest
 
 from agent.inventory import Phase
 from agent.records.registry import REPLACED
-from agent.records.repair import Auditor
+from agent.records.repair import Repairer
 from common.broker import queues
 from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
@@ -221,9 +221,9 @@ def audit(world: World) -> None:
         world.turn()
         return world.loop.engine_ok
 
-    assert Auditor(
+    assert Repairer(
         world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: True, world.stop
-    ).audit(True)
+    ).repair(True)
 
 
 def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(world: World) -> None:
@@ -244,11 +244,11 @@ def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(
 
 
 def _spec_of_the_promised(world: World):  # type: ignore[no-untyped-def]
-    from agent.servers.starter import Place, container_spec
+    from agent.servers.starter import HostContext, container_spec
 
     server = world.inventory.get(USER)
     assert server is not None
-    return container_spec(server, world.specs["light"], Place("test", world.host, world.ip, 0.0))
+    return container_spec(server, world.specs["light"], HostContext("test", world.host, world.ip, 0.0))
 
 
 def test_a_server_that_does_not_start_refuses_the_ticket_with_the_reason_and_leaves_nothing(world: World) -> None:
@@ -387,7 +387,7 @@ def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World
     request = take(other, USER)
     left = route(world, world.send(world.request()).user).model_copy(update={"user": USER})  # type: ignore[union-attr]
     world.store.put(KEYS.route(USER), left.encode())
-    Auditor(
+    Repairer(
         world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True, world.stop
     ).drop(USER)
     assert read_ticket(world, request).state is TicketState.WAITING

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import pytest
 
-from agent.commands.cull_checks import LookBounds, Looks
+from agent.commands.cull_checks import CullChecks, LookBounds
 from agent.commands.culls import ActivityReader, Culls, busy_cores
 from agent.commands.handler import Commands
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
-from agent.events import Announcer
+from agent.events import Events
 from agent.inventory import Phase
 from agent.servers.probe import Kernels
 from common.broker import queues
@@ -30,7 +30,7 @@ class Control:
         self.states: list[HostState] = []
         self.deadlines: list[datetime | None] = []
         self.images: list[str] = []
-        self.readmitted: list[str] = []
+        self.reopened: list[str] = []
         self.store_away = False
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
@@ -39,8 +39,8 @@ class Control:
         self.states.append(state)
         self.deadlines.append(deadline)
 
-    def readmit(self, user: str) -> None:
-        self.readmitted.append(user)
+    def reopen(self, user: str) -> None:
+        self.reopened.append(user)
 
     def prepare_image(self, image: str) -> None:
         self.images.append(image)
@@ -60,7 +60,7 @@ class Culling:
         self.dropped: list[str] = []
         self.culls = Culls(
             world.engine,
-            ActivityReader(world.store, KEYS),
+            ActivityReader(world.cluster),
             world.probe,
             world.registry.read_claim,
             utc_now,
@@ -71,20 +71,20 @@ class Culling:
             self.culls,
             self.control,
             world.consumer,
-            Announcer(world.publisher, HOST),
+            Events(world.publisher, HOST),
             world.specs.get,
             self.dropped.append,
             lambda: None,
             self.doubt_store,
             lambda _request, _delivery: None,
-            Looks(threads=Now()),
+            CullChecks(threads=Now()),
         )
-        world.intake.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
-        world.intake.update()
+        world.subscriptions.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
+        world.subscriptions.update()
 
     def doubt_store(self) -> None:
         self.world.may_claim = False
-        self.world.intake.update()
+        self.world.subscriptions.update()
 
     def claimed_ago(self, seconds: float) -> None:
         """Move the claim into the past."""
@@ -268,7 +268,7 @@ def test_a_command_that_finds_the_store_away_waits_in_its_queue_instead_of_comin
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
     assert len(culling.world.broker.declare(queues.host(HOST)).messages) == 1
     culling.control.store_away, culling.world.may_claim = False, True
-    culling.world.intake.update()
+    culling.world.subscriptions.update()
     assert culling.control.states == [HostState.CORDONED]
 
 
@@ -339,7 +339,7 @@ class Holding(Culling):
             self.claimed_ago(7000)
         self.probe = Held(self.world.engine)
         self.culls._probe = self.probe
-        self.commands._looks = Looks(BOUNDS)
+        self.commands._looks = CullChecks(BOUNDS)
 
     def ask(self, user: str, reason: str) -> None:
         self.send(CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason}))
@@ -380,7 +380,7 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
 
 def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     threads, done = Later(), list[str]()
-    line = Looks(LookBounds(waiting=2), threads)
+    line = CullChecks(LookBounds(waiting=2), threads)
     for user in "abcd":
         line.submit(user, lambda user=user: done.append(user))  # type: ignore[misc]
     threads.drain()
@@ -392,7 +392,7 @@ def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(capl
 
 def test_a3_a_look_that_fails_is_the_end_of_that_look_only() -> None:
     threads = Later()
-    line = Looks(threads=threads)
+    line = CullChecks(threads=threads)
 
     def fail() -> None:
         raise StoreUnavailable("away")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.engine.memory import MemoryEngine
-from agent.engine.network import BRIDGE, GATEWAY_MODE, ICC, MTU, ClusterNetwork, Network, judge, options, uplink_mtu
+from agent.engine.network import BRIDGE, GATEWAY_MODE, ICC, MTU, ClusterNetwork, Network, assess, options, uplink_mtu
 from agent.inventory import Phase
 from agent.settings import AgentSettings
 from common.settings import load
@@ -40,22 +40,22 @@ def test_a15_a_network_that_keeps_nobody_apart_is_refused_with_what_is_wrong_and
     found: Network, word: str
 ) -> None:
     for other in (replace(found, labels={}), replace(found, endpoints_count=1)):
-        verdict = judge("net", [other], LABELS, "", 0)
-        assert not verdict.replace
-        assert not verdict.state.usable
-        assert word in verdict.state.trouble
-        assert "docker network rm net" in verdict.state.trouble
+        assessment = assess("net", [other], LABELS, "", 0)
+        assert not assessment.replace
+        assert not assessment.state.usable
+        assert word in assessment.state.trouble
+        assert "docker network rm net" in assessment.state.trouble
 
 
 @pytest.mark.parametrize(("found", "word"), WRONG)
 def test_a15_one_of_our_own_that_nobody_is_in_is_replaced(found: Network, word: str) -> None:
     assert word
-    assert judge("net", [found], LABELS, "", 0).replace
+    assert assess("net", [found], LABELS, "", 0).replace
 
 
 def test_a15_one_made_by_hand_as_it_must_be_is_taken_as_it_is() -> None:
     by_hand = replace(RIGHT, labels={}, options={ICC: "0", BRIDGE: "tmpnb-by-hand", MTU: "1400"})
-    state = judge("net", [by_hand], LABELS, "", 0).state
+    state = assess("net", [by_hand], LABELS, "", 0).state
     assert (state.trouble, state.usable, state.addresses_count) == ("", True, 65533)
 
 
@@ -64,14 +64,14 @@ def test_a15_one_made_by_hand_as_it_must_be_is_taken_as_it_is() -> None:
 )
 def test_a15_one_in_use_that_is_only_not_as_the_settings_say_is_gone_on_with(subnet: str, mtu: int, word: str) -> None:
     """Learners are in it, and it keeps them apart."""
-    verdict = judge("net", [replace(RIGHT, endpoints_count=3)], LABELS, subnet, mtu)
-    assert verdict.state.usable
-    assert word in verdict.state.trouble
-    assert judge("net", [RIGHT], LABELS, subnet, mtu).replace
+    assessment = assess("net", [replace(RIGHT, endpoints_count=3)], LABELS, subnet, mtu)
+    assert assessment.state.usable
+    assert word in assessment.state.trouble
+    assert assess("net", [RIGHT], LABELS, subnet, mtu).replace
 
 
 def test_a15_two_networks_of_the_name_are_refused() -> None:
-    state = judge("net", [RIGHT, replace(RIGHT, id="n2")], LABELS, "", 0).state
+    state = assess("net", [RIGHT, replace(RIGHT, id="n2")], LABELS, "", 0).state
     assert not state.usable
     assert "2 networks" in state.trouble
 
@@ -121,7 +121,7 @@ def test_while_the_engine_is_away_the_network_is_as_it_was() -> None:
     world.network.check()
     world.engine.down = True
     world.clock.now += 10.0
-    world.network.look()
+    world.network.check_again()
     assert world.network.state.usable
 
 

@@ -11,14 +11,14 @@ from agent.engine.port import Container
 from agent.inventory import DRAINED, Phase, Server
 from agent.pool.capacity import Bound, capacity
 from agent.pool.plan import (
-    PROMISE_S,
+    RESERVATION_S,
     Action,
     Adopt,
-    Look,
+    EngineListing,
     MarkClaimed,
     NoteClaimed,
     Observed,
-    Remake,
+    Recreate,
     Remove,
     RemoveContainer,
     Start,
@@ -65,8 +65,8 @@ def container_of(server: Server, state: str = "running", name: str | None = None
     return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, identity))
 
 
-def look(known: list[Server], containers: list[Container] | None = None) -> Look:
-    return Look([container_of(s) for s in known] if containers is None else containers, known)
+def listing(known: list[Server], containers: list[Container] | None = None) -> EngineListing:
+    return EngineListing([container_of(s) for s in known] if containers is None else containers, known)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
 def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_for_farewell_is_over() -> None:
     new, warned, late = servers(claimed=3)
     known = [new, replace(warned, warned_at=90.0), replace(late, warned_at=10.0)]
-    observed = Observed(known, state=HostState.DRAINING, drain_over=True, farewell_s=60.0)
+    observed = Observed(known, state=HostState.DRAINING, drain_over=True, drain_grace_s=60.0)
     actions = plan({"light": SPEC}, observed, 100.0)
     assert [a.user for a in actions if isinstance(a, Warn)] == [new.user]
     assert removed(actions) == {late.user: DRAINED}
@@ -243,14 +243,14 @@ def test_a_failing_pool_is_tried_once_after_its_pause_and_other_pools_at_full_sp
 def test_an_exited_container_goes_at_once_whoever_has_it() -> None:
     known = servers(ready=1, claimed=1)
     containers = [container_of(known[0], "exited"), container_of(known[1], "dead")]
-    actions = plan({"light": SPEC}, Observed(known, look(known, containers)), 0.0)
+    actions = plan({"light": SPEC}, Observed(known, listing(known, containers)), 0.0)
     assert removed(actions) == dict.fromkeys((s.user for s in known), "container exited")
 
 
 def test_an_absent_container_is_acted_on_only_when_missed_twice() -> None:
     """I6: absence is acted on only when seen twice."""
     known = servers(claimed=1)
-    gone = look(known, [])
+    gone = listing(known, [])
     assert missing(gone) == {known[0].user}
     assert removed(plan({"light": SPEC}, Observed(known, gone), 100.0)) == {}
     first = Observed(known, gone, missing_since={known[0].user: 99.5})
@@ -262,13 +262,13 @@ def test_an_absent_container_is_acted_on_only_when_missed_twice() -> None:
 def test_a_container_made_during_the_listing_is_not_absent() -> None:
     known = servers(starting=1)
     before = [replace(known[0], container="")]
-    assert missing(look(before, [])) == frozenset()
+    assert missing(listing(before, [])) == frozenset()
 
 
 def test_an_unknown_container_is_adopted_before_anything_starts() -> None:
     """I7: what is there must be counted first."""
     stranger = servers(ready=1)[0]
-    actions = plan({"light": SPEC}, Observed([], look([], [container_of(stranger)])), 0.0)
+    actions = plan({"light": SPEC}, Observed([], listing([], [container_of(stranger)])), 0.0)
     assert shape(actions) == {"Adopt": 1}
 
 
@@ -280,7 +280,7 @@ def test_a_leftover_that_cannot_serve_anybody_is_removed() -> None:
         replace(container_of(stranger, "created"), id="c2"),
         Container("c3", "odd", "running", names.selector(CLUSTER, HOST)),
     ]
-    actions = plan({}, Observed([], look([], strangers)), 0.0)
+    actions = plan({}, Observed([], listing([], strangers)), 0.0)
     assert [a.container for a in actions if isinstance(a, RemoveContainer)] == [stranger.container, "c2", "c3"]
 
 
@@ -288,7 +288,7 @@ def test_a_container_we_just_removed_or_are_just_starting_is_not_adopted() -> No
     gone, fresh = servers(ready=1)[0], servers(starting=1)[0]
     known = [replace(fresh, container="")]
     observed = Observed(
-        known, look(known, [container_of(gone), container_of(fresh)]), removed=frozenset({gone.container})
+        known, listing(known, [container_of(gone), container_of(fresh)]), removed=frozenset({gone.container})
     )
     assert not any(isinstance(action, Adopt) for action in plan({"light": SPEC}, observed, 0.0))
 
@@ -296,13 +296,13 @@ def test_a_container_we_just_removed_or_are_just_starting_is_not_adopted() -> No
 def test_a_claimed_server_whose_container_is_not_named_so_is_renamed() -> None:
     claimed = servers(claimed=1)[0]
     container = container_of(claimed, name="tmpnb-x")
-    actions = plan({"light": pool(ready=0)}, Observed([claimed], look([claimed], [container])), 0.0)
+    actions = plan({"light": pool(ready=0)}, Observed([claimed], listing([claimed], [container])), 0.0)
     assert actions == [MarkClaimed(claimed.user)]
 
 
 def test_the_plan_says_the_same_twice() -> None:
     known = servers(ready=2, claimed=3, stopping=1)
-    observed = Observed(known, look(known))
+    observed = Observed(known, listing(known))
     assert plan({"light": SPEC}, observed, 1.0) == plan({"light": SPEC}, observed, 1.0)
 
 
@@ -310,7 +310,7 @@ def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_no
     """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
     ready = servers(ready=1)[0]
     marked = replace(container_of(ready), name=names.claimed_name("tmpnb-x"))
-    observed = Observed([ready], look([ready], [marked]), state=HostState.DRAINING)
+    observed = Observed([ready], listing([ready], [marked]), state=HostState.DRAINING)
     assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
 
 
@@ -320,14 +320,14 @@ def promised(user: str, at: float, proved: bool = True) -> Server:
         user=user, host=HOST, pool=SPEC.name, request_id="0" * 32, claimed_at=BEGIN, idle_limit_s=0
     ) if proved else None  # fmt: skip
     return Server(
-        user, SPEC.name, SPEC.generation, 21000, "token", BEGIN, Phase.CLAIMED, claim=claim, promised_at=at,
+        user, SPEC.name, SPEC.generation, 21000, "token", BEGIN, Phase.CLAIMED, claim=claim, reserved_at=at,
         was_claimed=True,
     )  # fmt: skip
 
 
 def remade(there: list[Server], state: HostState = HostState.ACTIVE, now: float = 100.0) -> list[str]:
     actions = plan({SPEC.name: SPEC}, Observed(there, state=state), now)
-    return [action.user for action in actions if isinstance(action, Remake)]
+    return [action.user for action in actions if isinstance(action, Recreate)]
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_what_was_promised_is_made_when_there_is_room_first_come_first_served(
 
 def test_a_promise_takes_room_from_what_would_be_started() -> None:
     there = [*servers(claimed=4), promised("a", 99.0), promised("b", 99.0), promised("c", 99.0)]
-    assert shape(plan({SPEC.name: SPEC}, Observed(there), 100.0)) == {"Remake": 3, "Start": 1}
+    assert shape(plan({SPEC.name: SPEC}, Observed(there), 100.0)) == {"Recreate": 3, "Start": 1}
 
 
 def test_a_promise_is_not_kept_before_its_claim_is_proved() -> None:
@@ -360,8 +360,8 @@ def test_a_promise_is_not_kept_before_its_claim_is_proved() -> None:
 
 def test_a_promise_that_finds_no_room_is_over_after_a_while() -> None:
     there = [*servers(claimed=8), promised("a", 100.0)]
-    assert removed(plan({SPEC.name: SPEC}, Observed(there), 100.0 + PROMISE_S)) == {}
-    late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + PROMISE_S)
+    assert removed(plan({SPEC.name: SPEC}, Observed(there), 100.0 + RESERVATION_S)) == {}
+    late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + RESERVATION_S)
     assert removed(late) == {"a": "could not be started in time"}
     assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": "pool removed"}
 

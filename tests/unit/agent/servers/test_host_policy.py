@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.servers.host_policy import Permits
+from agent.servers.host_policy import HostPolicy
 from common.errors import StartFailed
 from tests.unit.agent.world import pool
 
@@ -18,7 +18,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def check(place: Path, wanted: str) -> None:
-    Permits(directories=(str(place / "allowed"),)).check(pool(host_directories=f"{place}/{wanted}:/data:ro"))
+    HostPolicy(directories=(str(place / "allowed"),)).check(pool(host_directories=f"{place}/{wanted}:/data:ro"))
 
 
 @pytest.mark.parametrize("wanted", ["allowed", "allowed/open", "allowed/open/deep"])
@@ -44,13 +44,13 @@ def test_a_symbolic_link_is_refused_wherever_it_leads(place: Path, wanted: str) 
 
 def test_a_link_that_an_operator_names_is_the_operator_s_word(place: Path) -> None:
     (place / "link").symlink_to(place / "allowed")
-    Permits(directories=(str(place / "link"),)).check(pool(host_directories=f"{place}/link/open"))
+    HostPolicy(directories=(str(place / "link"),)).check(pool(host_directories=f"{place}/link/open"))
 
 
 def test_the_nearest_directory_that_is_allowed_counts(place: Path) -> None:
     (place / "allowed" / "link").symlink_to(place / "secret")
     both = (str(place / "allowed"), str(place / "allowed" / "link"))
-    Permits(directories=both).check(pool(host_directories=f"{place}/allowed/link"))
+    HostPolicy(directories=both).check(pool(host_directories=f"{place}/allowed/link"))
 
 
 def test_what_is_no_directory_is_refused(place: Path) -> None:
@@ -75,36 +75,36 @@ def test_a_directory_inside_one_that_a_pool_s_learners_can_write_is_refused(plac
     """They could put a link in its place just when the engine mounts it."""
     inside = pool("inside", host_directories=f"{place}/allowed/open/deep")
     pools = {"inside": inside, "outside": pool("outside", host_directories=f"{place}/allowed/open:ro")}
-    permits = Permits(directories=(str(place / "allowed"),), pools=lambda: pools)
-    permits.check(inside)
+    policy = HostPolicy(directories=(str(place / "allowed"),), pools=lambda: pools)
+    policy.check(inside)
     for above in ("allowed", "allowed/open"):
         pools["outside"] = pool("outside", host_directories=f"{place}/{above}:/work")
         with pytest.raises(StartFailed, match=r"/deep is not allowed: .* learners of pool outside can write"):
-            permits.check(inside)
-        permits.check(pools["outside"])
+            policy.check(inside)
+        policy.check(pools["outside"])
 
 
 def test_it_is_not_refused_where_the_operator_has_named_it(place: Path) -> None:
     inside = pool("inside", host_directories=f"{place}/allowed/open")
     outside = pool("outside", host_directories=f"{place}/allowed")
     named = (str(place / "allowed"), str(place / "allowed" / "open"))
-    Permits(directories=named, pools=lambda: {"inside": inside, "outside": outside}).check(inside)
+    HostPolicy(directories=named, pools=lambda: {"inside": inside, "outside": outside}).check(inside)
 
 
 def test_two_pools_may_share_a_directory(place: Path) -> None:
     specs = {name: pool(name, host_directories=f"{place}/allowed/open") for name in "ab"}
-    Permits(directories=(str(place / "allowed"),), pools=lambda: specs).check(specs["a"])
+    HostPolicy(directories=(str(place / "allowed"),), pools=lambda: specs).check(specs["a"])
 
 
 def test_one_directory_that_is_not_allowed_is_enough(place: Path) -> None:
     spec = pool(host_directories=[f"{place}/allowed", f"{place}/secret"])
     with pytest.raises(StartFailed, match="/secret is not allowed"):
-        Permits(directories=(str(place / "allowed"),)).check(spec)
+        HostPolicy(directories=(str(place / "allowed"),)).check(spec)
 
 
 def test_nothing_is_allowed_by_default() -> None:
-    Permits().check(pool())
+    HostPolicy().check(pool())
     with pytest.raises(StartFailed, match="allowed: none"):
-        Permits().check(pool(host_directories="/"))
+        HostPolicy().check(pool(host_directories="/"))
     with pytest.raises(StartFailed, match="host_network"):
-        Permits(directories=("/",)).check(pool(host_network=True))
+        HostPolicy(directories=("/",)).check(pool(host_network=True))

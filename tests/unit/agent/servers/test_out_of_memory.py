@@ -126,7 +126,7 @@ def test_c5_a_start_that_needed_more_says_so() -> None:
     world = World(pool(pool_size=1, mem_limit="512m", start_timeout_s=5.0))
     world.probe.mute = True
     world.clock.now += 0.1
-    world.loop.wake_to_look()
+    world.loop.wake_to_list()
     world.loop.turn(world.applier)
     looks = world.probe.ready
 

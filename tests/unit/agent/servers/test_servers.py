@@ -8,19 +8,19 @@ from agent import names
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import ContainerSpec
 from agent.inventory import Inventory, Phase
-from agent.records.repair import Auditor
+from agent.records.repair import Repairer
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone
 from common.runtime.clock import utc_now
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
-def auditor(world: World, holds: bool = True) -> Auditor:
+def repairer(world: World, holds: bool = True) -> Repairer:
     def look() -> bool:
         world.turn()
         return world.loop.engine_ok
 
-    return Auditor(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds, world.stop)
+    return Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds, world.stop)
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -255,7 +255,7 @@ def test_after_the_store_lost_everything_the_records_are_written_again_as_they_w
     routes = {e.key: e.value for e in world.store.list(KEYS.routes).entries}
     assert entry is not None
     world.store.wipe()
-    assert auditor(world).audit(full=True)
+    assert repairer(world).repair(full=True)
     again = world.store.get(KEYS.claim(reply.user))
     assert again is not None
     assert again.value == entry.value, "with the time of the claim, so that nobody is culled for it"
@@ -271,7 +271,7 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     theirs = route(world, user).model_copy(update={"user": "b" * 12, "host": "host-2"})
     world.store.put(KEYS.route("a" * 12), mine.encode())
     world.store.put(KEYS.route("b" * 12), theirs.encode())
-    assert auditor(world).audit(full=True)
+    assert repairer(world).repair(full=True)
     assert world.stored(KEYS.routes) == {user, "b" * 12}
 
 
@@ -285,10 +285,10 @@ def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to
     world.store.put(KEYS.route(other), there.encode())
     claim = Claim(user=other, host=HOST, pool="light", request_id="0" * 32, claimed_at=utc_now(), idle_limit_s=0)
     world.store.put(KEYS.claim(other), claim.encode())
-    assert auditor(world).audit(full=True)
+    assert repairer(world).repair(full=True)
     assert (other in world.stored(KEYS.routes), other in world.stored(KEYS.claims)) == (True, True)
     world.store.delete(KEYS.route(other))
-    assert auditor(world).audit(full=True)
+    assert repairer(world).repair(full=True)
     assert other not in world.stored(KEYS.claims), "nothing leads anywhere any more"
 
 
@@ -298,7 +298,7 @@ def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
     (user,) = world.users(Phase.READY)
     world.restart()
     world.engine.down = True
-    assert not auditor(world).audit(full=True)
+    assert not repairer(world).repair(full=True)
     assert world.stored(KEYS.routes) == {user}
 
 
@@ -307,7 +307,7 @@ def test_an_agent_under_a_name_that_another_holds_deletes_none_of_its_records() 
     first = World(pool(pool_size=1))
     first.settle()
     second = World(pool(pool_size=0), store=first.store)
-    assert not auditor(second, holds=False).audit(full=True)
+    assert not repairer(second, holds=False).repair(full=True)
     assert second.stored(KEYS.routes) == first.users(Phase.READY)
 
 
@@ -374,9 +374,9 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     word = Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value)
     assert word.until is not None
     assert (word.until - word.at).total_seconds() == 300.0
-    auditor(world).audit(full=True)
+    repairer(world).repair(full=True)
     assert user not in world.stored(KEYS.routes), "an audit does not bring it back"
-    assert world.inventory.readmit(user)
+    assert world.inventory.reopen(user)
     world.registry.publish(user)
     assert user in world.stored(KEYS.routes)
     world.clock.now += 299.0
@@ -409,7 +409,7 @@ def test_a_warning_taken_back_leaves_the_server_as_it_was() -> None:
     world.state, world.drain_over = HostState.ACTIVE, False
     assert world.inventory.take_warning_back(user)
     assert not world.inventory.take_warning_back(user)
-    auditor(world).audit(full=False)
+    repairer(world).repair(full=False)
     assert user in world.stored(KEYS.routes)
     world.clock.now += 1000.0
     world.settle()
@@ -421,5 +421,5 @@ def test_only_a_warned_server_is_opened_once_more() -> None:
     world.settle()
     (server,) = world.inventory.snapshot()
     assert world.inventory.warn(server.user) is None, "nobody has it"
-    assert not world.inventory.readmit(server.user)
-    assert not world.inventory.readmit("nobody")
+    assert not world.inventory.reopen(server.user)
+    assert not world.inventory.reopen("nobody")

@@ -5,8 +5,8 @@ import pytest
 from agent.engine.network import Network, options
 from agent.inventory import Phase
 from agent.pool.capacity import capacities
-from agent.servers.host_policy import Permits
-from agent.servers.ports import NoPortError, PortBook
+from agent.servers.host_policy import HostPolicy
+from agent.servers.ports import NoPortError, PortAllocator
 from agent.servers.start_backoff import pause_s
 from common.errors import StoreUnavailable
 from common.records.tickets import Ticket, TicketState
@@ -54,7 +54,7 @@ def test_a_port_taken_by_another_program_is_passed_over() -> None:
 
 def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> None:
     spec = pool(pool_size=2, command="serve {ip} {port}", host_network=True, container_port=9000)
-    world = World(spec, permits=Permits(host_network=True))
+    world = World(spec, policy=HostPolicy(host_network=True))
     world.settle()
     for server in world.inventory.snapshot():
         made = world.engine.spec_of(server.container)
@@ -65,7 +65,7 @@ def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> No
 
 def test_a_port_of_the_host_at_which_another_program_listens_is_passed_over() -> None:
     """I5: its answer would be taken for the server's."""
-    world = World(pool(pool_size=2, host_network=True), permits=Permits(host_network=True))
+    world = World(pool(pool_size=2, host_network=True), policy=HostPolicy(host_network=True))
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
     assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
@@ -196,7 +196,7 @@ def test_pauses_after_failures_double_up_to_a_cap() -> None:
 def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
     """I5: a port used again must not be reached by the route of before."""
     clock = Clock()
-    book = PortBook(20000, 20003, 120.0, lambda _cursor: None, clock)
+    book = PortAllocator(20000, 20003, 120.0, lambda _cursor: None, clock)
     ports = [book.take() for _ in range(4)]
     assert sorted(ports) == [20000, 20001, 20002, 20003]
     book.release(20001)
@@ -212,10 +212,10 @@ def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
 def test_a_new_agent_goes_on_behind_every_port_its_predecessor_used() -> None:
     """I5 over a restart: the quarantine is forgotten, the cursor is not."""
     noted: list[int] = []
-    first = PortBook(20000, 29999, 120.0, noted.append)
+    first = PortAllocator(20000, 29999, 120.0, noted.append)
     first.resume(20000)
     used = {first.take() for _ in range(700)}
-    second = PortBook(20000, 29999, 120.0, noted.append)
+    second = PortAllocator(20000, 29999, 120.0, noted.append)
     second.resume(noted[-1])
     assert not used & {second.take() for _ in range(700)}
 
@@ -224,13 +224,13 @@ def test_no_port_is_given_that_could_not_be_noted_before() -> None:
     def away(_cursor: int) -> None:
         raise StoreUnavailable("away")
 
-    book = PortBook(20000, 29999, 120.0, away)
+    book = PortAllocator(20000, 29999, 120.0, away)
     with pytest.raises(StoreUnavailable):
         book.take()
 
 
 def test_ports_of_adopted_containers_are_taken() -> None:
-    book = PortBook(20000, 20003, 0.0, lambda _cursor: None)
+    book = PortAllocator(20000, 20003, 0.0, lambda _cursor: None)
     book.adopt([20000, 20002])
     assert {book.take(), book.take()} == {20001, 20003}
 

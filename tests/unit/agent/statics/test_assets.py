@@ -9,8 +9,8 @@ import pytest
 
 from agent import names
 from agent.engine.memory import MemoryEngine
-from agent.pool.plan import Look, Observed, RemoveContainer, plan
-from agent.statics.extract import Limits
+from agent.pool.plan import EngineListing, Observed, RemoveContainer, plan
+from agent.statics.extract import ExtractLimits
 from common.broker import queues
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
 from common.broker.messages import PART_MAX_BYTES as MOST
@@ -36,7 +36,7 @@ def records(one: World) -> dict[str, Statics]:
     return {record.id: record for record in found}
 
 
-def taken(one: World) -> list[str]:
+def extracted(one: World) -> list[str]:
     return [name for what, name in one.engine.history if what == "create"]
 
 
@@ -78,8 +78,8 @@ def test_it_is_taken_once_in_the_cluster_and_noted_by_all() -> None:
     for _ in range(2):
         one.statics.look()
         two.statics.look()
-    assert len(taken(one)) == 1
-    assert taken(two) == []
+    assert len(extracted(one)) == 1
+    assert extracted(two) == []
     assert one.statics.notes() == two.statics.notes()
 
 
@@ -92,7 +92,7 @@ def test_two_hosts_that_look_at_once_do_not_both_take_it() -> None:
     one = world(engine=Slow(images={IMAGE}))
     two = world(host="host-2", store=one.store)
     one.statics.look()
-    assert (len(records(one)), taken(two)) == (1, [])
+    assert (len(records(one)), extracted(two)) == (1, [])
 
 
 def test_a_lost_record_is_written_again() -> None:
@@ -108,8 +108,8 @@ def test_the_container_in_hand_is_no_leftover_and_a_forgotten_one_is() -> None:
     one = world()
     name = names.statics_name(CLUSTER, HOST, "0" * 16)
     container = one.engine.create(IMAGE, name, names.selector(CLUSTER, HOST))
-    look = Look(one.engine.list({}), ())
-    assert plan({}, Observed((), look, in_hand=frozenset({name})), 0.0) == []
+    look = EngineListing(one.engine.list({}), ())
+    assert plan({}, Observed((), look, in_use=frozenset({name})), 0.0) == []
     assert plan({}, Observed((), look), 0.0) == [RemoveContainer(container, "labels cannot be read")]
     one.settle()
     assert name not in one.container_names()
@@ -162,7 +162,7 @@ def test_a_bundle_comes_in_parts_from_any_host_that_has_the_image() -> None:
         assert hashlib.sha256(data).hexdigest() == first.bundle
         held = zipfile.ZipFile(io.BytesIO(data))
         assert set(held.namelist()) == {file.sha256 for file in record.files.values()}
-    assert len(taken(two)) == 1
+    assert len(extracted(two)) == 1
 
 
 def noise(size: int) -> bytes:
@@ -182,12 +182,12 @@ def test_a_question_that_cannot_be_answered_is_answered_with_the_reason() -> Non
 
 def test_what_is_too_much_is_said_once_and_not_tried_again() -> None:
     one = world()
-    one.limits = Limits(max_bytes=5)
+    one.limits = ExtractLimits(max_bytes=5)
     one.restart()
     one.statics.use(one.specs.values())
     one.statics.look()
     one.statics.look()
-    assert len(taken(one)) == 1
+    assert len(extracted(one)) == 1
     assert records(one) == {}
     assert "statics_max_bytes" in one.statics.notes()["light"][1]
     assert one.engine.list({}) == ()
@@ -226,4 +226,4 @@ def test_bundles_are_forgotten_when_nobody_asks() -> None:
     one.statics._forget_old()
     (statics,) = records(one)
     ask(one, statics)
-    assert len(taken(one)) == 2
+    assert len(extracted(one)) == 2

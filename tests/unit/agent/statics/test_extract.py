@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from agent.engine.memory import MemoryEngine
-from agent.statics.extract import Limits, TooMuch, merge, take
+from agent.statics.extract import ExtractLimits, TooMuch, extract, merge
 from common.errors import StartFailed
 from common.records.statics import StaticFile
 from common.statics import Tree
@@ -55,11 +55,11 @@ LAB = Tree("/opt/lab", "/static/lab")
 
 def test_plain_files_are_taken_each_content_once() -> None:
     files = tar(entry("lab/a.js", b"one"), entry("lab/d/b.js", b"two"), entry("lab/c.js", b"one"))
-    taken = take(Archives({LAB.path: files}), "c", [LAB], Limits())
-    assert taken.files == {
+    extracted = extract(Archives({LAB.path: files}), "c", [LAB], ExtractLimits())
+    assert extracted.files == {
         "static/lab/a.js": file(b"one"), "static/lab/d/b.js": file(b"two"), "static/lab/c.js": file(b"one"),
     }  # fmt: skip
-    bundle = zipfile.ZipFile(io.BytesIO(taken.bundle))
+    bundle = zipfile.ZipFile(io.BytesIO(extracted.bundle))
     assert {name: bundle.read(name) for name in bundle.namelist()} == {sha(b"one"): b"one", sha(b"two"): b"two"}
 
 
@@ -74,17 +74,20 @@ def test_links_and_devices_are_left_out_and_hard_links_are_their_file() -> None:
         entry("lab/device", kind=tarfile.CHRTYPE),
         entry("lab/pipe", kind=tarfile.FIFOTYPE),
     ]
-    taken = take(Archives({LAB.path: tar(*entries)}), "c", [LAB], Limits())
-    assert set(taken.files) == {"static/lab/a", "static/lab/hard"}
-    assert taken.left_out == 5
+    extracted = extract(Archives({LAB.path: tar(*entries)}), "c", [LAB], ExtractLimits())
+    assert set(extracted.files) == {"static/lab/a", "static/lab/hard"}
+    assert extracted.left_out == 5
 
 
 def test_names_that_climb_or_are_no_text_are_not_served() -> None:
     odd = entry("lab/x\udcff", b"one")
-    taken = take(
-        Archives({LAB.path: tar(entry("lab/../../b", b"1"), entry("lab/d/../c", b"2"), odd)}), "c", [LAB], Limits()
+    extracted = extract(
+        Archives({LAB.path: tar(entry("lab/../../b", b"1"), entry("lab/d/../c", b"2"), odd)}),
+        "c",
+        [LAB],
+        ExtractLimits(),
     )
-    assert taken.files == {}
+    assert extracted.files == {}
 
 
 def test_a_path_that_is_a_link_brings_nothing_and_one_that_is_a_file_itself() -> None:
@@ -92,15 +95,15 @@ def test_a_path_that_is_a_link_brings_nothing_and_one_that_is_a_file_itself() ->
         "/link": tar(entry("link", kind=tarfile.SYMTYPE, link="/etc")),
         "/one.css": tar(entry("one.css", b"body {}")),
     }
-    taken = take(Archives(archives), "c", [Tree("/link", "/l"), Tree("/one.css", "/style.css")], Limits())
-    assert taken.files == {"style.css": file(b"body {}")}
+    extracted = extract(Archives(archives), "c", [Tree("/link", "/l"), Tree("/one.css", "/style.css")], ExtractLimits())
+    assert extracted.files == {"style.css": file(b"body {}")}
 
 
 def test_what_the_image_does_not_have_is_said() -> None:
-    taken = take(
-        Archives({LAB.path: tar(entry("lab/a", b"1"))}), "c", [Tree("/opt/conda", "/static/lab"), LAB], Limits()
+    extracted = extract(
+        Archives({LAB.path: tar(entry("lab/a", b"1"))}), "c", [Tree("/opt/conda", "/static/lab"), LAB], ExtractLimits()
     )
-    assert (taken.missing, set(taken.files)) == (["/opt/conda"], {"static/lab/a"})
+    assert (extracted.missing, set(extracted.files)) == (["/opt/conda"], {"static/lab/a"})
 
 
 def test_the_longest_prefix_owns_what_is_below_it() -> None:
@@ -119,19 +122,20 @@ def test_of_equal_prefixes_the_first_listed_wins_file_by_file() -> None:
 
 def test_a_file_that_is_too_large_is_left_out_and_the_others_are_taken() -> None:
     engine = Archives({LAB.path: tar(entry("lab/big", b"x" * 2000), entry("lab/a", b"1"))})
-    taken = take(engine, "c", [LAB], Limits(max_file_bytes=1000))
-    assert (set(taken.files), taken.left_out) == ({"static/lab/a"}, 1)
+    extracted = extract(engine, "c", [LAB], ExtractLimits(max_file_bytes=1000))
+    assert (set(extracted.files), extracted.left_out) == ({"static/lab/a"}, 1)
 
 
 @pytest.mark.parametrize(
-    ("limits", "names_it"), [(Limits(max_bytes=2999), "statics_max_bytes"), (Limits(max_count=2), "statics_max_count")]
+    ("limits", "names_it"),
+    [(ExtractLimits(max_bytes=2999), "statics_max_bytes"), (ExtractLimits(max_count=2), "statics_max_count")],
 )
-def test_a_set_beyond_the_limits_is_refused_by_the_setting_s_name(limits: Limits, names_it: str) -> None:
+def test_a_set_beyond_the_limits_is_refused_by_the_setting_s_name(limits: ExtractLimits, names_it: str) -> None:
     engine = Archives({LAB.path: tar(*(entry(f"lab/{n}", bytes([n]) * 1000) for n in range(3)))})
     with pytest.raises(TooMuch, match=names_it):
-        take(engine, "c", [LAB], limits)
+        extract(engine, "c", [LAB], limits)
 
 
 def test_an_archive_that_is_none_is_said() -> None:
     with pytest.raises(StartFailed, match="cannot be read"):
-        take(Archives({LAB.path: b"x" * 4096}), "c", [LAB], Limits())
+        extract(Archives({LAB.path: b"x" * 4096}), "c", [LAB], ExtractLimits())

@@ -203,7 +203,7 @@ def test_an_update_begins_with_what_is_known_and_goes_on_with_what_is_there(
     store: InterferingStore, tickets: Collection[Ticket]
 ) -> None:
     tickets.put(ticket())
-    known = tickets.list().stored[0]
+    known = tickets.list().stored[ID]
     assert tickets.update(ID, assigned, known) is not None
     assert tickets.update(ID, assigned, known) is None, "it was assigned, which the old reading does not show"
 

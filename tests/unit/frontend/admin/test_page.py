@@ -15,7 +15,7 @@ from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
-from frontend.http.throttle import FREE_COUNT, LONGEST_PAUSE_S, Throttle
+from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.settings import AdminSettings
 from tests.unit.frontend.fakes import (
     BROWSER,
@@ -106,7 +106,7 @@ def test_a_wrong_token_opens_nothing(desk: Desk) -> None:
 
 
 def test_who_guesses_has_to_wait_and_who_is_right_does_not(desk: Desk) -> None:
-    for _ in range(FREE_COUNT):
+    for _ in range(ThrottleBounds().free_count):
         assert desk.log_in("wrong").status_code == 403
     held = desk.log_in("secret")
     assert held.status_code == 429
@@ -114,24 +114,32 @@ def test_who_guesses_has_to_wait_and_who_is_right_does_not(desk: Desk) -> None:
     assert "Set-Cookie" not in held.headers
 
 
+def test_an_operator_says_how_many_wrong_tokens_are_free_and_how_long_the_wait_becomes() -> None:
+    desk = Desk(wrong_logins_max=1, wrong_tokens_pause_max_s=2.0)
+    assert desk.log_in("wrong").status_code == 403
+    held = desk.log_in("wrong")
+    assert held.status_code == 429
+    assert int(held.headers["Retry-After"]) <= 2
+
+
 def test_the_wait_doubles_ends_and_is_forgotten() -> None:
     clock = Clock()
-    throttle = Throttle(clock.monotonic)
+    throttle = Throttle(clock.monotonic, ThrottleBounds(free_count=4, pause_max_s=50.0, addresses_max=20))
     waits = []
     for _ in range(12):
         throttle.failed("a")
         waits.append(throttle.pause_s("a"))
-    assert waits[: FREE_COUNT + 2] == [0.0] * (FREE_COUNT - 1) + [2.0, 4.0, 8.0]
-    assert waits[-1] == LONGEST_PAUSE_S
+    assert waits[:6] == [0.0] * 3 + [2.0, 4.0, 8.0]
+    assert waits[-1] == 50.0
     assert throttle.pause_s("b") == 0.0
-    clock.advance(LONGEST_PAUSE_S)
+    clock.advance(50.0)
     assert throttle.pause_s("a") == 0.0
     throttle.succeeded("a")
     throttle.failed("a")
     assert throttle.pause_s("a") == 0.0
-    for number in range(3000):
+    for number in range(60):
         throttle.failed(f"address-{number}")
-    assert len(throttle._failures) == 1000
+    assert len(throttle._failures) == 20
 
 
 def test_a_session_may_change_things_from_the_page_only(desk: Desk) -> None:

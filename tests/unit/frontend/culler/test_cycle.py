@@ -22,6 +22,7 @@ from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.sweep import sweep_gone, sweep_replays
+from frontend.settings import CullerSettings
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -40,7 +41,9 @@ GRACE_S = 120.0
 class Culler:
     """One culler on fakes. ``reachable``: addresses at which something answers."""
 
-    def __init__(self, clock: Clock, store: MemoryStore, broker: MemoryBroker, heartbeat: Path, name: str) -> None:
+    def __init__(
+        self, clock: Clock, store: MemoryStore, broker: MemoryBroker, heartbeat: Path, name: str, **bounds: int
+    ) -> None:
         self.clock, self.store, self.broker = clock, store, broker
         self.reachable: set[str] = set()
         self.probed: list[str] = []
@@ -53,9 +56,7 @@ class Culler:
             self.leadership,
             self.cycle,
             host_loss,
-            period_s=600.0,
-            ticket_max_s=3600.0,
-            remember_s=86400.0,
+            settings=CullerSettings(**bounds),
             now=clock.now,
             heartbeat=heartbeat,
         )
@@ -340,6 +341,18 @@ def test_a2_thousands_that_were_left_are_gone_soon_and_a_look_at_a_time(culler: 
     assert counts[-1] <= 1000, "few enough to wait for their browsers to come back"
 
 
+def test_a2_how_many_idle_tickets_are_kept_is_a_setting(culler: Culler, tmp_path: Path) -> None:
+    for number in range(3):
+        record = ticket(number, TicketState.WAITING, -61, -300)
+        culler.store.put(KEYS.ticket(record.request_id), record.encode())
+    culler.tick()
+    assert len(culler.store.list(KEYS.tickets).entries) == 3
+    culler.leadership.release()
+    strict = Culler(culler.clock, culler.store, MemoryBroker(), tmp_path / "alive", "culler-2", tickets_kept_max=2)
+    strict.tick()
+    assert culler.store.list(KEYS.tickets).entries == ()
+
+
 def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> None:
     put_activity(culler.store, "old", START, START - timedelta(minutes=61))
     put_activity(culler.store, "young", START, START - timedelta(minutes=59))
@@ -381,14 +394,13 @@ def full_listener() -> tuple[socket.socket, list[socket.socket]]:
     return listener, waiting
 
 
-def test_a3_hosts_that_do_not_answer_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a3_hosts_that_do_not_answer_are_tried_at_once() -> None:
     """One after the other, ten of them cost the culler its lead, and nobody was culled any more."""
-    monkeypatch.setattr("frontend.cluster.reachability.PROBE_S", 0.5)
     silent = [full_listener() for _ in range(20)]
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = ("127.0.0.1", server.getsockname()[1])
         began = time.monotonic()
-        assert tcp_probe([*(listener.getsockname() for listener, _ in silent), there]) == {there}
+        assert tcp_probe([*(listener.getsockname() for listener, _ in silent), there], timeout_s=0.5) == {there}
         assert time.monotonic() - began < 5
     for listener, waiting in silent:
         for connection in (listener, *waiting):

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from flask.testing import FlaskClient
 
-from common.broker.messages import Readmit
+from common.broker.messages import Reopen
 from common.records.servers import Claim, Gone
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
@@ -190,7 +190,7 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_led_back_once_the_way_is_
     back = cluster.client.post(f"/leaving/{USER}", data={"target": "lab/tree/a.ipynb?x=1"})
     assert (back.status_code, back.headers["Location"]) == (303, f"/user/{USER}/lab/tree/a.ipynb?x=1")
     (told,) = cluster.host_messages()
-    assert isinstance(told, Readmit)
+    assert isinstance(told, Reopen)
     assert told.user == USER
 
 

@@ -120,7 +120,7 @@ def test_a3_a_host_that_gives_a_set_in_ever_smaller_parts_is_given_up(
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")
     host.edit = lambda part: part.model_copy(update={"data": part.data[:1]})
-    monkeypatch.setattr("frontend.public.statics.fetch.FETCH_S", 0.0)
+    monkeypatch.setattr(sync, "_fetch_s", 0.0)
     sync.turn()
     assert not is_served(cluster)
     assert len(host.asked) <= 2
