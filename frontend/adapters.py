@@ -27,7 +27,7 @@ def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:
     return RabbitAddress(settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), name)
 
 
-def presence(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
+def service_registration(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
     """The entry of this process in Consul's service catalogue, as ``tmpnb-<role>``."""
     name = socket.gethostname()
     identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"

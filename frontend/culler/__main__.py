@@ -10,10 +10,10 @@ from common.runtime.clock import ClusterClock
 from common.runtime.process import Process
 from common.settings import load
 from common.store.keys import Keys
-from frontend.adapters import consul_store, presence, rabbit_address
+from frontend.adapters import consul_store, rabbit_address, service_registration
 from frontend.cluster.reachability import tcp_probe
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.settings import CullerSettings
@@ -27,20 +27,20 @@ def main(argv: list[str]) -> None:
     store = consul_store(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
-    absences = Absences(settings.host_grace_s)
+    host_loss = HostLoss(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
     probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
-    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now, probe=probe)
+    cycle = Cycle(store, keys, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
         store,
         keys,
         Leadership(store, keys, name),
-        rounds,
-        absences,
+        cycle,
+        host_loss,
         settings=settings,
         now=now,
     )
-    process.run(publisher, presence(store, settings, "culler", 0), loop.thread)
+    process.run(publisher, service_registration(store, settings, "culler", 0), loop.thread)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The culler's loop: one thread that keeps the lock and, while it leads, makes each round when it is due."""
+"""The culler's loop: one thread that keeps the lock and, while it leads, runs each cycle when it is due."""
 
 import logging
 import time
@@ -15,8 +15,8 @@ from common.runtime.metrics import timed
 from common.runtime.outage import Outage
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.sweep import (
@@ -46,8 +46,8 @@ class Loop:
         store: Store,
         keys: Keys,
         leadership: Leadership,
-        rounds: Rounds,
-        absences: Absences,
+        cycle: Cycle,
+        host_loss: HostLoss,
         *,
         settings: CullerSettings,
         now: Callable[[], datetime] = utc_now,
@@ -56,8 +56,8 @@ class Loop:
         self._store = store
         self._keys = keys
         self._leadership = leadership
-        self._rounds = rounds
-        self._absences = absences
+        self._cycle = cycle
+        self._host_loss = host_loss
         self._period_s = settings.cull_period
         self._tickets = TicketBounds(settings.ticket_max_s, settings.tickets_kept_max)
         self._remember_s = settings.remember_s
@@ -83,24 +83,24 @@ class Loop:
             with self._consul.observe(StoreUnavailable):
                 self._do_what_is_due(at_s)
         except StoreUnavailable:
-            self._absences.forget_all()
+            self._host_loss.forget_all()
 
     def _do_what_is_due(self, at_s: float) -> None:
         if not self._leadership.keep():
-            self._absences.forget_all()
+            self._host_loss.forget_all()
             # What an earlier look found is the business of another leader now.
             HOSTS.clear()
             WAITING.clear()
             return
         if at_s >= self._next_look:
             with timed(ROUND_SECONDS.labels("look")):
-                self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
+                self._cycle.look_for_lost_hosts(at_s, self._leadership.is_sure)
                 is_done = self._sweep()
             LAST_ROUND.labels("look").set_to_current_time()
             self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
         if at_s >= self._next_cull:
             with timed(ROUND_SECONDS.labels("cull")):
-                asked = self._rounds.cull(self._leadership.is_sure)
+                asked = self._cycle.cull(self._leadership.is_sure)
             LAST_ROUND.labels("cull").set_to_current_time()
             self._next_cull = at_s + self._period_s
             if asked:

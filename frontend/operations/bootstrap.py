@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 15.0
 
 
-class Seeder:
+class Bootstrap:
     """Keeps ``pools/`` from being empty, from ``start`` to ``stop``."""
 
     def __init__(self, store: Store, keys: Keys, file: str | None, environment: Mapping[str, str]) -> None:
@@ -32,8 +32,8 @@ class Seeder:
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
         self._complained = ""
-        self._fresh = Freshness("seeder")
-        self._thread = LoopThread("seeder", self._step, LOOK_S)
+        self._fresh = Freshness("bootstrap")
+        self._thread = LoopThread("bootstrap", self._step, LOOK_S)
 
     def start(self) -> None:
         self._fresh.start()

@@ -28,7 +28,7 @@ from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
-from frontend.admin.server_listing import snapshot_view
+from frontend.admin.server_listing import listing_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
@@ -158,7 +158,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
     """Everything else that reads records."""
     store = stage.store
     pools, tokens, hosts = PoolsView(store, KEYS), tokens_view(store, KEYS), hosts_view(store, KEYS, lambda: 0.0)
-    snapshot = snapshot_view(store, KEYS)
+    snapshot = listing_view(store, KEYS)
     search = Search(store, KEYS, hosts.get, lambda: pools.specs)
     view, looks = View({}, 30.0, {}), iter(range(1 << 62))
 

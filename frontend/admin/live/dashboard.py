@@ -1,4 +1,4 @@
-"""The operator's page as one picture per process, kept up to date; any number of pages are told what changes in it.
+"""The operator's page as one snapshot per process, kept up to date; any number of pages are told what changes in it.
 
 One thread looks at what the watches have brought, at most once a second, and encodes the difference once. What a page
 costs is the writing of bytes that are there already.
@@ -23,7 +23,7 @@ from common.runtime.outage import Outage
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.admin.live import snapshot
-from frontend.admin.live.feed import Feed, Heard
+from frontend.admin.live.feed import Feed, FeedEntry
 from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, PAUSE_S, Names
 from frontend.admin.live.snapshot import Json
 from frontend.admin.live.window import ClaimsWindow
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 # Agents write their record once a second at most: sooner there is nothing to see. Rates and ages move by themselves, so
 # that it looks even when nothing was brought.
 TICK_S = 1.0
-# Changes kept for pages that are a little behind; one that is further behind gets the whole picture.
+# Changes kept for pages that are a little behind; one that is further behind gets the whole snapshot.
 CHANGES_COUNT = 60
 # Events a page shows.
 EVENTS_COUNT = 200
 
 
-class Board:
+class Dashboard:
     """``start`` to ``stop``: the watches' threads and one of its own. ``wait`` and ``whole`` may be called from any."""
 
     def __init__(
@@ -120,11 +120,11 @@ class Board:
         return self._pools.records
 
     def whole(self) -> tuple[int, bytes]:
-        """The version, and all of the picture as JSON: encoded once per version, whoever asks."""
+        """The version, and all of the snapshot as JSON: encoded once per version, whoever asks."""
         with self._changed:
             if self._whole[0] != self._version:
                 now = {"now": self._now().isoformat(), "version": self._version}
-                events = [event_row(heard) for heard in self.feed.since(0, EVENTS_COUNT)]
+                events = [event_row(entry) for entry in self.feed.since(0, EVENTS_COUNT)]
                 body = self._picture | now | {"events": events, "series": self._series()}
                 self._whole = (self._version, encode(body))
             return self._whole
@@ -141,13 +141,13 @@ class Board:
     def look(self) -> None:
         """Take note of what has changed since the last look."""
         self._note_broker()
-        heard = self.feed.since(self._counted)
-        self._count(heard)
+        entries = self.feed.since(self._counted)
+        self._count(entries)
         after = self._compose()
         sample = self._sample()
         found = snapshot.changes(self._picture, after)
-        if heard:
-            found["events"] = [event_row(one) for one in heard[-EVENTS_COUNT:]]
+        if entries:
+            found["events"] = [event_row(entry) for entry in entries[-EVENTS_COUNT:]]
         if sample:
             found["series"] = {"points": sample}
         if not found:
@@ -161,18 +161,18 @@ class Board:
 
     def _note_broker(self) -> None:
         if self._subscriber is not None:
-            trouble = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
-            trouble = trouble or (self._publisher.trouble if self._publisher is not None else "")
-            if trouble:
-                self._rabbitmq.failed(trouble)
+            error = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
+            error = error or (self._publisher.trouble if self._publisher is not None else "")
+            if error:
+                self._rabbitmq.failed(error)
             else:
                 self._rabbitmq.worked()
 
-    def _count(self, heard: list[Heard]) -> None:
-        for one in heard:
-            self._counted = one.id
-            waited_s = one.event.detail.get("time_to_server_s")
-            if one.event.name == "server.claimed" and isinstance(waited_s, int | float):
+    def _count(self, entries: list[FeedEntry]) -> None:
+        for entry in entries:
+            self._counted = entry.id
+            waited_s = entry.event.detail.get("time_to_server_s")
+            if entry.event.name == "server.claimed" and isinstance(waited_s, int | float):
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
@@ -230,10 +230,10 @@ def _told(outage: Outage) -> Json | None:
     return None if since is None else {"since": since.isoformat(), "error": outage.error}
 
 
-def event_row(heard: Heard) -> Json:
+def event_row(entry: FeedEntry) -> Json:
     """An event as the page gets it."""
-    event = heard.event
-    row: dict[str, Any] = {"id": heard.id, "at": event.sent_at.isoformat(), "name": event.name}
+    event = entry.event
+    row: dict[str, Any] = {"id": entry.id, "at": event.sent_at.isoformat(), "name": event.name}
     optional = {"host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail}
     return row | {name: value for name, value in optional.items() if value}
 

@@ -1,4 +1,4 @@
-"""The same wish from several tabs of one browser, at once or within seconds: carried out once in this process.
+"""The same request from several tabs of one browser, at once or within seconds: carried out once in this process.
 
 (What several processes do at once, agents tell apart: docs/decisions/2026-11-27-visitors.md.) Safe from any thread.
 """
@@ -27,7 +27,7 @@ class Busy(TransientError):
     """The first one does not end, or too many wait for first ones already."""
 
 
-class Together(Generic[T]):
+class SingleFlight(Generic[T]):
     def __init__(
         self,
         is_kept: Callable[[T], bool],

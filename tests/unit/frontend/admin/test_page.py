@@ -13,7 +13,7 @@ from common.records.servers import Gone
 from common.records.tokens import Scope, Token, new_token
 from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
-from frontend.admin.dependencies import AdminParts
+from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
 from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.settings import AdminSettings
@@ -40,7 +40,7 @@ class Desk:
     def __init__(self, **fields: Any) -> None:
         self.store, self.broker, self.clock = MemoryStore(), MemoryBroker(), Clock()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"} | fields)
-        parts = AdminParts.assemble(settings, self.store, self.broker.publisher(), {})
+        parts = AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {})
         # One time for all: records of these tests are of START.
         object.__setattr__(parts, "now", self.clock.now)
         self.parts = parts
@@ -51,7 +51,7 @@ class Desk:
     def load(self) -> None:
         """What the watches do by themselves."""
         self.parts.tokens.load()
-        self.parts.board.load()
+        self.parts.dashboard.load()
 
     def token(self, name: str, scope: Scope) -> str:
         text, record = new_token(name, scope, START)
@@ -245,13 +245,13 @@ def test_nothing_of_the_session_is_known_before_consul_has_told_the_tokens() -> 
     desk.log_in(token)
     cookie = desk.browser.get_cookie(COOKIE)
     assert cookie is not None
-    fresh = AdminParts.assemble(desk.parts.settings, desk.store, desk.broker.publisher(), {})
+    fresh = AdminDependencies.assemble(desk.parts.settings, desk.store, desk.broker.publisher(), {})
     browser = create_admin_app(fresh).test_client()
     browser.set_cookie(COOKIE, cookie.value)
     assert browser.get("/api/hosts").status_code == 503
 
 
-def test_a_session_may_have_the_stream_and_the_whole_picture(desk: Desk) -> None:
+def test_a_session_may_have_the_stream_and_the_whole_snapshot(desk: Desk) -> None:
     put_host(desk.store, "a", default=PoolStatus(capacity=10, ready=4))
     desk.load()
     desk.log_in()
@@ -260,7 +260,7 @@ def test_a_session_may_have_the_stream_and_the_whole_picture(desk: Desk) -> None
     assert whole["totals"]["available"] == 4
     stream = desk.browser.get("/live", headers={"Accept": "text/event-stream"})
     assert stream.content_type.startswith("text/event-stream")
-    assert next(stream.iter_encoded()).startswith(b"retry: 2000\nevent: picture\ndata: {")
+    assert next(stream.iter_encoded()).startswith(b"retry: 2000\nevent: snapshot\ndata: {")
     stream.close()
 
 

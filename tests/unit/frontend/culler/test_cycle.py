@@ -16,8 +16,8 @@ from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
 from frontend.cluster.reachability import Target, tcp_probe
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.sweep import sweep_gone, sweep_replays
@@ -46,17 +46,15 @@ class Culler:
         self.clock, self.store, self.broker = clock, store, broker
         self.reachable: set[str] = set()
         self.probed: list[str] = []
-        absences = Absences(GRACE_S)
-        self.rounds = Rounds(
-            store, KEYS, broker.publisher(), absences, period_s=600.0, probe=self._probe, now=clock.now
-        )
+        host_loss = HostLoss(GRACE_S)
+        self.cycle = Cycle(store, KEYS, broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now)
         self.leadership = Leadership(store, KEYS, name)
         self.loop = Loop(
             store,
             KEYS,
             self.leadership,
-            self.rounds,
-            absences,
+            self.cycle,
+            host_loss,
             settings=CullerSettings(**bounds),
             now=clock.now,
             heartbeat=heartbeat,
@@ -118,7 +116,7 @@ def test_a9_while_activity_cannot_be_read_nobody_is_idle_and_ages_still_count(cu
     assert entry is not None
     culler.store.put(entry.key, entry.value.replace(b'"a": 5', f'"{user_id(1)}": {moment}'.encode()))
     culler.clock.advance(100)
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     assert [(request.user, request.reason) for request in culler.asked()] == [(user_id(2), "age")]
     culler.tick(600)  # the sweep has deleted it, and what its source writes next is read
     put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=1300))
@@ -273,7 +271,7 @@ def test_a_standby_acts_on_nothing_and_takes_over_when_the_leader_stops(
 def test_a_leader_that_is_not_sure_any_more_stops_acting(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(1), expires_at=START)
-    assert culler.rounds.cull(lambda: False) == 0
+    assert culler.cycle.cull(lambda: False) == 0
     assert culler.asked() == []
 
 
@@ -411,7 +409,7 @@ def test_a3_a_server_that_takes_no_connection_does_not_make_its_host_unreachable
     for number, address in enumerate(("192.0.2.9", "192.0.2.1"), 1):
         put_route(culler.store, user_id(number), host="host-1", target=f"{address}:40001")
     culler.reachable = {"192.0.2.1"}
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     assert culler.events(besides="") == []
 
 
@@ -432,8 +430,8 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
         if host != "away":
             put_host(culler.store, host)
     culler.reachable = {"192.0.2.1"}
-    culler.rounds.cull(lambda: True)
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     (event,) = culler.events(besides="")
     assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})
 
