@@ -5,14 +5,23 @@ Beside the store port, not in ``common.runtime``, which the store's adapters are
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.port import KeyListing, Listing
 
-L = TypeVar("L", bound=Listing | KeyListing)
+
+class Listed(Protocol):
+    """What there is, at ``index``."""
+
+    @property
+    def index(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
+L = TypeVar("L", bound=Listed)
 
 # One blocking read takes this long at most: it bounds how long a connection that broke silently goes unnoticed.
 WATCH_S = 60.0
@@ -33,10 +42,10 @@ class Follower(Generic[L]):
         per_s: float | None = None,
         outage: Outage | None = None,
     ) -> None:
-        """``watch``: ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the thread, and may raise
-        ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a second reading may
-        cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and in the metric of
-        its age."""
+        """``watch``: a collection's, or ``Store.watch`` or ``watch_keys`` of a prefix; ``take``: called on the thread,
+        and may raise ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a second
+        reading may cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and in the
+        metric of its age."""
         self._watch = watch
         self._take = take
         self._pause_s = pause_s
