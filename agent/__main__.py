@@ -57,7 +57,7 @@ def run(settings: AgentSettings, stop: threading.Event) -> None:
     except (OSError, ValueError) as exc:
         sys.exit(f"settings: --address (TMPNB_ADDRESS): {exc}")
     token = settings.consul_token.get_secret_value() if settings.consul_token else None
-    store = ConsulStore(settings.consul_urls, token, settings.store_timeout_s)
+    store = ConsulStore(settings.consul_urls, token, settings.store_timeout_s, settings.consul_answer_max_bytes)
     rabbit = RabbitAddress(
         settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), f"tmpnb-agent {settings.host}"
     )

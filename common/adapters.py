@@ -10,7 +10,8 @@ from common.store.registration import TTL_S, ServiceRegistration, describe
 def consul_store(settings: CommonSettings, timeout_s: float = CALL_TIMEOUT_S) -> ConsulStore:
     """``timeout_s``: how long one call may take."""
     token = settings.consul_token
-    return ConsulStore(settings.consul_urls, token.get_secret_value() if token else None, timeout_s)
+    secret = token.get_secret_value() if token else None
+    return ConsulStore(settings.consul_urls, secret, timeout_s, settings.consul_answer_max_bytes)
 
 
 def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:

@@ -76,6 +76,12 @@ class CommonSettings(BaseSettings):
         description="Consul, comma-separated: http(s)://host:port",
     )
     consul_token: SecretStr | None = Field(default=None, description="Consul ACL token")
+    consul_answer_max_bytes: int = Field(
+        default=256 << 20,
+        ge=16 << 20,
+        le=4 << 30,
+        description="bytes of one answer of Consul; a longer one counts as none. 100,000 routes are some 100 MB",
+    )
     rabbitmq_urls: UrlList = Field(
         default=("amqp://tmpnb@127.0.0.1:5672/tmpnb",),
         min_length=1,

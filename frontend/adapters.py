@@ -15,7 +15,11 @@ START_S = 5.0
 
 def consul_store(settings: CommonSettings) -> ConsulStore:
     token = settings.consul_token
-    return ConsulStore(settings.consul_urls, token.get_secret_value() if token else None)
+    return ConsulStore(
+        settings.consul_urls,
+        token.get_secret_value() if token else None,
+        answer_max_bytes=settings.consul_answer_max_bytes,
+    )
 
 
 def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:
@@ -23,7 +27,7 @@ def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:
     return RabbitAddress(settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), name)
 
 
-def presence(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
+def service_registration(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
     """The entry of this process in Consul's service catalogue, as ``tmpnb-<role>``."""
     name = socket.gethostname()
     identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"

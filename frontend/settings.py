@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -32,6 +32,10 @@ def bind(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
+# Bodies to the public application are a few JSON fields. With a head of 30 KB one fits into HAProxy's buffer.
+PUBLIC_BODY_MAX_BYTES = 16 * 1024
+
+
 class GunicornSettings(CommonSettings):
     """What both applications that gunicorn serves have."""
 
@@ -44,6 +48,33 @@ class GunicornSettings(CommonSettings):
     keys_max_per_visitor: int = Field(
         default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
     )
+    request_s: int = Field(
+        default=10, ge=1, le=300, description="seconds for a request to arrive, head and body; HAProxy has the same"
+    )
+    arriving_max_bytes: int = Field(
+        default=32 << 20,
+        ge=1 << 20,
+        le=1 << 30,
+        description="bytes of all requests on their way to one worker; beyond it the oldest are dropped",
+    )
+    wrong_tokens_max: int = Field(
+        default=100, ge=1, le=10_000, description="wrong tokens of programs from one address before it has to wait"
+    )
+    wrong_tokens_pause_max_s: float = Field(
+        default=60.0, ge=2, le=86_400, description="longest wait after wrong tokens, in seconds, also at the login"
+    )
+    wrong_tokens_addresses_max: int = Field(
+        default=1000,
+        ge=10,
+        le=1_000_000,
+        description="addresses remembered for that; beyond it the oldest are forgotten",
+    )
+    right_tokens_max: int = Field(
+        default=10_000,
+        ge=10,
+        le=1_000_000,
+        description="pairs of address and right token that never wait because of others; the oldest are forgotten",
+    )
     abandon_s: float = Field(
         default=45.0, ge=20, le=86400, description="a ticket nobody asked about for so long does not count"
     )
@@ -55,6 +86,8 @@ class GunicornSettings(CommonSettings):
 
 class PublicSettings(GunicornSettings):
     """The public application."""
+
+    body_max_bytes: ClassVar[int] = PUBLIC_BODY_MAX_BYTES
 
     ip: ListenAddress = Field(default="0.0.0.0", description="IP address to listen at")
     port: int = Field(default=9999, ge=1, le=65535, description="port to listen at")
@@ -80,6 +113,24 @@ class PublicSettings(GunicornSettings):
         ge=1,
         le=100_000,
         description="requests of one address or one token's holder that may wait in line, at most 100,000",
+    )
+    late_replies_max: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="late replies in the hands of a worker; beyond it they are left to the agents",
+    )
+    requests_remembered_max: int = Field(
+        default=20_000, ge=100, le=1_000_000, description="requests whose outcome a worker remembers, for late replies"
+    )
+    visits_remembered_max: int = Field(
+        default=2000,
+        ge=10,
+        le=1_000_000,
+        description="visits whose server a worker remembers, for a browser's other tabs",
+    )
+    statics_fetch_s: float = Field(
+        default=300.0, ge=1, le=3600, description="seconds a host has to give one image's static files"
     )
     cookie_s: int = Field(
         default=7 * 86400, ge=60, le=LONG_S, description="how long a browser remembers its server, in seconds"
@@ -125,6 +176,13 @@ class AdminSettings(GunicornSettings):
         le=252,
         description="operator's pages and streams of /api/v1/events open at once, per worker; threads - 4 at most",
     )
+    # A pool's fields take 90,000 bytes at most, and JSON may spell a character in six.
+    body_max_bytes: int = Field(
+        default=256 << 10, ge=128 << 10, le=16 << 20, description="bytes of the body of a request to this application"
+    )
+    wrong_logins_max: int = Field(
+        default=3, ge=1, le=100, description="wrong tokens at the login, per address or browser, before it has to wait"
+    )
     session_s: int = Field(
         default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"
     )
@@ -154,6 +212,16 @@ class AdminSettings(GunicornSettings):
         return max(1, min(self.live_streams, self.threads - 4))
 
     @model_validator(mode="after")
+    def _a_body_arrives(self) -> Self:
+        # A body in chunks may take twice its size on its way.
+        if self.arriving_max_bytes < 4 * self.body_max_bytes:
+            raise ValueError(
+                f"arriving_max_bytes ({self.arriving_max_bytes}) must be four times body_max_bytes "
+                f"({self.body_max_bytes}) or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
         if self.admin_auth_token is None and not _is_loopback(self.bind_ip):
             raise ValueError(
@@ -167,6 +235,15 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost" or ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+# The culler must not lose the lead over it (20 s without a renewal).
+ReachTimeout = Annotated[
+    float,
+    Field(
+        ge=0.1, le=5, description="seconds for trying whether hosts can be reached, all in all (256 servers at a time)"
+    ),
+]
 
 
 class CullerSettings(CommonSettings):
@@ -188,6 +265,13 @@ class CullerSettings(CommonSettings):
         description="so many seconds after its end it is remembered why a server is gone, and that its path may have a "
         "new one",
     )
+    tickets_kept_max: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="tickets in all up to which one that nobody asks about keeps its place for five minutes, not one",
+    )
+    reach_timeout_s: ReachTimeout = 2.0
 
 
 class CliSettings(CommonSettings):
@@ -206,3 +290,4 @@ class CliSettings(CommonSettings):
         default=(), description="RabbitMQ as agents on other machines reach it (tmpnb join); default: rabbitmq_urls"
     )
     agent_image: str = Field(default="tmpnb/agent:dev", description="the agent's image (tmpnb join)")
+    reach_timeout_s: ReachTimeout = 2.0

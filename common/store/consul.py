@@ -23,7 +23,7 @@ from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.errors import StoreUnavailable
 from common.runtime.metrics import CONSUL_ERRORS, CONSUL_SECONDS, timed
-from common.store.consul_http import connect, was_not_reached
+from common.store.consul_http import ANSWER_MAX_BYTES, connect, was_not_reached
 from common.store.port import TOGETHER_MAX, Entry, KeyListing, Listing, Service, Write
 
 T = TypeVar("T")
@@ -59,14 +59,22 @@ SAID_CHARS = 200
 class ConsulStore:
     """``Store`` on a Consul server or agent (or several)."""
 
-    def __init__(self, urls: Sequence[str], token: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        """``urls``: ``http(s)://host:port``, tried in turn; ``token``: an ACL token."""
+    def __init__(
+        self,
+        urls: Sequence[str],
+        token: str | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+        answer_max_bytes: int = ANSWER_MAX_BYTES,
+    ) -> None:
+        """``urls``: ``http(s)://host:port``, tried in turn; ``token``: an ACL token; ``answer_max_bytes``: a longer
+        answer over ``http`` counts as none."""
         self._urls = [urlsplit(url) for url in urls]
         # Every process in an order of its own, so that they spread over the servers.
         random.shuffle(self._urls)
         self._watch_max_s = WATCH_MAX_S if len(urls) == 1 else WATCH_FAILOVER_S
         self._token = token
         self._timeout_s = timeout_s
+        self._answer_max_bytes = answer_max_bytes
         self._local = threading.local()
         self._answered: tuple[str, float] | None = None
         self._failed_in_a_row = 0
@@ -247,7 +255,7 @@ class ConsulStore:
             if not hasattr(self._local, "urls"):
                 self._local.urls = itertools.cycle(self._urls)
             url = next(self._local.urls)
-            client = connect(url, self._token, self._timeout_s, self._note_time)
+            client = connect(url, self._token, self._timeout_s, self._note_time, self._answer_max_bytes)
             self._local.client = client
         return client
 

@@ -31,7 +31,7 @@ Headers = Mapping[str, str] | None
 # A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
 # that the next server can still answer it.
 CONNECT_TIMEOUT_S = 1.0
-# What a listing of a hundred thousand routes needs. More is no answer of ours, and would be held in memory twice.
+# What a listing of a hundred thousand routes needs; more would be held in memory twice. As in the settings.
 ANSWER_MAX_BYTES = 256 * 1024 * 1024
 # From the first byte of a body to its last; the timeout of a call is between two bytes.
 ANSWER_MAX_S = 60.0
@@ -50,7 +50,9 @@ def was_not_reached(error: Exception) -> bool:
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError | ConnectTimeoutError)
 
 
-def connect(url: SplitResult, token: str | None, timeout_s: float, on_answer: OnAnswer) -> consul.Consul:
+def connect(
+    url: SplitResult, token: str | None, timeout_s: float, on_answer: OnAnswer, answer_max_bytes: int = ANSWER_MAX_BYTES
+) -> consul.Consul:
     """A client of the Consul at ``url``, not thread-safe. Network errors are ``requests.RequestException``.
 
     ``client.http.close()`` closes its connections.
@@ -60,6 +62,7 @@ def connect(url: SplitResult, token: str | None, timeout_s: float, on_answer: On
         host=url.hostname, port=url.port or 8500, scheme=url.scheme, token=token, connections_timeout=timeout_s
     )
     client.http.on_answer = on_answer
+    client.http.answer_max_bytes = answer_max_bytes
     return client
 
 
@@ -107,6 +110,7 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
         base.HTTPClient.__init__(self, host, port)
         self.connections_timeout = timeout_s
         self.on_answer: OnAnswer = lambda _answer: None
+        self.answer_max_bytes = ANSWER_MAX_BYTES
         self._connection = http.client.HTTPConnection(host, port)
         # A client goes with its thread.
         weakref.finalize(self, self._connection.close)
@@ -163,7 +167,7 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
             self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers or {})
             answer = self._connection.getresponse()
             self.on_answer(answer)
-            content = _read(answer)
+            content = _read(answer, self.answer_max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self._connection.close()  # what is left of an answer must not be taken for the next one
             raise requests.ConnectionError(repr(exc)) from exc
@@ -193,15 +197,15 @@ def _has_something(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
+def _read(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
     """The body. Raises ``OSError`` or ``HTTPException`` when it is none that Consul would send."""
     give_up = time.monotonic() + ANSWER_MAX_S
-    parts, left = [], ANSWER_MAX_BYTES
+    parts, left = [], max_bytes
     while part := answer.read1(READ_BYTES):
         parts.append(part)
         left -= len(part)
         if left < 0:
-            raise OSError(f"the answer is longer than {ANSWER_MAX_BYTES} bytes")
+            raise OSError(f"the answer is longer than {max_bytes} bytes")
         if time.monotonic() > give_up:
             raise TimeoutError("the answer does not end")
     if answer.length:

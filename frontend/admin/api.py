@@ -16,13 +16,13 @@ from common.records.tickets import Ticket, TicketState
 from common.records.tokens import Scope
 from common.store.cache import RecordCache, read_one
 from frontend.admin import api_models as models
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
 from frontend.admin.responses import give_time
-from frontend.admin.server_listing import Snapshot
+from frontend.admin.server_listing import ServerListing
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import places
-from frontend.culler.decide import Source, outlook
+from frontend.culler.decide import Source, cull_forecast
 from frontend.http.api.document import serve_document
 from frontend.http.api.operation import Answer, operation
 from frontend.http.api.problems import Refused, bad_field, gone, install_problems
@@ -66,10 +66,10 @@ def create_views() -> Blueprint:
 @operation("List servers", scopes=_READ, query=models.ServersQuery, answers={200: models.Servers})
 def servers(query: models.ServersQuery) -> Answer:
     """Ready and claimed ones, by user, a page at a time; at most a second old."""
-    seen = parts().snapshot.get()
+    seen = dependencies().snapshot.get()
     found = [user for user in seen.users if _matches(seen, user, query)]
     rest = found if query.after is None else [user for user in found if user > query.after]
-    page, now = rest[: query.limit], parts().now()
+    page, now = rest[: query.limit], dependencies().now()
 
     def row(user: str) -> models.Server:
         claim = seen.claims.get(user)
@@ -88,13 +88,18 @@ def servers(query: models.ServersQuery) -> Answer:
 )
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
-    p = parts()
-    claim, route = read_one(p.store, p.keys.claim(user), Claim), read_one(p.store, p.keys.route(user), Route)
+    deps = dependencies()
+    claim, route = (
+        read_one(deps.store, deps.keys.claim(user), Claim),
+        read_one(deps.store, deps.keys.route(user), Route),
+    )
     if claim is None and route is None:
         raise _no_server(user)
     told = None
     if claim is not None:
-        told = _culling(claim, p.search.activity.get(), host_operations.read_hosts(p.store, p.keys), p.now())
+        told = _culling(
+            claim, deps.search.activity.get(), host_operations.read_hosts(deps.store, deps.keys), deps.now()
+        )
     return Answer(_server(claim, route, told))
 
 
@@ -106,9 +111,9 @@ def server(user: str) -> Answer:
 )
 def cull(user: str) -> Answer:
     """Whatever it is doing. Asked again it is 202 until the server is gone, then 404 or 410."""
-    p = parts()
+    deps = dependencies()
     try:
-        host = server_operations.cull(p.store, p.keys, p.publisher, user)
+        host = server_operations.cull(deps.store, deps.keys, deps.publisher, user)
     except NotThere:
         raise _no_server(user) from None
     return Answer(models.ServerTold(user=user, host=host), 202)
@@ -123,12 +128,12 @@ def cull(user: str) -> Answer:
 )
 def extend(user: str, body: models.ExtendBody) -> Answer:
     """It is not culled for idleness, age or absence until then. Never shortens; asked again it changes nothing."""
-    p = parts()
+    deps = dependencies()
     g.ids["seconds"] = body.seconds
     try:
         until = give_time(user, body.seconds)
     except OutOfRange as exc:
-        accepted = f"more than 0 and at most {p.settings.extend_max_s:g} are accepted"
+        accepted = f"more than 0 and at most {deps.settings.extend_max_s:g} are accepted"
         raise bad_field("seconds", accepted, body.seconds) from exc
     except ConflictError as exc:
         raise Refused(409, "conflict", str(exc)) from exc
@@ -138,11 +143,11 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
 @operation("List those who wait", scopes=_READ, query=models.TicketsQuery, answers={200: models.WaitingTickets})
 def tickets(query: models.TicketsQuery) -> Answer:
     """Waiting tickets, first come first, a page at a time."""
-    p = parts()
-    read = RecordCache(Ticket, p.keys.tickets).read(p.store.list(p.keys.tickets))
+    deps = dependencies()
+    read = RecordCache(Ticket, deps.keys.tickets).read(deps.store.list(deps.keys.tickets))
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
-    place = places(read, p.now(), p.settings.abandon_s)
+    place = places(read, deps.now(), deps.settings.abandon_s)
     counts = Counter(ticket.pool for ticket in waiting)
     rows = [
         models.WaitingTicket(
@@ -160,14 +165,14 @@ def tickets(query: models.TicketsQuery) -> Answer:
 @operation("List hosts", scopes=_READ, answers={200: models.Hosts})
 def hosts() -> Answer:
     """As their agents describe them."""
-    found = host_operations.read_hosts(parts().store, parts().keys)
+    found = host_operations.read_hosts(dependencies().store, dependencies().keys)
     return Answer(models.Hosts(hosts={name: _host(record) for name, record in sorted(found.items())}))
 
 
 @operation("Look a host up", scopes=_READ, answers={200: models.Host}, refusals={404: "there is no such host"})
 def host_record(host: str) -> Answer:
     """As its agent describes it, and how far a drain is."""
-    return Answer(_host(host_operations.read_host(parts().store, parts().keys, host)))
+    return Answer(_host(host_operations.read_host(dependencies().store, dependencies().keys, host)))
 
 
 @operation(
@@ -179,10 +184,10 @@ def host_record(host: str) -> Answer:
 )
 def host_state(host: str, body: models.StateBody) -> Answer:
     """Asked again it changes nothing, but for a deadline, which counts from the last time."""
-    p = parts()
+    deps = dependencies()
     g.ids.update(body.model_dump(mode="json", exclude_none=True))
-    deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    host_operations.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
+    deadline = deps.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
+    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, body.state, deps.now(), deadline)
     return Answer(models.HostTold(host=host, state=body.state, deadline=deadline), 202)
 
 
@@ -194,15 +199,15 @@ def host_state(host: str, body: models.StateBody) -> Answer:
 )
 def forget_host(host: str) -> Answer:
     """One whose agent is gone for good: what it served is closed."""
-    p = parts()
-    closed = host_operations.forget_host(p.store, p.keys, p.publisher, host, p.now())
+    deps = dependencies()
+    closed = host_operations.forget_host(deps.store, deps.keys, deps.publisher, host, deps.now())
     return Answer(models.HostForgotten(host=host, closed=closed))
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
 def pools() -> Answer:
     """Every pool's fields and generation."""
-    found = pool_operations.read_pools(parts().store, parts().keys)
+    found = pool_operations.read_pools(dependencies().store, dependencies().keys)
     return Answer(models.Pools(pools={name: _pool(spec) for name, spec in sorted(found.items())}))
 
 
@@ -218,7 +223,7 @@ def pool_spec(pool: str) -> Answer:
 def pool_status(pool: str) -> Answer:
     """Every host that serves the pool, with how far it is with the present generation."""
     spec = _known(pool)
-    rows = pool_operations.progress(spec, host_operations.read_hosts(parts().store, parts().keys))
+    rows = pool_operations.progress(spec, host_operations.read_hosts(dependencies().store, dependencies().keys))
     progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
     return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
 
@@ -231,9 +236,9 @@ def pool_status(pool: str) -> Answer:
 )
 def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
-    p = parts()
+    deps = dependencies()
     try:
-        drained = pool_operations.recycle(p.store, p.keys, p.publisher, pool)
+        drained = pool_operations.recycle(deps.store, deps.keys, deps.publisher, pool)
     except NotThere as exc:
         raise Refused(404, "unknown pool", f"pool: {exc}") from exc
     return Answer(models.Recycled(pool=pool, drained=drained))
@@ -251,7 +256,7 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
     present = _known(pool).generation
     if body.generation not in {None, present}:
         raise Refused(409, "conflict", f"generation: the present one is {present!r} (given: {body.generation!r})")
-    spec = pool_operations.rollback(parts().store, parts().keys, pool)
+    spec = pool_operations.rollback(dependencies().store, dependencies().keys, pool)
     g.ids["generation"] = spec.generation
     return Answer(models.RolledBack(pool=pool, generation=spec.generation, image=spec.image))
 
@@ -259,23 +264,23 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
 @operation("Have an image on all hosts", scopes=_ADMIN, body=models.ImageBody, answers={202: models.ImageAsked})
 def prepare_image(body: models.ImageBody) -> Answer:
     """Hosts that have it do nothing."""
-    p = parts()
+    deps = dependencies()
     g.ids["image"] = body.image
-    asked = pool_operations.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=body.image)])
+    asked = pool_operations.prepare(deps.store, deps.keys, deps.publisher, [PoolSpec(name="any", image=body.image)])
     return Answer(models.ImageAsked(image=body.image, hosts=len(asked.get(body.image, {}))), 202)
 
 
 @operation("Ask for the figures", scopes=_READ, answers={200: models.AdminStats})
 def figures() -> Answer:
     """As in the public API, with users and waiting tickets."""
-    p = parts()
-    found = stats(host_operations.read_hosts(p.store, p.keys), "")
-    found["users"] = len(p.store.watch_keys(p.keys.claims, 0, 0).keys)
-    found["waiting"] = len(p.store.watch_keys(p.keys.tickets, 0, 0).keys)
+    deps = dependencies()
+    found = stats(host_operations.read_hosts(deps.store, deps.keys), "")
+    found["users"] = len(deps.store.watch_keys(deps.keys.claims, 0, 0).keys)
+    found["waiting"] = len(deps.store.watch_keys(deps.keys.tickets, 0, 0).keys)
     return Answer(models.AdminStats.model_validate(found))
 
 
-def _matches(seen: Snapshot, user: str, query: models.ServersQuery) -> bool:
+def _matches(seen: ServerListing, user: str, query: models.ServersQuery) -> bool:
     claim = seen.claims.get(user)
     found = claim or seen.routes[user]
     state = "claimed" if claim else "ready"
@@ -301,7 +306,7 @@ def _server(claim: Claim | None, route: Route | None, culling: models.Culling | 
 def _culling(
     claim: Claim, activity: Sequence[Source], hosts: Mapping[str, HostRecord], now: datetime
 ) -> models.Culling:
-    told = outlook(claim, activity, hosts.keys(), now)
+    told = cull_forecast(claim, activity, hosts.keys(), now)
     return models.Culling(
         at=told.at,
         reason=told.reason,
@@ -312,7 +317,7 @@ def _culling(
 
 
 def _no_server(user: str) -> Refused:
-    word = read_one(parts().store, parts().keys.gone_of(user), Gone)
+    word = read_one(dependencies().store, dependencies().keys.gone_of(user), Gone)
     return gone("there is no such server") if word is None else gone(word.reason, 410)
 
 
@@ -327,7 +332,7 @@ def _pool(spec: PoolSpec) -> models.Pool:
 
 
 def _known(name: str) -> PoolSpec:
-    known: Mapping[str, PoolSpec] = pool_operations.read_pools(parts().store, parts().keys)
+    known: Mapping[str, PoolSpec] = pool_operations.read_pools(dependencies().store, dependencies().keys)
     if name not in known:
         raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
     return known[name]
@@ -335,4 +340,6 @@ def _known(name: str) -> PoolSpec:
 
 def _limits(document: dict[str, Any]) -> None:
     """What this cluster accepts, where its settings say less than the type."""
-    document["components"]["schemas"]["ExtendBody"]["properties"]["seconds"]["maximum"] = parts().settings.extend_max_s
+    document["components"]["schemas"]["ExtendBody"]["properties"]["seconds"]["maximum"] = (
+        dependencies().settings.extend_max_s
+    )

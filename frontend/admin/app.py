@@ -1,4 +1,4 @@
-"""The admin application around the injected ``AdminParts``."""
+"""The admin application around the injected ``AdminDependencies``."""
 
 import json
 
@@ -8,39 +8,42 @@ from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.records.tokens import Scope
 from common.runtime import audit_log
 from frontend.admin import api, legacy_redirector, login, page, sessions
-from frontend.admin.dependencies import AdminParts
+from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.legacy import views
 from frontend.http import auth, metrics, request_log
 from frontend.http.api import idempotency
 from frontend.http.api.operation import operation_of
-from frontend.http.authenticator import Guard, Holder
+from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
 from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
 from frontend.operations.errors import NoHistory, NotThere, OutOfRange, StillThere
 
-# Pool files are small; a cluster has few pools.
-MAX_BODY_BYTES = 256 * 1024
 
-
-def create_admin_app(parts: AdminParts) -> Flask:
+def create_admin_app(deps: AdminDependencies) -> Flask:
     """The WSGI application. Starts nothing."""
     app = Flask(__name__, static_folder=None)
-    app.extensions["tmpnb"] = parts
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    app.extensions["tmpnb"] = deps
+    app.config.update(MAX_CONTENT_LENGTH=deps.settings.body_max_bytes)
     metrics.install(
-        app, parts.settings, lambda: json.dumps(host_operations.metrics_targets(parts.store, parts.keys)).encode()
+        app,
+        deps.settings,
+        lambda: json.dumps(host_operations.metrics_targets(deps.store, deps.keys)).encode(),
     )
     request_log.install(app)
-    holder = Holder("ADMIN_AUTH_TOKEN", Scope.ADMIN)
-    auth.install(app, Guard(parts.tokens, parts.now, parts.settings.admin_auth_token, holder))
-    sessions.install(app, parts)
+    principal = Principal("ADMIN_AUTH_TOKEN", Scope.ADMIN)
+    auth.install(
+        app,
+        Authenticator(deps.tokens, deps.now, deps.settings.admin_auth_token, principal),
+        deps.settings,
+    )
+    sessions.install(app, deps)
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
     for blueprint in (views, legacy_redirector.views, page.views, login.views, api.create_views()):
         app.register_blueprint(blueprint)
-    idempotency.install(app, parts.settings.keys_max, parts.settings.keys_max_per_visitor)
+    idempotency.install(app, deps.settings.keys_max, deps.settings.keys_max_per_visitor)
     harden(app)
     app.register_error_handler(InvalidPool, _invalid)
     app.register_error_handler(NotThere, _not_there)
@@ -70,13 +73,13 @@ def _authorize() -> Response | None:
         if needed is Scope.ADMIN and not sessions.is_ours():
             return auth.forbidden("the request comes from another site's page")
         return auth.authorize((needed,), legacy=legacy)
-    holder = known.holder()
-    if holder is None:
+    principal = known.principal()
+    if principal is None:
         if page.wants_page() and request.endpoint == "admin.index":
             return redirect("/login", 303)  # type: ignore[return-value]
         return auth.authorize((needed,), legacy=legacy)
-    g.scope = holder.scope
-    turned_away = auth.admit(holder, (needed,))
+    g.scope = principal.scope
+    turned_away = auth.admit(principal, (needed,))
     if turned_away is not None:
         return turned_away
     if needed is Scope.ADMIN and not sessions.is_from_page():

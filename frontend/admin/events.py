@@ -15,9 +15,9 @@ from common.broker.messages import Event
 from common.ids import USER_LENGTH_MAX
 from common.records.base import Name
 from common.records.tokens import Scope
-from frontend.admin.dependencies import parts
-from frontend.admin.live.feed import Feed, Heard
-from frontend.admin.live.stream import FULL_RETRY_S, HEARTBEAT_S, LOOK_S, RETRY_MS, STREAM_S, held
+from frontend.admin.dependencies import dependencies
+from frontend.admin.live.feed import Feed, FeedEntry
+from frontend.admin.live.stream import FULL_RETRY_S, HEARTBEAT_S, LOOK_S, RETRY_MS, STREAM_S, sse_response
 from frontend.http.api.operation import Answer, operation
 from frontend.http.api.problems import Refused, bad_field
 
@@ -59,9 +59,9 @@ def events(query: EventsQuery) -> Answer | Response:
     Who comes back with `Last-Event-ID` gets what came meanwhile, as far as it is kept in memory; an event `missed` says
     that some were lost. The stream ends after ten minutes: come back.
     """
-    p = parts()
+    deps = dependencies()
     after = _after(query)
-    response = held(p.streams, lambda alive: follow(p.board.feed, after, query, alive))
+    response = sse_response(deps.streams, lambda alive: follow(deps.dashboard.feed, after, query, alive))
     if response is None:
         raise Refused(503, "full", "too many follow the events already (live_streams)", retry_after_s=FULL_RETRY_S)
     return response
@@ -80,13 +80,13 @@ def follow(
     yield b"retry: %d\n\n" % RETRY_MS
     said = monotonic()
     while alive() and not feed.closed and monotonic() < ends:
-        heard = feed.wait(at, LOOK_S)
-        found = [_message(one) for one in heard if _matches(one.event, wanted)]
+        entries = feed.wait(at, LOOK_S)
+        found = [_message(entry) for entry in entries if _matches(entry.event, wanted)]
         # Ids are counted one by one: after a gap, a restart too, something was told that is not kept here.
-        if heard and at and heard[0].id > at + 1:
+        if entries and at and entries[0].id > at + 1:
             found.insert(0, b"event: missed\ndata: {}\n\n")
-        if heard:
-            at = heard[-1].id
+        if entries:
+            at = entries[-1].id
         if not found and monotonic() - said < HEARTBEAT_S:
             continue
         yield b"".join(found) or b": still here\n\n"
@@ -112,8 +112,8 @@ def _matches(event: Event, wanted: EventsQuery) -> bool:
     )
 
 
-def _message(heard: Heard) -> bytes:
-    event = heard.event
+def _message(entry: FeedEntry) -> bytes:
+    event = entry.event
     # Not the request's id: it is the name of a ticket, which opens a server.
     data: dict[str, Any] = {
         "at": event.sent_at.isoformat(),
@@ -122,4 +122,4 @@ def _message(heard: Heard) -> bytes:
         "user": event.user,
         "detail": event.detail,
     }
-    return f"id: {heard.id}\nevent: {event.name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return f"id: {entry.id}\nevent: {event.name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

@@ -12,7 +12,7 @@ from common.records.base import explain
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
 from frontend.admin.api_models import ExtendBody, ImageBody, StateBody
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.admin.page import operators_page, wants_page
 from frontend.admin.responses import give_time
 from frontend.cluster.hosts import stats
@@ -55,7 +55,7 @@ def index() -> Response:
     """The operator's page, or for programs what there is."""
     if wants_page():
         return operators_page()
-    return answer({"endpoints": [{"method": m, "path": p, "what": w} for m, p, w in ENDPOINTS]})
+    return answer({"endpoints": [{"method": m, "path": deps, "what": w} for m, deps, w in ENDPOINTS]})
 
 
 @views.get("/healthz")
@@ -66,20 +66,20 @@ def healthz() -> Response:
 @views.get("/api/stats")
 def api_stats() -> Response:
     """As the public ``/api/stats``, plus the number of users."""
-    p = parts()
-    figures = stats(host_operations.read_hosts(p.store, p.keys), "")
+    deps = dependencies()
+    figures = stats(host_operations.read_hosts(deps.store, deps.keys), "")
     figures.pop("container_image")
     for row in figures["hosts"].values():
         row.pop("container_image")
-    figures["users"] = len(p.store.list(p.keys.claims).entries)
-    figures["waiting"] = len(p.store.list(p.keys.tickets).entries)
+    figures["users"] = len(deps.store.list(deps.keys.claims).entries)
+    figures["waiting"] = len(deps.store.list(deps.keys.tickets).entries)
     return answer(figures)
 
 
 @views.get("/api/hosts")
 def api_hosts() -> Response:
     """``{"hosts": {name: HostRecord, and "drain_progress": {"left", "of"} while it drains}}``."""
-    hosts = host_operations.read_hosts(parts().store, parts().keys)
+    hosts = host_operations.read_hosts(dependencies().store, dependencies().keys)
     return answer({"hosts": {name: _host(record) for name, record in sorted(hosts.items())}})
 
 
@@ -99,9 +99,9 @@ def api_host_state(host: str) -> Response:
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
     g.ids.update(state=body.state.value, deadline_s=body.deadline_s)
-    p = parts()
-    deadline = p.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    host_operations.set_host_state(p.store, p.keys, p.publisher, host, body.state, p.now(), deadline)
+    deps = dependencies()
+    deadline = deps.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
+    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, body.state, deps.now(), deadline)
     until = {"deadline": deadline.isoformat()} if deadline else {}
     return answer({"status": "requested", "host": host, "state": body.state.value, **until}, 202)
 
@@ -109,15 +109,15 @@ def api_host_state(host: str) -> Response:
 @views.delete("/api/hosts/<host>")
 def api_forget_host(host: str) -> Response:
     """``{"closed": N}``: learners' servers that were closed with it. 409 while its agent is running: drain it first."""
-    p = parts()
-    closed = host_operations.forget_host(p.store, p.keys, p.publisher, host, p.now())
+    deps = dependencies()
+    closed = host_operations.forget_host(deps.store, deps.keys, deps.publisher, host, deps.now())
     return answer({"status": "removed", "host": host, "closed": closed})
 
 
 @views.get("/api/pools")
 def api_pools() -> Response:
     """``{"pools": {name: PoolSpec and its generation}}``."""
-    pools = pool_operations.read_pools(parts().store, parts().keys)
+    pools = pool_operations.read_pools(dependencies().store, dependencies().keys)
     return answer(
         {
             "pools": {
@@ -136,7 +136,7 @@ def api_apply_pools() -> Response:
         raise InvalidPool("body: JSON is accepted, such as {'pools': {'default': {'image': '…'}}}")
     # No variables here: the process's environment is not the caller's.
     specs = read_tables(fields, "body", {})
-    applied = pool_operations.apply_pools(parts().store, parts().keys, specs)
+    applied = pool_operations.apply_pools(dependencies().store, dependencies().keys, specs)
     g.ids["changed"] = " ".join(applied.changed) or "nothing"
     return answer(
         {
@@ -150,9 +150,9 @@ def api_apply_pools() -> Response:
 @views.get("/api/pools/status")
 def api_pools_status() -> Response:
     """``{"pools": {name: {"generation", "hosts": [{host, stage, fresh, old, starting, claimed_old, reason}]}}}``."""
-    p = parts()
-    hosts = host_operations.read_hosts(p.store, p.keys)
-    pools = sorted(pool_operations.read_pools(p.store, p.keys).items())
+    deps = dependencies()
+    hosts = host_operations.read_hosts(deps.store, deps.keys)
+    pools = sorted(pool_operations.read_pools(deps.store, deps.keys).items())
     rows = {
         name: {"generation": spec.generation, "hosts": [asdict(row) for row in pool_operations.progress(spec, hosts)]}
         for name, spec in pools
@@ -163,7 +163,7 @@ def api_pools_status() -> Response:
 @views.post("/api/pools/<pool>/rollback")
 def api_rollback(pool: str) -> Response:
     """``{"generation", "image"}`` that the pool has now. 409: there is none before the present one."""
-    spec = pool_operations.rollback(parts().store, parts().keys, pool)
+    spec = pool_operations.rollback(dependencies().store, dependencies().keys, pool)
     return answer({"status": "rolled back", "pool": pool, "generation": spec.generation, "image": spec.image})
 
 
@@ -175,8 +175,8 @@ def api_prepare_image() -> Response:
     except ValidationError as exc:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
     g.ids["image"] = image
-    p = parts()
-    asked = pool_operations.prepare(p.store, p.keys, p.publisher, [PoolSpec(name="any", image=image)])
+    deps = dependencies()
+    asked = pool_operations.prepare(deps.store, deps.keys, deps.publisher, [PoolSpec(name="any", image=image)])
     return answer({"status": "requested", "image": image, "hosts": len(asked.get(image, {}))}, 202)
 
 
@@ -184,21 +184,23 @@ def api_prepare_image() -> Response:
 @views.delete("/api/pool/")
 def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
-    p = parts()
+    deps = dependencies()
     g.ids["pool"] = request.args.get("pool")
-    return answer({"drained": pool_operations.recycle(p.store, p.keys, p.publisher, request.args.get("pool"))})
+    return answer({"drained": pool_operations.recycle(deps.store, deps.keys, deps.publisher, request.args.get("pool"))})
 
 
 @views.get("/api/users")
 def api_users() -> Response:
     """``{"users": [{user, host, pool, state, claimed_at, …}]}``."""
-    return answer({"users": server_operations.list_users(parts().store, parts().keys, parts().now())})
+    return answer(
+        {"users": server_operations.list_users(dependencies().store, dependencies().keys, dependencies().now())}
+    )
 
 
 @views.delete("/api/users/<user>")
 def api_cull(user: str) -> Response:
     """202: the user's host was told to remove the server."""
-    host = server_operations.cull(parts().store, parts().keys, parts().publisher, user)
+    host = server_operations.cull(dependencies().store, dependencies().keys, dependencies().publisher, user)
     return answer({"status": "requested", "user": user, "host": host}, 202)
 
 

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.records.base import Name, explain
 from common.records.hosts import HostState
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
 
@@ -37,6 +37,6 @@ def remove() -> Response:
     except ValidationError as exc:
         text = f'{explain(exc)}; accepted: {{"host": "NAME"}}, a host\'s name as in GET /api/hosts, not its URL'
         return answer({"status": "bad request", "message": text}, 400)
-    p = parts()
-    host_operations.set_host_state(p.store, p.keys, p.publisher, host, HostState.DRAINING, p.now())
+    deps = dependencies()
+    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, HostState.DRAINING, deps.now())
     return answer({"status": "requested", "host": host, "state": HostState.DRAINING.value}, 202)

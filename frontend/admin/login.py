@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, redirect, request
 
 from common.records.tokens import Scope, split
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.admin.responses import own_page
 from frontend.admin.sessions import is_ours, sessions
 from frontend.http import auth
@@ -33,24 +33,24 @@ def enter() -> Response:
     if not is_ours():
         return answer({"status": "forbidden", "message": "the form was sent from another site"}, 403)
     # Whoever has been in before is told apart from whoever else comes from there, and is not locked out by them.
-    throttle, who = parts().logins, known.known_browser() or auth.client()
+    throttle, who = dependencies().logins, known.known_browser() or auth.client()
     token = request.form.get("token", "").strip()
     pause_s = throttle.pause_s(who)
     # Nobody guesses one of ours, so it is always looked at.
     if pause_s > 0 and split(token) is None:
         return _too_many(pause_s)
-    holder = auth.guard().holder(token) if 0 < len(token) <= MAX_CHARS else None
-    if holder is None:
+    principal = auth.authenticator().principal(token) if 0 < len(token) <= MAX_CHARS else None
+    if principal is None:
         if pause_s > 0:
             return _too_many(pause_s)
         throttle.failed(who)
         return own_page("login.html", 403, error=WRONG)
-    if not holder.scope.allows(Scope.READ):
+    if not principal.scope.allows(Scope.READ):
         return own_page("login.html", 403, error=NOT_FOR_THIS)
     if split(token) is None:  # who has one of ours may guess at the other one
         throttle.succeeded(who)
     response: Response = redirect("/", 303)  # type: ignore[assignment]
-    known.begin(response, holder)
+    known.begin(response, principal)
     return response
 
 

@@ -3,9 +3,9 @@
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.admin.live.search import BadSearch
-from frontend.admin.live.stream import FULL_RETRY_S, held, stream
+from frontend.admin.live.stream import FULL_RETRY_S, sse_response, stream
 from frontend.admin.responses import may_change, own_page
 from frontend.admin.sessions import sessions
 from frontend.http.responses import answer, wants_html
@@ -19,19 +19,19 @@ def operators_page() -> Response:
         "operator.html",
         can_change=may_change(),
         has_session=sessions() is not None,
-        extend_max_s=parts().settings.extend_max_s,
-        cluster=parts().settings.cluster,
+        extend_max_s=dependencies().settings.extend_max_s,
+        cluster=dependencies().settings.cluster,
     )
 
 
 @views.get("/live")
 def live() -> ResponseReturnValue:
-    """Server-sent events: ``picture`` (all), then ``change`` (what differs). 503 when too many pages are open. One who
-    asks for JSON gets one picture."""
-    p = parts()
+    """Server-sent events: ``snapshot`` (all), then ``change`` (what differs). 503 when too many pages are open. One who
+    asks for JSON gets one snapshot."""
+    deps = dependencies()
     if "text/event-stream" not in request.headers.get("Accept", ""):
-        return Response(p.board.whole()[1], mimetype="application/json")
-    response = held(p.streams, lambda alive: stream(p.board, alive))
+        return Response(deps.dashboard.whole()[1], mimetype="application/json")
+    response = sse_response(deps.streams, lambda alive: stream(deps.dashboard, alive))
     if response is None:
         return answer({"status": "full", "message": "too many pages are open (live_streams)"}, 503, FULL_RETRY_S)
     return response
@@ -40,7 +40,7 @@ def live() -> ResponseReturnValue:
 @views.get("/api/hosts/<host>/pools/<pool>/log")
 def failure_log(host: str, pool: str) -> Response:
     """``{"log", "reason", "at"}`` of the last failed start there, as the host's record has it."""
-    record = parts().board.hosts.get(host)
+    record = dependencies().dashboard.hosts.get(host)
     status = record.pools.get(pool) if record else None
     failure = status.last_failure if status else None
     if failure is None:
@@ -52,7 +52,7 @@ def failure_log(host: str, pool: str) -> Response:
 def search() -> Response:
     """``?q=``: servers in use by user, host or pool, and why and when each will be culled."""
     try:
-        return answer(parts().search.find(request.args.get("q", ""), parts().now()))
+        return answer(dependencies().search.find(request.args.get("q", ""), dependencies().now()))
     except BadSearch as exc:
         return answer({"status": "bad request", "message": str(exc)}, 400)
 

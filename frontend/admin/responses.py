@@ -7,7 +7,7 @@ from flask import Response, g
 
 from common.broker.messages import Event
 from common.records.tokens import Scope
-from frontend.admin.dependencies import parts
+from frontend.admin.dependencies import dependencies
 from frontend.admin.sessions import sessions
 from frontend.http.responses import page
 from frontend.operations import servers as server_operations
@@ -15,10 +15,10 @@ from frontend.operations import servers as server_operations
 
 def give_time(user: str, seconds: float) -> datetime:
     """As ``operations.extend``, and told to those who watch."""
-    p = parts()
-    until = server_operations.extend(p.store, p.keys, user, seconds, p.now(), p.settings.extend_max_s)
-    event = Event(sent_at=p.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
-    p.publisher.emit(event.name, event.encode())
+    deps = dependencies()
+    until = server_operations.extend(deps.store, deps.keys, user, seconds, deps.now(), deps.settings.extend_max_s)
+    event = Event(sent_at=deps.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
+    deps.publisher.emit(event.name, event.encode())
     return until
 
 

@@ -8,14 +8,14 @@ from common.records.servers import Activity, Claim, Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cluster.cache import OnDemand
+from frontend.cluster.cache import CachedValue
 from frontend.culler.decide import Source, sources
 
 MAX_AGE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ServerListing:
     """``claims`` and ``routes`` by user, ``hosts`` by name; ``users``: everybody in either, sorted."""
 
     claims: Mapping[str, Claim]
@@ -25,15 +25,15 @@ class Snapshot:
     users: Sequence[str]
 
 
-def snapshot_view(store: Store, keys: Keys) -> OnDemand[Snapshot]:
+def listing_view(store: Store, keys: Keys) -> CachedValue[ServerListing]:
     """At most a second old. ``get`` raises ``StoreUnavailable``."""
     claims, routes = RecordCache(Claim, keys.claims), RecordCache(Route, keys.routes)
     hosts, activity = RecordCache(HostRecord, keys.hosts), RecordCache(Activity, keys.activity)
 
-    def read() -> Snapshot:
+    def read() -> ServerListing:
         claimed = claims.read(store.list(keys.claims))
         routed = routes.read(store.list(keys.routes))
-        return Snapshot(
+        return ServerListing(
             claimed,
             routed,
             hosts.read(store.list(keys.hosts)),
@@ -41,4 +41,4 @@ def snapshot_view(store: Store, keys: Keys) -> OnDemand[Snapshot]:
             sorted(claimed.keys() | routed.keys()),
         )
 
-    return OnDemand(read, MAX_AGE_S)
+    return CachedValue(read, MAX_AGE_S)

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from frontend.admin.dependencies import AdminParts
+from frontend.admin.dependencies import AdminDependencies
 from frontend.http import auth
-from frontend.http.authenticator import Holder
+from frontend.http.authenticator import Principal
 from frontend.http.responses import is_https
 
 EXTENSION = "tmpnb.sessions"
@@ -36,12 +36,12 @@ class Sessions:
         self._known = URLSafeTimedSerializer(key, salt=f"{cluster} known")
         self.known_cookie = f"tmpnb-operator-{cluster}-known"
 
-    def begin(self, response: Response, holder: Holder) -> None:
+    def begin(self, response: Response, principal: Principal) -> None:
         """Have the browser remember whose token it has shown."""
-        mark = auth.guard().mark(holder)
-        value = self._serializer.dumps([holder.name, mark])
+        mark = auth.authenticator().mark(principal)
+        value = self._serializer.dumps([principal.name, mark])
         # All browsers of one scoped token count as one: its holder could make any number of them, to guess with.
-        name = f"holder {holder.name}" if mark else self.known_browser() or f"browser {secrets.token_hex(8)}"
+        name = f"holder {principal.name}" if mark else self.known_browser() or f"browser {secrets.token_hex(8)}"
         response.set_cookie(
             self.cookie,
             value if isinstance(value, str) else value.decode(),
@@ -72,8 +72,8 @@ class Sessions:
     def end(self, response: Response) -> None:
         response.delete_cookie(self.cookie, path="/", secure=is_https(), httponly=True, samesite="Strict")
 
-    def holder(self) -> Holder | None:
-        """Whose session this request belongs to. None: nobody's. Raises ``StoreUnavailable`` as the guard does."""
+    def principal(self) -> Principal | None:
+        """Whose session this is; None: nobody's. Raises ``StoreUnavailable`` as ``Authenticator`` does."""
         value = request.cookies.get(self.cookie)
         if not value:
             return None
@@ -81,15 +81,15 @@ class Sessions:
             name, mark = self._serializer.loads(value, max_age=self._lifetime_s)
         except (BadData, ValueError, TypeError):
             return None
-        return auth.guard().still(str(name), str(mark))
+        return auth.authenticator().still(str(name), str(mark))
 
 
-def install(app: Flask, parts: AdminParts) -> None:
+def install(app: Flask, dependencies: AdminDependencies) -> None:
     """Without a token in the settings there is nothing to log in to."""
-    token = parts.settings.admin_auth_token
+    token = dependencies.settings.admin_auth_token
     if token is not None:
         app.extensions[EXTENSION] = Sessions(
-            token.get_secret_value(), parts.settings.cluster, parts.settings.session_s
+            token.get_secret_value(), dependencies.settings.cluster, dependencies.settings.session_s
         )  # fmt: skip
 
 

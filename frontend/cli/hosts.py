@@ -1,6 +1,7 @@
 """``tmpnb hosts`` and ``tmpnb host cordon | uncordon | drain | remove``."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from common.records.servers import Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cli.context import cluster_now, note, publisher, store_and_keys
+from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
@@ -55,7 +56,7 @@ def show_hosts(
 
 def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> dict[str, str]:
     routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
-    return unreachable(records, routes.values(), tcp_probe)
+    return unreachable(records, routes.values(), partial(tcp_probe, timeout_s=settings().reach_timeout_s))
 
 
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:

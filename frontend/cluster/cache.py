@@ -10,7 +10,7 @@ from common.errors import TransientError
 T = TypeVar("T")
 
 
-class OnDemand(Generic[T]):
+class CachedValue(Generic[T]):
     """``fetch`` at most once per ``max_age_s``, only when asked, by one thread at a time.
 
     A failure is remembered as long as a value: when Consul hangs, the threads waiting for the same answer fail

@@ -9,17 +9,17 @@ from common.records.hosts import HostRecord, HostState
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cluster.cache import OnDemand
+from frontend.cluster.cache import CachedValue
 
 MAX_AGE_S = 1.0
 
 
 def hosts_view(
     store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic
-) -> OnDemand[dict[str, HostRecord]]:
+) -> CachedValue[dict[str, HostRecord]]:
     """All host records by name, at most a second old. ``get`` raises ``StoreUnavailable``."""
     decoded = RecordCache(HostRecord, keys.hosts)
-    return OnDemand(lambda: decoded.read(store.list(keys.hosts)), MAX_AGE_S, monotonic)
+    return CachedValue(lambda: decoded.read(store.list(keys.hosts)), MAX_AGE_S, monotonic)
 
 
 def stats(hosts: Mapping[str, HostRecord], container_image: str) -> dict[str, Any]:

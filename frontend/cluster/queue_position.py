@@ -20,12 +20,12 @@ PACE_MIN_COUNT = 2
 PACE_GAP_S = 15.0
 
 
-class LineFull(TmpnbError):
+class QueueFull(TmpnbError):
     """There is no room for one more ticket; the text says which bound was reached."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """``position`` 1 is the next to be served; ``estimate_s`` None: nobody can say."""
 
     position: int
@@ -48,7 +48,7 @@ def places(tickets: Mapping[str, Ticket], now: datetime, abandon_s: float) -> di
     return found
 
 
-class Pace:
+class ThroughputEstimate:
     """How fast tickets of each pool get their servers, from one look at the line to the next."""
 
     def __init__(self) -> None:

@@ -14,7 +14,8 @@ from itertools import islice
 from common.records.hosts import HostRecord
 from common.records.servers import Route
 
-PROBE_S = 2.0
+# As in the settings.
+TIMEOUT_S = 2.0
 # So many servers of a host are tried: one learner's, that takes no connection, says nothing about the host.
 PER_HOST = 3
 # Far below the limit of descriptors (1,024 by default).
@@ -25,17 +26,17 @@ Target = tuple[str, int]
 Probe = Callable[[Collection[Target]], set[Target]]
 
 
-def tcp_probe(targets: Collection[Target]) -> set[Target]:
-    """Those at which something accepts connections. Takes ``PROBE_S`` seconds at most, for each ``AT_ONCE``."""
+def tcp_probe(targets: Collection[Target], timeout_s: float = TIMEOUT_S) -> set[Target]:
+    """Those at which something accepts connections. Takes ``timeout_s`` seconds at most, for each ``AT_ONCE``."""
     rest, found = iter(targets), set[Target]()
     while batch := list(islice(rest, AT_ONCE)):
-        found |= _accepting(batch)
+        found |= _accepting(batch, timeout_s)
     return found
 
 
-def _accepting(targets: Iterable[Target]) -> set[Target]:
+def _accepting(targets: Iterable[Target], timeout_s: float) -> set[Target]:
     found = set()
-    deadline = time.monotonic() + PROBE_S
+    deadline = time.monotonic() + timeout_s
     with ExitStack() as open_sockets, selectors.DefaultSelector() as pending:
         for address, port in targets:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET

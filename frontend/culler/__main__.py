@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 from common.broker.rabbitmq import RabbitPublisher
@@ -14,9 +15,10 @@ from common.runtime.clock import ClusterClock
 from common.runtime.logs import setup_logging
 from common.settings import load
 from common.store.keys import Keys
-from frontend.adapters import consul_store, presence, rabbit_address
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.adapters import consul_store, rabbit_address, service_registration
+from frontend.cluster.reachability import tcp_probe
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.settings import CullerSettings
@@ -35,21 +37,20 @@ def main(argv: list[str]) -> int:
     store = consul_store(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
-    absences = Absences(settings.host_grace_s)
+    host_loss = HostLoss(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
-    rounds = Rounds(store, keys, publisher, absences, period_s=settings.cull_period, now=now)
+    probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
+    cycle = Cycle(store, keys, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
         store,
         keys,
         Leadership(store, keys, name),
-        rounds,
-        absences,
-        period_s=settings.cull_period,
-        ticket_max_s=settings.ticket_max_s,
-        remember_s=settings.remember_s,
+        cycle,
+        host_loss,
+        settings=settings,
         now=now,
     )
-    entry = presence(store, settings, "culler", 0)
+    entry = service_registration(store, settings, "culler", 0)
     metrics.serve(settings)
     publisher.start()
     entry.start()

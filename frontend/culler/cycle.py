@@ -1,4 +1,4 @@
-"""The culler's rounds: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
+"""The culler's cycles: observe, decide, act. Called by ``loop.py``'s thread, and only while leading."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ from common.store.keys import Keys
 from common.store.port import Store
 from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
-from frontend.culler.host_loss import Absences
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
 from frontend.operations.host_commands import send
 from frontend.operations.hosts import close_servers
@@ -31,15 +31,15 @@ PROBES = 5
 R = TypeVar("R", Claim, Route)
 
 
-class Rounds:
-    """Each method is one round; all raise ``StoreUnavailable`` when Consul is away."""
+class Cycle:
+    """Each method is one cycle; all raise ``StoreUnavailable`` when Consul is away."""
 
     def __init__(
         self,
         store: Store,
         keys: Keys,
         publisher: Publisher,
-        absences: Absences,
+        host_loss: HostLoss,
         *,
         period_s: float,
         probe: Probe = tcp_probe,
@@ -48,7 +48,7 @@ class Rounds:
         self._store = store
         self._keys = keys
         self._publisher = publisher
-        self._absences = absences
+        self._host_loss = host_loss
         self._period_s = period_s
         self._probe = probe
         self._now = now
@@ -73,7 +73,7 @@ class Rounds:
             activity = {}
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         routes = self._routes.read(self._store.list(self._keys.routes))
-        self._absences.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
+        self._host_loss.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
         self._note_unreachable(hosts, routes)
         decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
         for decision in decisions:
@@ -103,7 +103,7 @@ class Rounds:
         """Withdraw routes and close claims of hosts that are lost; their names."""
         hosts = self._hosts.read(self._store.list(self._keys.hosts))
         lost: list[str] = []
-        found = self._absences.look(hosts, monotonic_s)
+        found = self._host_loss.look(hosts, monotonic_s)
         self._count(hosts)
         answering = self._answering(found) if found else set()
         for host in found:
@@ -117,7 +117,7 @@ class Rounds:
                     self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})
             if not is_sure():
                 return lost
-            self._absences.dealt_with(host)
+            self._host_loss.dealt_with(host)
             if routes or claims:
                 log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
                 HOSTS_LOST.inc()
@@ -129,7 +129,7 @@ class Rounds:
         counts = Counter(record.state for record in hosts.values())
         for state in HostState:
             HOSTS.labels(state.value).set(counts[state])
-        HOSTS.labels("absent").set(self._absences.count)
+        HOSTS.labels("absent").set(self._host_loss.count)
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""

@@ -43,7 +43,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class CullForecast:
     """When a server will be culled, and why, if nobody uses it any more; ``reason`` and ``at`` None: never.
 
     ``last_seen``: as ``last_seen`` gives it; ``was_seen``: it is a visit that somebody reported. ``obstacle``: why
@@ -98,7 +98,7 @@ def decide(
     return found
 
 
-def outlook(claim: Claim, activity: Iterable[Source], host_names: Collection[str], now: datetime) -> Outlook:
+def cull_forecast(claim: Claim, activity: Iterable[Source], host_names: Collection[str], now: datetime) -> CullForecast:
     """What ``decide`` will do with one claim if nothing changes: for the page where an operator looks it up."""
     relevant = _relevant(claim, _heard(activity, now), {*host_names, claim.host})
     dues = _dues(claim, relevant, now)
@@ -108,12 +108,12 @@ def outlook(claim: Claim, activity: Iterable[Source], host_names: Collection[str
     if claim.host not in host_names:
         obstacle = "its host is away"
     if not dues:
-        return Outlook(None, None, seen, was_seen, obstacle)
+        return CullForecast(None, None, seen, was_seen, obstacle)
     first = min(due.at for due in dues)
     at = max(first, claim.kept_until or first)
     # Several may be due by then: the first of them, as ``decide`` takes it.
     reason = next(due.reason for due in dues if due.at <= max(at, now))
-    return Outlook(reason, at, seen, was_seen, obstacle)
+    return CullForecast(reason, at, seen, was_seen, obstacle)
 
 
 def last_seen(claim: Claim, relevant: Iterable[Source]) -> datetime:

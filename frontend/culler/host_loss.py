@@ -7,7 +7,7 @@ it, hosts are absent because their agents have not written their records again y
 from collections.abc import Iterable
 
 
-class Absences:
+class HostLoss:
     """Remembers since when each known host is absent."""
 
     def __init__(self, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The culler's loop: one thread that keeps the lock and, while it leads, makes each round when it is due."""
+"""The culler's loop: one thread that keeps the lock and, while it leads, runs each cycle when it is due."""
 
 import logging
 import threading
@@ -14,12 +14,13 @@ from common.runtime.heartbeat import PATH, Heartbeat
 from common.runtime.metrics import timed
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import TICK_S, Leadership
 from frontend.culler.metrics import HOSTS, LAST_ROUND, LEADER, ROUND_SECONDS, WAITING
 from frontend.culler.sweep import (
     SWEPT_MAX_COUNT,
+    TicketBounds,
     sweep_activity,
     sweep_gone,
     sweep_replays,
@@ -27,6 +28,7 @@ from frontend.culler.sweep import (
     sweep_statics,
     sweep_tickets,
 )
+from frontend.settings import CullerSettings
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +45,21 @@ class Loop:
         store: Store,
         keys: Keys,
         leadership: Leadership,
-        rounds: Rounds,
-        absences: Absences,
+        cycle: Cycle,
+        host_loss: HostLoss,
         *,
-        period_s: float,
-        ticket_max_s: float,
-        remember_s: float,
+        settings: CullerSettings,
         now: Callable[[], datetime] = utc_now,
         heartbeat: Path = PATH,
     ) -> None:
         self._store = store
         self._keys = keys
         self._leadership = leadership
-        self._rounds = rounds
-        self._absences = absences
-        self._period_s = period_s
-        self._ticket_max_s = ticket_max_s
-        self._remember_s = remember_s
+        self._cycle = cycle
+        self._host_loss = host_loss
+        self._period_s = settings.cull_period
+        self._tickets = TicketBounds(settings.ticket_max_s, settings.tickets_kept_max)
+        self._remember_s = settings.remember_s
         self._now = now
         self._heartbeat = Heartbeat(heartbeat)
         self._next_cull = 0.0
@@ -82,26 +82,26 @@ class Loop:
         """Everything that is due at the monotonic time ``at_s``. Never raises for Consul being away."""
         try:
             if not self._leadership.keep():
-                self._absences.forget_all()
+                self._host_loss.forget_all()
                 # What an earlier look found is the business of another leader now.
                 HOSTS.clear()
                 WAITING.clear()
                 return
             if at_s >= self._next_look:
                 with timed(ROUND_SECONDS.labels("look")):
-                    self._rounds.look_for_lost_hosts(at_s, self._leadership.is_sure)
+                    self._cycle.look_for_lost_hosts(at_s, self._leadership.is_sure)
                     is_done = self._sweep()
                 LAST_ROUND.labels("look").set_to_current_time()
                 self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
             if at_s >= self._next_cull:
                 with timed(ROUND_SECONDS.labels("cull")):
-                    asked = self._rounds.cull(self._leadership.is_sure)
+                    asked = self._cycle.cull(self._leadership.is_sure)
                 LAST_ROUND.labels("cull").set_to_current_time()
                 self._next_cull = at_s + self._period_s
                 if asked:
                     log.info("culling considered", extra={"asked": asked})
         except StoreUnavailable as exc:
-            self._absences.forget_all()
+            self._host_loss.forget_all()
             if not self._away:
                 log.warning("consul away, nothing is culled", extra={"error": str(exc)})
             self._away = True
@@ -113,7 +113,7 @@ class Loop:
         now = self._now()
         # Pools whose line is empty now stay, with 0.
         self._waiting = Counter(dict.fromkeys(self._waiting, 0))
-        tickets = sweep_tickets(self._store, self._keys, now, self._ticket_max_s, self._waiting)
+        tickets = sweep_tickets(self._store, self._keys, now, self._tickets, self._waiting)
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._store, self._keys, now)

@@ -4,13 +4,13 @@ from prometheus_client import Counter, Gauge, Histogram
 
 LEADER = Gauge("tmpnb_culler_leader", "1 while this culler surely holds the lock.")
 ROUND_SECONDS = Histogram(
-    "tmpnb_culler_round_seconds",
-    "Seconds per round of the leading culler: cull (every server), look (hosts and tickets).",
-    ["round"],
+    "tmpnb_culler_cycle_seconds",
+    "Seconds per cycle of the leading culler: cull (every server), look (hosts and tickets).",
+    ["cycle"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 LAST_ROUND = Gauge(
-    "tmpnb_culler_last_round_timestamp_seconds", "Unix time at which the last such round ended well.", ["round"]
+    "tmpnb_culler_last_cycle_timestamp_seconds", "Unix time at which the last such cycle ended well.", ["cycle"]
 )
 DECISIONS = Counter(
     "tmpnb_culler_decisions_total",

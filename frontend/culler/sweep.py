@@ -4,6 +4,7 @@ static files that no server has."""
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -26,9 +27,8 @@ R = TypeVar("R", Ticket, Activity, Gone, Replay, Seat, Statics)
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile ...
 WAITING_KEPT = timedelta(minutes=5)
 # ... if it has waited for so long before (no program waits longer for its ticket), or for a server that is promised to
-# it, and there are not more than so many tickets. All others are gone soon: every look at the line reads them.
+# it, and there are not more than ``tickets_kept_max``. All others are gone soon: every look at the line reads them.
 WAITED = timedelta(seconds=61)
-KEPT_MAX_COUNT = 1000
 ABANDONED_KEPT = timedelta(seconds=60)
 # At a time; the rest follows with the next look. Leading must be renewed meanwhile.
 SWEPT_MAX_COUNT = 1000
@@ -50,14 +50,22 @@ def is_old(ticket: Ticket, now: datetime, ticket_max_s: float, is_crowded: bool 
     return now - ticket.seen_at > kept
 
 
-def sweep_tickets(store: Store, keys: Keys, now: datetime, ticket_max_s: float, waiting: Counter[str]) -> int:
+@dataclass(frozen=True, slots=True)
+class TicketBounds:
+    """How old a ticket may become, in seconds, and how many there may be before idle ones go sooner."""
+
+    ticket_max_s: float
+    tickets_kept_max: int = 1000
+
+
+def sweep_tickets(store: Store, keys: Keys, now: datetime, bounds: TicketBounds, waiting: Counter[str]) -> int:
     """Delete old tickets, ``SWEPT_MAX_COUNT`` at most; how many. Those that go on waiting are added to ``waiting``, by
     pool. Raises ``StoreUnavailable``."""
     entries = store.list(keys.tickets).entries
-    is_crowded = len(entries) > KEPT_MAX_COUNT
+    is_crowded = len(entries) > bounds.tickets_kept_max
 
     def nobody_needs(ticket: Ticket) -> bool:
-        old = is_old(ticket, now, ticket_max_s, is_crowded)
+        old = is_old(ticket, now, bounds.ticket_max_s, is_crowded)
         if ticket.state is TicketState.WAITING and not old:
             waiting[ticket.pool] += 1
         return old

@@ -15,22 +15,17 @@ import socket
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
-# As in haproxy.cfg (timeout http-request, wait-for-body).
-ARRIVE_S = 10.0
 # What a browser has to close a connection that we are done with; as in gunicorn.
 CLOSE_S = 2.0
 # The buffer of HAProxy, which what passes there has to fit into.
 HEAD_MAX_BYTES = 48 * 1024
-# The larger of the two applications' MAX_BODY_BYTES; each refuses what is beyond its own.
-BODY_MAX_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
-# All requests that are on their way to a worker; the oldest go first.
-HELD_MAX_BYTES = 32 * 1024 * 1024
 # Of the connections that a worker may have (gunicorn's worker_connections), so many percent may be idle or arriving.
 IDLE_PERCENT = 80
 
@@ -40,15 +35,27 @@ _EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,256})?\r\n")
 
 HEAD_TOO_LARGE = (431, "Request Header Fields Too Large", "the request's head is too large: are there many cookies?")
-BODY_TOO_LARGE = (413, "Content Too Large", f"a body of {BODY_MAX_BYTES} bytes at most is accepted here")
 BAD_CHUNK = (400, "Bad Request", "the body's chunks make no sense")
 Refusal = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalBounds:
+    """What requests may take of a worker before it has them."""
+
+    #: Seconds for one request, head and body; as in haproxy.cfg (timeout http-request, wait-for-body).
+    arrive_s: float
+    #: Bytes of one body.
+    body_max_bytes: int
+    #: Bytes of all requests that are on their way to a worker; the oldest go first.
+    held_max_bytes: int
 
 
 class Arrival:
     """One request on its way in. ``add`` what came; ``is_whole`` and ``refusal`` say what to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, body_max_bytes: int) -> None:
+        self._body_max_bytes = body_max_bytes
         self.data = bytearray()
         self.is_whole = False
         self.refusal: Refusal | None = None
@@ -83,8 +90,9 @@ class Arrival:
         # Several lengths, or what is no number: gunicorn refuses them, whatever follows.
         found = _LENGTH.search(head)
         digits = found[1].lstrip(b"0") if found else b""
-        if len(digits) > len(str(BODY_MAX_BYTES)) or int(digits or b"0") > BODY_MAX_BYTES:
-            self.refusal = BODY_TOO_LARGE
+        most = self._body_max_bytes
+        if len(digits) > len(str(most)) or int(digits or b"0") > most:
+            self.refusal = self._too_large()
         else:
             self._end = self._body_at + int(digits or b"0")
 
@@ -106,21 +114,28 @@ class Arrival:
                 self.refusal = BAD_CHUNK
         if self._chunk_at is not None:
             self._chunk_at = at
-        if len(self.data) - self._body_at > 2 * BODY_MAX_BYTES:
-            self.refusal = BODY_TOO_LARGE
+        if len(self.data) - self._body_at > 2 * self._body_max_bytes:
+            self.refusal = self._too_large()
+
+    def _too_large(self) -> Refusal:
+        return 413, "Content Too Large", f"a body of {self._body_max_bytes} bytes at most is accepted here"
 
 
 class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """``pending_conns`` (gunicorn's) are connections whose request is on its way, or that only wait to be closed."""
+    """``pending_conns`` (gunicorn's) are connections whose request is on its way, or that only wait to be closed.
+
+    gunicorn makes it from its class, so the bounds are the class's: ``arrival_worker`` makes one with them."""
+
+    bounds: ClassVar[ArrivalBounds]
 
     def enqueue_req(self, conn: TConn) -> None:
         """A connection has, or will have, a request: gunicorn would give it a thread now."""
-        conn.arrival = Arrival()
+        conn.arrival = Arrival(self.bounds.body_max_bytes)
         conn.sock.setblocking(False)
         if conn.parser is not None:
             conn.arrival.add(conn.parser.unreader.take_buffered())
         if not self._take_in(conn):
-            self._watch(conn, ARRIVE_S)
+            self._watch(conn, self.bounds.arrive_s)
 
     def on_pending_socket_readable(self, conn: TConn, client: Any) -> None:  # noqa: ARG002 gunicorn's signature
         if conn.arrival is None:
@@ -172,7 +187,7 @@ class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._drop(conn)
         room = self.worker_connections * IDLE_PERCENT // 100
         held_bytes = sum(len(conn.arrival.data) for conn in self.pending_conns if conn.arrival)
-        while self.pending_conns and (self.nr_conns > room or held_bytes > HELD_MAX_BYTES):
+        while self.pending_conns and (self.nr_conns > room or held_bytes > self.bounds.held_max_bytes):
             held_bytes -= len(self.pending_conns[0].arrival.data) if self.pending_conns[0].arrival else 0
             self._drop(self.pending_conns[0])
         while self.keepalived_conns and self.nr_conns > room:
@@ -204,6 +219,11 @@ class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self._forget(conn)
         self.nr_conns -= 1
         conn.close()
+
+
+def arrival_worker(bounds: ArrivalBounds) -> type[ArrivalWorker]:
+    """The class for gunicorn's ``worker_class``."""
+    return type(ArrivalWorker.__name__, (ArrivalWorker,), {"bounds": bounds})
 
 
 def _receive(sock: socket.socket) -> bytes | None:

@@ -9,25 +9,30 @@ from flask import Flask, Response, current_app, g, request
 
 from common.records.tokens import Scope, split
 from common.runtime import audit_log
-from frontend.http.authenticator import Guard, Holder
-from frontend.http.guesses import Guesses, client_of
+from frontend.http.authenticator import Authenticator, Principal
+from frontend.http.guesses import GuessBounds, Guesses, client_of
 from frontend.http.metrics import AUTH_REFUSALS
 from frontend.http.responses import answer
+from frontend.http.throttle import ThrottleBounds
+from frontend.settings import GunicornSettings
 
-EXTENSION = "tmpnb.guard"
+EXTENSION = "tmpnb.authenticator"
 GUESSES = "tmpnb.guesses"
 # What whoever shows no token is called.
 ANYBODY = ""
 
 
-def install(app: Flask, guard: Guard) -> None:
-    app.extensions[EXTENSION] = guard
-    app.extensions[GUESSES] = Guesses()
+def install(app: Flask, authenticator: Authenticator, settings: GunicornSettings) -> None:
+    app.extensions[EXTENSION] = authenticator
+    throttle = ThrottleBounds(
+        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
+    )
+    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
 
 
-def guard() -> Guard:
-    """The guard of the running application."""
-    found: Guard = current_app.extensions[EXTENSION]
+def authenticator() -> Authenticator:
+    """The authenticator of the running application."""
+    found: Authenticator = current_app.extensions[EXTENSION]
     return found
 
 
@@ -36,11 +41,11 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     429 after many wrong ones.
 
     ``legacy``: an address that tmpnb had. There a wrong token is a 403, and an open API takes no notice of tokens that
-    are none of ours. Raises ``StoreUnavailable`` as ``Guard.holder`` does.
+    are none of ours. Raises ``StoreUnavailable`` as ``Authenticator.principal`` does.
     """
     g.caller = ANYBODY
     token = given()
-    if guard().is_open and (token is None or (legacy and split(token) is None)):
+    if authenticator().is_open and (token is None or (legacy and split(token) is None)):
         return None
     if token is None:
         return _unauthorized("Authorization: token … is required")
@@ -49,8 +54,8 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     pause_s = guesses.pause_s(who, token)
     if pause_s > 0:
         return _too_many(pause_s)
-    holder = guard().holder(token)
-    if holder is None:
+    principal = authenticator().principal(token)
+    if principal is None:
         pause_s = guesses.wrong(who, token)
         if pause_s > 0:
             return _too_many(pause_s)
@@ -58,7 +63,7 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
             return forbidden("the token is wrong")
         return _unauthorized("the token is wrong, or its time is over")
     guesses.right(who, token)
-    return admit(holder, accepted)
+    return admit(principal, accepted)
 
 
 def client() -> str:
@@ -73,10 +78,10 @@ def behind_proxies() -> bool:
     return bool(current_app.config.get("BEHIND_PROXIES"))
 
 
-def admit(holder: Holder, accepted: Collection[Scope]) -> Response | None:
-    """None: the holder may do this. Otherwise the answer: 403."""
-    g.caller = g.ids["token_name"] = holder.name
-    allowed = any(holder.scope.allows(scope) for scope in accepted)
+def admit(principal: Principal, accepted: Collection[Scope]) -> Response | None:
+    """None: the principal may do this. Otherwise the answer: 403."""
+    g.caller = g.ids["token_name"] = principal.name
+    allowed = any(principal.scope.allows(scope) for scope in accepted)
     return None if allowed else forbidden("the token is not for this")
 
 

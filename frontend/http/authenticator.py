@@ -23,7 +23,7 @@ MARK_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class Principal:
     """Whoever holds a token. ``name``: the token's, for logs."""
 
     name: str
@@ -35,27 +35,27 @@ def tokens_view(store: Store, keys: Keys) -> Watched[Token]:
     return Watched(store, Token, keys.tokens, "tokens", PAUSE_S)
 
 
-class Guard:
+class Authenticator:
     """Knows the tokens of one application."""
 
     def __init__(
-        self, tokens: Watched[Token], now: Callable[[], datetime], configured: SecretStr | None, holder: Holder
+        self, tokens: Watched[Token], now: Callable[[], datetime], configured: SecretStr | None, principal: Principal
     ) -> None:
-        """``configured``: the token in the settings, whose holder is ``holder``; None: the application is open."""
+        """``configured``: the token in the settings, which stands for ``principal``; None: the application is open."""
         self._tokens = tokens
         self._now = now
         self._configured = configured.get_secret_value() if configured is not None else None
-        self._holder = holder
+        self._principal = principal
 
     @property
     def is_open(self) -> bool:
         return self._configured is None
 
-    def holder(self, token: str) -> Holder | None:
+    def principal(self, token: str) -> Principal | None:
         """None: nobody's, or its time is over. Raises ``StoreUnavailable`` before Consul has told the tokens."""
         # Constant time, so that the answer's delay says nothing about how much of a guess was right.
         if self._configured is not None and hmac.compare_digest(token.encode(), self._configured.encode()):
-            return self._holder
+            return self._principal
         named = split(token)
         if named is None:
             return None
@@ -63,24 +63,24 @@ class Guard:
         found = self._record(name)
         if found is None or not found.opens_with(secret, self._now()):
             return None
-        return Holder(name, found.scope)
+        return Principal(name, found.scope)
 
-    def mark(self, holder: Holder) -> str:
+    def mark(self, principal: Principal) -> str:
         """What tells this token from a later one of the same name: for a session that began with it. No secret."""
-        if holder == self._holder:
+        if principal == self._principal:
             return ""
-        found = self._record(holder.name)
+        found = self._record(principal.name)
         return "" if found is None else found.digest[:MARK_LENGTH]
 
-    def still(self, name: str, mark: str) -> Holder | None:
-        """The holder of the token that a session began with; None: it was revoked, or its time is over. Raises as
-        ``holder`` does."""
-        if name == self._holder.name:
-            return self._holder if self._configured is not None else None
+    def still(self, name: str, mark: str) -> Principal | None:
+        """The principal whose token a session began with; None: it was revoked, or its time is over. Raises as
+        ``principal`` does."""
+        if name == self._principal.name:
+            return self._principal if self._configured is not None else None
         found = self._record(name)
         if found is None or found.has_expired(self._now()) or found.digest[:MARK_LENGTH] != mark:
             return None
-        return Holder(name, found.scope)
+        return Principal(name, found.scope)
 
     def _record(self, name: str) -> Token | None:
         if not self._tokens.wait_loaded(0):

@@ -8,25 +8,35 @@ before. Only the token that an operator has chosen, shown there for the first ti
 import ipaddress
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from common.records.tokens import split
-from frontend.http.throttle import Throttle
+from frontend.http.throttle import Throttle, ThrottleBounds
 
 # A monitor that asks twenty addresses with a token that has just been changed is no guesser; and a hundred guesses at
 # sixteen characters are none to speak of.
-FREE_COUNT = 100
-# Pairs of address and token remembered; the oldest are dropped first. Some 150 bytes each.
-KNOWN_COUNT = 10_000
+PROGRAMS = ThrottleBounds(free_count=100)
+
+
+@dataclass(frozen=True, slots=True)
+class GuessBounds:
+    """How guessing is held up, and how many pairs of address and token are remembered that were right (the oldest are
+    dropped first; some 150 bytes each)."""
+
+    throttle: ThrottleBounds = PROGRAMS
+    known_max: int = 10_000
 
 
 class Guesses:
-    """Safe from any thread. ``clock``: monotonic seconds; None: the real one."""
+    """Safe from any thread. ``clock``: monotonic seconds."""
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self._throttle = Throttle(clock, FREE_COUNT) if clock is not None else Throttle(free_count=FREE_COUNT)
+    def __init__(self, bounds: GuessBounds = GuessBounds(), clock: Callable[[], float] = time.monotonic) -> None:
+        self._throttle = Throttle(clock, bounds.throttle)
+        self._known_max = bounds.known_max
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -55,7 +65,7 @@ class Guesses:
             return
         with self._lock:
             self._known[mark] = None
-            while len(self._known) > KNOWN_COUNT:
+            while len(self._known) > self._known_max:
                 self._known.popitem(last=False)
 
     def _mark(self, client: str, token: str) -> bytes:

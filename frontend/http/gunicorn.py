@@ -9,20 +9,21 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from frontend.http import metrics
-from frontend.http.arrival import HEAD_MAX_BYTES
-from frontend.settings import GunicornSettings
+from frontend.http.arrival import HEAD_MAX_BYTES, ArrivalBounds, arrival_worker
+from frontend.settings import AdminSettings, PublicSettings
 
 # Where an application finds out whether its worker goes on.
 ALIVE = "tmpnb.alive"
 
 
-def gunicorn_settings(settings: GunicornSettings, bind: str) -> dict[str, Any]:
+def gunicorn_settings(settings: PublicSettings | AdminSettings, bind: str) -> dict[str, Any]:
     """gunicorn's settings by name."""
+    bounds = ArrivalBounds(settings.request_s, settings.body_max_bytes, settings.arriving_max_bytes)
     metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {
         "bind": [bind, *metrics_bind],
         # gunicorn's "gthread", but a request gets a thread only once it is here.
-        "worker_class": "frontend.http.arrival.ArrivalWorker",
+        "worker_class": arrival_worker(bounds),
         "workers": settings.workers,
         "threads": settings.threads,
         # Threads and sockets do not survive a fork: everything is made in the worker.

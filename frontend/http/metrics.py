@@ -32,7 +32,7 @@ THREADS = Gauge(
 )
 SPAWNS = Counter(
     "tmpnb_spawns_total",
-    "Wishes for a server by outcome: served, waiting (sent to the waiting room), full, crowded "
+    "Requests for a server by outcome: served, waiting (sent to the waiting room), full, crowded "
     "(no room in line), unavailable.",
     ["pool", "outcome"],
 )
@@ -46,7 +46,7 @@ LATE_REPLIES = Counter(
     "tmpnb_late_replies_total",
     "Replies of agents after the fast window: assign (to the ticket), kept, repeated, undeliverable (server given "
     "back), dropped (too many at once: left to the agents).",
-    ["verdict"],
+    ["disposition"],
 )
 AUTH_REFUSALS = Counter(
     "tmpnb_auth_refusals_total", "Requests refused for their token, by status (401: none, 403: wrong).", ["status"]

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 15.0
 
 
-class Seeder:
+class Bootstrap:
     """Keeps ``pools/`` from being empty, from ``start`` to ``stop``."""
 
     def __init__(self, store: Store, keys: Keys, file: str | None, environment: Mapping[str, str]) -> None:
@@ -34,8 +34,8 @@ class Seeder:
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
         self._stop = threading.Event()
-        self._fresh = Freshness("seeder")
-        self._thread = Worker("seeder", self._run, self._stop.is_set)
+        self._fresh = Freshness("bootstrap")
+        self._thread = Worker("bootstrap", self._run, self._stop.is_set)
 
     def start(self) -> None:
         self._fresh.start()

@@ -12,7 +12,7 @@ from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
 from common.store.cache import decoded
 from frontend.cluster.hosts import stats
-from frontend.cluster.queue_position import LineFull, Place
+from frontend.cluster.queue_position import QueueFull, QueuePosition
 from frontend.http.api.document import serve_document
 from frontend.http.api.operation import Answer, operation
 from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
@@ -20,8 +20,8 @@ from frontend.http.auth import caller
 from frontend.http.visitors import visitor
 from frontend.operations.host_commands import send
 from frontend.public import api_models
-from frontend.public.dependencies import parts
-from frontend.public.spawning.spawner import Crowded, Served, Unavailable, Waiting, Wish
+from frontend.public.dependencies import dependencies
+from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
 from frontend.public.targets import BadTarget, checked
 from frontend.public.views.spawn import CROWDED_AFTER_S, note
 from frontend.public.views.waiting import assigned_url, poll_s
@@ -48,26 +48,26 @@ def create_views() -> Blueprint:
 
 def _check(body: api_models.SpawnBody) -> None:
     """What can be refused without asking anybody."""
-    wish, _ = _wish(body)
+    command, _ = _command(body)
     if body.ticket:
         try:
-            parts().room.admit(wish.pool, wish.visitor)
-        except LineFull as exc:
+            dependencies().room.admit(command.pool, command.visitor)
+        except QueueFull as exc:
             raise _line_full(str(exc)) from exc
 
 
-def _wish(body: api_models.SpawnBody) -> tuple[Wish, float]:
+def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
     """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
     path, _, query = body.path.partition("?")
     try:
         target = checked(path.lstrip("/"), query)
     except BadTarget as exc:
         raise bad_field("path", str(exc), body.path) from exc
-    settings = parts().settings
+    settings = dependencies().settings
     wait_s = settings.window_s if body.wait_s is None else body.wait_s
     if wait_s > settings.wait_max_s:
         raise bad_field("wait_s", f"at most {settings.wait_max_s:g} seconds are accepted", wait_s)
-    return Wish(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
+    return SpawnCommand(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
 
 
 def _line_full(reason: str) -> Refused:
@@ -87,9 +87,9 @@ def _line_full(reason: str) -> Refused:
 )
 def spawn(body: api_models.SpawnBody) -> Answer:
     """A server at once or within `wait_s`. With `ticket`, a place in the waiting line when none is free by then."""
-    p = parts()
-    wish, wait_s = _wish(body)
-    outcome = p.spawner.for_browser(wish, wait_s) if body.ticket else p.spawner.for_program(wish, wait_s)
+    deps = dependencies()
+    command, wait_s = _command(body)
+    outcome = deps.spawner.for_browser(command, wait_s) if body.ticket else deps.spawner.for_program(command, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return Answer(api_models.Assigned(url=outcome.url, user=outcome.user))
@@ -108,7 +108,7 @@ def spawn(body: api_models.SpawnBody) -> Answer:
 @operation("Ask about a ticket", scopes=_SPAWN, answers={200: api_models.TicketState}, refusals={404: _NO_TICKET})
 def ticket_state(ticket: str) -> Answer:
     """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
-    found = parts().room.look(request_of(ticket))
+    found = dependencies().room.look(request_of(ticket))
     if found is None:
         raise gone(_NO_TICKET)
     record, place = found
@@ -125,19 +125,19 @@ def ticket_state(ticket: str) -> Answer:
 )
 def cancel_ticket(ticket: str) -> Answer:
     """Out of the line (200). A server that it had is removed with everything in it (202)."""
-    p = parts()
-    record = p.room.cancel(request_of(ticket))
+    deps = dependencies()
+    record = deps.room.cancel(request_of(ticket))
     if record is None:
         raise gone(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    entry = p.store.get(p.keys.claim(record.user))
+    entry = deps.store.get(deps.keys.claim(record.user))
     if entry is not None:
         host = Claim.decode(entry.key, entry.value).host
         request = CullRequest(
-            sent_at=p.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
+            sent_at=deps.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
         )
-        send(p.broker, host, request)
+        send(deps.broker, host, request)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 
@@ -149,9 +149,9 @@ def cancel_ticket(ticket: str) -> Answer:
 )
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
-    p = parts()
-    found = p.store.get_all([p.keys.claim(user), p.keys.gone_of(user)])
-    entry, word = found.get(p.keys.claim(user)), decoded(found.get(p.keys.gone_of(user)), Gone)
+    deps = dependencies()
+    found = deps.store.get_all([deps.keys.claim(user), deps.keys.gone_of(user)])
+    entry, word = found.get(deps.keys.claim(user)), decoded(found.get(deps.keys.gone_of(user)), Gone)
     if entry is None:
         if word is not None:
             raise gone(word.reason, 410)
@@ -173,12 +173,12 @@ def own_server(user: str) -> Answer:
 @operation("Ask for the figures", scopes=(Scope.SPAWN, Scope.READ), answers={200: api_models.Stats})
 def figures() -> Answer:
     """How many servers are available and how many there may be, in all and per host; at most a second old."""
-    return Answer(api_models.Stats.model_validate(stats(parts().hosts.get(), "")))
+    return Answer(api_models.Stats.model_validate(stats(dependencies().hosts.get(), "")))
 
 
 def _pool(wanted: str | None, target: str) -> str:
-    pools = parts().pools
-    pool = pools.choose(wanted, parts().settings.default_pool, target)
+    pools = dependencies().pools
+    pool = pools.choose(wanted, dependencies().settings.default_pool, target)
     if pool is not None:
         return pool
     names = ", ".join(sorted(pools.specs))
@@ -189,7 +189,7 @@ def _pool(wanted: str | None, target: str) -> str:
     raise Refused(404, "unknown pool", f"pool: there is no pool {wanted[:80]!r}; accepted: {names}")
 
 
-def _waiting(ticket: str, place: Place) -> api_models.Waiting:
+def _waiting(ticket: str, place: QueuePosition) -> api_models.Waiting:
     return api_models.Waiting(
         ticket=ticket,
         position=place.position,
@@ -209,4 +209,4 @@ def _limits(document: dict[str, Any]) -> None:
     wait_s = document["components"]["schemas"]["SpawnBody"]["properties"]["wait_s"]
     for branch in wait_s["anyOf"]:
         if "maximum" in branch:
-            branch["maximum"] = parts().settings.wait_max_s
+            branch["maximum"] = dependencies().settings.wait_max_s

@@ -1,4 +1,4 @@
-"""The public application: views, hooks and error pages around the injected ``Parts``."""
+"""The public application: views, hooks and error pages around the injected ``Dependencies``."""
 
 from flask import Flask, Response, request
 
@@ -7,16 +7,13 @@ from common.records.tokens import Scope
 from frontend.http import auth, metrics, request_log
 from frontend.http.api import idempotency
 from frontend.http.api.operation import operation_of
-from frontend.http.authenticator import Guard, Holder
+from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
 from frontend.http.responses import answer, pages_are_off, unavailable
 from frontend.public import api, cross_site, session_cookie
-from frontend.public.dependencies import Parts
+from frontend.public.dependencies import Dependencies
 from frontend.public.views import pages, server, spawn, statics, stats, waiting
 from frontend.settings import CORS_HEADERS
-
-# Bodies are a few JSON fields.
-MAX_BODY_BYTES = 16 * 1024
 
 # With an API token only these are left, and the API's own views, which ask for the token.
 _OPEN_VIEWS = frozenset(
@@ -29,22 +26,22 @@ _API_VIEWS = {
 }
 
 
-def create_app(parts: Parts) -> Flask:
-    """The WSGI application. Starts nothing: ``gunicorn_conf`` starts and stops the parts."""
+def create_app(deps: Dependencies) -> Flask:
+    """The WSGI application. Starts nothing: ``gunicorn_conf`` starts and stops what it needs."""
     app = Flask(__name__, static_folder=None)
-    settings = parts.settings
-    app.extensions["tmpnb"] = parts
+    settings = deps.settings
+    app.extensions["tmpnb"] = deps
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value(),
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_CONTENT_LENGTH=settings.body_max_bytes,
         AUTH_TOKEN=settings.api_auth_token.get_secret_value() if settings.api_auth_token else None,
         SEND_FILE_MAX_AGE_DEFAULT=365 * 86400,
         BEHIND_PROXIES=True,
     )
     metrics.install(app, settings)
     request_log.install(app)
-    holder = Holder("API_AUTH_TOKEN", Scope.SPAWN)
-    auth.install(app, Guard(parts.tokens, parts.now, settings.api_auth_token, holder))
+    principal = Principal("API_AUTH_TOKEN", Scope.SPAWN)
+    auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal), settings)
     session_cookie.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(_preflight)
     app.before_request(_authorize)

@@ -18,27 +18,27 @@ from common.runtime.clock import ClusterClock
 from common.store.cache import decoded
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cluster.cache import OnDemand, Remembered
+from frontend.cluster.cache import CachedValue, Remembered
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.cluster.series import Sampler, Series, sample_of
 from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.public.spawning.late_replies import LateReplies
-from frontend.public.spawning.request_tracker import Ledger
-from frontend.public.spawning.spawner import Broker, Spawner, send_again
+from frontend.public.spawning.request_tracker import RequestTracker
+from frontend.public.spawning.spawner import Broker, SpawnBounds, Spawner, send_again
 from frontend.public.spawning.waiting_room import Bounds, WaitingRoom, message_life_s
-from frontend.public.statics.blob_cache import Shelf
-from frontend.public.statics.sync import StaticsKeeper
+from frontend.public.statics.blob_cache import BlobCache
+from frontend.public.statics.sync import StaticsSync
 from frontend.settings import PublicSettings
 
 # Threads kept free for pages, polls and health checks while all others wait for replies.
 RESERVED_THREADS = 4
 # A tab left open at a dead server asks several times a second whether there is a route.
-STANDING_MAX_AGE_S = 1.0
+STATUS_MAX_AGE_S = 1.0
 
 
-class Standing(Enum):
+class ServerStatus(Enum):
     """What Consul says of a user's server."""
 
     ROUTED = "routed"
@@ -50,12 +50,12 @@ class Standing(Enum):
 class Known:
     """``word``: what was left in Consul about a server that is gone or about to go."""
 
-    standing: Standing
+    status: ServerStatus
     word: Gone | None
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Dependencies:
     """Injected into ``app.create_app``."""
 
     settings: PublicSettings
@@ -64,14 +64,14 @@ class Parts:
     broker: Broker
     pools: PoolsView
     tokens: Watched[Token]
-    hosts: OnDemand[dict[str, HostRecord]]
+    hosts: CachedValue[dict[str, HostRecord]]
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
     sampler: Sampler
-    standings: Remembered[Known]
-    shelf: Shelf
-    statics: StaticsKeeper
+    statuses: Remembered[Known]
+    blobs: BlobCache
+    statics: StaticsSync
     now: Callable[[], datetime]
 
 
@@ -82,7 +82,7 @@ def assemble(
     now: Callable[[], datetime] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     connect_aside: Callable[[], AbstractContextManager[Requester]] | None = None,
-) -> Parts:
+) -> Dependencies:
     """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
     time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
@@ -98,22 +98,22 @@ def assemble(
         Bounds(settings.line_max, settings.line_max_per_visitor),
         lambda request: send_again(broker, request, life_s),
     )
-    ledger = Ledger()
-    late = LateReplies(ledger, room)
+    tracker = RequestTracker(settings.requests_remembered_max)
+    late = LateReplies(tracker, room, settings.late_replies_max)
     broker = connect(late.put)
     spawner = Spawner(
         broker,
         room,
-        ledger,
+        tracker,
         window_s=settings.window_s,
         message_life_s=life_s,
-        slots=max(1, settings.threads - RESERVED_THREADS),
+        bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
         now=now,
     )
     hosts = hosts_view(store, keys, monotonic)
     series = Series(settings.sample_s, settings.sample_kept_s)
-    shelf = Shelf(settings.statics_dir)
-    return Parts(
+    blobs = BlobCache(settings.statics_dir)
+    return Dependencies(
         settings=settings,
         store=store,
         keys=keys,
@@ -125,9 +125,11 @@ def assemble(
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
-        standings=Remembered(lambda user: _known(store, keys, user), STANDING_MAX_AGE_S, monotonic),
-        shelf=shelf,
-        statics=StaticsKeeper(store, keys, shelf, connect_aside or (lambda: nullcontext(broker)), monotonic),
+        statuses=Remembered(lambda user: _known(store, keys, user), STATUS_MAX_AGE_S, monotonic),
+        blobs=blobs,
+        statics=StaticsSync(
+            store, keys, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+        ),
         now=now,
     )
 
@@ -137,10 +139,10 @@ def _known(store: Store, keys: Keys, user: str) -> Known:
     found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
     word = decoded(found.get(keys.gone_of(user)), Gone)
     if keys.route(user) in found:
-        return Known(Standing.ROUTED, word)
-    return Known(Standing.CLAIMED if keys.claim(user) in found else Standing.GONE, word)
+        return Known(ServerStatus.ROUTED, word)
+    return Known(ServerStatus.CLAIMED if keys.claim(user) in found else ServerStatus.GONE, word)
 
 
-def parts() -> Parts:
-    """The parts of the running application."""
-    return cast(Parts, current_app.extensions["tmpnb"])
+def dependencies() -> Dependencies:
+    """The dependencies of the running application."""
+    return cast(Dependencies, current_app.extensions["tmpnb"])

@@ -15,7 +15,7 @@ from common.errors import MalformedRecord, StoreUnavailable
 from common.ids import is_user, new_ticket
 from common.records.servers import Claim
 from frontend.http.responses import is_https
-from frontend.public.dependencies import parts
+from frontend.public.dependencies import dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def remembered() -> Remembered | None:
     if not isinstance(user, str) or not is_user(user):
         return None
     try:
-        entry = parts().store.get(parts().keys.claim(user))
+        entry = dependencies().store.get(dependencies().keys.claim(user))
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
         return Remembered(user, None)

@@ -272,10 +272,10 @@ def test_it_is_worked_by_keys_alone(hosts: HostsRig, operators_page: Page, photo
     page.keyboard.press("Enter")
     expect(page.locator("#found-title")).to_be_focused()
     found = page.locator(f"tr[data-user='{user}']")
-    expect(found.locator("[data-outlook]")).to_contain_text("At ")
+    expect(found.locator("[data-forecast]")).to_contain_text("At ")
     tab_to(f"Keep {user} for 4 hours more")
     page.keyboard.press("Enter")
-    expect(found.locator("[data-outlook]")).to_contain_text("kept by an operator until")
+    expect(found.locator("[data-forecast]")).to_contain_text("kept by an operator until")
     assert hosts.cluster.records("claims")[user]["kept_until"]
     photograph(page, "operator-search")
     page.keyboard.press("/")

@@ -23,11 +23,11 @@ from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from common.store.keys import last_segment
 from common.store.memory import MemoryStore
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.public.spawning.late_replies import LateReplies
-from frontend.public.spawning.request_tracker import Ledger
-from frontend.public.spawning.spawner import Served, Spawner, Unavailable, Waiting, Wish
+from frontend.public.spawning.request_tracker import RequestTracker
+from frontend.public.spawning.spawner import Served, SpawnCommand, Spawner, Unavailable, Waiting
 from frontend.public.spawning.waiting_room import WaitingRoom
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
@@ -72,8 +72,8 @@ class Frontend:
         self._late: list[bytes] = []
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
         self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
-        ledger = Ledger()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0, slots=8)
+        ledger = RequestTracker()
+        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
         self._replies = LateReplies(ledger, self.room)
 
     def work(self) -> None:
@@ -102,12 +102,12 @@ class Stage:
         self.hosts = {f"host-{i}": Host(self._agent(f"host-{i}", f"10.0.0.{i}")) for i in range(1, hosts + 1)}
         self.frontend = Frontend(self.broker, self.store)
         self.table: dict[str, str] = {}
-        self.absences = Absences(GRACE_S)
-        self.rounds = Rounds(
+        self.host_loss = HostLoss(GRACE_S)
+        self.cycle = Cycle(
             self.store,
             KEYS,
             self.broker.publisher(),
-            self.absences,
+            self.host_loss,
             period_s=60.0,
             probe=lambda targets: {target for target in targets if self._answers(target[0])},
         )
@@ -134,7 +134,7 @@ class Stage:
         return [user for user in dict.fromkeys(given.user for given in self.recorder.history().given) if user in left]
 
     def ask(self, kind: Kind, user: str = "") -> None:
-        wish = Wish(new_ticket(), POOL, user=user)
+        wish = SpawnCommand(new_ticket(), POOL, user=user)
         request_id = wish.request_id
         self.recorder.asked(request_id, kind, POOL, user)
         spawner = self.frontend.spawner
@@ -278,7 +278,7 @@ class Stage:
         self._fault("consul lost its data", loses_records=True)
         for host in self.hosts.values():
             host.agent.must_repair = True
-        self.absences.forget_all()
+        self.host_loss.forget_all()
 
     def engine_outage(self, pick: int, down: bool) -> None:
         self._host(pick).agent.engine.down = down
@@ -337,10 +337,10 @@ class Stage:
     def culler_looks(self, seconds: float) -> None:
         self._culler_s += seconds
         try:
-            self.rounds.cull(lambda: True)
-            self.rounds.look_for_lost_hosts(self._culler_s, lambda: True)
+            self.cycle.cull(lambda: True)
+            self.cycle.look_for_lost_hosts(self._culler_s, lambda: True)
         except StoreUnavailable:
-            self.absences.forget_all()
+            self.host_loss.forget_all()
 
     # Time
 
@@ -360,8 +360,8 @@ class Stage:
         if not self.store._down:
             self.table = self._routes()
 
-    def settle(self, rounds: int = 6) -> None:
-        for _ in range(rounds):
+    def settle(self, cycle: int = 6) -> None:
+        for _ in range(cycle):
             self.tick(2)
             for host in self.hosts.values():
                 host.agent.clock.now += 1.0

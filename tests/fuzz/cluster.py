@@ -28,11 +28,11 @@ from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
-from frontend.admin.server_listing import snapshot_view
+from frontend.admin.server_listing import listing_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
@@ -158,7 +158,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
     """Everything else that reads records."""
     store = stage.store
     pools, tokens, hosts = PoolsView(store, KEYS), tokens_view(store, KEYS), hosts_view(store, KEYS, lambda: 0.0)
-    snapshot = snapshot_view(store, KEYS)
+    snapshot = listing_view(store, KEYS)
     search = Search(store, KEYS, hosts.get, lambda: pools.specs)
     view, looks = View(Cluster(store, KEYS.cluster).routes, {}, 30.0, {}), iter(range(1 << 62))
 
@@ -175,7 +175,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, 3600.0, Counter())
+        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
         sweep_activity(store, KEYS, now)
         sweep_gone(store, KEYS, now, 86400.0)
         sweep_replays(store, KEYS, now)

@@ -10,7 +10,7 @@ from flask import Flask
 from common.broker.memory import MemoryBroker
 from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
-from frontend.admin.dependencies import AdminParts
+from frontend.admin.dependencies import AdminDependencies
 from frontend.settings import AdminSettings
 from tests.fuzz.examples import RECORDS, REQUEST, USER
 from tests.fuzz.harness import Report
@@ -136,7 +136,7 @@ def admin(mutator: Mutator, count: int, report: Report) -> None:
         put_claim(store, user_id(1))
         put_route(store, user_id(1))
         _damage(store, mutator)
-        parts = AdminParts.assemble(
+        parts = AdminDependencies.assemble(
             AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": TOKEN}), store, broker.publisher(), {}
         )
         _ask(create_admin_app(parts), mutator, min(2000, count - report.count), report)

@@ -37,7 +37,7 @@ from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from frontend.admin import api_models
-from frontend.culler.decide import decide, outlook, sources
+from frontend.culler.decide import cull_forecast, decide, sources
 from frontend.public import api_models as public_models
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
 from proxy.settings import ProxySettings
@@ -223,7 +223,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
     source = Activity(source="proxy-1", since=NOW, updated_at=later, users={user: int(NOW.timestamp())})
     for activity in ([], sources([source])):
         decide([claim], activity, ["host-1"], later)
-        outlook(claim, activity, ["host-1"], later)
+        cull_forecast(claim, activity, ["host-1"], later)
 
 
 ODD_NUMBERS = (

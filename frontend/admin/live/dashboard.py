@@ -1,4 +1,4 @@
-"""The operator's page as one picture per process, kept up to date; any number of pages are told what changes in it.
+"""The operator's page as one snapshot per process, kept up to date; any number of pages are told what changes in it.
 
 One thread looks at what the watches have brought, at most once a second, and encodes the difference once. What a page
 costs is the writing of bytes that are there already.
@@ -22,8 +22,8 @@ from common.runtime.threads import Worker
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.admin.live import snapshot
-from frontend.admin.live.feed import Feed, Heard
-from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, Followed, Names, Trouble
+from frontend.admin.live.feed import Feed, FeedEntry
+from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, Followed, Names, Outage
 from frontend.admin.live.snapshot import Json
 from frontend.admin.live.window import ClaimsWindow
 from frontend.cluster.series import Series, sample_of
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 # Agents write their record once a second at most: sooner there is nothing to see.
 TICK_S = 1.0
-# Changes kept for pages that are a little behind; one that is further behind gets the whole picture.
+# Changes kept for pages that are a little behind; one that is further behind gets the whole snapshot.
 CHANGES_COUNT = 60
 # Events a page shows.
 EVENTS_COUNT = 200
 
 
-class Board:
+class Dashboard:
     """``start`` to ``stop``: the watches' threads and one of its own. ``wait`` and ``whole`` may be called from any."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Board:
         self._monotonic = monotonic
         self._abandon_s = abandon_s
         self._stop = threading.Event()
-        self._consul, self._rabbitmq = Trouble(now), Trouble(now)
+        self._consul, self._rabbitmq = Outage(now), Outage(now)
         self._hosts = Followed(store, HostRecord, keys.hosts, "hosts", self._consul)
         self._pools = Followed(store, PoolSpec, keys.pools, "pools", self._consul)
         self._tickets = Followed(store, Ticket, keys.tickets, "tickets", self._consul, LINE_PAUSE_S, per_s=LINE_PER_S)
@@ -77,7 +77,7 @@ class Board:
         self._version = 0
         self._changes: deque[tuple[int, bytes]] = deque(maxlen=CHANGES_COUNT)
         self._whole: tuple[int, bytes] = (-1, b"")
-        self._thread = Worker("board", self._run, self._stop.is_set)
+        self._thread = Worker("dashboard", self._run, self._stop.is_set)
 
     def start(self, subscriber: Subscriber, publisher: Publisher | None = None) -> None:
         """``subscriber``: the one that the feed listens to; ``publisher``: one that knows whether RabbitMQ takes
@@ -116,11 +116,11 @@ class Board:
         return self._pools.records
 
     def whole(self) -> tuple[int, bytes]:
-        """The version, and all of the picture as JSON: encoded once per version, whoever asks."""
+        """The version, and all of the snapshot as JSON: encoded once per version, whoever asks."""
         with self._changed:
             if self._whole[0] != self._version:
                 now = {"now": self._now().isoformat(), "version": self._version}
-                events = [event_row(heard) for heard in self.feed.since(0, EVENTS_COUNT)]
+                events = [event_row(entry) for entry in self.feed.since(0, EVENTS_COUNT)]
                 body = self._picture | now | {"events": events, "series": self._series()}
                 self._whole = (self._version, encode(body))
             return self._whole
@@ -137,13 +137,13 @@ class Board:
     def look(self) -> None:
         """Take note of what has changed since the last look."""
         self._note_broker()
-        heard = self.feed.since(self._counted)
-        self._count(heard)
+        entries = self.feed.since(self._counted)
+        self._count(entries)
         after = self._compose()
         sample = self._sample()
         found = snapshot.changes(self._picture, after)
-        if heard:
-            found["events"] = [event_row(one) for one in heard[-EVENTS_COUNT:]]
+        if entries:
+            found["events"] = [event_row(entry) for entry in entries[-EVENTS_COUNT:]]
         if sample:
             found["series"] = {"points": sample}
         if not found:
@@ -160,20 +160,20 @@ class Board:
             try:
                 self.look()
             except Exception:
-                log.exception("no picture made")
+                log.exception("no snapshot made")
             # Rates and ages move by themselves, so that it looks even when nothing was brought.
             self._stop.wait(TICK_S)
 
     def _note_broker(self) -> None:
         if self._subscriber is not None:
-            trouble = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
-            self._rabbitmq.saw(trouble or (self._publisher.trouble if self._publisher is not None else ""))
+            outage = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
+            self._rabbitmq.saw(outage or (self._publisher.trouble if self._publisher is not None else ""))
 
-    def _count(self, heard: list[Heard]) -> None:
-        for one in heard:
-            self._counted = one.id
-            waited_s = one.event.detail.get("time_to_server_s")
-            if one.event.name == "server.claimed" and isinstance(waited_s, int | float):
+    def _count(self, entries: list[FeedEntry]) -> None:
+        for entry in entries:
+            self._counted = entry.id
+            waited_s = entry.event.detail.get("time_to_server_s")
+            if entry.event.name == "server.claimed" and isinstance(waited_s, int | float):
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
@@ -225,10 +225,10 @@ class Board:
         return {"period_s": self.series.period_s, "points": [sample.point() for sample in self.series.since(0)]}
 
 
-def event_row(heard: Heard) -> Json:
+def event_row(entry: FeedEntry) -> Json:
     """An event as the page gets it."""
-    event = heard.event
-    row: dict[str, Any] = {"id": heard.id, "at": event.sent_at.isoformat(), "name": event.name}
+    event = entry.event
+    row: dict[str, Any] = {"id": entry.id, "at": event.sent_at.isoformat(), "name": event.name}
     optional = {"host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail}
     return row | {name: value for name, value in optional.items() if value}
 

@@ -22,7 +22,7 @@ CAPACITY_COUNT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class FeedEntry:
     """One event and its place in this process's feed. Ids grow, also over a restart of the process."""
 
     id: int
@@ -34,7 +34,7 @@ class Feed:
 
     def __init__(self, capacity_count: int = CAPACITY_COUNT, wall_clock: Callable[[], float] = time.time) -> None:
         self._changed = threading.Condition()
-        self._events: deque[Heard] = deque(maxlen=capacity_count)
+        self._events: deque[FeedEntry] = deque(maxlen=capacity_count)
         # Milliseconds since 1970: a reader who comes back after a restart has seen smaller ids, as long as there are
         # fewer than 1000 events a second; and exact in JavaScript.
         self._ids = itertools.count(int(wall_clock() * 1000))
@@ -53,7 +53,7 @@ class Feed:
             return
         with self._changed:
             self._latest = next(self._ids)
-            self._events.append(Heard(self._latest, message))
+            self._events.append(FeedEntry(self._latest, message))
             self._changed.notify_all()
 
     @property
@@ -66,12 +66,12 @@ class Feed:
         """Whether the process stops: there is nothing more to wait for."""
         return self._closed
 
-    def since(self, after: int, limit: int | None = None) -> list[Heard]:
+    def since(self, after: int, limit: int | None = None) -> list[FeedEntry]:
         """The events with an id above ``after`` that are still kept, oldest first; ``limit``: the newest of them."""
         with self._changed:
             return self._since(after, limit)
 
-    def wait(self, after: int, timeout_s: float) -> list[Heard]:
+    def wait(self, after: int, timeout_s: float) -> list[FeedEntry]:
         """As ``since``, but waits until there is one; empty: none within ``timeout_s``, or the feed was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._latest > after, timeout_s)
@@ -83,9 +83,9 @@ class Feed:
             self._closed = True
             self._changed.notify_all()
 
-    def _since(self, after: int, limit: int | None) -> list[Heard]:
+    def _since(self, after: int, limit: int | None) -> list[FeedEntry]:
         # From the newest backwards: readers ask for the last few of many.
-        newer = itertools.takewhile(lambda heard: heard.id > after, reversed(self._events))
+        newer = itertools.takewhile(lambda entry: entry.id > after, reversed(self._events))
         found = list(itertools.islice(newer, limit))
         found.reverse()
         return found

@@ -26,7 +26,7 @@ NAMES_PER_S = 2000
 NAMES_PAUSE_S = 2.0
 
 
-class Trouble:
+class Outage:
     """Whether a store answers, and since when it does not. Safe from any thread."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -59,13 +59,13 @@ class Followed(Watched[R]):
         record: type[R],
         prefix: str,
         name: str,
-        trouble: Trouble,
+        outage: Outage,
         pause_s: float = PAUSE_S,
         per_s: float | None = None,
     ) -> None:
         """``per_s``: how many records a second reading may cost; None: any number."""
         super().__init__(store, record, prefix, name, pause_s)
-        self._trouble = trouble
+        self._trouble = outage
         self._least_pause_s = pause_s
         self._per_s = per_s
 
@@ -84,10 +84,10 @@ class Followed(Watched[R]):
 class Names:
     """Which keys there are below some prefixes, read once in a while by one thread, ``start`` to ``stop``."""
 
-    def __init__(self, store: Store, prefixes: Sequence[str], trouble: Trouble) -> None:
+    def __init__(self, store: Store, prefixes: Sequence[str], outage: Outage) -> None:
         self._store = store
         self._prefixes = prefixes
-        self._trouble = trouble
+        self._trouble = outage
         self._found: Mapping[str, frozenset[str]] = {}
         self._stop = threading.Event()
         self._fresh = Freshness("names")

@@ -16,8 +16,8 @@ from common.records.servers import Activity, Claim, Gone, Route
 from common.store.cache import RecordCache, read_one
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cluster.cache import OnDemand
-from frontend.culler.decide import Outlook, Source, outlook, sources
+from frontend.cluster.cache import CachedValue
+from frontend.culler.decide import CullForecast, Source, cull_forecast, sources
 
 # Rows of an answer: who sees more types more.
 LIMIT_COUNT = 50
@@ -79,9 +79,9 @@ class Search:
         self._hosts = hosts
         self._pools = pools
         self._decoded = RecordCache(Claim, keys.claims)
-        self._all = OnDemand(self._read_all, CLAIMS_MAX_AGE_S)
+        self._all = CachedValue(self._read_all, CLAIMS_MAX_AGE_S)
         activity = RecordCache(Activity, keys.activity)
-        self.activity: OnDemand[list[Source]] = OnDemand(
+        self.activity: CachedValue[list[Source]] = CachedValue(
             lambda: sources(activity.read(store.list(keys.activity)).values()), ACTIVITY_MAX_AGE_S
         )
 
@@ -99,7 +99,7 @@ class Search:
         matching.sort(key=lambda claim: (claim.claimed_at, claim.user))
         shown = matching[:LIMIT_COUNT]
         seen = self.activity.get() if shown else []
-        rows = [claim_row(claim, outlook(claim, seen, hosts.keys(), now)) for claim in shown]
+        rows = [claim_row(claim, cull_forecast(claim, seen, hosts.keys(), now)) for claim in shown]
         answer: dict[str, Any] = {"found": len(matching), "users": rows}
         if len(rows) == 1:
             rows[0]["target"] = self._target(rows[0]["user"])
@@ -125,7 +125,7 @@ class Search:
         return {"user": gone.user, "host": gone.host, "pool": gone.pool, "reason": gone.reason, "at": _iso(gone.at)}
 
 
-def claim_row(claim: Claim, seen: Outlook) -> dict[str, Any]:
+def claim_row(claim: Claim, seen: CullForecast) -> dict[str, Any]:
     """One server in use as the page gets it; times in ISO 8601."""
     return {
         "user": claim.user,

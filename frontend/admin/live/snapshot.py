@@ -1,6 +1,6 @@
 """What the operator's page shows, as JSON, made of records: pure computation.
 
-A *picture* is all of it; ``changes`` is what a page that has one picture needs to show the next.
+A *snapshot* is all of it; ``changes`` is what a page that has one snapshot needs to show the next.
 """
 
 from collections import Counter

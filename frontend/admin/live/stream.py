@@ -1,4 +1,4 @@
-"""Server-sent events: one whole picture, then its changes. Each stream holds one of gunicorn's threads."""
+"""Server-sent events: one whole snapshot, then its changes. Each stream holds one of gunicorn's threads."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, current_app
 
-from frontend.admin.live.dashboard import Board
+from frontend.admin.live.dashboard import Dashboard
 from frontend.http.gunicorn import ALIVE
 
 # A proxy or a browser gives up a connection on which nothing comes for long.
@@ -21,7 +21,7 @@ RETRY_MS = 2000
 FULL_RETRY_S = 10
 
 
-class Places:
+class StreamSlots:
     """How many streams there may be at once in this process: all other requests need threads too."""
 
     def __init__(self, count: int) -> None:
@@ -35,7 +35,7 @@ class Places:
         self._free.release()
 
 
-def held(places: Places, body: Callable[[Callable[[], bool]], Iterator[bytes]]) -> Response | None:
+def sse_response(places: StreamSlots, body: Callable[[Callable[[], bool]], Iterator[bytes]]) -> Response | None:
     """An answer that holds a place until its end; None: all are taken. ``body`` is given whether the worker goes on."""
     if not places.take():
         return None
@@ -46,21 +46,23 @@ def held(places: Places, body: Callable[[Callable[[], bool]], Iterator[bytes]]) 
     return response
 
 
-def stream(board: Board, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-    """The body of an answer. Ends after ``STREAM_S``, or when the board or the worker stops."""
+def stream(
+    dashboard: Dashboard, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic
+) -> Iterator[bytes]:
+    """The body of an answer. Ends after ``STREAM_S``, or when the dashboard or the worker stops."""
     ends = monotonic() + STREAM_S
-    version, body = board.whole()
-    said, next_words = monotonic(), b"retry: %d\n" % RETRY_MS + _message(b"picture", body)
+    version, body = dashboard.whole()
+    said, next_words = monotonic(), b"retry: %d\n" % RETRY_MS + _message(b"snapshot", body)
     while True:
         if next_words:
             said = monotonic()
             yield next_words
-        if not alive() or board.stopped or monotonic() >= ends:
+        if not alive() or dashboard.stopped or monotonic() >= ends:
             return
-        changes = board.wait(version, LOOK_S)
+        changes = dashboard.wait(version, LOOK_S)
         if changes is None:
-            version, body = board.whole()
-            next_words = _message(b"picture", body)
+            version, body = dashboard.whole()
+            next_words = _message(b"snapshot", body)
         elif changes:
             version = changes[-1][0]
             next_words = b"".join(_message(b"change", body) for _, body in changes)

@@ -143,7 +143,7 @@ def _query_parameters(view: Operation) -> Iterator[dict[str, Any]]:
 
 
 def _replay_parameter() -> dict[str, Any]:
-    accepted = {"format": "uuid"} if auth.guard().is_open else {"pattern": idempotency.PATTERN}
+    accepted = {"format": "uuid"} if auth.authenticator().is_open else {"pattern": idempotency.PATTERN}
     return {
         "name": idempotency.HEADER,
         "in": "header",
@@ -190,4 +190,4 @@ def _security(view: Operation) -> list[dict[str, list[str]]]:
     if not view.scopes:
         return []
     needed = [{"token": [scope.value]} for scope in sorted(view.scopes | {Scope.ADMIN})]
-    return [{}, *needed] if auth.guard().is_open else needed
+    return [{}, *needed] if auth.authenticator().is_open else needed

@@ -33,7 +33,7 @@ FULL_AFTER_S = 60
 EXTENSION = "tmpnb.keys"
 
 
-class Parts(Protocol):
+class SharedDependencies(Protocol):
     """What both applications have."""
 
     @property
@@ -60,34 +60,34 @@ def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) 
     if key is None or request.method in {"GET", "HEAD"}:
         return act()
     _check(key)
-    parts = cast(Parts, current_app.extensions["tmpnb"])
-    place = parts.keys.replay(_digest(auth.caller(), key))
+    dependencies = cast(SharedDependencies, current_app.extensions["tmpnb"])
+    place = dependencies.keys.replay(_digest(auth.caller(), key))
     quota: Quota = current_app.extensions[EXTENSION]
     who = visitor()
     try:
         check()
         _take(quota, who)
     except Refused as refused:
-        known = _known(parts.store, place, parts.now()) if refused.code == 429 else None
+        known = _known(dependencies.store, place, dependencies.now()) if refused.code == 429 else None
         if known is None:
             raise
         return _again(known)
-    mark = Replay(request=_fingerprint(), at=parts.now())
+    mark = Replay(request=_fingerprint(), at=dependencies.now())
     done = False
     try:
-        before = _enter(parts.store, place, mark)
+        before = _enter(dependencies.store, place, mark)
         if before is not None:
             return _again(before)
         try:
             response = act()
         except Exception:
-            _forget(parts.store, place)
+            _forget(dependencies.store, place)
             raise
         if response.status_code < 300:
             done = True
-            _keep(parts.store, place, mark, response)
+            _keep(dependencies.store, place, mark, response)
         else:
-            _forget(parts.store, place)
+            _forget(dependencies.store, place)
         return response
     finally:
         if not done:

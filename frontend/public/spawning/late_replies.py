@@ -19,7 +19,7 @@ from common.runtime.retry import retry_for
 from common.runtime.threads import Worker
 from common.urls import base_path
 from frontend.http.metrics import LATE_REPLIES
-from frontend.public.spawning.request_tracker import Ledger, Verdict
+from frontend.public.spawning.request_tracker import Disposition, RequestTracker
 from frontend.public.spawning.waiting_room import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,18 @@ log = logging.getLogger(__name__)
 # A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
 # and culls what was claimed and never visited.
 RETRY_S = 30.0
-# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason.
+# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason. As in the
+# settings.
 MAX_COUNT = 10_000
 
 
 class LateReplies:
     """Works off late replies, from ``start`` to ``stop``."""
 
-    def __init__(self, ledger: Ledger, room: WaitingRoom) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
+        self._tracker = tracker
         self._room = room
-        self._bodies: queue.Queue[bytes | None] = queue.Queue(MAX_COUNT)
+        self._bodies: queue.Queue[bytes | None] = queue.Queue(max_count)
         self._stop = threading.Event()
         self._last = threading.Event()
         self._thread: Worker | None = None
@@ -71,7 +72,7 @@ class LateReplies:
                 log.exception("late reply failed")
 
     def handle(self, body: bytes, publisher: Publisher) -> None:
-        """Judge one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""
+        """Classify one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""
         try:
             reply = decode(body)
         except MalformedMessage as exc:
@@ -83,26 +84,31 @@ class LateReplies:
         if not reply.url.startswith(base_path(reply.user)):
             log.warning("late reply leads elsewhere", extra={"request_id": reply.request_id, "host": reply.host})
             return
-        verdict = self._ledger.judge(reply)
-        if verdict is Verdict.ASSIGN:
-            verdict = self._assign(reply)
-        if verdict is Verdict.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
+        disposition = self._tracker.classify(reply)
+        if disposition is Disposition.ASSIGN:
+            disposition = self._assign(reply)
+        if disposition is Disposition.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
             retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
-        LATE_REPLIES.labels(verdict.value).inc()
+        LATE_REPLIES.labels(disposition.value).inc()
         log.info(
             "late reply",
-            extra={"request_id": reply.request_id, "user": reply.user, "host": reply.host, "verdict": verdict.value},
+            extra={
+                "request_id": reply.request_id,
+                "user": reply.user,
+                "host": reply.host,
+                "disposition": disposition.value,
+            },
         )
 
-    def _assign(self, reply: SpawnReply) -> Verdict:
+    def _assign(self, reply: SpawnReply) -> Disposition:
         if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
-            return Verdict.ASSIGN
+            return Disposition.ASSIGN
         ticket = retry_for(self._stop, RETRY_S)(self._room.find, reply.request_id)
         if ticket is None:
             # The visitor has it already (the agent wrote the ticket, the browser was faster than this reply) or gave
             # up. A server in use must not be taken away: if nobody visits it, the culler sees that.
-            return Verdict.REPEATED
-        return Verdict.UNDELIVERABLE
+            return Disposition.REPEATED
+        return Disposition.UNDELIVERABLE
 
 
 def give_back(publisher: Publisher, reply: SpawnReply) -> None:

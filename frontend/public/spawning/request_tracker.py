@@ -1,4 +1,4 @@
-"""What this process did with its own recent requests, so that a late reply is judged rightly.
+"""What this process did with its own recent requests, so that a late reply is classified rightly.
 
 A reply address belongs to one process, so memory is enough: when the process is gone, so is the address. Every
 method is short and safe to call from any thread.
@@ -12,7 +12,7 @@ from enum import Enum
 from common.broker.messages import SpawnReply
 
 # Requests remembered. At 200 requests per second this is more than a minute; replies later than that find a ticket
-# or an agent that gave up.
+# or an agent that gave up. As in the settings.
 MAX_COUNT = 20_000
 
 
@@ -23,7 +23,7 @@ class State(Enum):
     REFUSED = "refused"  # nobody will ever come for it
 
 
-class Verdict(Enum):
+class Disposition(Enum):
     """What a late reply means."""
 
     KEPT = "kept"  # for a request still pending: whoever settles it finds the reply
@@ -38,7 +38,7 @@ class _Request:
     reply: SpawnReply | None = None
 
 
-class Ledger:
+class RequestTracker:
     """request_id -> what became of it, for the latest requests of this process."""
 
     def __init__(self, max_count: int = MAX_COUNT) -> None:
@@ -69,15 +69,15 @@ class Ledger:
                 request.state = state
             return request.reply
 
-    def judge(self, reply: SpawnReply) -> Verdict:
+    def classify(self, reply: SpawnReply) -> Disposition:
         """What to do with a reply that nobody waits for (any more)."""
         with self._lock:
             request = self._requests.get(reply.request_id)
             if request is None or request.state is State.TICKETED:
-                return Verdict.ASSIGN
+                return Disposition.ASSIGN
             if request.state is State.REFUSED:
-                return Verdict.UNDELIVERABLE
+                return Disposition.UNDELIVERABLE
             if request.reply is None:
                 request.reply = reply
-                return Verdict.KEPT
-            return Verdict.REPEATED if request.reply.user == reply.user else Verdict.UNDELIVERABLE
+                return Disposition.KEPT
+            return Disposition.REPEATED if request.reply.user == reply.user else Disposition.UNDELIVERABLE

@@ -1,4 +1,4 @@
-"""The same wish from several tabs of one browser, at once or within seconds: carried out once in this process.
+"""The same request from several tabs of one browser, at once or within seconds: carried out once in this process.
 
 (What several processes do at once, agents tell apart: docs/decisions/2026-11-27-visitors.md.) Safe from any thread.
 """
@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 # An answer under way to the browser is not in its cookie yet.
 KEPT_S = 10.0
+# As in the settings.
 KEPT_MAX_COUNT = 2000
 # What the first one may take beyond its wait for a server: the ticket's write.
 PATIENCE_S = 2.0
@@ -26,16 +27,18 @@ class Busy(TransientError):
     """The first one does not end, or too many wait for first ones already."""
 
 
-class Together(Generic[T]):
+class SingleFlight(Generic[T]):
     def __init__(
         self,
         is_kept: Callable[[T], bool],
         max_waiting_count: int,
         monotonic: Callable[[], float] = time.monotonic,
+        kept_max_count: int = KEPT_MAX_COUNT,
     ) -> None:
-        """``is_kept``: outcomes that are given again for ``KEPT_S`` seconds; ``max_waiting_count``: threads that may
-        wait for others."""
+        """``is_kept``: outcomes that are given again for ``KEPT_S`` seconds, at most ``kept_max_count`` of them;
+        ``max_waiting_count``: threads that may wait for others."""
         self._is_kept = is_kept
+        self._kept_max_count = kept_max_count
         self._monotonic = monotonic
         self._waiting = threading.BoundedSemaphore(max_waiting_count)
         self._lock = threading.Lock()
@@ -83,6 +86,6 @@ class Together(Generic[T]):
         oldest = self._monotonic() - KEPT_S
         while self._known:
             name, (at_s, outcome) = next(iter(self._known.items()))
-            if not outcome.done() or (at_s > oldest and len(self._known) < KEPT_MAX_COUNT):
+            if not outcome.done() or (at_s > oldest and len(self._known) < self._kept_max_count):
                 return
             del self._known[name]

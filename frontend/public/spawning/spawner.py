@@ -1,6 +1,6 @@
-"""One wish for a server, from the request's publication to its outcome (docs/design.md, "Walk of a spawn").
+"""One request for a server, from its publication to its outcome (docs/design.md, "Walk of a spawn").
 
-Runs on request threads. The order of steps keeps I2: the ledger knows the request before it is published, and learns
+Runs on request threads. The order of steps keeps I2: the tracker knows the request before it is published, and learns
 that it has a ticket only after the ticket is written; a reply in between is kept for whoever settles the request.
 """
 
@@ -23,10 +23,10 @@ from common.records.tickets import Ticket, TicketState
 from common.runtime import audit_log
 from common.runtime.clock import utc_now
 from common.urls import base_path, server_url
-from frontend.cluster.queue_position import LineFull
+from frontend.cluster.queue_position import QueueFull
 from frontend.http.metrics import SPAWN_SECONDS, SPAWNS
-from frontend.public.spawning.request_tracker import Ledger, State
-from frontend.public.spawning.single_flight import Busy, Together
+from frontend.public.spawning.request_tracker import RequestTracker, State
+from frontend.public.spawning.single_flight import Busy, SingleFlight
 from frontend.public.spawning.waiting_room import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class Broker(Requester, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SpawnCommand:
     """``ticket``: what would open the request's place in line; a secret. ``path``: below the server's path, with query;
     empty: the pool's landing place. ``user``: whose old path a server is wanted at; empty: any ready one. ``who``: by
     which right, for the audit log. ``visitor``: a digest of who asks, as tickets name them.
-    ``once``: this same wish may come several times, and is one."""
+    ``once``: this same request may come several times, and is one."""
 
     ticket: str
     pool: str
@@ -104,6 +104,15 @@ class Unavailable:
 Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
 
 
+@dataclass(frozen=True, slots=True)
+class SpawnBounds:
+    """How many requests may wait out their whole window at the same time, and how many visits' servers are remembered
+    for what the same browser asks meanwhile."""
+
+    slots: int = 8
+    visits_remembered: int = 2000
+
+
 class Spawner:
     """Publishes spawn requests and follows each to one outcome."""
 
@@ -111,77 +120,80 @@ class Spawner:
         self,
         broker: Broker,
         room: WaitingRoom,
-        ledger: Ledger,
+        tracker: RequestTracker,
         *,
         window_s: float,
         message_life_s: float,
-        slots: int,
+        bounds: SpawnBounds = SpawnBounds(),
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line; ``slots``: how
-        many requests may wait out their whole window at the same time."""
+        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line."""
         self._broker = broker
         self._room = room
-        self._ledger = ledger
+        self._tracker = tracker
         self._window_s = window_s
         self._message_life_s = message_life_s
-        self._together: Together[Served | Waiting | Crowded | Unavailable] = Together(
-            lambda outcome: isinstance(outcome, Served), max_waiting_count=max(1, slots // 4)
+        self._single_flight: SingleFlight[Served | Waiting | Crowded | Unavailable] = SingleFlight(
+            lambda outcome: isinstance(outcome, Served),
+            max_waiting_count=max(1, bounds.slots // 4),
+            kept_max_count=bounds.visits_remembered,
         )
-        self._slots = threading.BoundedSemaphore(slots)
+        self._slots = threading.BoundedSemaphore(bounds.slots)
         self._now = now
 
-    def for_browser(self, wish: Wish, window_s: float | None = None) -> Served | Waiting | Crowded | Unavailable:
+    def for_browser(
+        self, command: SpawnCommand, window_s: float | None = None
+    ) -> Served | Waiting | Crowded | Unavailable:
         """A server within the window (None: the usual one), or a place in the waiting room, if there is one."""
         begun = time.monotonic()
         wait_s = window_s or self._window_s
-        if not wish.once:
-            return _counted(wish, begun, self._for_browser(wish, wait_s))
+        if not command.once:
+            return _counted(command, begun, self._for_browser(command, wait_s))
         try:
-            outcome = self._together.run(wish.request_id, lambda: self._for_browser(wish, wait_s), wait_s)
+            outcome = self._single_flight.run(command.request_id, lambda: self._for_browser(command, wait_s), wait_s)
         except Busy as exc:
             outcome = Unavailable(str(exc))
-        return _counted(wish, begun, _at(outcome, wish.path))
+        return _counted(command, begun, _at(outcome, command.path))
 
-    def _for_browser(self, wish: Wish, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
+    def _for_browser(self, command: SpawnCommand, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
         try:
             # Whoever could not even wait need not be asked for: an agent would find the others first.
-            self._room.admit(wish.pool, wish.visitor)
-        except LineFull as exc:
+            self._room.admit(command.pool, command.visitor)
+        except QueueFull as exc:
             return Crowded(str(exc))
         except StoreUnavailable as exc:
             return Unavailable(str(exc))
         with self._slot(wait_s) as window_s:
-            request = self._request(wish, window_s, None)
+            request = self._request(command, window_s, None)
             try:
                 if request.user:
                     # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
-                    self._room.open(request, wish.visitor)
+                    self._room.open(request, command.visitor)
                 served = self._ask(request, self._message_life_s)
-                return served if served is not None else self._queue(request, wish)
-            except LineFull as exc:
-                reply = self._ledger.settle(request.request_id, State.REFUSED)
+                return served if served is not None else self._queue(request, command)
+            except QueueFull as exc:
+                reply = self._tracker.settle(request.request_id, State.REFUSED)
                 return _served(reply, 0.0) if reply is not None else Crowded(str(exc))
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
                     self._leave(request)
                 return self._give_up(request, exc)
 
-    def for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
+    def for_program(self, command: SpawnCommand, wait_s: float) -> Served | Full | Unavailable:
         """A server within ``wait_s``; afterwards nothing is claimed for it any more."""
         begun = time.monotonic()
-        return _counted(wish, begun, self._for_program(wish, wait_s))
+        return _counted(command, begun, self._for_program(command, wait_s))
 
-    def _for_program(self, wish: Wish, wait_s: float) -> Served | Full | Unavailable:
+    def _for_program(self, command: SpawnCommand, wait_s: float) -> Served | Full | Unavailable:
         with self._slot(wait_s) as wait_s:
-            request = self._request(wish, wait_s, self._now() + timedelta(seconds=wait_s))
+            request = self._request(command, wait_s, self._now() + timedelta(seconds=wait_s))
             try:
                 served = self._ask(request, wait_s)
             except (BrokerUnavailable, Unroutable) as exc:
                 return self._give_up(request, exc)
         if served is not None:
             return served
-        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        reply = self._tracker.settle(request.request_id, State.REFUSED)
         if reply is not None:
             return _served(reply, 0.0)
         detail = {"reason": "full", "waited_s": wait_s}
@@ -206,16 +218,16 @@ class Spawner:
         finally:
             self._slots.release()
 
-    def _request(self, wish: Wish, window_s: float, deadline: datetime | None) -> SpawnRequest:
+    def _request(self, command: SpawnCommand, window_s: float, deadline: datetime | None) -> SpawnRequest:
         return SpawnRequest(
             sent_at=self._now(),
-            request_id=wish.request_id,
-            pool=wish.pool,
+            request_id=command.request_id,
+            pool=command.pool,
             window_s=window_s,
             deadline=deadline,
-            path=wish.path,
-            user=wish.user,
-            once=wish.once,
+            path=command.path,
+            user=command.user,
+            once=command.once,
         )
 
     def _ask(self, request: SpawnRequest, expires_s: float) -> Served | None:
@@ -224,12 +236,12 @@ class Spawner:
             raise BrokerUnavailable("RabbitMQ: not connected")
         message = Outgoing(request.encode(), request.request_id, request.request_id, expires_s)
         started = time.monotonic()
-        self._ledger.expect(request.request_id)
+        self._tracker.expect(request.request_id)
         body = self._broker.request(queues.spawn(request.pool), message, request.window_s)
         reply = None if body is None else self._read(body)
         if reply is None:
             return None
-        self._ledger.served(reply)
+        self._tracker.served(reply)
         return _served(reply, (time.monotonic() - started) * 1000)
 
     def _read(self, body: bytes) -> SpawnReply | None:
@@ -243,15 +255,15 @@ class Spawner:
         log.error("reply is of no use", extra={"type": reply.type})
         return None
 
-    def _queue(self, request: SpawnRequest, wish: Wish) -> Served | Waiting:
-        ticket = self._room.open(request, wish.visitor)
-        reply = self._ledger.settle(request.request_id, State.TICKETED)
+    def _queue(self, request: SpawnRequest, command: SpawnCommand) -> Served | Waiting:
+        ticket = self._room.open(request, command.visitor)
+        reply = self._tracker.settle(request.request_id, State.TICKETED)
         if reply is not None:
             # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
             # the page would find a ticket that waits for ever.
             self._note(reply)
             return _served(reply, 0.0)
-        return _from_ticket(ticket) or Waiting(wish.ticket)
+        return _from_ticket(ticket) or Waiting(command.ticket)
 
     def _note(self, reply: SpawnReply) -> None:
         try:
@@ -266,7 +278,7 @@ class Spawner:
             log.debug("ticket left to be swept", extra={"request_id": request.request_id})
 
     def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
-        reply = self._ledger.settle(request.request_id, State.REFUSED)
+        reply = self._tracker.settle(request.request_id, State.REFUSED)
         return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
 
 
@@ -281,19 +293,23 @@ def send_again(broker: Broker, request: SpawnRequest, expires_s: float) -> bool:
     return True
 
 
-def _counted(wish: Wish, begun: float, outcome: Outcome) -> Outcome:
+def _counted(command: SpawnCommand, begun: float, outcome: Outcome) -> Outcome:
     name = type(outcome).__name__.lower()
-    SPAWNS.labels(wish.pool, name).inc()
-    SPAWN_SECONDS.labels(wish.pool, name).observe(time.monotonic() - begun)
+    SPAWNS.labels(command.pool, name).inc()
+    SPAWN_SECONDS.labels(command.pool, name).observe(time.monotonic() - begun)
     if isinstance(outcome, Crowded):
         audit_log.record(
-            "request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason
+            "request.full", request_id=command.request_id, pool=command.pool, who=command.who, reason=outcome.reason
         )
     elif isinstance(outcome, Full):
-        audit_log.record("request.full", request_id=wish.request_id, pool=wish.pool, who=wish.who)
+        audit_log.record("request.full", request_id=command.request_id, pool=command.pool, who=command.who)
     elif isinstance(outcome, Unavailable):
         audit_log.record(
-            "request.unavailable", request_id=wish.request_id, pool=wish.pool, who=wish.who, reason=outcome.reason[:500]
+            "request.unavailable",
+            request_id=command.request_id,
+            pool=command.pool,
+            who=command.who,
+            reason=outcome.reason[:500],
         )
     return outcome
 

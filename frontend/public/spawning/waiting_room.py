@@ -18,8 +18,8 @@ from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
 from common.store.keys import Keys, last_segment
 from common.store.port import Entry, Store
-from frontend.cluster.cache import OnDemand
-from frontend.cluster.queue_position import LineFull, Pace, Place, places
+from frontend.cluster.cache import CachedValue
+from frontend.cluster.queue_position import QueueFull, QueuePosition, ThroughputEstimate, places
 
 # A message lives so much longer than a ticket that nobody asks about: its agent would drop it anyway.
 MESSAGE_MARGIN_S = 15.0
@@ -81,19 +81,19 @@ class WaitingRoom:
         self._now = now
         self._monotonic = monotonic
         self._decoded = RecordCache(Ticket, keys.tickets)
-        self._pace = Pace()
-        self._line = OnDemand(self._list, LISTING_MAX_AGE_S, monotonic)
+        self._throughput = ThroughputEstimate()
+        self._line = CachedValue(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()
         self._latest: _Look | None = None
         self._opened: list[Ticket] = []  # by this process, since the latest look
         self._touched: dict[str, float] = {}
 
     def admit(self, pool: str, visitor: str) -> None:
-        """Raises ``LineFull`` when there is no room for one more ticket. Consul is asked only when there seems to be
+        """Raises ``QueueFull`` when there is no room for one more ticket. Consul is asked only when there seems to be
         none, once a second at most."""
         try:
             self._check_bounds(pool, visitor)
-        except LineFull:
+        except QueueFull:
             self._line.get()
             self._check_bounds(pool, visitor)
 
@@ -105,14 +105,14 @@ class WaitingRoom:
             in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
             of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
         if in_pool >= self._bounds.of_pool:
-            raise LineFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
+            raise QueueFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
         if visitor and of_visitor >= self._bounds.of_visitor:
             text = f"{of_visitor} requests of your address or token are in line already, more are not accepted"
-            raise LineFull(text)
+            raise QueueFull(text)
 
     def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
         """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there, or the
-        same visitor has asked twice. Raises ``LineFull``."""
+        same visitor has asked twice. Raises ``QueueFull``."""
         now = self._now()
         if not request.user:  # those have their tickets before it is known whether they must wait
             self._line.get()
@@ -151,7 +151,7 @@ class WaitingRoom:
         entry = self._store.get(self._keys.ticket(request_id))
         return None if entry is None else _decode(entry)
 
-    def look(self, request_id: str) -> tuple[Ticket, Place | None] | None:
+    def look(self, request_id: str) -> tuple[Ticket, QueuePosition | None] | None:
         """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
         line = self._line.get()
         ticket = line.tickets.get(request_id)
@@ -167,7 +167,7 @@ class WaitingRoom:
         if request_id in line.modify_indexes:
             self._touch(ticket, line.modify_indexes[request_id])
         position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
-        return ticket, Place(position, waiting_count, self._pace.estimate_s(ticket.pool, position))
+        return ticket, QueuePosition(position, waiting_count, self._throughput.estimate_s(ticket.pool, position))
 
     def _last_place(self, line: _Look, ticket: Ticket) -> tuple[int, int]:
         """Of a ticket that is younger than the listing: behind all that are known."""
@@ -209,7 +209,7 @@ class WaitingRoom:
         listing = self._store.list(self._keys.tickets)
         # One below another's key is nobody's: whoever looked for it would get that one's.
         tickets = {name: ticket for name, ticket in self._decoded.read(listing).items() if ticket.request_id == name}
-        self._pace.look(tickets, self._monotonic())
+        self._throughput.look(tickets, self._monotonic())
         modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
         found = places(tickets, self._now(), self._abandon_s)
         look = _Look(

@@ -18,7 +18,7 @@ WORTH = 0.9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Shelf:
+class BlobCache:
     """Any thread, any process. Raises ``OSError`` when the folder is full, or is somebody else's."""
 
     def __init__(self, folder: Path) -> None:

@@ -20,7 +20,7 @@ from common.runtime.clock import utc_now
 
 # A host that has forgotten its bundle takes it out of the image once more, which is a matter of seconds.
 WAIT_S = 30.0
-# All parts together: a host that gives a byte at a time is no source, and another one is asked.
+# All parts together: a host that gives a byte at a time is no source, and another one is asked. As in the settings.
 FETCH_S = 300.0
 # What a zip archive adds: headers per member, and a little where nothing can be compressed.
 OVERHEAD_BYTES = 512
@@ -38,9 +38,9 @@ def hosts_with(record: Statics, hosts: Mapping[str, HostRecord]) -> list[str]:
     return first + [name for name in users if name != record.host]
 
 
-def fetch(broker: Requester, host: str, record: Statics) -> Iterator[tuple[str, bytes]]:
+def fetch(broker: Requester, host: str, record: Statics, within_s: float = FETCH_S) -> Iterator[tuple[str, bytes]]:
     """SHA-256 and content of every file of the set. Raises ``NotFetched``, and what ``Requester.request`` raises."""
-    bundle = _bundle(broker, host, record)
+    bundle = _bundle(broker, host, record, within_s)
     sizes = {file.sha256: file.size for file in record.files.values()}
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
@@ -53,16 +53,16 @@ def fetch(broker: Requester, host: str, record: Statics) -> Iterator[tuple[str, 
         raise NotFetched(f"{host}: bundle cannot be read: {exc!r}") from exc
 
 
-def _bundle(broker: Requester, host: str, record: Statics) -> bytes:
+def _bundle(broker: Requester, host: str, record: Statics, within_s: float) -> bytes:
     limit = int(record.total_bytes * OVERHEAD_PART) + OVERHEAD_BYTES * (len(record.files) + 1)
     first = _part(broker, host, record, 0)
     if not 0 < first.total_bytes <= limit:
         raise NotFetched(f"{host}: a bundle of {first.total_bytes} bytes; at most {limit} are accepted")
     data = bytearray(first.data)
-    deadline = time.monotonic() + FETCH_S
+    deadline = time.monotonic() + within_s
     while len(data) < first.total_bytes:
         if time.monotonic() > deadline:
-            raise NotFetched(f"{host}: {len(data)} of {first.total_bytes} bytes within {FETCH_S:g} s")
+            raise NotFetched(f"{host}: {len(data)} of {first.total_bytes} bytes within {within_s:g} s")
         part = _part(broker, host, record, len(data))
         if part.bundle != first.bundle or part.offset != len(data) or not part.data:
             raise NotFetched(f"{host}: the bundle changed on the way")

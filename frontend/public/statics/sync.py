@@ -19,8 +19,8 @@ from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.operations.hosts import read_hosts
-from frontend.public.statics.blob_cache import Shelf
-from frontend.public.statics.fetch import fetch, hosts_with
+from frontend.public.statics.blob_cache import BlobCache
+from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +32,24 @@ RETRY_S = 5.0
 UNUSED_KEPT_S = 600.0
 
 
-class StaticsKeeper:
+class StaticsSync:
     """``ready``: everything that proxies send visitors here for is on the shelf, or cannot be had."""
 
     def __init__(
         self,
         store: Store,
         keys: Keys,
-        shelf: Shelf,
+        blobs: BlobCache,
         connect: Callable[[], AbstractContextManager[Requester]],
         monotonic: Callable[[], float] = time.monotonic,
+        fetch_s: float = FETCH_S,
     ) -> None:
-        """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes."""
+        """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
+        that a host has to give a set."""
+        self._fetch_s = fetch_s
         self._store = store
         self._keys = keys
-        self._shelf = shelf
+        self._blobs = blobs
         self._connect = connect
         self._monotonic = monotonic
         self._decoded = RecordCache(Statics, keys.statics)
@@ -77,7 +80,7 @@ class StaticsKeeper:
         self._fresh.read()
         lacking = [record for record in self._sets.values() if self._lacks(record)]
         if lacking:
-            with self._shelf.alone() as mine:
+            with self._blobs.alone() as mine:
                 if mine:
                     lacking = [record for record in lacking if not self._get(record)]
         for record in self._sets.values():
@@ -93,7 +96,7 @@ class StaticsKeeper:
         while not self._stop.is_set():
             try:
                 if self._index == 0:
-                    self._shelf.open()
+                    self._blobs.open()
                 settled = self.turn(WATCH_S if settled else 0.0)
                 backoff.reset()
                 said = ""
@@ -106,7 +109,7 @@ class StaticsKeeper:
                 backoff.wait()
 
     def _lacks(self, record: Statics) -> bool:
-        return bool(self._shelf.missing(file.sha256 for file in record.files.values()))
+        return bool(self._blobs.missing(file.sha256 for file in record.files.values()))
 
     def _get(self, record: Statics) -> bool:
         """Fetch a set from the first host that gives it. False: none does."""
@@ -115,8 +118,8 @@ class StaticsKeeper:
         for host in hosts_with(record, read_hosts(self._store, self._keys)):
             try:
                 with self._connect() as broker:
-                    for sha256, data in fetch(broker, host, record):
-                        self._shelf.put(sha256, data)
+                    for sha256, data in fetch(broker, host, record, self._fetch_s):
+                        self._blobs.put(sha256, data)
             except (TmpnbError, ValueError) as exc:
                 problems.append(str(exc))
                 continue
@@ -143,10 +146,10 @@ class StaticsKeeper:
     def _drop_unused(self) -> None:
         used = {file.sha256 for record in self._sets.values() for file in record.files.values()}
         now = self._monotonic()
-        unused = self._shelf.names() - used
+        unused = self._blobs.names() - used
         self._unused_since = {name: self._unused_since.get(name, now) for name in unused}
         old = {name for name, since in self._unused_since.items() if now - since >= UNUSED_KEPT_S}
         if old:
-            with self._shelf.alone() as mine:
+            with self._blobs.alone() as mine:
                 if mine:
-                    self._shelf.drop(old)
+                    self._blobs.drop(old)

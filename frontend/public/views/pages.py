@@ -9,7 +9,7 @@ from common.errors import StoreUnavailable
 from frontend.cluster.hosts import stats
 from frontend.http.responses import answer, page, problem, unavailable
 from frontend.http.visitors import is_robot
-from frontend.public.dependencies import parts
+from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import introduce, remembered
 from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
 from frontend.public.views.hub_links import meant
@@ -29,7 +29,7 @@ class LinkPrefix(BaseConverter):
     """The first segment of a link that starts a server, as some pool says; everything else is not there."""
 
     def to_python(self, value: str) -> str:
-        if not parts().pools.is_link(value):
+        if not dependencies().pools.is_link(value):
             raise ValidationError
         return value
 
@@ -50,7 +50,7 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     known = remembered()
-    has_server = known is not None and parts().pools.fits(known.pool, ask.pool, ask.target)
+    has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
     return page(
         "landing.html",
         has_server=has_server,
@@ -65,7 +65,7 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
 
 def broken_s() -> int:
     """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
-    return math.ceil(parts().settings.window_s) + BROKEN_SLACK_S
+    return math.ceil(dependencies().settings.window_s) + BROKEN_SLACK_S
 
 
 views.add_url_rule("/", "landing", landing)
@@ -80,13 +80,13 @@ for _rule in ("/hub", _HUB, f"{_HUB}/<path:rest>", "/user-redirect", "/user-redi
 def info() -> Response:
     """The cluster in numbers."""
     try:
-        hosts = parts().hosts.get()
+        hosts = dependencies().hosts.get()
     except StoreUnavailable:
         return unavailable()
     figures = stats(hosts, "")
     rows = figures["hosts"].values()
     used, starting = (sum(row[name] for row in rows) for name in ("claimed", "starting"))
-    return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(parts().pools.specs))
+    return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(dependencies().pools.specs))
 
 
 @views.get("/info/series")
@@ -94,7 +94,7 @@ def info_series() -> Response:
     """``{"now", "period_s", "points": [[Unix time, available, in use], …]}``; ``?since=``: later points only.
 
     Made from memory: 500 open pages cost what they are sent, one point each per ``sample_s``."""
-    now_s, series = parts().now().timestamp(), parts().sampler.series
+    now_s, series = dependencies().now().timestamp(), dependencies().sampler.series
     since = request.args.get("since", now_s - PLOT_S, type=float)
     points = [sample.point()[:3] for sample in series.since(since)]
     return answer({"now": round(now_s, 1), "period_s": series.period_s, "points": points})

@@ -13,8 +13,8 @@ from common.store.cache import read_one
 from common.urls import server_url
 from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
 from frontend.operations.host_commands import send
-from frontend.public.dependencies import Standing, parts
-from frontend.public.issued_paths import farewell, may_return
+from frontend.public.dependencies import ServerStatus, dependencies
+from frontend.public.issued_paths import may_return, tombstone
 from frontend.public.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
 from frontend.public.views.waiting import say_estimate
 
@@ -52,21 +52,21 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
     try:
-        before = parts().standings.peek(user)
-        known = before or parts().standings.get(user)
+        before = dependencies().statuses.peek(user)
+        known = before or dependencies().statuses.get(user)
     except StoreUnavailable:
         return unavailable()
-    standing, word = known.standing, known.word
+    status, word = known.status, known.word
     html = wants_html() and not pages_are_off()
-    if before is not None and standing is not Standing.ROUTED and (html or standing is Standing.CLAIMED):
-        word = farewell(user)  # it may just have been left
-    if standing is Standing.ROUTED:
+    if before is not None and status is not ServerStatus.ROUTED and (html or status is ServerStatus.CLAIMED):
+        word = tombstone(user)  # it may just have been left
+    if status is ServerStatus.ROUTED:
         if html:
             return page("away.html", 503, RETRY_AFTER_S)
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
-    left_s = (word.until - parts().now()).total_seconds() if word is not None and word.until is not None else 0.0
-    is_ending = standing is Standing.CLAIMED and _is_ending(user, word)
-    if standing is Standing.CLAIMED and left_s <= 0 and not is_ending:
+    left_s = (word.until - dependencies().now()).total_seconds() if word is not None and word.until is not None else 0.0
+    is_ending = status is ServerStatus.CLAIMED and _is_ending(user, word)
+    if status is ServerStatus.CLAIMED and left_s <= 0 and not is_ending:
         # Claimed and without a route: it is being made again at this path.
         if html:
             return page("starting.html", 503, RETRY_AFTER_S)
@@ -81,7 +81,7 @@ def _is_ending(user: str, word: Gone | None) -> bool:
     if word is None or word.until is not None:
         return False
     try:
-        claim = read_one(parts().store, parts().keys.claim(user), Claim)
+        claim = read_one(dependencies().store, dependencies().keys.claim(user), Claim)
     except StoreUnavailable:
         return False
     return claim is not None and claim.claimed_at < word.at
@@ -127,18 +127,18 @@ def _why(reason: str) -> str:
 @views.post("/leaving/<user>")
 def once_more(user: str) -> Response:
     """Back to a server that is about to go with its host, to save what is on it: 303 to it, once there is a way."""
-    word = farewell(user) if is_user(user) else None
+    word = tombstone(user) if is_user(user) else None
     if word is None or word.until is None:
         return problem(404, "Page not found", "There is nothing at this address.", "not found")
-    p = parts()
+    deps = dependencies()
     try:
         target = checked(*_split(request.form.get("target", "")))
     except BadTarget:
         target = ""
     try:
-        send(p.broker, word.host, Reopen(sent_at=p.now(), user=user), expires_s=REOPEN_S)
+        send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
         for _ in range(round(REOPEN_S / REOPEN_LOOK_S)):
-            if p.store.get(p.keys.route(user)) is not None:
+            if deps.store.get(deps.keys.route(user)) is not None:
                 break
             _never.wait(REOPEN_LOOK_S)
     except TransientError:

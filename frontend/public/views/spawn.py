@@ -13,10 +13,10 @@ from common.urls import server_url
 from frontend.http.auth import caller
 from frontend.http.responses import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
 from frontend.http.visitors import is_browser, is_robot, visitor
-from frontend.public.dependencies import parts
-from frontend.public.issued_paths import OldPath, old_path
+from frontend.public.dependencies import dependencies
+from frontend.public.issued_paths import IssuedPath, issued_path
 from frontend.public.session_cookie import introduce, remember, remember_ticket, remembered, visit
-from frontend.public.spawning.spawner import Crowded, Served, Unavailable, Waiting, Wish
+from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
 from frontend.public.targets import (
     MAX_CHARS,
     START,
@@ -65,13 +65,13 @@ def spawn(**_: str) -> Response:
     wanted = ask.pool
     if user:
         try:
-            old = old_path(user)
+            old = issued_path(user)
         except StoreUnavailable:
             return unavailable()
         if old is not None:
             return _at_old_path(user, target, old, wanted)
-    pools = parts().pools
-    pool = pools.choose(wanted, parts().settings.default_pool, target)
+    pools = dependencies().pools
+    pool = pools.choose(wanted, dependencies().settings.default_pool, target)
     if pool is None:
         return _no_pool(wanted)
     if not ask.fresh:
@@ -82,8 +82,8 @@ def spawn(**_: str) -> Response:
     ticket = visit(pool) if wants_html() else None
     if ticket is not None:
         g.ticket, g.request_id = ticket, request_of(ticket)
-    wish = Wish(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
-    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.window_s)
+    command = SpawnCommand(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
+    return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.window_s)
 
 
 def _first_step(path: str, query: str, ask: Asked) -> Response:
@@ -100,20 +100,20 @@ def _first_step(path: str, query: str, ask: Asked) -> Response:
     )
 
 
-def _at_old_path(user: str, target: str, old: OldPath, wanted: str | None) -> Response:
+def _at_old_path(user: str, target: str, old: IssuedPath, wanted: str | None) -> Response:
     """A server at the same path as before: the one that is there, or a new one."""
     if old.routed or (old.claimed and wants_html()):
         return go_to(server_url(user, target, None))
     if old.claimed:  # one at a time
         text = "a server is being made at this path"
         return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
-    pools = parts().pools
-    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, parts().settings.default_pool)
+    pools = dependencies().pools
+    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, dependencies().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
-    wish = Wish(g.ticket, pool, target, user, caller() or None, visitor())
+    command = SpawnCommand(g.ticket, pool, target, user, caller() or None, visitor())
     # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
-    return _for_person(wish, wanted) if wants_html() else _for_client(wish, parts().settings.wait_max_s)
+    return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.wait_max_s)
 
 
 for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
@@ -124,7 +124,7 @@ for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
 @views.post("/api/spawn/", strict_slashes=False)
 def api_spawn() -> Response:
     """200 ``{"url": …}``, 429 ``{"status": "full"}``, 503 ``{"status": "unavailable"}``."""
-    settings = parts().settings
+    settings = dependencies().settings
     try:
         body = _body()
         path, _, query = body.path.partition("?")
@@ -135,10 +135,10 @@ def api_spawn() -> Response:
     if wait_s > settings.wait_max_s:
         text = f"wait_s: at most {settings.wait_max_s:g} seconds are accepted (given: {wait_s:g})"
         return problem(400, "Bad request", text, "bad request")
-    pool = parts().pools.choose(body.pool, settings.default_pool, target)
+    pool = dependencies().pools.choose(body.pool, settings.default_pool, target)
     if pool is None:
         return _no_pool(body.pool)
-    outcome = parts().spawner.for_program(Wish(g.ticket, pool, target, who=caller() or None), wait_s)
+    outcome = dependencies().spawner.for_program(SpawnCommand(g.ticket, pool, target, who=caller() or None), wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return answer({"url": outcome.url})
@@ -160,8 +160,8 @@ def _body() -> SpawnBody:
         raise ValueError(f"{explain(exc)}; accepted fields: {accepted}") from exc
 
 
-def _for_person(wish: Wish, wanted: str | None) -> Response:
-    outcome = parts().spawner.for_browser(wish)
+def _for_person(command: SpawnCommand, wanted: str | None) -> Response:
+    outcome = dependencies().spawner.for_browser(command)
     note(outcome)
     if isinstance(outcome, Served):
         if not outcome.existing:
@@ -170,7 +170,7 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     if isinstance(outcome, Waiting):
         remember_ticket(request_of(outcome.ticket))
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
-        path = f"user/{wish.user}/{wish.path}" if wish.user else wish.path
+        path = f"user/{command.user}/{command.path}" if command.user else command.path
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
         return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
     if isinstance(outcome, Crowded):
@@ -178,9 +178,9 @@ def _for_person(wish: Wish, wanted: str | None) -> Response:
     return unavailable()
 
 
-def _for_client(wish: Wish, wait_s: float) -> Response:
+def _for_client(command: SpawnCommand, wait_s: float) -> Response:
     """A client that is no browser would not stay in a waiting room."""
-    outcome = parts().spawner.for_program(wish, wait_s)
+    outcome = dependencies().spawner.for_program(command, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
         return go_to(outcome.url)
@@ -201,7 +201,7 @@ def note(outcome: object) -> None:
 
 
 def _no_pool(wanted: str | None) -> Response:
-    names = sorted(parts().pools.specs)
+    names = sorted(dependencies().pools.specs)
     if not names:  # Consul has not answered yet, or the first pools are not there yet
         return unavailable()
     if wanted is None:

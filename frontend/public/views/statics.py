@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request, send_file
 
 from common.statics import content_type
 from frontend.http.responses import answer
-from frontend.public.dependencies import parts
+from frontend.public.dependencies import dependencies
 from frontend.public.targets import raw_path_and_query
 
 views = Blueprint("statics", __name__)
@@ -16,7 +16,7 @@ MAX_AGE_S = 365 * 86400
 @views.get("/_statics/")
 def statics_health() -> Response:
     """Whether this replica has what it may be asked for."""
-    ready = parts().statics.ready
+    ready = dependencies().statics.ready
     return answer({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 
@@ -26,8 +26,8 @@ def statics_file(form: str, name: str) -> Response:
     if raw_path_and_query(request.environ)[0] != f"/_statics/{form}/{name}":
         return answer({"status": "not found"}, 404)  # written in another way, past the proxy tier's rule
     sha256 = name.partition(".")[0]
-    packed = parts().shelf.find(sha256, compressed=True) if form == "gzip" else None
-    path = packed or parts().shelf.find(sha256, compressed=False)
+    packed = dependencies().blobs.find(sha256, compressed=True) if form == "gzip" else None
+    path = packed or dependencies().blobs.find(sha256, compressed=False)
     if path is None:
         return answer({"status": "not found"}, 404)
     response = send_file(

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, redirect
 from common.errors import StoreUnavailable
 from frontend.cluster.hosts import stats
 from frontend.http.responses import answer, unavailable
-from frontend.public.dependencies import parts
+from frontend.public.dependencies import dependencies
 
 views = Blueprint("stats", __name__)
 
@@ -14,10 +14,10 @@ views = Blueprint("stats", __name__)
 @views.get("/api/stats/", strict_slashes=False)
 def api_stats() -> Response:
     """See ``frontend.cluster.hosts.stats``."""
-    pools = parts().pools
-    spec = pools.specs.get(pools.choose(None, parts().settings.default_pool) or "")
+    pools = dependencies().pools
+    spec = pools.specs.get(pools.choose(None, dependencies().settings.default_pool) or "")
     try:
-        return answer(stats(parts().hosts.get(), spec.image if spec else ""))
+        return answer(stats(dependencies().hosts.get(), spec.image if spec else ""))
     except StoreUnavailable:
         return unavailable()
 
@@ -38,11 +38,11 @@ def healthz() -> Response:
 def readyz() -> Response:
     """RabbitMQ and Consul answer, so a spawn can work."""
     try:
-        parts().hosts.get()
+        dependencies().hosts.get()
         consul = True
     except StoreUnavailable:
         consul = False
-    rabbitmq = parts().broker.connected
+    rabbitmq = dependencies().broker.connected
     ready = consul and rabbitmq
     return answer(
         {"status": "ready" if ready else "not ready", "rabbitmq": rabbitmq, "consul": consul}, 200 if ready else 503

@@ -8,9 +8,9 @@ from common.errors import StoreUnavailable
 from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
-from frontend.cluster.queue_position import Place
+from frontend.cluster.queue_position import QueuePosition
 from frontend.http.responses import answer, go_to, page, problem, unavailable
-from frontend.public.dependencies import parts
+from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import remember_served
 from frontend.public.targets import BadTarget, checked, spawn_link
 
@@ -32,7 +32,7 @@ def room(ticket: str) -> Response:
     if not is_request_id(ticket):
         return problem(404, "Page not found", "There is nothing at this address.", "not found")
     try:
-        found = parts().room.look(request_of(ticket))
+        found = dependencies().room.look(request_of(ticket))
     except StoreUnavailable:
         return unavailable()
     if found is None:
@@ -63,7 +63,7 @@ def ticket_state(ticket: str) -> Response:
     if not is_request_id(ticket):
         return answer({"status": "gone"}, 404)
     try:
-        found = parts().room.look(request_of(ticket))
+        found = dependencies().room.look(request_of(ticket))
     except StoreUnavailable:
         return unavailable()
     if found is None:
@@ -86,7 +86,7 @@ def ticket_state(ticket: str) -> Response:
     )
 
 
-def poll_s(place: Place) -> float:
+def poll_s(place: QueuePosition) -> float:
     """When the page should ask again, with jitter: hundreds of browsers must not fall into step."""
     base_s = min(POLL_MIN_S + POLL_PER_PLACE_S * place.position, POLL_MAX_S)
     return base_s * random.uniform(0.8, 1.2)  # noqa: S311 no secret

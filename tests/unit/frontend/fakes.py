@@ -17,7 +17,7 @@ from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from common.urls import server_url
 from frontend.public.app import create_app
-from frontend.public.dependencies import Parts, assemble
+from frontend.public.dependencies import Dependencies, assemble
 from frontend.settings import PublicSettings
 
 KEYS = Keys("main")
@@ -120,13 +120,13 @@ class FakeCluster:
         self.parts = self.replica()
         self.client = self.browser()
 
-    def replica(self) -> Parts:
+    def replica(self) -> Dependencies:
         """One more frontend on the same stores."""
         parts = assemble(self.settings, self.store, self.broker.publisher, self.clock.now, self.clock.monotonic)
         parts.pools.load()
         return parts
 
-    def browser(self, parts: Parts | None = None) -> FlaskClient:
+    def browser(self, parts: Dependencies | None = None) -> FlaskClient:
         """A visitor with an empty cookie jar."""
         app = create_app(parts or self.parts)
         app.testing = False
@@ -136,7 +136,7 @@ class FakeCluster:
         entries = self.store.list(KEYS.tickets).entries
         return {e.key.removeprefix(KEYS.tickets): Ticket.decode(e.key, e.value) for e in entries}
 
-    def late(self, reply: SpawnReply, parts: Parts | None = None) -> None:
+    def late(self, reply: SpawnReply, parts: Dependencies | None = None) -> None:
         """Hand a reply over that nobody waits for, and work it off."""
         (parts or self.parts).late.handle(reply.encode(), self.broker.publisher())
 

@@ -1,5 +1,5 @@
 // How full a pool is: a bar of ready, in use and starting servers, and the same in words.
-import { el, number, say } from "./words.js";
+import { el, number, say } from "./format.js";
 
 const PARTS = [["ready", "ready"], ["claimed", "in use"], ["starting", "starting"]];
 

@@ -1,7 +1,7 @@
 // The table of hosts: one row each, made once and changed where it is.
-import { attempt, call, canChange, confirm } from "./ask.js";
+import { attempt, call, canChange, confirm } from "./api.js";
 import { Bar } from "./bars.js";
-import { ago, byId, clock, el, now, number, Rows, say, time } from "./words.js";
+import { ago, byId, clock, el, now, number, Rows, say, time } from "./format.js";
 
 // Agents write their record every 30 s at least.
 const SILENT_S = 75;

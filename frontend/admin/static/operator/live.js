@@ -1,5 +1,5 @@
-// The stream: one whole picture, then what changes in it. Keeps the picture, and tells who shows it.
-import { setClock } from "./words.js";
+// The stream: one whole snapshot, then what changes in it. Keeps the snapshot, and tells who shows it.
+import { setClock } from "./format.js";
 
 const ROWS = ["hosts", "pools"];
 const EVENTS_COUNT = 200;
@@ -7,11 +7,11 @@ const EVENTS_COUNT = 200;
 const AGAIN_MS = 5000;
 
 export class Live {
-  /** ``onPicture(picture, changed)``: changed is a set of sections, null for all; ``onState(text)``: of the connection. */
-  constructor(onPicture, onState) {
-    this.onPicture = onPicture;
+  /** ``onSnapshot(snapshot, changed)``: changed is a set of sections, null for all; ``onState(text)``: of the connection. */
+  constructor(onSnapshot, onState) {
+    this.onSnapshot = onSnapshot;
     this.onState = onState;
-    this.picture = null;
+    this.snapshot = null;
     this.connect();
     // A page that was put away comes back with a stream that may be dead.
     addEventListener("pageshow", (event) => { if (event.persisted) this.connect(); });
@@ -22,7 +22,7 @@ export class Live {
     this.source?.close();
     clearTimeout(this.again);
     const source = (this.source = new EventSource("/live"));
-    source.addEventListener("picture", (event) => this.whole(JSON.parse(event.data)));
+    source.addEventListener("snapshot", (event) => this.whole(JSON.parse(event.data)));
     source.addEventListener("change", (event) => this.change(JSON.parse(event.data)));
     source.addEventListener("error", () => this.lost(source));
   }
@@ -45,38 +45,38 @@ export class Live {
     this.again = setTimeout(() => this.connect(), AGAIN_MS * (0.7 + 0.6 * Math.random()));
   }
 
-  whole(picture) {
-    setClock(picture.now);
-    picture.events.reverse();
-    this.picture = picture;
+  whole(snapshot) {
+    setClock(snapshot.now);
+    snapshot.events.reverse();
+    this.snapshot = snapshot;
     this.onState("live");
-    this.onPicture(picture, null);
+    this.onSnapshot(snapshot, null);
   }
 
   change(found) {
-    const picture = this.picture;
-    if (!picture) return;
+    const snapshot = this.snapshot;
+    if (!snapshot) return;
     setClock(found.now);
     for (const [name, section] of Object.entries(found)) {
       if (ROWS.includes(name)) {
         for (const [key, row] of Object.entries(section)) {
-          if (row === null) delete picture[name][key];
-          else picture[name][key] = row;
+          if (row === null) delete snapshot[name][key];
+          else snapshot[name][key] = row;
         }
       } else if (name === "events") {
-        const newest = picture.events[0]?.id ?? 0;
+        const newest = snapshot.events[0]?.id ?? 0;
         const fresh = section.filter((event) => event.id > newest).reverse();
-        picture.events = [...fresh, ...picture.events].slice(0, EVENTS_COUNT);
+        snapshot.events = [...fresh, ...snapshot.events].slice(0, EVENTS_COUNT);
       } else if (name === "series") {
-        const last = picture.series.points.at(-1)?.[0] ?? 0;
-        picture.series.points.push(...section.points.filter((point) => point[0] > last));
-        const kept = picture.series.points.length - 86400 / picture.series.period_s;
-        if (kept > 0) picture.series.points.splice(0, kept);
+        const last = snapshot.series.points.at(-1)?.[0] ?? 0;
+        snapshot.series.points.push(...section.points.filter((point) => point[0] > last));
+        const kept = snapshot.series.points.length - 86400 / snapshot.series.period_s;
+        if (kept > 0) snapshot.series.points.splice(0, kept);
       } else {
-        picture[name] = section;
+        snapshot[name] = section;
       }
     }
     this.onState("live");
-    this.onPicture(picture, new Set(Object.keys(found)));
+    this.onSnapshot(snapshot, new Set(Object.keys(found)));
   }
 }

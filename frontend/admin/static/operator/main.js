@@ -1,11 +1,11 @@
 // The operator's page: puts what the stream brings into its parts.
 import { Plot } from "../plot.js";
-import { Events, Failures } from "./happenings.js";
+import { Events, Failures } from "./events.js";
 import { Hosts } from "./hosts.js";
 import { Live } from "./live.js";
 import { Pools } from "./pools.js";
 import { Search } from "./search.js";
-import { byId, clock, el, number, say, span } from "./words.js";
+import { byId, clock, el, number, say, span } from "./format.js";
 
 const STATES = {
   live: "Live",
@@ -28,34 +28,34 @@ const plot = new Plot(byId("plot"), [
   { name: "used", label: "In use", index: 2 },
   { name: "waiting", label: "Waiting", index: 3 },
 ]);
-let picture = null;
+let snapshot = null;
 
 const chosen = (name) => Number(document.querySelector(`input[name="${name}"]:checked`).value);
 
 function totals() {
-  for (const shown of document.querySelectorAll("[data-total]")) say(shown, number(picture.totals[shown.dataset.total]));
+  for (const shown of document.querySelectorAll("[data-total]")) say(shown, number(snapshot.totals[shown.dataset.total]));
   const waiting = document.querySelector("[data-total=waiting]");
-  waiting.parentElement.classList.toggle("busy", picture.totals.waiting > 0);
+  waiting.parentElement.classList.toggle("busy", snapshot.totals.waiting > 0);
 }
 
 function rates() {
-  const rate = picture.rates[chosen("span")];
+  const rate = snapshot.rates[chosen("span")];
   say(document.querySelector("[data-rate=per_s]"), rate.per_s);
   for (const shown of document.querySelectorAll("[data-time]")) say(shown, span(rate.times_s[shown.dataset.time]));
 }
 
 function away() {
-  const parts = Object.entries(picture.away).filter(([, trouble]) => trouble);
+  const parts = Object.entries(snapshot.away).filter(([, trouble]) => trouble);
   byId("away").replaceChildren(...parts.map(([name, trouble]) =>
     el("p", { class: "banner", "data-away": name, title: trouble.error },
       el("strong", {}, `${NAMES[name]} is away since ${clock(trouble.since)}. `), STALE[name])));
-  document.body.classList.toggle("no-consul", Boolean(picture.away.consul));
-  document.body.classList.toggle("no-rabbitmq", Boolean(picture.away.rabbitmq));
+  document.body.classList.toggle("no-consul", Boolean(snapshot.away.consul));
+  document.body.classList.toggle("no-rabbitmq", Boolean(snapshot.away.rabbitmq));
 }
 
 function foot() {
-  say(byId("release"), picture.release);
-  const { claims, routes } = picture.records;
+  say(byId("release"), snapshot.release);
+  const { claims, routes } = snapshot.records;
   say(byId("records"), claims === null ? "" : `Consul holds ${number(claims)} claims and ${number(routes)} routes.`);
 }
 
@@ -65,17 +65,17 @@ const PARTS = {
   away,
   records: foot,
   release: foot,
-  hosts: () => hosts.show(picture.hosts, picture.loaded),
-  pools: () => pools.show(picture.pools, picture.loaded),
-  failures: () => failures.show(picture.failures),
-  events: () => events.show(picture.events),
-  series: () => plot.show(picture.series.points, picture.series.period_s, chosen("plot")),
+  hosts: () => hosts.show(snapshot.hosts, snapshot.loaded),
+  pools: () => pools.show(snapshot.pools, snapshot.loaded),
+  failures: () => failures.show(snapshot.failures),
+  events: () => events.show(snapshot.events),
+  series: () => plot.show(snapshot.series.points, snapshot.series.period_s, chosen("plot")),
 };
 
 function show(found, changed) {
-  picture = found;
+  snapshot = found;
   for (const [name, part] of Object.entries(PARTS)) if (changed === null || changed.has(name)) part();
-  document.body.dataset.version = picture.version;
+  document.body.dataset.version = snapshot.version;
 }
 
 new Live(show, (state) => {
@@ -85,6 +85,6 @@ new Live(show, (state) => {
   document.body.classList.toggle("cut-off", state !== "live");
 });
 
-byId("spans").addEventListener("change", () => picture && rates());
-byId("plot-spans").addEventListener("change", () => picture && PARTS.series());
+byId("spans").addEventListener("change", () => snapshot && rates());
+byId("plot-spans").addEventListener("change", () => snapshot && PARTS.series());
 setInterval(() => hosts.tick(), 1000);

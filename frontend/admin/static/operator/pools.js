@@ -1,7 +1,7 @@
 // The table of pools, over all hosts.
-import { attempt, call, canChange, confirm } from "./ask.js";
+import { attempt, call, canChange, confirm } from "./api.js";
 import { Bar } from "./bars.js";
-import { byId, el, number, Rows, say } from "./words.js";
+import { byId, el, number, Rows, say } from "./format.js";
 
 class PoolRow {
   constructor(name) {

@@ -1,6 +1,6 @@
 // Looking up servers in use, and what can be done to one. Only a search reads claims; 50 rows at most are shown.
-import { attempt, call, canChange, confirm, tell } from "./ask.js";
-import { ago, byId, clock, el, now, number, say, span, time } from "./words.js";
+import { attempt, call, canChange, confirm, tell } from "./api.js";
+import { ago, byId, clock, el, now, number, say, span, time } from "./format.js";
 
 const REASONS = { idle: "idle", age: "too old", unvisited: "never visited" };
 // An answer is old after this: times of culls move with every click of a learner.
@@ -8,7 +8,7 @@ const AGAIN_MS = 5000;
 const TYPING_MS = 300;
 
 /** Why and when, in words; the times are from the culler's own rules. */
-export function outlook(user) {
+export function cullForecast(user) {
   const { reason, at, obstacle } = user.cull;
   const kept = user.kept_until && Date.parse(user.kept_until) > now();
   const said = [];
@@ -108,7 +108,7 @@ export class Search {
       el("td", { "data-label": "Where" }, user.host, el("small", {}, [user.pool, user.target].filter(Boolean).join(" · "))),
       el("td", { "data-label": "In use since" }, time(user.claimed_at), el("small", {}, ago(user.claimed_at))),
       el("td", { "data-label": "Last active" }, user.last_seen ? time(user.last_seen) : "never seen", el("small", {}, user.last_seen ? `${ago(user.last_seen)} ago` : "")),
-      el("td", { "data-label": "Will be culled", class: "text", "data-outlook": "" }, outlook(user)),
+      el("td", { "data-label": "Will be culled", class: "text", "data-forecast": "" }, cullForecast(user)),
       el("td", { class: "buttons" }, el("div", {}, ...(canChange ? buttons : []))));
   }
 

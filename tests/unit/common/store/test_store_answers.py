@@ -210,10 +210,8 @@ def test_a8_a_store_that_answers_again_is_used_again(server: Server, store: Cons
     assert (found.key, found.value, found.modify_index) == ("k/a", b"x", 3)
 
 
-def test_a8_an_answer_without_end_is_not_read(
-    server: Server, store: ConsulStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("common.store.consul_http.ANSWER_MAX_BYTES", 100_000)
+def test_a8_an_answer_without_end_is_not_read(server: Server) -> None:
+    store = ConsulStore([f"http://127.0.0.1:{server.port}"], timeout_s=5, answer_max_bytes=100_000)
     server.say(entry("long", Key="k/" + "a" * 200_000))
     with pytest.raises(StoreUnavailable, match="longer than"):
         store.list("k/")

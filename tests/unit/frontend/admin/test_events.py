@@ -113,7 +113,7 @@ def test_a_silent_stream_says_that_it_is_there_and_ends_in_time(monkeypatch: pyt
 
 
 def test_it_goes_over_http_with_last_event_id(admin: Admin) -> None:
-    feed = admin.app.extensions["tmpnb"].board.feed
+    feed = admin.app.extensions["tmpnb"].dashboard.feed
     tell(feed, user=user_id(1))
     seen = feed.latest
     tell(feed, user=user_id(2))

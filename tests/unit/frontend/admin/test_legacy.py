@@ -13,8 +13,8 @@ from common.records.hosts import Drain, HostState, PoolStatus
 from common.records.pools import PoolSpec
 from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
-from frontend.admin.dependencies import AdminParts
-from frontend.operations.bootstrap import Seeder
+from frontend.admin.dependencies import AdminDependencies
+from frontend.operations.bootstrap import Bootstrap
 from frontend.settings import AdminSettings
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, put_claim, put_host, put_pool, put_route, user_id
@@ -26,7 +26,7 @@ class Admin:
     def __init__(self) -> None:
         self.store, self.broker = MemoryStore(), MemoryBroker()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"})
-        self.app = create_admin_app(AdminParts.assemble(settings, self.store, self.broker.publisher(), {}))
+        self.app = create_admin_app(AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {}))
         self.client: FlaskClient = self.app.test_client()
 
     def ask(self, method: str, path: str, status: int = 200, **arguments: Any) -> Any:
@@ -183,10 +183,10 @@ def test_stores_that_are_away_are_503(admin: Admin) -> None:
 FILE = '[pools.default]\nimage = "${IMAGE}"\n'
 
 
-def seeder(store: MemoryStore, tmp_path: Path, text: str = FILE, **environment: str) -> Seeder:
+def bootstrap(store: MemoryStore, tmp_path: Path, text: str = FILE, **environment: str) -> Bootstrap:
     file = tmp_path / "pools.toml"
     file.write_text(text)
-    return Seeder(store, KEYS, str(file), environment)
+    return Bootstrap(store, KEYS, str(file), environment)
 
 
 def spec(store: MemoryStore, name: str = "default") -> PoolSpec | None:
@@ -196,7 +196,7 @@ def spec(store: MemoryStore, name: str = "default") -> PoolSpec | None:
 
 def test_the_first_start_creates_the_pools_of_the_file(tmp_path: Path) -> None:
     store = MemoryStore()
-    seeder(store, tmp_path, IMAGE="x:1").look()
+    bootstrap(store, tmp_path, IMAGE="x:1").look()
     found = spec(store)
     assert found is not None
     assert found.image == "x:1"
@@ -205,14 +205,14 @@ def test_the_first_start_creates_the_pools_of_the_file(tmp_path: Path) -> None:
 def test_pools_that_are_there_are_left_alone(tmp_path: Path) -> None:
     store = MemoryStore()
     put_pool(store, "other")
-    seeder(store, tmp_path, IMAGE="x:1").look()
+    bootstrap(store, tmp_path, IMAGE="x:1").look()
     assert spec(store) is None
 
 
 def test_a_malformed_pool_is_not_overwritten(tmp_path: Path) -> None:
     store = MemoryStore()
     store.put(KEYS.pool("default"), b"{")
-    seeder(store, tmp_path, IMAGE="x:1").look()
+    bootstrap(store, tmp_path, IMAGE="x:1").look()
     entry = store.get(KEYS.pool("default"))
     assert entry is not None
     assert entry.value == b"{"
@@ -220,7 +220,7 @@ def test_a_malformed_pool_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_when_consul_loses_its_records_the_pools_of_before_come_back_not_the_files(tmp_path: Path) -> None:
     store = MemoryStore()
-    seeding = seeder(store, tmp_path, IMAGE="x:1")
+    seeding = bootstrap(store, tmp_path, IMAGE="x:1")
     seeding.look()
     put_pool(store, "default", image="changed:2")
     seeding.look()
@@ -234,7 +234,7 @@ def test_when_consul_loses_its_records_the_pools_of_before_come_back_not_the_fil
 def test_seeding_waits_for_consul_and_then_works(tmp_path: Path) -> None:
     store = MemoryStore()
     store.outage(True)
-    seeding = seeder(store, tmp_path, IMAGE="x:1")
+    seeding = bootstrap(store, tmp_path, IMAGE="x:1")
     seeding.start()
     store.outage(False)
     wait_until(lambda: spec(store), "the first pool to be created")
@@ -243,7 +243,7 @@ def test_seeding_waits_for_consul_and_then_works(tmp_path: Path) -> None:
 
 def test_a_wrong_file_is_reported_once_and_not_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
-    seeding = seeder(store, tmp_path)
+    seeding = bootstrap(store, tmp_path)
     with pytest.raises(InvalidPool, match="IMAGE"):
         seeding.look()
     seeding.start()
@@ -254,7 +254,7 @@ def test_a_wrong_file_is_reported_once_and_not_fatal(tmp_path: Path, caplog: pyt
 
 def test_without_a_file_nothing_is_created() -> None:
     store = MemoryStore()
-    Seeder(store, KEYS, None, {}).look()
+    Bootstrap(store, KEYS, None, {}).look()
     assert store.list(KEYS.pools).entries == ()
 
 

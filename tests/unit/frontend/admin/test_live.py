@@ -1,4 +1,4 @@
-"""What the operator's page is told: windows, series, pictures and their changes, the stream, on fakes."""
+"""What the operator's page is told: windows, series, snapshots and their changes, the stream, on fakes."""
 
 import json
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from common.records.hosts import Drain, Failure, HostState, PoolStatus
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
 from frontend.admin.live import stream as streaming
-from frontend.admin.live.dashboard import Board
+from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.snapshot import changes
-from frontend.admin.live.stream import Places, stream
+from frontend.admin.live.stream import StreamSlots, stream
 from frontend.admin.live.window import GROWTH, ClaimsWindow
 from frontend.cluster.series import Sample, Series
 from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, user_id
@@ -77,24 +77,24 @@ class Page:
         self.clock, self.store, self.broker = Clock(), MemoryStore(), MemoryBroker()
         self.feed = Feed()
         self.series = Series(10.0, 3600.0)
-        self.board = Board(
+        self.dashboard = Dashboard(
             self.store, KEYS, self.feed, self.series, self.clock.now, abandon_s=45.0, monotonic=self.clock.monotonic
         )
         self.subscriber = self.broker.subscriber(self.feed.hear)
         self.subscriber.start()
-        self.board._subscriber, self.board._publisher = self.subscriber, self.broker.publisher()
+        self.dashboard._subscriber, self.dashboard._publisher = self.subscriber, self.broker.publisher()
         self.version, self.shown = 0, self.whole()
 
     def whole(self) -> dict[str, Any]:
-        self.version, body = self.board.whole()
-        picture: dict[str, Any] = json.loads(body)
-        return picture
+        self.version, body = self.dashboard.whole()
+        snapshot: dict[str, Any] = json.loads(body)
+        return snapshot
 
     def look(self, seconds: float = 1.0) -> dict[str, Any]:
         """The board reads and looks; the page takes over what it is told, as its script does."""
         self.clock.advance(seconds)
-        self.board.load()
-        found = self.board.wait(self.version, 0.0)
+        self.dashboard.load()
+        found = self.dashboard.wait(self.version, 0.0)
         assert found is not None
         for self.version, body in found:
             for name, section in json.loads(body).items():
@@ -157,7 +157,7 @@ def test_what_a_page_is_told_step_by_step_is_what_a_new_page_is_told(page: Page)
             page.store.delete(KEYS.host(f"b{step - 1}"))
         page.emit("server.claimed", user=f"u{step}", detail={"time_to_server_s": 0.1 * step})
         step_by_step = page.look(7.0)
-    now = json.loads(page.board.whole()[1])
+    now = json.loads(page.dashboard.whole()[1])
     assert step_by_step == now
 
 
@@ -167,8 +167,8 @@ def test_a_change_holds_the_rows_that_changed_and_no_other(page: Page) -> None:
     page.look()
     put_host(page.store, "b", default=PoolStatus(capacity=10, ready=2))
     page.clock.advance(1)
-    page.board.load()
-    found = page.board.wait(page.version, 0.0)
+    page.dashboard.load()
+    found = page.dashboard.wait(page.version, 0.0)
     assert found is not None
     ((_, body),) = found
     told = json.loads(body)
@@ -188,9 +188,9 @@ def test_a_page_that_is_far_behind_starts_again_from_the_whole(page: Page) -> No
     for ready in range(70):
         put_host(page.store, "a", default=PoolStatus(capacity=100, ready=ready))
         page.clock.advance(1)
-        page.board.load()
-    assert page.board.wait(1, 0.0) is None
-    assert page.board.wait(10**9, 0.0) is None, "of another process"
+        page.dashboard.load()
+    assert page.dashboard.wait(1, 0.0) is None
+    assert page.dashboard.wait(10**9, 0.0) is None, "of another process"
 
 
 def test_a_host_whose_agent_is_away_stays_until_it_is_forgotten(page: Page) -> None:
@@ -264,9 +264,9 @@ def test_it_says_since_when_consul_is_away_and_keeps_the_last_figures(page: Page
     for seconds in (1.0, 60.0):
         page.clock.advance(seconds)
         with pytest.raises(Exception, match="Consul"):
-            page.board.load()
-        page.board.look()
-    away = json.loads(page.board.whole()[1])
+            page.dashboard.load()
+        page.dashboard.look()
+    away = json.loads(page.dashboard.whole()[1])
     assert away["away"]["consul"]["since"] == since
     assert away["totals"]["available"] == 7
     assert len(away["series"]["points"]) == points, "no point is made of figures that are old"
@@ -286,12 +286,12 @@ def read(body: Iterator[bytes]) -> tuple[str, dict[str, Any]]:
     return lines["event"], json.loads(lines["data"])
 
 
-def test_a_stream_is_a_picture_then_changes_and_ends_with_the_worker(page: Page) -> None:
+def test_a_stream_is_a_snapshot_then_changes_and_ends_with_the_worker(page: Page) -> None:
     alive = [True]
     put_host(page.store, "a", default=PoolStatus(capacity=10, ready=1))
     page.look()
-    body = stream(page.board, lambda: alive[0], page.clock.monotonic)
-    assert read(body)[0] == "picture"
+    body = stream(page.dashboard, lambda: alive[0], page.clock.monotonic)
+    assert read(body)[0] == "snapshot"
     put_host(page.store, "a", default=PoolStatus(capacity=10, ready=2))
     page.look()
     name, told = read(body)
@@ -303,7 +303,7 @@ def test_a_stream_is_a_picture_then_changes_and_ends_with_the_worker(page: Page)
 def test_a_stream_with_nothing_to_say_beats_and_ends_after_a_while(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "LOOK_S", 0.0)
     page.look()
-    body = stream(page.board, lambda: True, page.clock.monotonic)
+    body = stream(page.dashboard, lambda: True, page.clock.monotonic)
     next(body)
     page.clock.advance(streaming.HEARTBEAT_S)
     assert next(body) == b": still here\n\n"
@@ -312,7 +312,7 @@ def test_a_stream_with_nothing_to_say_beats_and_ends_after_a_while(page: Page, m
 
 
 def test_places_for_streams_are_limited_and_given_back() -> None:
-    places = Places(2)
+    places = StreamSlots(2)
     assert [places.take(), places.take(), places.take()] == [True, True, False]
     places.give_back()
     assert places.take()

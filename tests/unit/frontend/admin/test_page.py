@@ -13,9 +13,9 @@ from common.records.servers import Gone
 from common.records.tokens import Scope, Token, new_token
 from common.store.memory import MemoryStore
 from frontend.admin.app import create_admin_app
-from frontend.admin.dependencies import AdminParts
+from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
-from frontend.http.throttle import FREE_COUNT, LONGEST_PAUSE_S, Throttle
+from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.settings import AdminSettings
 from tests.unit.frontend.fakes import (
     BROWSER,
@@ -40,7 +40,7 @@ class Desk:
     def __init__(self, **fields: Any) -> None:
         self.store, self.broker, self.clock = MemoryStore(), MemoryBroker(), Clock()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"} | fields)
-        parts = AdminParts.assemble(settings, self.store, self.broker.publisher(), {})
+        parts = AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {})
         # One time for all: records of these tests are of START.
         object.__setattr__(parts, "now", self.clock.now)
         self.parts = parts
@@ -51,7 +51,7 @@ class Desk:
     def load(self) -> None:
         """What the watches do by themselves."""
         self.parts.tokens.load()
-        self.parts.board.load()
+        self.parts.dashboard.load()
 
     def token(self, name: str, scope: Scope) -> str:
         text, record = new_token(name, scope, START)
@@ -106,7 +106,7 @@ def test_a_wrong_token_opens_nothing(desk: Desk) -> None:
 
 
 def test_who_guesses_has_to_wait_and_who_is_right_does_not(desk: Desk) -> None:
-    for _ in range(FREE_COUNT):
+    for _ in range(ThrottleBounds().free_count):
         assert desk.log_in("wrong").status_code == 403
     held = desk.log_in("secret")
     assert held.status_code == 429
@@ -114,24 +114,32 @@ def test_who_guesses_has_to_wait_and_who_is_right_does_not(desk: Desk) -> None:
     assert "Set-Cookie" not in held.headers
 
 
+def test_an_operator_says_how_many_wrong_tokens_are_free_and_how_long_the_wait_becomes() -> None:
+    desk = Desk(wrong_logins_max=1, wrong_tokens_pause_max_s=2.0)
+    assert desk.log_in("wrong").status_code == 403
+    held = desk.log_in("wrong")
+    assert held.status_code == 429
+    assert int(held.headers["Retry-After"]) <= 2
+
+
 def test_the_wait_doubles_ends_and_is_forgotten() -> None:
     clock = Clock()
-    throttle = Throttle(clock.monotonic)
+    throttle = Throttle(clock.monotonic, ThrottleBounds(free_count=4, pause_max_s=50.0, addresses_max=20))
     waits = []
     for _ in range(12):
         throttle.failed("a")
         waits.append(throttle.pause_s("a"))
-    assert waits[: FREE_COUNT + 2] == [0.0] * (FREE_COUNT - 1) + [2.0, 4.0, 8.0]
-    assert waits[-1] == LONGEST_PAUSE_S
+    assert waits[:6] == [0.0] * 3 + [2.0, 4.0, 8.0]
+    assert waits[-1] == 50.0
     assert throttle.pause_s("b") == 0.0
-    clock.advance(LONGEST_PAUSE_S)
+    clock.advance(50.0)
     assert throttle.pause_s("a") == 0.0
     throttle.succeeded("a")
     throttle.failed("a")
     assert throttle.pause_s("a") == 0.0
-    for number in range(3000):
+    for number in range(60):
         throttle.failed(f"address-{number}")
-    assert len(throttle._failures) == 1000
+    assert len(throttle._failures) == 20
 
 
 def test_a_session_may_change_things_from_the_page_only(desk: Desk) -> None:
@@ -237,13 +245,13 @@ def test_nothing_of_the_session_is_known_before_consul_has_told_the_tokens() -> 
     desk.log_in(token)
     cookie = desk.browser.get_cookie(COOKIE)
     assert cookie is not None
-    fresh = AdminParts.assemble(desk.parts.settings, desk.store, desk.broker.publisher(), {})
+    fresh = AdminDependencies.assemble(desk.parts.settings, desk.store, desk.broker.publisher(), {})
     browser = create_admin_app(fresh).test_client()
     browser.set_cookie(COOKIE, cookie.value)
     assert browser.get("/api/hosts").status_code == 503
 
 
-def test_a_session_may_have_the_stream_and_the_whole_picture(desk: Desk) -> None:
+def test_a_session_may_have_the_stream_and_the_whole_snapshot(desk: Desk) -> None:
     put_host(desk.store, "a", default=PoolStatus(capacity=10, ready=4))
     desk.load()
     desk.log_in()
@@ -252,7 +260,7 @@ def test_a_session_may_have_the_stream_and_the_whole_picture(desk: Desk) -> None
     assert whole["totals"]["available"] == 4
     stream = desk.browser.get("/live", headers={"Accept": "text/event-stream"})
     assert stream.content_type.startswith("text/event-stream")
-    assert next(stream.iter_encoded()).startswith(b"retry: 2000\nevent: picture\ndata: {")
+    assert next(stream.iter_encoded()).startswith(b"retry: 2000\nevent: snapshot\ndata: {")
     stream.close()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.records.tickets import Ticket, TicketState
-from frontend.cluster.queue_position import Pace, places
+from frontend.cluster.queue_position import ThroughputEstimate, places
 from frontend.public.views.waiting import say_estimate
 from tests.unit.frontend.fakes import START
 
@@ -48,7 +48,7 @@ def test_places_are_a_gapless_order_by_age_within_each_pool(rows: list[tuple[int
 
 
 def test_the_pace_is_unknown_until_enough_was_seen() -> None:
-    pace = Pace()
+    pace = ThroughputEstimate()
     pace.look(by_id(ticket(1)), 0.0)
     assert pace.estimate_s("default", 1) is None
     pace.look(by_id(ticket(1)), 14.0)
@@ -56,7 +56,7 @@ def test_the_pace_is_unknown_until_enough_was_seen() -> None:
 
 
 def test_the_estimate_is_the_place_times_the_time_between_servers() -> None:
-    pace = Pace()
+    pace = ThroughputEstimate()
     waiting = [ticket(i) for i in range(10)]
     for second in range(0, 21, 2):
         served = [t.model_copy(update={"state": TicketState.ASSIGNED}) for t in waiting[: second // 4]]
@@ -66,14 +66,14 @@ def test_the_estimate_is_the_place_times_the_time_between_servers() -> None:
 
 
 def test_a_ticket_that_just_vanishes_was_not_served() -> None:
-    pace = Pace()
+    pace = ThroughputEstimate()
     for second in range(0, 21, 2):
         pace.look(by_id(*(ticket(i) for i in range(second, 20))), float(second))
     assert pace.estimate_s("default", 1) is None
 
 
 def test_after_a_gap_the_pace_starts_over() -> None:
-    pace = Pace()
+    pace = ThroughputEstimate()
     for second in range(0, 21, 2):
         served = [ticket(i, state=TicketState.ASSIGNED) for i in range(second // 2)]
         pace.look(by_id(*served, *(ticket(i) for i in range(second // 2, 20))), float(second))

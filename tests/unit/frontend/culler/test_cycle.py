@@ -17,11 +17,12 @@ from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
 from frontend.cluster.reachability import Target, tcp_probe
-from frontend.culler.cycle import Rounds
-from frontend.culler.host_loss import Absences
+from frontend.culler.cycle import Cycle
+from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
 from frontend.culler.sweep import sweep_gone, sweep_replays
+from frontend.settings import CullerSettings
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -40,24 +41,22 @@ GRACE_S = 120.0
 class Culler:
     """One culler on fakes. ``reachable``: addresses at which something answers."""
 
-    def __init__(self, clock: Clock, store: MemoryStore, broker: MemoryBroker, heartbeat: Path, name: str) -> None:
+    def __init__(
+        self, clock: Clock, store: MemoryStore, broker: MemoryBroker, heartbeat: Path, name: str, **bounds: int
+    ) -> None:
         self.clock, self.store, self.broker = clock, store, broker
         self.reachable: set[str] = set()
         self.probed: list[str] = []
-        absences = Absences(GRACE_S)
-        self.rounds = Rounds(
-            store, KEYS, broker.publisher(), absences, period_s=600.0, probe=self._probe, now=clock.now
-        )
+        host_loss = HostLoss(GRACE_S)
+        self.cycle = Cycle(store, KEYS, broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now)
         self.leadership = Leadership(store, KEYS, name)
         self.loop = Loop(
             store,
             KEYS,
             self.leadership,
-            self.rounds,
-            absences,
-            period_s=600.0,
-            ticket_max_s=3600.0,
-            remember_s=86400.0,
+            self.cycle,
+            host_loss,
+            settings=CullerSettings(**bounds),
             now=clock.now,
             heartbeat=heartbeat,
         )
@@ -118,7 +117,7 @@ def test_a9_while_activity_cannot_be_read_nobody_is_idle_and_ages_still_count(cu
     assert entry is not None
     culler.store.put(entry.key, entry.value.replace(b'"a": 5', f'"{user_id(1)}": {moment}'.encode()))
     culler.clock.advance(100)
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     assert [(request.user, request.reason) for request in culler.asked()] == [(user_id(2), "age")]
     culler.tick(600)  # the sweep has deleted it, and what its source writes next is read
     put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=1300))
@@ -273,7 +272,7 @@ def test_a_standby_acts_on_nothing_and_takes_over_when_the_leader_stops(
 def test_a_leader_that_is_not_sure_any_more_stops_acting(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(1), expires_at=START)
-    assert culler.rounds.cull(lambda: False) == 0
+    assert culler.cycle.cull(lambda: False) == 0
     assert culler.asked() == []
 
 
@@ -342,6 +341,18 @@ def test_a2_thousands_that_were_left_are_gone_soon_and_a_look_at_a_time(culler: 
     assert counts[-1] <= 1000, "few enough to wait for their browsers to come back"
 
 
+def test_a2_how_many_idle_tickets_are_kept_is_a_setting(culler: Culler, tmp_path: Path) -> None:
+    for number in range(3):
+        record = ticket(number, TicketState.WAITING, -61, -300)
+        culler.store.put(KEYS.ticket(record.request_id), record.encode())
+    culler.tick()
+    assert len(culler.store.list(KEYS.tickets).entries) == 3
+    culler.leadership.release()
+    strict = Culler(culler.clock, culler.store, MemoryBroker(), tmp_path / "alive", "culler-2", tickets_kept_max=2)
+    strict.tick()
+    assert culler.store.list(KEYS.tickets).entries == ()
+
+
 def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> None:
     put_activity(culler.store, "old", START, START - timedelta(minutes=61))
     put_activity(culler.store, "young", START, START - timedelta(minutes=59))
@@ -383,14 +394,13 @@ def full_listener() -> tuple[socket.socket, list[socket.socket]]:
     return listener, waiting
 
 
-def test_a3_hosts_that_do_not_answer_are_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a3_hosts_that_do_not_answer_are_tried_at_once() -> None:
     """One after the other, ten of them cost the culler its lead, and nobody was culled any more."""
-    monkeypatch.setattr("frontend.cluster.reachability.PROBE_S", 0.5)
     silent = [full_listener() for _ in range(20)]
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = ("127.0.0.1", server.getsockname()[1])
         began = time.monotonic()
-        assert tcp_probe([*(listener.getsockname() for listener, _ in silent), there]) == {there}
+        assert tcp_probe([*(listener.getsockname() for listener, _ in silent), there], timeout_s=0.5) == {there}
         assert time.monotonic() - began < 5
     for listener, waiting in silent:
         for connection in (listener, *waiting):
@@ -402,7 +412,7 @@ def test_a3_a_server_that_takes_no_connection_does_not_make_its_host_unreachable
     for number, address in enumerate(("192.0.2.9", "192.0.2.1"), 1):
         put_route(culler.store, user_id(number), host="host-1", target=f"{address}:40001")
     culler.reachable = {"192.0.2.1"}
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     assert culler.events(besides="") == []
 
 
@@ -423,8 +433,8 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
         if host != "away":
             put_host(culler.store, host)
     culler.reachable = {"192.0.2.1"}
-    culler.rounds.cull(lambda: True)
-    culler.rounds.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
+    culler.cycle.cull(lambda: True)
     (event,) = culler.events(besides="")
     assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})
 

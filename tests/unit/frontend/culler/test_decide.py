@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.bounds import LONG_S
 from common.records.servers import Activity, Claim
-from frontend.culler.decide import FRESH, SILENT, Decision, Source, decide, last_seen, outlook, sources
+from frontend.culler.decide import FRESH, SILENT, Decision, Source, cull_forecast, decide, last_seen, sources
 from tests.unit.frontend.fakes import START, claim, user_id
 
 USER = user_id(1)
@@ -213,28 +213,28 @@ def test_more_activity_never_culls_more(
 
 def test_the_outlook_says_which_limit_comes_first_and_when() -> None:
     mine = claim(USER, idle_limit_s=600.0, expires_at=after(3000))
-    seen = outlook(mine, [source(users={USER: 100}, updated_s=200)], ["host-1"], after(200))
+    seen = cull_forecast(mine, [source(users={USER: 100}, updated_s=200)], ["host-1"], after(200))
     assert (seen.reason, seen.at, seen.last_seen, seen.was_seen) == ("idle", after(700), after(100), True)
-    late = outlook(mine, [source(users={USER: 2900}, updated_s=2900)], ["host-1"], after(2900))
+    late = cull_forecast(mine, [source(users={USER: 2900}, updated_s=2900)], ["host-1"], after(2900))
     assert (late.reason, late.at, late.obstacle) == ("age", after(3000), "")
 
 
 def test_the_outlook_of_a_kept_server_is_the_end_of_its_time_or_later() -> None:
     mine = claim(USER, idle_limit_s=600.0, expires_at=after(900), kept_until=after(800))
-    kept = outlook(mine, [source()], ["host-1"], after(0))
+    kept = cull_forecast(mine, [source()], ["host-1"], after(0))
     assert (kept.reason, kept.at) == ("idle", after(800))
     longer = mine.model_copy(update={"kept_until": after(5000)})
-    assert (outlook(longer, [source()], ["host-1"], after(0)).reason) == "age"
+    assert (cull_forecast(longer, [source()], ["host-1"], after(0)).reason) == "age"
     shorter = mine.model_copy(update={"kept_until": after(100)})
-    assert outlook(shorter, [source()], ["host-1"], after(0)).at == after(600)
+    assert cull_forecast(shorter, [source()], ["host-1"], after(0)).at == after(600)
 
 
 def test_the_outlook_says_what_is_in_the_way() -> None:
     mine = claim(USER, idle_limit_s=600.0)
-    nobody = outlook(mine, [], ["host-1"], after(0))
+    nobody = cull_forecast(mine, [], ["host-1"], after(0))
     assert (nobody.reason, nobody.at, nobody.obstacle) == (None, None, "nobody reports activity")
-    assert outlook(mine, [source()], ["host-2"], after(0)).obstacle == "its host is away"
-    endless = outlook(claim(USER, idle_limit_s=0.0), [source()], ["host-1"], after(0))
+    assert cull_forecast(mine, [source()], ["host-2"], after(0)).obstacle == "its host is away"
+    endless = cull_forecast(claim(USER, idle_limit_s=0.0), [source()], ["host-1"], after(0))
     assert (endless.reason, endless.at, endless.obstacle) == (None, None, "")
 
 
@@ -246,7 +246,7 @@ def test_a9_the_longest_limit_that_is_accepted_is_a_date() -> None:
 @given(claims_, st.lists(sources_, max_size=4), st.integers(0, 9000))
 def test_the_outlook_is_what_is_decided(mine: Claim, activity: list[Source], now_s: int) -> None:
     now = after(now_s)
-    seen = outlook(mine, activity, ["host-1"], now)
+    seen = cull_forecast(mine, activity, ["host-1"], now)
     decisions = decide([mine], activity, ["host-1"], now)
     due = seen.reason if seen.at is not None and seen.at <= now else None
     assert [d.reason for d in decisions] == ([due] if due else [])

@@ -2,7 +2,11 @@
 
 import pytest
 
-from frontend.http.arrival import BODY_MAX_BYTES, HEAD_MAX_BYTES, Arrival
+from frontend.http.arrival import HEAD_MAX_BYTES, Arrival, ArrivalBounds, arrival_worker
+from frontend.http.gunicorn import gunicorn_settings
+from frontend.settings import PUBLIC_BODY_MAX_BYTES, AdminSettings
+
+BODY_MAX_BYTES = 128 * 1024
 
 HEAD = b"POST /login HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -22,13 +26,13 @@ WHOLE = [
 
 @pytest.mark.parametrize("request_bytes", WHOLE)
 def test_a1_a_request_is_whole_with_its_last_byte_and_not_before(request_bytes: bytes) -> None:
-    arrival = Arrival()
+    arrival = Arrival(BODY_MAX_BYTES)
     for number in range(len(request_bytes)):
         assert not arrival.is_whole, request_bytes[:number]
         arrival.add(request_bytes[number : number + 1])
         assert arrival.refusal is None
     assert arrival.is_whole
-    at_once = Arrival()
+    at_once = Arrival(BODY_MAX_BYTES)
     at_once.add(request_bytes + b"GET /next HTTP/1.1\r\n")
     assert at_once.is_whole
     assert bytes(at_once.data).endswith(b"GET /next HTTP/1.1\r\n"), "what follows is the next request's"
@@ -51,7 +55,7 @@ def test_a1_a_request_is_whole_with_its_last_byte_and_not_before(request_bytes: 
     ],
 )
 def test_a1_what_grows_beyond_its_bound_is_refused(request_bytes: bytes, status: int) -> None:
-    arrival = Arrival()
+    arrival = Arrival(BODY_MAX_BYTES)
     for at in range(0, len(request_bytes), 65536):
         arrival.add(request_bytes[at : at + 65536])
     assert arrival.refusal is not None
@@ -59,21 +63,24 @@ def test_a1_what_grows_beyond_its_bound_is_refused(request_bytes: bytes, status:
 
 
 def test_a1_an_end_inside_a_chunk_is_none() -> None:
-    arrival = Arrival()
+    arrival = Arrival(BODY_MAX_BYTES)
     arrival.add(CHUNKED + b"ff\r\n0\r\n\r\n")
     assert not arrival.is_whole
     assert arrival.refusal is None
 
 
-def test_a1_the_bounds_are_those_of_the_applications_and_of_haproxy() -> None:
+def test_a1_a_worker_has_the_bounds_of_the_settings() -> None:
+    settings = AdminSettings(request_s=3, body_max_bytes=200_000, arriving_max_bytes=2_000_000)
+    worker = gunicorn_settings(settings, "127.0.0.1:1")["worker_class"]
+    assert worker.bounds == ArrivalBounds(arrive_s=3, body_max_bytes=200_000, held_max_bytes=2_000_000)
+    assert arrival_worker(ArrivalBounds(1, 2, 3)).bounds != worker.bounds
+
+
+def test_a1_the_bounds_are_those_of_haproxy() -> None:
     import re
     from pathlib import Path
 
-    from frontend.admin import app as admin
-    from frontend.public import app
-
-    assert max(app.MAX_BODY_BYTES, admin.MAX_BODY_BYTES) == BODY_MAX_BYTES
     config = (Path(__file__).parents[4] / "proxy" / "haproxy" / "haproxy.cfg").read_text()
     assert re.findall(r"tune\.bufsize +(\d+)", config) == [str(HEAD_MAX_BYTES)]
-    assert set(re.findall(r"req\.body_size gt ([1-9]\d*)", config)) == {str(app.MAX_BODY_BYTES)}
-    assert re.findall(r"at-least (\d+)", config) == [str(app.MAX_BODY_BYTES + 1)]
+    assert set(re.findall(r"req\.body_size gt ([1-9]\d*)", config)) == {str(PUBLIC_BODY_MAX_BYTES)}
+    assert re.findall(r"at-least (\d+)", config) == [str(PUBLIC_BODY_MAX_BYTES + 1)]

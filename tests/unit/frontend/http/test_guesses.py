@@ -9,12 +9,13 @@ import pytest
 from common.records.tokens import Scope, new_token
 from common.settings import guessable, load
 from frontend.http.auth import GUESSES
-from frontend.http.guesses import FREE_COUNT, KNOWN_COUNT, Guesses, client_of
-from frontend.http.throttle import FREE_COUNT as FREE_LOGINS
-from frontend.http.throttle import Throttle
+from frontend.http.guesses import GuessBounds, Guesses, client_of
+from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.unit.frontend.admin.test_page import Desk
 from tests.unit.frontend.fakes import START, Clock, FakeCluster, settings
+
+FREE_LOGINS, FREE = ThrottleBounds().free_count, GuessBounds().throttle.free_count
 
 ROOT = Path(__file__).parents[4]
 KNOWN = "tmpnb-operator-main-known"
@@ -112,7 +113,7 @@ def test_a14_a_program_that_guesses_is_told_to_wait_and_others_are_served(kind: 
     else:
         cluster = FakeCluster(settings(API_AUTH_TOKEN="9f27c1d84ab60e35"), clock)
         app, path = cluster.client.application, "/api/stats"
-    app.extensions[GUESSES] = Guesses(clock.monotonic)
+    app.extensions[GUESSES] = Guesses(clock=clock.monotonic)
     client = app.test_client()
 
     def ask(token: str, address: str) -> Any:
@@ -123,14 +124,14 @@ def test_a14_a_program_that_guesses_is_told_to_wait_and_others_are_served(kind: 
         return client.get(path, headers=headers, environ_base={"REMOTE_ADDR": address})
 
     assert ask("9f27c1d84ab60e35", "192.0.2.1").status_code == 200
-    assert {ask(f"guess-{n}", "192.0.2.1").status_code for n in range(FREE_COUNT)} == {403}
+    assert {ask(f"guess-{n}", "192.0.2.1").status_code for n in range(FREE)} == {403}
     held = ask("guess", "192.0.2.1")
     assert held.status_code == 429
     assert int(held.headers["Retry-After"]) >= 1
     assert held.json["status"] == "too many wrong tokens"
     assert ask("9f27c1d84ab60e35", "192.0.2.1").status_code == 200, "whoever had it there before"
     assert ask("9f27c1d84ab60e35", "192.0.2.2").status_code == 200
-    assert {ask(f"guess-{n}", "192.0.2.3").status_code for n in range(FREE_COUNT)} == {403}
+    assert {ask(f"guess-{n}", "192.0.2.3").status_code for n in range(FREE)} == {403}
     assert ask("9f27c1d84ab60e35", "192.0.2.3").status_code == 429, "the first time it is seen there"
     clock.advance(60)
     assert ask("9f27c1d84ab60e35", "192.0.2.3").status_code == 200
@@ -142,19 +143,20 @@ def test_a14_a_revoked_token_that_is_sent_over_and_over_holds_up_nobody() -> Non
     old, _ = new_token("anna", Scope.READ, START)
     fresh = desk.token("otto", Scope.READ)
     told = [client.get("/api/v1/hosts", headers={"Authorization": f"Bearer {old}"}).status_code for _ in range(120)]
-    assert told == [401] * FREE_COUNT + [429] * (120 - FREE_COUNT)
+    assert told == [401] * FREE + [429] * (120 - FREE)
     for token in (fresh, "9f27c1d84ab60e35"):
         assert client.get("/api/v1/hosts", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_a14_what_is_remembered_is_bounded() -> None:
     clock = Clock()
-    guesses = Guesses(clock.monotonic)
-    for number in range(2 * KNOWN_COUNT):
+    bounds = GuessBounds(ThrottleBounds(addresses_max=50), known_max=100)
+    guesses = Guesses(bounds, clock.monotonic)
+    for number in range(200):
         guesses.right(f"10.0.{number % 256}.1", f"token-{number}")
         guesses.wrong(f"address-{number}", f"token-{number}")
-    assert len(guesses._known) == KNOWN_COUNT
-    assert len(guesses._throttle._failures) <= 1000
+    assert len(guesses._known) == 100
+    assert len(guesses._throttle._failures) == 50
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_a14_a_client_is_an_address_or_the_network_that_one_machine_has(address:
 
 
 def test_the_wait_of_one_client_is_not_anothers() -> None:
-    throttle = Throttle(Clock().monotonic, 2)
+    throttle = Throttle(Clock().monotonic, ThrottleBounds(free_count=2))
     throttle.failed("a")
     assert throttle.pause_s("a") == 0
     throttle.failed("a")

@@ -74,8 +74,8 @@ def test_a_token_that_is_missing_or_wrong_is_counted_and_noted_without_it() -> N
     assert "guessed" not in "".join(line.model_dump_json() for line in lines)
 
 
-def test_late_replies_are_counted_by_verdict(cluster: FakeCluster, browser: FlaskClient) -> None:
-    assign = Counted("tmpnb_late_replies_total", verdict="assign")
+def test_late_replies_are_counted_by_disposition(cluster: FakeCluster, browser: FlaskClient) -> None:
+    assign = Counted("tmpnb_late_replies_total", disposition="assign")
     cluster.agent.serving = False
     browser.get("/spawn", headers=BROWSER)
     (delivery,) = cluster.agent.held
@@ -150,8 +150,8 @@ def culler(tmp_path: Path) -> Culler:
 def test_the_culler_counts_its_hosts_rounds_and_decisions_and_notes_what_it_asked(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(1), expires_at=START)
-    looks = Counted("tmpnb_culler_round_seconds_count", round="look")
-    culls = Counted("tmpnb_culler_round_seconds_count", round="cull")
+    looks = Counted("tmpnb_culler_cycle_seconds_count", cycle="look")
+    culls = Counted("tmpnb_culler_cycle_seconds_count", cycle="cull")
     age = Counted("tmpnb_culler_decisions_total", reason="age")
     with audited() as lines:
         culler.tick(1)

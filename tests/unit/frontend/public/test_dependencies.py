@@ -10,12 +10,14 @@ from common.broker.messages import SpawnReply
 from common.errors import StoreUnavailable
 from common.settings import load
 from common.store.memory import MemoryStore
-from frontend.cluster.cache import OnDemand, Remembered
+from frontend.cluster.cache import CachedValue, Remembered
 from frontend.cluster.pools import PoolsView
-from frontend.public.spawning.request_tracker import Ledger, State, Verdict
+from frontend.http.auth import GUESSES
+from frontend.http.throttle import ThrottleBounds
+from frontend.public.spawning.request_tracker import Disposition, RequestTracker, State
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
 from tests.support.waiting import wait_until
-from tests.unit.frontend.fakes import KEYS, START, Clock, put_pool, user_id
+from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, settings, user_id
 
 FRONTEND = Path(__file__).parents[4] / "frontend"
 
@@ -29,37 +31,37 @@ def reply(request: str, user: int) -> SpawnReply:
 
 
 def test_a_late_reply_is_judged_by_what_became_of_its_request() -> None:
-    ledger = Ledger()
+    tracker = RequestTracker()
     for request in ("pending", "ticketed", "refused", "served"):
-        ledger.expect(request)
-    assert ledger.settle("ticketed", State.TICKETED) is None
-    assert ledger.settle("refused", State.REFUSED) is None
-    ledger.served(reply("served", 1))
-    assert ledger.judge(reply("pending", 1)) is Verdict.KEPT
-    assert ledger.judge(reply("pending", 1)) is Verdict.REPEATED
-    assert ledger.judge(reply("pending", 2)) is Verdict.UNDELIVERABLE
-    assert ledger.judge(reply("ticketed", 1)) is Verdict.ASSIGN
-    assert ledger.judge(reply("refused", 1)) is Verdict.UNDELIVERABLE
-    assert ledger.judge(reply("served", 1)) is Verdict.REPEATED
-    assert ledger.judge(reply("served", 2)) is Verdict.UNDELIVERABLE
-    assert ledger.judge(reply("unknown", 1)) is Verdict.ASSIGN
+        tracker.expect(request)
+    assert tracker.settle("ticketed", State.TICKETED) is None
+    assert tracker.settle("refused", State.REFUSED) is None
+    tracker.served(reply("served", 1))
+    assert tracker.classify(reply("pending", 1)) is Disposition.KEPT
+    assert tracker.classify(reply("pending", 1)) is Disposition.REPEATED
+    assert tracker.classify(reply("pending", 2)) is Disposition.UNDELIVERABLE
+    assert tracker.classify(reply("ticketed", 1)) is Disposition.ASSIGN
+    assert tracker.classify(reply("refused", 1)) is Disposition.UNDELIVERABLE
+    assert tracker.classify(reply("served", 1)) is Disposition.REPEATED
+    assert tracker.classify(reply("served", 2)) is Disposition.UNDELIVERABLE
+    assert tracker.classify(reply("unknown", 1)) is Disposition.ASSIGN
 
 
 def test_a_reply_that_was_kept_is_found_by_whoever_settles() -> None:
-    ledger = Ledger()
-    ledger.expect("a")
-    ledger.judge(reply("a", 1))
-    assert ledger.settle("a", State.REFUSED) == reply("a", 1)
-    assert ledger.judge(reply("a", 1)) is Verdict.REPEATED
+    tracker = RequestTracker()
+    tracker.expect("a")
+    tracker.classify(reply("a", 1))
+    assert tracker.settle("a", State.REFUSED) == reply("a", 1)
+    assert tracker.classify(reply("a", 1)) is Disposition.REPEATED
 
 
 def test_the_ledger_forgets_the_oldest() -> None:
-    ledger = Ledger(max_count=2)
+    tracker = RequestTracker(max_count=2)
     for request in ("a", "b", "c"):
-        ledger.expect(request)
-        ledger.settle(request, State.REFUSED)
-    assert ledger.judge(reply("a", 1)) is Verdict.ASSIGN
-    assert ledger.judge(reply("c", 1)) is Verdict.UNDELIVERABLE
+        tracker.expect(request)
+        tracker.settle(request, State.REFUSED)
+    assert tracker.classify(reply("a", 1)) is Disposition.ASSIGN
+    assert tracker.classify(reply("c", 1)) is Disposition.UNDELIVERABLE
 
 
 def test_the_pools_view_follows_consul_and_survives_its_outage() -> None:
@@ -99,7 +101,7 @@ def test_values_on_demand_are_fetched_once_a_second_and_failures_too() -> None:
             raise StoreUnavailable("away")
         return len(calls)
 
-    value = OnDemand(fetch, 1.0, clock.monotonic)
+    value = CachedValue(fetch, 1.0, clock.monotonic)
     assert [value.get(), value.get()] == [1, 1]
     clock.advance(1.0)
     fail[0] = True
@@ -121,7 +123,7 @@ def test_many_threads_share_one_fetch() -> None:
         release.wait(5)
         return 1
 
-    value = OnDemand(fetch, 60.0)
+    value = CachedValue(fetch, 60.0)
     threads = [threading.Thread(target=value.get) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -149,7 +151,11 @@ def test_remembered_answers_do_not_grow_without_end() -> None:
         (PublicSettings, {"TMPNB_SECRET_KEY": KEY, "TMPNB_ALLOW_ORIGIN": "a\nb"}, "allow_origin"),
         (AdminSettings, {"TMPNB_ADMIN_IP": "0.0.0.0"}, "ADMIN_AUTH_TOKEN"),
         (AdminSettings, {"TMPNB_ADMIN_PORT": "x"}, "--admin-port"),
+        (AdminSettings, {"TMPNB_BODY_MAX_BYTES": "1000"}, "--body-max-bytes"),
+        (AdminSettings, {"TMPNB_WRONG_LOGINS_MAX": "0"}, "--wrong-logins-max"),
+        (PublicSettings, {"TMPNB_SECRET_KEY": KEY, "TMPNB_LATE_REPLIES_MAX": "5"}, "--late-replies-max"),
         (CullerSettings, {"TMPNB_CULL_PERIOD": "0.5"}, "--cull-period"),
+        (CullerSettings, {"TMPNB_REACH_TIMEOUT_S": "60"}, "--reach-timeout-s"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(
@@ -167,6 +173,38 @@ def test_wrong_settings_are_refused_by_name(
     complaint = capsys.readouterr().err
     assert says in complaint.replace("-", "-") or says.replace("_", "-") in complaint
     assert "short" not in complaint
+
+
+def test_what_a_worker_remembers_is_bounded_by_the_settings() -> None:
+    cluster = FakeCluster(
+        settings(
+            late_replies_max=101,
+            requests_remembered_max=102,
+            visits_remembered_max=103,
+            statics_fetch_s=4.0,
+            wrong_tokens_max=5,
+            wrong_tokens_pause_max_s=6.0,
+            wrong_tokens_addresses_max=107,
+            right_tokens_max=108,
+        )
+    )
+    parts, guesses = cluster.parts, cluster.client.application.extensions[GUESSES]
+    assert parts.late._bodies.maxsize == 101
+    assert parts.late._tracker._max_count == 102
+    assert parts.spawner._single_flight._kept_max_count == 103
+    assert parts.statics._fetch_s == 4.0
+    assert guesses._throttle._bounds == ThrottleBounds(free_count=5, pause_max_s=6.0, addresses_max=107)
+    assert guesses._known_max == 108
+
+
+def test_a_body_of_the_largest_size_fits_into_what_may_be_on_its_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPNB_BODY_MAX_BYTES", "1000000")
+    monkeypatch.setenv("TMPNB_ARRIVING_MAX_BYTES", "2000000")
+    with pytest.raises(SystemExit):
+        load(AdminSettings)
+    assert "arriving_max_bytes (2000000) must be four times body_max_bytes (1000000)" in capsys.readouterr().err
 
 
 def test_tokens_come_from_variables_without_our_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +250,9 @@ def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
-    for settings, prefix in ((PublicSettings, ""), (AdminSettings, "admin-")):
+    for kind, prefix in ((PublicSettings, ""), (AdminSettings, "admin-")):
         with pytest.raises(SystemExit):
-            load(settings, [f"--{prefix}{name}={value}"])
+            load(kind, [f"--{prefix}{name}={value}"])
         said = capsys.readouterr().err
         assert f"--{prefix}{name}" in said
         assert repr(value[:80]) in said

@@ -11,7 +11,7 @@ from common.broker.messages import SpawnReply
 from common.ids import new_ticket, new_user
 from frontend.http.api.quota import Quota
 from frontend.public.spawning.late_replies import LateReplies
-from frontend.public.spawning.request_tracker import Ledger
+from frontend.public.spawning.request_tracker import RequestTracker
 from tests.unit.frontend.fakes import BROWSER, KEYS, Clock, FakeCluster, settings, user_id
 from tests.unit.frontend.public.test_queue_bounds import crowded
 
@@ -158,8 +158,7 @@ def test_a4_a_quota_begins_anew_and_remembers_no_more_than_it_allows() -> None:
 
 
 def test_a4_late_replies_in_hand_are_bounded(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontend.public.spawning.late_replies.MAX_COUNT", 3)
-    late = LateReplies(Ledger(), cluster.parts.room)
+    late = LateReplies(RequestTracker(), cluster.parts.room, max_count=3)
     done = threading.Event()
     for _ in range(10):
         late.put(b"x")
@@ -172,11 +171,11 @@ def test_a4_late_replies_in_hand_are_bounded(cluster: FakeCluster, monkeypatch: 
 
 
 def test_a4_what_became_of_requests_is_remembered_of_so_many() -> None:
-    ledger = Ledger(max_count=5)
+    tracker = RequestTracker(max_count=5)
     for number in range(50):
-        ledger.expect(f"{number:032x}")
+        tracker.expect(f"{number:032x}")
         reply = SpawnReply(
             sent_at=Clock().now(), request_id=f"{number:032x}", user=user_id(1), host="host-1", pool="default", url="/"
         )
-        ledger.served(reply)
-    assert len(ledger._requests) <= 5
+        tracker.served(reply)
+    assert len(tracker._requests) <= 5

@@ -20,8 +20,8 @@ from common.records.statics import StaticFile, Statics
 from common.runtime.clock import utc_now
 from common.store.keys import Keys
 from frontend.culler.sweep import sweep_statics
-from frontend.public.statics.blob_cache import Shelf
-from frontend.public.statics.sync import StaticsKeeper
+from frontend.public.statics.blob_cache import BlobCache
+from frontend.public.statics.sync import StaticsSync
 from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_host, settings
 
 SET = "0123456789abcdef"
@@ -84,12 +84,12 @@ def is_served(cluster: FakeCluster) -> bool:
 @pytest.fixture
 def cluster(tmp_path: Path) -> FakeCluster:
     found = FakeCluster(settings(statics_dir=tmp_path / "shelf"))
-    found.parts.shelf.open()
+    found.parts.blobs.open()
     return found
 
 
 @pytest.fixture
-def keeper(cluster: FakeCluster) -> StaticsKeeper:
+def sync(cluster: FakeCluster) -> StaticsSync:
     return cluster.parts.statics
 
 
@@ -99,37 +99,37 @@ def get(cluster: FakeCluster, path: str, **options: object) -> TestResponse:
 
 
 def test_a_set_is_fetched_in_parts_and_proxies_are_told_once_it_is_here(
-    cluster: FakeCluster, keeper: StaticsKeeper
+    cluster: FakeCluster, sync: StaticsSync
 ) -> None:
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")
     assert not is_served(cluster)
-    assert keeper.turn()
-    assert cluster.parts.shelf.missing(map(sha, FILES.values())) == set()
+    assert sync.turn()
+    assert cluster.parts.blobs.missing(map(sha, FILES.values())) == set()
     assert len(host.asked) > 2
     assert host.asked == sorted(set(host.asked))
     assert is_served(cluster)
-    assert keeper.ready
-    keeper.turn()
+    assert sync.ready
+    sync.turn()
     assert host.asked.count(0) == 1
 
 
 def test_a3_a_host_that_gives_a_set_in_ever_smaller_parts_is_given_up(
-    cluster: FakeCluster, keeper: StaticsKeeper, monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster, sync: StaticsSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")
     host.edit = lambda part: part.model_copy(update={"data": part.data[:1]})
-    monkeypatch.setattr("frontend.public.statics.fetch.FETCH_S", 0.0)
-    keeper.turn()
+    monkeypatch.setattr(sync, "_fetch_s", 0.0)
+    sync.turn()
     assert not is_served(cluster)
     assert len(host.asked) <= 2
 
 
-def test_a_second_worker_of_the_container_fetches_nothing(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_a_second_worker_of_the_container_fetches_nothing(cluster: FakeCluster, sync: StaticsSync) -> None:
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")
-    keeper.turn()
+    sync.turn()
     other = cluster.replica().statics
     other.turn()
     assert other.ready
@@ -137,23 +137,23 @@ def test_a_second_worker_of_the_container_fetches_nothing(cluster: FakeCluster, 
 
 
 def test_while_another_worker_is_at_it_nothing_is_fetched_and_nothing_promised(
-    cluster: FakeCluster, keeper: StaticsKeeper
+    cluster: FakeCluster, sync: StaticsSync
 ) -> None:
     put_set(cluster, served=True)
     host = HostWithStatics(cluster, "host-1")
-    with Shelf(cluster.settings.statics_dir).alone() as mine:
+    with BlobCache(cluster.settings.statics_dir).alone() as mine:
         assert mine
-        assert not keeper.turn()
-        assert (host.asked, keeper.ready) == ([], False)
-    assert keeper.turn()
-    assert keeper.ready
+        assert not sync.turn()
+        assert (host.asked, sync.ready) == ([], False)
+    assert sync.turn()
+    assert sync.ready
 
 
-def test_another_host_is_asked_when_the_first_is_gone(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_another_host_is_asked_when_the_first_is_gone(cluster: FakeCluster, sync: StaticsSync) -> None:
     put_set(cluster)
     HostWithStatics(cluster, "host-2")
     put_host(cluster.store, "host-0", default=PoolStatus())  # does not use the set
-    assert keeper.turn()
+    assert sync.turn()
     assert is_served(cluster)
 
 
@@ -166,18 +166,18 @@ def test_another_host_is_asked_when_the_first_is_gone(cluster: FakeCluster, keep
     ids=["no archive", "a file is missing", "broken", "another content", "too large", "empty"],
 )  # fmt: skip
 def test_what_is_not_the_set_is_not_served_and_the_next_host_is_asked(
-    cluster: FakeCluster, keeper: StaticsKeeper, bundle: bytes
+    cluster: FakeCluster, sync: StaticsSync, bundle: bytes
 ) -> None:
     put_set(cluster)
     HostWithStatics(cluster, "host-1", bundle)
-    assert not keeper.turn()
+    assert not sync.turn()
     assert not is_served(cluster)
     HostWithStatics(cluster, "host-2")
-    assert keeper.turn()
+    assert sync.turn()
     assert is_served(cluster)
 
 
-def test_a_file_under_a_false_name_is_not_kept(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_a_file_under_a_false_name_is_not_kept(cluster: FakeCluster, sync: StaticsSync) -> None:
     evil = FILES["static/lab/main.js"].replace(b"1", b"2")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -185,61 +185,59 @@ def test_a_file_under_a_false_name_is_not_kept(cluster: FakeCluster, keeper: Sta
         archive.writestr(sha(NOISE), NOISE)
     put_set(cluster)
     HostWithStatics(cluster, "host-1", buffer.getvalue())
-    assert not keeper.turn()
-    assert cluster.parts.shelf.find(sha(FILES["static/lab/main.js"]), compressed=False) is None
+    assert not sync.turn()
+    assert cluster.parts.blobs.find(sha(FILES["static/lab/main.js"]), compressed=False) is None
     assert not is_served(cluster)
 
 
-def test_a_bundle_that_changes_on_the_way_is_refused(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_a_bundle_that_changes_on_the_way_is_refused(cluster: FakeCluster, sync: StaticsSync) -> None:
     put_set(cluster)
     host = HostWithStatics(cluster, "host-1")
     host.edit = lambda part: part.model_copy(update={"bundle": str(part.offset)})
-    assert not keeper.turn()
+    assert not sync.turn()
     host.edit = lambda part: part.model_copy(update={"data": b""} if part.offset else {})
-    assert not keeper.turn()
+    assert not sync.turn()
     host.edit = lambda part: part.model_copy(update={"problem": "image is not on this host"})
-    assert not keeper.turn()
+    assert not sync.turn()
     assert not is_served(cluster)
 
 
-def test_a_set_that_nobody_has_any_more_does_not_hold_up_the_others(
-    cluster: FakeCluster, keeper: StaticsKeeper
-) -> None:
+def test_a_set_that_nobody_has_any_more_does_not_hold_up_the_others(cluster: FakeCluster, sync: StaticsSync) -> None:
     put_set(cluster, {"a.js": b"lost"}, "f" * 16, served=True, host="host-9")
     put_set(cluster)
     HostWithStatics(cluster, "host-1")
-    assert not keeper.turn()
-    assert keeper.ready
+    assert not sync.turn()
+    assert sync.ready
     assert is_served(cluster)
 
 
-def test_files_of_sets_that_are_gone_are_dropped_after_a_while(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_files_of_sets_that_are_gone_are_dropped_after_a_while(cluster: FakeCluster, sync: StaticsSync) -> None:
     put_set(cluster)
     HostWithStatics(cluster, "host-1")
-    keeper.turn()
+    sync.turn()
     cluster.store.delete(KEYS.statics_of(SET))
-    keeper.turn()
-    assert len(cluster.parts.shelf.names()) == 2
+    sync.turn()
+    assert len(cluster.parts.blobs.names()) == 2
     cluster.clock.advance(601)
-    keeper.turn()
-    assert cluster.parts.shelf.names() == set()
+    sync.turn()
+    assert cluster.parts.blobs.names() == set()
     assert list(cluster.settings.statics_dir.glob("*.gz")) == []
 
 
-def test_without_consul_nothing_is_promised(cluster: FakeCluster, keeper: StaticsKeeper) -> None:
+def test_without_consul_nothing_is_promised(cluster: FakeCluster, sync: StaticsSync) -> None:
     assert get(cluster, "/_statics/").status_code == 503
     cluster.store.outage(True)
     with pytest.raises(StoreUnavailable):
-        keeper.turn()
+        sync.turn()
     assert get(cluster, "/_statics/").status_code == 503
     cluster.store.outage(False)
-    keeper.turn()
+    sync.turn()
     assert get(cluster, "/_statics/").status_code == 200
 
 
 def test_a_file_is_served_with_its_type_and_may_be_kept_for_ever(cluster: FakeCluster) -> None:
     data = FILES["static/lab/main.js"]
-    cluster.parts.shelf.put(sha(data), data)
+    cluster.parts.blobs.put(sha(data), data)
     plain = get(cluster, f"/_statics/plain/{sha(data)}.js")
     packed = get(cluster, f"/_statics/gzip/{sha(data)}.js")
     assert (plain.status_code, plain.data, plain.headers["Content-Type"]) == (200, data, "text/javascript")
@@ -257,7 +255,7 @@ def test_a_file_is_served_with_its_type_and_may_be_kept_for_ever(cluster: FakeCl
 
 
 def test_what_gzip_does_not_make_smaller_is_sent_as_it_is(cluster: FakeCluster) -> None:
-    cluster.parts.shelf.put(sha(NOISE), NOISE)
+    cluster.parts.blobs.put(sha(NOISE), NOISE)
     answer = get(cluster, f"/_statics/gzip/{sha(NOISE)}.woff2")
     assert (answer.data, answer.headers["Content-Type"]) == (NOISE, "font/woff2")
     assert "Content-Encoding" not in answer.headers
@@ -272,7 +270,7 @@ def test_what_gzip_does_not_make_smaller_is_sent_as_it_is(cluster: FakeCluster) 
 )  # fmt: skip
 def test_other_spellings_and_other_files_are_not_there(cluster: FakeCluster, path: str) -> None:
     data = FILES["static/lab/main.js"]
-    cluster.parts.shelf.put(sha(data), data)
+    cluster.parts.blobs.put(sha(data), data)
     shown = path.format(sha(data))
     answer = get(cluster, shown, environ_overrides={"RAW_URI": shown})
     # Without a suffix it is the same file with no type: nothing more than its name gives away.
@@ -283,12 +281,12 @@ def test_other_spellings_and_other_files_are_not_there(cluster: FakeCluster, pat
 def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 12345)
     with pytest.raises(PermissionError, match="another user"):
-        Shelf(tmp_path / "shelf").open()
+        BlobCache(tmp_path / "shelf").open()
 
 
 def test_with_an_api_token_files_are_still_served(tmp_path: Path) -> None:
     cluster = FakeCluster(settings(statics_dir=tmp_path, API_AUTH_TOKEN="secret"))
-    cluster.parts.shelf.put(sha(b"x"), b"x")
+    cluster.parts.blobs.put(sha(b"x"), b"x")
     assert get(cluster, f"/_statics/plain/{sha(b'x')}.js").status_code == 200
 
 

@@ -305,11 +305,11 @@ def test_a_name_that_is_no_ticket_is_404(browser: FlaskClient, name: str) -> Non
 
 
 def test_polls_come_with_jitter_and_rarely_from_far_behind() -> None:
-    from frontend.cluster.queue_position import Place
+    from frontend.cluster.queue_position import QueuePosition
     from frontend.public.views.waiting import poll_s
 
-    first = {poll_s(Place(1, 500, None)) for _ in range(50)}
-    last = {poll_s(Place(500, 500, None)) for _ in range(50)}
+    first = {poll_s(QueuePosition(1, 500, None)) for _ in range(50)}
+    last = {poll_s(QueuePosition(500, 500, None)) for _ in range(50)}
     assert len(first) > 40
     assert max(first) < 2
     assert min(last) > 11

@@ -1,5 +1,5 @@
 // What the page asks of the server, and what it asks of the operator before.
-import { byId, say } from "./words.js";
+import { byId, say } from "./format.js";
 
 /** A call of the admin API; gives the answer's JSON, throws an Error with words for people. */
 export async function call(method, path, body) {

@@ -1,6 +1,6 @@
 // What happened: the latest events, and the failures that hosts report, with the last lines of the container's log.
-import { call } from "./ask.js";
-import { byId, clock, el, say, span, time } from "./words.js";
+import { call } from "./api.js";
+import { byId, clock, el, say, span, time } from "./format.js";
 
 const WORDS = {
   "server.ready": "server ready",
