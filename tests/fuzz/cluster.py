@@ -21,9 +21,7 @@ from common.errors import InvalidPool, MalformedMessage
 from common.ids import new_request_id
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Claim
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
