@@ -84,10 +84,10 @@ def test_an_outage_changes_nothing_and_is_told(
     watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     store.outage(True)
-    wait_until(lambda: bool(consul), "the outage noticed")
+    wait_until(lambda: consul.ongoing, "the outage noticed")
     assert seen.table.values() == {user(1): map_value(1)}
     store.outage(False)
-    wait_until(lambda: not consul, "the end of the outage noticed")
+    wait_until(lambda: not consul.ongoing, "the end of the outage noticed")
     write(store, 2)
     wait_until(lambda: seen.table.value(user(2)) == map_value(2), "a route after the outage")
 
@@ -100,10 +100,10 @@ def test_a_store_that_lost_everything_takes_no_route_with_it(
     watcher.start()
     wait_until(lambda: len(seen.table) == 5, "the first listing")
     store.outage(True)
-    wait_until(lambda: bool(consul), "the outage noticed")
+    wait_until(lambda: consul.ongoing, "the outage noticed")
     store.wipe()
     store.outage(False)
-    wait_until(lambda: not consul, "the end of the outage noticed")
+    wait_until(lambda: not consul.ongoing, "the end of the outage noticed")
     for number in range(4):
         write(store, number)
     wait_until(lambda: len(seen.table) == 4, "the route that nobody wrote again dropped")
