@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from common.runtime.outage import Outage
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry, KeyListing, Listing
 from proxy.routes import watcher as module
@@ -44,7 +45,7 @@ def consul() -> Outage:
 
 @pytest.fixture
 def watcher(store: MemoryStore, seen: Seen, consul: Outage) -> Iterator[RouteWatcher]:
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul)
     yield watcher
     watcher.stop()
 
@@ -113,7 +114,7 @@ def test_a_store_that_lost_everything_takes_no_route_with_it(
 def test_what_haproxy_had_and_consul_has_not_goes_when_it_lasts(store: MemoryStore, seen: Seen, consul: Outage) -> None:
     seed = {user(1): Target(map_value(1))}
     seen.put(Delta(seed))
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul, seed)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul, seed)
     watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     wait_until(lambda: not seen.table.values(), "the old route dropped")
@@ -202,7 +203,7 @@ def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     store = Recording()
     for number in range(20):
         write(store, number)
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul)
     watcher.start()
     wait_until(lambda: len(seen.table) == 20, "the first listing")
     write(store, 20)
