@@ -1,9 +1,12 @@
 """The boundaries between packages, read off the imports: each uses ``common`` and itself; adapters have their files."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.support.shape import load
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("agent", "common", "frontend", "proxy")
@@ -20,13 +23,19 @@ CLIENTS = {
     },
     "docker": {"agent/engine/connection.py", "agent/engine/docker.py"},
 }
-# Pure modules: the same answer for the same arguments, without I/O.
+# Pure modules: the same answer for the same arguments, without I/O. So are all that call themselves pure.
 PURE = (
     "agent/pool/plan.py",
     *(f"common/records/{path.name}" for path in sorted((ROOT / "common" / "records").glob("*.py"))),
     "common/broker/messages.py",
     "common/store/keys.py",
     "common/broker/queues.py",
+    *(
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if re.search(r"\bPure[.:]", ast.get_docstring(ast.parse(path.read_text())) or "")
+    ),
 )
 IMPURE = {"socket", "subprocess", "threading", "time", "os", "requests", "pika", "consul", "docker", "http", "urllib"}
 
@@ -48,6 +57,22 @@ def imported(path: Path) -> set[str]:
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+# Folders that import each other, and modules that lead back to themselves: none, and none may come.
+SHAPE = load()
+
+
+def test_no_two_folders_import_each_other() -> None:
+    assert SHAPE.mutual_packages(SHAPE.modules()).found == []
+
+
+def test_no_import_leads_back_to_its_module() -> None:
+    assert SHAPE.cycles(SHAPE.modules()).found == []
+
+
+def test_no_folder_holds_more_modules_than_can_be_taken_in_at_a_glance() -> None:
+    assert SHAPE.fullest_folder(SHAPE.modules()).found == []
 
 
 def test_every_package_is_looked_at() -> None:

@@ -1,27 +1,17 @@
 """What ``scripts/shape`` counts: each figure against code that has one of what it looks for, and one that has not."""
 
 import json
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "shape"
+from tests.support.shape import SCRIPT, load
 
 
 @pytest.fixture(scope="module")
 def shape() -> ModuleType:
-    loader = SourceFileLoader("scripts_shape", str(SCRIPT))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-
-    sys.modules[loader.name] = module  # dataclasses look their module up
-    loader.exec_module(module)
-    return module
+    return load()
 
 
 def product(shape: ModuleType, root: Path, files: dict[str, str]) -> list[object]:
