@@ -1,7 +1,6 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
 import re
-import threading
 
 from flask import Blueprint, Response, g, request
 
@@ -9,6 +8,7 @@ from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.records.servers import Claim, Gone
+from common.runtime.loops import poll
 from common.store.cache import read_one
 from common.urls import server_url
 from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
@@ -24,7 +24,6 @@ RETRY_AFTER_S = 3
 # How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
 REOPEN_S = 3.0
 REOPEN_LOOK_S = 0.1
-_never = threading.Event()
 # By the reason that the agent (or, for a lost host, the culler) left in the record.
 WHY = {
     "culled: idle": "It was not used for a while.",
@@ -137,10 +136,7 @@ def once_more(user: str) -> Response:
         target = ""
     try:
         send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        for _ in range(round(REOPEN_S / REOPEN_LOOK_S)):
-            if deps.store.get(deps.keys.route(user)) is not None:
-                break
-            _never.wait(REOPEN_LOOK_S)
+        poll(lambda: deps.store.get(deps.keys.route(user)), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)
