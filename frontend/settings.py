@@ -37,7 +37,7 @@ PUBLIC_BODY_MAX_BYTES = 16 * 1024
 
 
 class GunicornSettings(CommonSettings):
-    """What both applications that gunicorn serves have."""
+    """What the two applications that gunicorn serves share."""
 
     workers: int = Field(default=2, ge=1, le=64, description="worker processes, 1 to 64")
     threads: int = Field(default=32, ge=4, le=256, description="threads per worker, 4 to 256")
@@ -46,19 +46,25 @@ class GunicornSettings(CommonSettings):
         default=5000, ge=1, le=1_000_000, description="new Idempotency-Keys per worker and quarter of an hour"
     )
     keys_max_per_visitor: int = Field(
-        default=1000, ge=1, le=1_000_000, description="of these, from one address or one token's holder"
+        default=1000, ge=1, le=1_000_000, description="of these, from one address or with one token"
     )
     request_s: int = Field(
-        default=10, ge=1, le=300, description="seconds for a request to arrive, head and body; HAProxy has the same"
+        default=10,
+        ge=1,
+        le=300,
+        description="how long a request may take to arrive, head and body, in seconds; as in HAProxy",
     )
     arriving_max_bytes: int = Field(
         default=32 << 20,
         ge=1 << 20,
         le=1 << 30,
-        description="bytes of all requests on their way to one worker; beyond it the oldest are dropped",
+        description="bytes of all requests that are still arriving at one worker; above it the oldest are dropped",
     )
     wrong_tokens_max: int = Field(
-        default=100, ge=1, le=10_000, description="wrong tokens of programs from one address before it has to wait"
+        default=100,
+        ge=1,
+        le=10_000,
+        description="wrong tokens that programs at one address may send before they have to wait",
     )
     wrong_tokens_pause_max_s: float = Field(
         default=60.0, ge=2, le=86_400, description="longest wait after wrong tokens, in seconds, also at the login"
@@ -67,16 +73,16 @@ class GunicornSettings(CommonSettings):
         default=1000,
         ge=10,
         le=1_000_000,
-        description="addresses remembered for that; beyond it the oldest are forgotten",
+        description="addresses remembered for that; above it the oldest are forgotten",
     )
     right_tokens_max: int = Field(
         default=10_000,
         ge=10,
         le=1_000_000,
-        description="pairs of address and right token that never wait because of others; the oldest are forgotten",
+        description="pairs of address and valid token that are never held up by others; the oldest are forgotten",
     )
     abandon_s: float = Field(
-        default=45.0, ge=20, le=86400, description="a ticket nobody asked about for so long does not count"
+        default=45.0, ge=20, le=86400, description="how long a ticket counts after it was last asked about, in seconds"
     )
     sample_s: float = Field(default=10.0, ge=1, le=600, description="seconds between two points of the plots, 1 to 600")
     sample_kept_s: float = Field(
@@ -99,29 +105,37 @@ class PublicSettings(GunicornSettings):
         validation_alias="API_AUTH_TOKEN",
         description="16 characters or more, required in 'Authorization: token …'; turns all pages for people off",
     )
-    default_pool: Name = Field(default="default", description="the pool of a request that names none")
-    window_s: float = Field(default=2.0, ge=0.05, le=30, description="seconds a visitor waits before the waiting room")
-    wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s a program may ask for")
+    default_pool: Name = Field(default="default", description="pool of requests that name none")
+    window_s: float = Field(
+        default=2.0,
+        ge=0.05,
+        le=30,
+        description="how long a visitor waits for a server before entering the waiting room, in seconds",
+    )
+    wait_max_s: float = Field(default=30.0, ge=0.05, le=60, description="longest wait_s that a program may ask for")
     ticket_max_s: float = Field(
         default=3600.0, ge=60, le=LONG_S, description="longest time in the waiting room, in seconds"
     )
     line_max: int = Field(
-        default=2000, ge=1, le=100_000, description="requests that may wait in line for one pool, at most 100,000"
+        default=2000, ge=1, le=100_000, description="requests that may be queued for one pool, at most 100,000"
     )
     line_max_per_visitor: int = Field(
         default=700,
         ge=1,
         le=100_000,
-        description="requests of one address or one token's holder that may wait in line, at most 100,000",
+        description="requests from one address or with one token that may be queued, at most 100,000",
     )
     late_replies_max: int = Field(
         default=10_000,
         ge=100,
         le=1_000_000,
-        description="late replies in the hands of a worker; beyond it they are left to the agents",
+        description="late replies that a worker holds; above it they are left to the agents",
     )
     requests_remembered_max: int = Field(
-        default=20_000, ge=100, le=1_000_000, description="requests whose outcome a worker remembers, for late replies"
+        default=20_000,
+        ge=100,
+        le=1_000_000,
+        description="requests whose outcome a worker remembers, to match late replies",
     )
     visits_remembered_max: int = Field(
         default=2000,
@@ -130,13 +144,16 @@ class PublicSettings(GunicornSettings):
         description="visits whose server a worker remembers, for a browser's other tabs",
     )
     statics_fetch_s: float = Field(
-        default=300.0, ge=1, le=3600, description="seconds a host has to give one image's static files"
+        default=300.0,
+        ge=1,
+        le=3600,
+        description="how long a host may take to deliver one image's static files, in seconds",
     )
     cookie_s: int = Field(
         default=7 * 86400, ge=60, le=LONG_S, description="how long a browser remembers its server, in seconds"
     )
     statics_dir: Path = Field(
-        default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (statics_shelf.py)
+        default=Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (public/statics/blob_cache.py)
         description="where static files of images are kept, in memory if possible",
     )
     allow_origin: str | None = Field(default=None, description="Access-Control-Allow-Origin")
@@ -174,7 +191,7 @@ class AdminSettings(GunicornSettings):
         default=20,
         ge=1,
         le=252,
-        description="operator's pages and streams of /api/v1/events open at once, per worker; threads - 4 at most",
+        description="operator's pages and /api/v1/events streams open at once, per worker; at most threads - 4",
     )
     # A pool's fields take 90,000 bytes at most, and JSON may spell a character in six.
     body_max_bytes: int = Field(
@@ -187,7 +204,10 @@ class AdminSettings(GunicornSettings):
         default=12 * 3600, ge=60, le=30 * 86_400, description="how long a browser stays logged in, in seconds"
     )
     extend_max_s: float = Field(
-        default=EXTEND_MAX_S, ge=60, le=LONG_S, description="most time that a server can be given at once, in seconds"
+        default=EXTEND_MAX_S,
+        ge=60,
+        le=LONG_S,
+        description="longest time a server may be extended by at once, in seconds",
     )
     admin_ip: ListenAddress | None = Field(
         default=None, description="IP address to listen at; unset: all addresses with a token, 127.0.0.1 without one"
@@ -198,7 +218,7 @@ class AdminSettings(GunicornSettings):
         validation_alias="ADMIN_AUTH_TOKEN",
         description="16 characters or more, required in 'Authorization: token …'",
     )
-    pools_file: str | None = Field(default=None, description="TOML file of the pools that the first start creates")
+    pools_file: str | None = Field(default=None, description="TOML file with the pools to create at the first start")
 
     @property
     def bind_ip(self) -> str:
@@ -241,7 +261,9 @@ def _is_loopback(address: str) -> bool:
 ReachTimeout = Annotated[
     float,
     Field(
-        ge=0.1, le=5, description="seconds for trying whether hosts can be reached, all in all (256 servers at a time)"
+        ge=0.1,
+        le=5,
+        description="how long checking whether hosts are reachable may take in all, in seconds (256 servers at a time)",
     ),
 ]
 
@@ -250,10 +272,13 @@ class CullerSettings(CommonSettings):
     """The culler."""
 
     cull_period: float = Field(
-        default=600.0, ge=1, le=LONG_S, description="seconds between two looks at every server, at least 1"
+        default=600.0, ge=1, le=LONG_S, description="how often every server is checked for culling, in seconds"
     )
     host_grace_s: float = Field(
-        default=120.0, ge=1, le=LONG_S, description="a host whose record is gone for so many seconds counts as lost"
+        default=120.0,
+        ge=1,
+        le=LONG_S,
+        description="how long a host's record may be missing before the host counts as lost, in seconds",
     )
     ticket_max_s: float = Field(
         default=3600.0, ge=60, le=LONG_S, description="longest time in the waiting room, in seconds"
@@ -262,29 +287,31 @@ class CullerSettings(CommonSettings):
         default=86400.0,
         ge=60,
         le=LONG_S,
-        description="so many seconds after its end it is remembered why a server is gone, and that its path may have a "
-        "new one",
+        description="how long, in seconds, the address of a server that ended explains why and offers a new one",
     )
     tickets_kept_max: int = Field(
         default=1000,
         ge=1,
         le=100_000,
-        description="tickets in all up to which one that nobody asks about keeps its place for five minutes, not one",
+        description="up to this many tickets, those that nobody asks about are kept for five minutes; above, for one",
     )
     reach_timeout_s: ReachTimeout = 2.0
 
 
 class CliSettings(CommonSettings):
-    """The command line. Consul and RabbitMQ as everywhere; spawns go through the public API."""
+    """The command line. Consul and RabbitMQ as for every process; ``spawn`` goes through the public API."""
 
     url: str = Field(
-        default="http://127.0.0.1:8000", pattern="^https?://", description="where the public API answers: http(s)://…"
+        default="http://127.0.0.1:8000", pattern="^https?://", description="address of the public API: http(s)://…"
     )
     api_auth_token: SecretStr | None = Field(
-        default=None, validation_alias="API_AUTH_TOKEN", description="token of the public API, if it asks for one"
+        default=None, validation_alias="API_AUTH_TOKEN", description="token for the public API, if it needs one"
     )
     extend_max_s: float = Field(
-        default=EXTEND_MAX_S, ge=60, le=LONG_S, description="most time that a server can be given at once, in seconds"
+        default=EXTEND_MAX_S,
+        ge=60,
+        le=LONG_S,
+        description="longest time a server may be extended by at once, in seconds",
     )
     agent_consul_urls: UrlList = Field(
         default=(), description="Consul as agents on other machines reach it (tmpnb join); default: consul_urls"

@@ -267,7 +267,7 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
     refusals=_NO_POOL | {409: "it is the last one"},
 )
 def remove_pool(pool: str) -> Answer:
-    """Its ready servers go; those in use stay until they end. Whoever waits for one is refused."""
+    """Its ready servers go; those in use stay until they end. Visitors waiting for one are refused."""
     return Answer(models.PoolRemoved(pool=pool, **asdict(pool_operations.remove_pool(dependencies().cluster, pool))))
 
 

@@ -32,7 +32,7 @@ def enter() -> Response:
         return redirect("/", 303)  # type: ignore[return-value]
     if not is_ours():
         return answer({"status": "forbidden", "message": "the form was sent from another site"}, 403)
-    # Whoever has been in before is told apart from whoever else comes from there, and is not locked out by them.
+    # A browser that was logged in before is told apart from others at its address, and not locked out by them.
     throttle, who = dependencies().logins, known.known_browser() or auth.client()
     token = request.form.get("token", "").strip()
     pause_s = throttle.pause_s(who)

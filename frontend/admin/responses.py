@@ -10,7 +10,7 @@ from frontend.http.responses import page
 
 
 def may_change() -> bool:
-    """Whether whoever looks at the page may change something from there: else it has no buttons."""
+    """Whether this viewer of the page may change something: otherwise the page has no buttons."""
     scope: Scope | None = g.get("scope")
     return sessions() is None if scope is None else scope.allows(Scope.ADMIN)
 

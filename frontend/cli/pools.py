@@ -99,7 +99,7 @@ def rollback(
 
 @app.command("remove")
 def remove(name: str, as_json: JsonFlag = False) -> None:
-    """Remove a pool. Its ready servers go; those in use stay until they end. Whoever waits for one is refused.
+    """Remove a pool. Its ready servers go; those in use stay until they end. Visitors waiting for one are refused.
 
     The last pool cannot be removed.
     """
@@ -110,7 +110,7 @@ def remove(name: str, as_json: JsonFlag = False) -> None:
         return
     say(f"{name} is removed: {removed.ready} ready servers go, {removed.claimed} in use stay until they end")
     if removed.refused:
-        say(f"{removed.refused} waited for one, and are told that the pool is gone")
+        say(f"{removed.refused} waiting visitors are told that the pool is gone")
 
 
 @app.command("status")

@@ -1,6 +1,6 @@
-"""The waiting line as the tickets show it: places and the pace at which they are served.
+"""The queue as the tickets show it: positions, and the throughput at which they are served.
 
-Pure computation on records; ``waiting.py`` reads them and keeps one ``Line`` per process.
+Pure computation on records; ``waiting_room.py`` reads them.
 """
 
 from collections import deque
@@ -11,12 +11,12 @@ from datetime import datetime
 from common.errors import TmpnbError
 from common.records.tickets import Ticket, TicketState, in_line
 
-# The pace is measured over so many seconds at most, ...
+# The throughput is measured over at most this many seconds, ...
 PACE_WINDOW_S = 120.0
-# ... is not told before so many seconds and servers were seen, ...
+# ... is unknown until this many seconds and servers were seen, ...
 PACE_MIN_S = 10.0
 PACE_MIN_COUNT = 2
-# ... and starts over when nobody looked at the line for so long: what happened meanwhile was not seen.
+# ... and is reset if nobody looked at the queue for this long: what happened meanwhile was not seen.
 PACE_GAP_S = 15.0
 
 

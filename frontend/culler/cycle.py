@@ -62,7 +62,8 @@ class Cycle:
         self._unreachable: dict[str, str] = {}
 
     def cull(self, is_sure: Callable[[], bool]) -> int:
-        """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
+        """Ask the agents to cull the servers that are due. Returns how many that are. ``is_sure``: whether we still
+        lead."""
         claims = self._claims.read(self._store.list(self._keys.claims))
         reported = self._store.list(self._keys.activity)
         activity = self._activity.read(reported)

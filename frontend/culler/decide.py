@@ -13,7 +13,7 @@ from common.records.servers import Activity, Claim
 
 # Sources write every minute or more often; after three missed ones nobody knows what happens behind them.
 FRESH = timedelta(minutes=3)
-# A source that is silent for so long was taken away; until then it may come back and tell of activity.
+# A source that is silent for this long was taken away; until then it may come back and report activity.
 SILENT = timedelta(hours=1)
 # As good as never, and a date that the calendar has.
 FAR_S = 10 * 366 * 86400.0

@@ -26,7 +26,7 @@ R = TypeVar("R", Ticket, Activity, Gone, Replay, Seat, Statics)
 
 # A browser that comes back within this finds its place again, even if its turn has not come meanwhile ...
 WAITING_KEPT = timedelta(minutes=5)
-# ... if it has waited for so long before (no program waits longer for its ticket), or for a server that is promised to
+# ... if it had waited this long before (no program waits longer for its ticket), or for a server that is reserved for
 # it, and there are not more than ``tickets_kept_max``. All others are gone soon: every look at the line reads them.
 WAITED = timedelta(seconds=61)
 ABANDONED_KEPT = timedelta(seconds=60)

@@ -26,7 +26,7 @@ CLOSE_S = 2.0
 # The buffer of HAProxy, which what passes there has to fit into.
 HEAD_MAX_BYTES = 48 * 1024
 READ_BYTES = 64 * 1024
-# Of the connections that a worker may have (gunicorn's worker_connections), so many percent may be idle or arriving.
+# Percentage of a worker's connections (gunicorn's worker_connections) that may be idle or arriving.
 IDLE_PERCENT = 80
 
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
@@ -181,7 +181,8 @@ class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._close(conn)
 
     def murder_pending(self) -> None:
-        """Runs at least once a second. Whoever takes too long goes, and the longest idle when there is little room."""
+        """Runs at least once a second. Closes connections that take too long, and when there is little room those that
+        are idle longest."""
         now = time.monotonic()
         for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
             self._drop(conn)

@@ -18,7 +18,7 @@ from frontend.settings import GunicornSettings
 
 EXTENSION = "tmpnb.authenticator"
 GUESSES = "tmpnb.guesses"
-# What whoever shows no token is called.
+# Name used in logs for callers without a token.
 ANYBODY = ""
 
 
@@ -68,7 +68,7 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
 
 def client() -> str:
     """Who sends this request, for counting what goes wrong: the address that the proxy tier names, or the
-    connection's. Whoever is not behind it can make up the former; the table of such names is bounded."""
+    connection's. A client that bypasses it can make up the former; the table of such names is bounded."""
     said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
     return client_of(said or request.remote_addr)
 

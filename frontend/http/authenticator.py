@@ -16,7 +16,7 @@ from common.store.keys import Keys
 from common.store.port import Store
 from frontend.cluster.watched import Watched
 
-# Consul answers a watch of an empty prefix at every write to anything; so often a cluster without tokens looks.
+# Consul answers a watch of an empty prefix at every write to anything: pause of a cluster without tokens.
 PAUSE_S = 0.5
 # Hexadecimal digits of a token's digest: enough to tell tokens apart, too few to be of any other use.
 MARK_LENGTH = 16
@@ -24,7 +24,7 @@ MARK_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever holds a token. ``name``: the token's, for logs."""
+    """Who a token stands for. ``name``: the token's, for logs."""
 
     name: str
     scope: Scope

@@ -1,4 +1,4 @@
-"""Wrong tokens, by whoever sends them: a client that was wrong often has to wait, and nobody else has.
+"""Wrong tokens, counted per client: one that was wrong often has to wait, and nobody else has.
 
 A client is an address, and behind one address may be a whole campus (or, where Docker publishes a port, everybody). So
 what cannot have been guessed is never held up: a token of ours (256 random bits), and one that was right from there
@@ -50,7 +50,7 @@ class Guesses:
 
     def wrong(self, client: str, token: str) -> float:
         """It was wrong: how long the client has had to wait already, so that the answer can say so."""
-        # Whoever sends one that was revoked, over and over, guesses none: it holds up others' guesses as little.
+        # A client that sends a revoked token over and over is not guessing, and must not hold up others at its address.
         key = f"named {client}" if split(token) is not None else client
         pause_s = self._throttle.pause_s(key)
         if pause_s <= 0:

@@ -21,8 +21,8 @@ def wants_html() -> bool:
 
 
 def is_https() -> bool:
-    """Whether the browser speaks TLS: it ends before us, and whoever ends it says so; the first of several is the one
-    nearest to the browser."""
+    """Whether the browser speaks TLS. It ends before us, and the proxy that ends it says so; the first of several is
+    the one nearest to the browser."""
     said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
     return request.is_secure or said == "https"
 

@@ -1,4 +1,4 @@
-"""Guesses at the login form: whoever was wrong a few times has to wait, longer and longer. Nothing sleeps meanwhile."""
+"""Guesses at a secret: after a few wrong ones a client has to wait, longer and longer. No thread sleeps meanwhile."""
 
 import threading
 import time

@@ -33,7 +33,7 @@ def visitor() -> str:
 
 
 def is_robot() -> bool:
-    """Whether whoever asks says itself that it is nobody's browser, nor a client that wants a server."""
+    """Whether the client says itself that it is neither a person's browser nor a program that wants a server."""
     return _ROBOT.search(request.headers.get("User-Agent", "")) is not None
 
 

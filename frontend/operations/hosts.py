@@ -111,7 +111,7 @@ def metrics_targets(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def _refuse_ticket(cluster: Cluster, claim: Claim) -> None:
-    """Tell whoever still waits for the server that the lost host had promised to make at an issued path."""
+    """Refuse the ticket that waits for the server which the lost host had reserved at an issued path."""
     if not is_request_id(claim.request_id):
         return
 

@@ -21,7 +21,7 @@ from frontend.operations.pool_files import check_sizes
 
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
 HISTORY_COUNT = 5
-# Told to whoever waits for a server of a pool that is removed.
+# Shown to visitors who wait for a server of a pool that is removed.
 POOL_REMOVED = "there is no such pool any more"
 
 
@@ -95,7 +95,7 @@ def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec]) -> Applied:
 
 def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
-    end; whoever waits for one is refused.
+    end; visitors who wait for one are refused.
 
     Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).

@@ -1,4 +1,4 @@
-"""The API of the public application: getting servers, and what belongs to whoever got one."""
+"""The API of the public application: servers and tickets."""
 
 from typing import Any
 

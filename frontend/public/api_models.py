@@ -29,7 +29,7 @@ class SpawnBody(BaseModel):
 
 
 class Assigned(BaseModel):
-    """A server, at ``url`` below the address of the API. Whoever has the url has the server."""
+    """A server, at ``url`` below the address of the API. Anyone who has the url has the server."""
 
     model_config = example(status="assigned", url=URL, user=USER)
 

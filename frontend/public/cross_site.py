@@ -17,7 +17,7 @@ _SPAWNS = frozenset({"spawn.spawn", "spawn.api_spawn", "api_v1.spawn"})
 _GUARDED = _SPAWNS | {"waiting.room", "waiting.ticket_state", "api_v1.ticket_state", "api_v1.cancel_ticket"}
 TEXT = (
     "Another site's page asked for this in the background. A server starts when you come here yourself; pages of other "
-    "sites need the leave of whoever runs this place (allow_origin)."
+    "sites need permission (allow_origin)."
 )
 
 

@@ -135,7 +135,7 @@ def assemble(
 
 
 def _known(store: Store, keys: Keys, user: str) -> Known:
-    """Read at once: whoever guesses ids costs one question each."""
+    """Reads everything at once: each guessed id costs one request to Consul."""
     found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
     word = decoded(found.get(keys.gone_of(user)), Gone)
     if keys.route(user) in found:

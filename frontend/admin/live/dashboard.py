@@ -122,7 +122,7 @@ class Dashboard:
         return self._pools.records
 
     def whole(self) -> tuple[int, bytes]:
-        """The version, and all of the snapshot as JSON: encoded once per version, whoever asks."""
+        """The version, and all of the snapshot as JSON: encoded once per version."""
         with self._changed:
             if self._whole[0] != self._version:
                 now = {"now": self._now().isoformat(), "version": self._version}
@@ -197,8 +197,8 @@ class Dashboard:
         }
 
     def _host_rows(self, hosts: Mapping[str, HostRecord]) -> Json:
-        """Made anew only for records that are new. A host without a record is shown as long as there is a note of it:
-        until somebody forgets it."""
+        """Rebuilt only for records that have changed. A host without a record is
+        shown as long as there is saved state of it: until it is removed."""
         rows = {}
         for name, record in hosts.items():
             known = self._rows.get(name)

@@ -10,13 +10,13 @@ from common.store.port import Store
 
 # Every agent may write its record once a second; more often than this nobody reads.
 PAUSE_S = 0.5
-# The waiting line may be long: reading it may cost so many records a second, ...
+# The queue may be long: at most this many of its records are read per second, ...
 LINE_PER_S = 500
-# ... and it is read so often at most.
+# ... with at least this pause between two reads.
 LINE_PAUSE_S = 2.0
-# Names of all claims and routes are 1 MB with 20,000 users: so many names a second may be read, ...
+# Names of all claims and routes are 1 MB with 20,000 users: at most this many are read per second, ...
 NAMES_PER_S = 2000
-# ... and so often at most.
+# ... with at least this pause between two reads.
 NAMES_PAUSE_S = 2.0
 
 

@@ -1,6 +1,6 @@
-"""Looking for servers in use: by user or the beginning of one, by host, by pool; with when and why each will be culled.
+"""Search for servers in use: by user or the beginning of one, by host, by pool; with when and why each will be culled.
 
-Only a search reads claims. The activity of all users is read at most every few seconds, whoever asks.
+Only a search reads claims. The activity of all users is read every few seconds at most, however many search.
 """
 
 import re

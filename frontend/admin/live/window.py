@@ -18,7 +18,8 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``times_s``: time to a server that so many claims did not exceed, one per ``QUANTILES``, to 5 %; empty: none."""
+    """``times_s``: time to a server that this share of claims did not exceed, one per ``QUANTILES``, to 5 %; empty if
+    there were no claims."""
 
     claims: int
     per_s: float

@@ -1,4 +1,4 @@
-"""The same request sent again: ``Idempotency-Key`` makes a change happen once, however often it is asked for.
+"""Repeated requests: with an ``Idempotency-Key`` a change happens once, however often it is sent.
 
 The key is entered in Consul before anything is done and keeps the answer for a while after; a repeated request gets
 that answer again, marked ``Idempotent-Replayed``. Keys belong to the token that they came with. What was refused may be
@@ -169,7 +169,7 @@ def _keep(store: Store, place: str, mark: Replay, response: Response) -> None:
     try:
         store.put(place, done.encode())
     except TransientError as exc:
-        # It is done, and the caller shall know. Who asks again is told that it is under way.
+        # It is done, and the caller has to know. A repeated request is told that it is under way.
         log.warning("answer not kept for a repeated request", extra={"error": str(exc)})
 
 

@@ -34,7 +34,7 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
     "user": PathParameter(
         f"^[{USER_ALPHABET}]{{{USER_LENGTH_MIN},{USER_LENGTH_MAX}}}$", "id of a user", "23456789abcd"
     ),
-    "ticket": PathParameter(r"^[0-9a-f]{32}$", "id of a ticket: whoever has it has the ticket", "0" * 32),
+    "ticket": PathParameter(r"^[0-9a-f]{32}$", "id of a ticket: anyone who has it has the ticket", "0" * 32),
     "host": PathParameter(NAME, "name of a host", "host-1"),
     "pool": PathParameter(NAME, "name of a pool", "default"),
 }

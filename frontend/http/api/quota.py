@@ -1,4 +1,4 @@
-"""How often something may be done within a while: in all, and by one visitor. Per process."""
+"""A bound on how often something is done within a period: in all, and by one visitor. Per process."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Quota:
-    """Counts begin anew every ``period_s`` seconds. Safe from any thread. Memory is bounded by ``max_count``."""
+    """Counts are reset every ``period_s`` seconds. Safe from any thread. Memory is bounded by ``max_count``."""
 
     def __init__(
         self, max_count: int, max_count_each: int, period_s: float, monotonic: Callable[[], float] = time.monotonic
@@ -22,7 +22,7 @@ class Quota:
         self._count = 0
 
     def take(self, visitor: str) -> bool:
-        """False: the visitor, or all together, have had theirs."""
+        """Returns False if the visitor, or all together, have used theirs up."""
         with self._lock:
             now_s = self._monotonic()
             if now_s - self._since_s >= self._period_s:
@@ -35,7 +35,7 @@ class Quota:
             return True
 
     def give_back(self, visitor: str) -> None:
-        """It came to nothing."""
+        """Return one that was taken for something that was not done."""
         with self._lock:
             if self._counts[visitor] > 0:
                 self._count -= 1

@@ -26,7 +26,7 @@ class State(Enum):
 class Disposition(Enum):
     """What a late reply means."""
 
-    KEPT = "kept"  # for a request still pending: whoever settles it finds the reply
+    KEPT = "kept"  # for a request still pending: it is found when that one is settled
     REPEATED = "repeated"  # the same answer again (a redelivery): nothing to do
     ASSIGN = "assign"  # belongs to the request's ticket
     UNDELIVERABLE = "undeliverable"  # a server for nobody
@@ -54,7 +54,7 @@ class RequestTracker:
                 self._requests.popitem(last=False)
 
     def served(self, reply: SpawnReply) -> None:
-        """The reply is on its way to whoever asked."""
+        """The reply is on its way to the requester."""
         with self._lock:
             self._requests[reply.request_id] = _Request(State.SERVED, reply)
 

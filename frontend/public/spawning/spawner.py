@@ -1,7 +1,7 @@
 """One request for a server, from its publication to its outcome (docs/design.md, "Walk of a spawn").
 
 Runs on request threads. The order of steps keeps I2: the tracker knows the request before it is published, and learns
-that it has a ticket only after the ticket is written; a reply in between is kept for whoever settles the request.
+that it has a ticket only after the ticket is written; a reply in between is kept until the request is settled.
 """
 
 import logging
@@ -157,7 +157,7 @@ class Spawner:
 
     def _for_browser(self, command: SpawnCommand, wait_s: float) -> Served | Waiting | Crowded | Unavailable:
         try:
-            # Whoever could not even wait need not be asked for: an agent would find the others first.
+            # If the queue is full there is no point in asking: an agent would serve those in it first.
             self._room.admit(command.pool, command.visitor)
         except QueueFull as exc:
             return Crowded(str(exc))
@@ -167,7 +167,7 @@ class Spawner:
             request = self._request(command, window_s, None)
             try:
                 if request.user:
-                    # Before it is asked for: whoever takes a promise of a server back finds the ticket to refuse.
+                    # Before it is asked for: an agent that gives up a reservation finds the ticket to refuse.
                     self._room.open(request, command.visitor)
                 served = self._ask(request, self._message_life_s)
                 return served if served is not None else self._queue(request, command)

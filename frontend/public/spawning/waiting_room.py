@@ -21,9 +21,9 @@ from common.store.port import Entry, Store
 from frontend.cluster.cache import CachedValue
 from frontend.cluster.queue_position import QueueFull, QueuePosition, ThroughputEstimate, places
 
-# A message lives so much longer than a ticket that nobody asks about: its agent would drop it anyway.
+# How much longer a message lives than a ticket that nobody asks about: an agent would drop it anyway.
 MESSAGE_MARGIN_S = 15.0
-# Whoever looks sends it again so long before its end: the slowest poll comes every 17 s.
+# How long before its end a message is sent again by a poll: the slowest poll comes every 17 s.
 SEND_AGAIN_S = 25.0
 # One listing a second serves every waiting browser of this process.
 LISTING_MAX_AGE_S = 1.0
@@ -207,7 +207,7 @@ class WaitingRoom:
 
     def _list(self) -> _Look:
         listing = self._store.list(self._keys.tickets)
-        # One below another's key is nobody's: whoever looked for it would get that one's.
+        # A ticket at another's key is nobody's: a look-up by that key would find it.
         tickets = {name: ticket for name, ticket in self._decoded.read(listing).items() if ticket.request_id == name}
         self._throughput.look(tickets, self._monotonic())
         modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
@@ -225,7 +225,7 @@ class WaitingRoom:
         return look
 
     def _is_over(self, ticket: Ticket) -> bool:
-        """Whether whoever asks anew begins anew: nobody asks about it any more, or nothing came of it."""
+        """Whether the same request begins again: nobody asks about this ticket any more, or nothing came of it."""
         if ticket.state is TicketState.WAITING:
             idle_s = (self._now() - ticket.seen_at).total_seconds()
             return self._has_lapsed(ticket) or idle_s > self._abandon_s

@@ -16,7 +16,7 @@ from frontend.public.views.hub_links import meant
 
 views = Blueprint("pages", __name__)
 
-# A page whose script fails goes on so much later than the longest wait for a server.
+# A page whose script fails goes on this much later than the longest wait for a server.
 BROKEN_SLACK_S = 5
 # What the plot of /info begins with, in seconds.
 PLOT_S = 7200.0

@@ -133,7 +133,7 @@ class HostRow {
   async forget() {
     const sure = await confirm({
       title: `Remove ${this.name}?`,
-      text: "Its agent is away. What is kept of it is deleted, and what it served is closed: learners there have to start anew.",
+      text: "Its agent is away. What is kept of it is deleted, and what it served is closed: learners there have to start again.",
       yes: "Remove",
       isGrave: true,
     });

@@ -3,7 +3,7 @@ import { setClock } from "./format.js";
 
 const ROWS = ["hosts", "pools"];
 const EVENTS_COUNT = 200;
-// Without a heartbeat for so long (it comes every 15 s, invisible; changes of figures far more often) nobody is there.
+// Without a heartbeat for this long (one comes every 15 s, changes far more often) the connection is dead.
 const AGAIN_MS = 5000;
 
 export class Live {

@@ -71,7 +71,7 @@ export class Search {
   }
 
   refresh() {
-    // Not below somebody's hands: a row is made anew, and focus in it would be lost.
+    // Not below somebody's hands: rows are replaced, and the focus in one would be lost.
     const isBusy = byId("ask").open || this.body.contains(document.activeElement);
     if (document.hidden || isBusy) this.again = setTimeout(() => this.refresh(), AGAIN_MS);
     else this.go(this.text);

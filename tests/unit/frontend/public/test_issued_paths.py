@@ -45,7 +45,7 @@ def test_a_remembered_path_gets_a_server_at_the_same_path_with_its_query(cluster
     page = cluster.client.get(room, headers=BROWSER)
     assert page.status_code == 503
     assert "Starting your server again" in page.text
-    assert "at the address that it had" in page.text
+    assert "at its old address" in page.text
     cluster.agent.answer(cluster.agent.held[0], USER)
     cluster.late(cluster.agent.reply_to(request, USER))
     cluster.clock.advance(1.0)

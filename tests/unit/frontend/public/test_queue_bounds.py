@@ -57,7 +57,7 @@ def test_a2_a_person_gets_a_page_that_says_so_and_tries_again() -> None:
     enter(cluster)
     answer = cluster.browser().get("/spawn", headers=BROWSER)
     assert answer.status_code == 429
-    assert "Too many are in line" in answer.text
+    assert "The queue is full" in answer.text
     assert "1 requests are in line for pool" in answer.text
     assert 'http-equiv="refresh"' in answer.text
     assert int(answer.headers["Retry-After"]) > 0

@@ -157,7 +157,7 @@ def test_b3_an_address_from_a_handout_offers_a_new_server_at_the_same_file(
     path = f"/user/{user}{below}"
     page = cluster.client.get(path, headers=BROWSER, environ_overrides={"RAW_URI": path})
     assert page.status_code == 404
-    assert "There is no server of that name" in page.text
+    assert "There is no server at this address" in page.text
     assert f'href="{link}"' in page.text
     assert cluster.agent.requests == []
     program = cluster.client.get(path)
