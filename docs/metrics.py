@@ -16,8 +16,9 @@ import common.runtime.freshness
 import common.runtime.metrics
 import common.runtime.threads
 import frontend.culler.metrics
+import frontend.http.metrics
+import frontend.public.metrics
 import proxy.metrics
-from frontend.http import metrics as frontend_metrics
 
 PAGE = Path(__file__).with_name("metrics.md")
 HEAD = """# Metrics
@@ -38,7 +39,8 @@ SECTIONS: tuple[tuple[str, ModuleType], ...] = (
     ("Every process", common.runtime.metrics),
     ("Threads of every process", common.runtime.threads),
     ("Watches of every process", common.runtime.freshness),
-    ("Frontend and admin application", frontend_metrics),
+    ("Frontend and admin application", frontend.http.metrics),
+    ("Frontend", frontend.public.metrics),
     ("Culler", frontend.culler.metrics),
     ("Agent", agent.metrics),
     ("Route sync", proxy.metrics),

@@ -14,11 +14,11 @@ def main(argv: list[str]) -> None:
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
     from frontend.admin.wsgi import create_admin
-    from frontend.http.gunicorn import Server, gunicorn_settings
+    from frontend.http.gunicorn import GunicornServer, gunicorn_settings
 
     setup_logging("admin", settings.log_level, settings.audit_file)
     options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port), folder)
-    Server(options, lambda: create_admin(settings)).run()
+    GunicornServer(options, lambda: create_admin(settings)).run()
 
 
 if __name__ == "__main__":

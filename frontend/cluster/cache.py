@@ -45,7 +45,7 @@ class CachedValue(Generic[T]):
         self._at = self._monotonic()
 
 
-class Remembered(Generic[T]):
+class CachedValues(Generic[T]):
     """Answers per key for ``max_age_s``: tabs left open at a dead server ask the same again and again."""
 
     # More than any cluster has users; the whole memory is dropped rather than searched for old entries.

@@ -62,7 +62,7 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self.error_log.setLevel("INFO")
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn without its own command line, so that our flags can be ours."""
 
     def __init__(self, options: dict[str, Any], create: Callable[[], Flask]) -> None:

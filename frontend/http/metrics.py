@@ -30,24 +30,6 @@ IN_PROGRESS = Gauge(
 THREADS = Gauge(
     "tmpnb_http_threads", "Threads that there are for requests, of all workers.", multiprocess_mode="livesum"
 )
-SPAWNS = Counter(
-    "tmpnb_spawns_total",
-    "Requests for a server by outcome: served, waiting (sent to the waiting room), full, crowded "
-    "(no room in line), unavailable.",
-    ["pool", "outcome"],
-)
-SPAWN_SECONDS = Histogram(
-    "tmpnb_spawn_seconds",
-    "Seconds that a visitor or program waited for such an outcome; later waiting is tmpnb_ticket_wait_seconds.",
-    ["pool", "outcome"],
-    buckets=WAIT_BUCKETS_S,
-)
-LATE_REPLIES = Counter(
-    "tmpnb_late_replies_total",
-    "Replies of agents after the fast window: assign (to the ticket), kept, repeated, undeliverable (server given "
-    "back), dropped (too many at once: left to the agents).",
-    ["disposition"],
-)
 AUTH_REFUSALS = Counter(
     "tmpnb_auth_refusals_total", "Requests refused for their token, by status (401: none, 403: wrong).", ["status"]
 )

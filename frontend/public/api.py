@@ -78,7 +78,7 @@ def _line_full(reason: str) -> Refused:
     "Request a server",
     scopes=_SPAWN,
     body=api_models.SpawnBody,
-    answers={200: api_models.Assigned, 202: api_models.Waiting},
+    answers={200: api_models.Assigned, 202: api_models.TicketWaiting},
     refusals={
         404: "there is no such pool",
         429: "full: nothing was free within the wait, and no ticket was asked for; line full: too many wait already",
@@ -94,7 +94,7 @@ def spawn(body: api_models.SpawnBody) -> Answer:
     if isinstance(outcome, Served):
         return Answer(api_models.Assigned(url=outcome.url, user=outcome.user))
     if isinstance(outcome, Waiting):
-        place = api_models.Waiting(
+        place = api_models.TicketWaiting(
             ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
         )
         return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
@@ -189,8 +189,8 @@ def _pool(wanted: str | None, target: str) -> str:
     raise Refused(404, "unknown pool", f"pool: there is no pool {wanted[:80]!r}; accepted: {names}")
 
 
-def _waiting(ticket: str, place: QueuePosition) -> api_models.Waiting:
-    return api_models.Waiting(
+def _waiting(ticket: str, place: QueuePosition) -> api_models.TicketWaiting:
+    return api_models.TicketWaiting(
         ticket=ticket,
         position=place.position,
         waiting=place.waiting_count,

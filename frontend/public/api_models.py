@@ -38,7 +38,7 @@ class Assigned(BaseModel):
     user: str
 
 
-class Waiting(BaseModel):
+class TicketWaiting(BaseModel):
     """A place in the waiting line. It is lost when nobody asks about the ticket for 45 seconds."""
 
     model_config = example(status="waiting", ticket=TICKET, position=3, waiting=12, estimate_s=20.0, retry_in_s=1.2)
@@ -58,7 +58,7 @@ class TicketRefused(BaseModel):
     reason: str | None
 
 
-TicketState = Annotated[Assigned | Waiting | TicketRefused, Field(discriminator="status")]
+TicketState = Annotated[Assigned | TicketWaiting | TicketRefused, Field(discriminator="status")]
 
 
 class Cancelled(BaseModel):

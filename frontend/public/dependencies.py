@@ -18,7 +18,7 @@ from common.runtime.clock import ClusterClock
 from common.store.cache import decoded
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.cluster.cache import CachedValue, Remembered
+from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.cluster.series import Sampler, Series, sample_of
@@ -47,7 +47,7 @@ class ServerStatus(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownServer:
     """``word``: what was left in Consul about a server that is gone or about to go."""
 
     status: ServerStatus
@@ -69,7 +69,7 @@ class Dependencies:
     spawner: Spawner
     late: LateReplies
     sampler: Sampler
-    statuses: Remembered[Known]
+    statuses: CachedValues[KnownServer]
     blobs: BlobCache
     statics: StaticsSync
     now: Callable[[], datetime]
@@ -125,7 +125,7 @@ def assemble(
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
-        statuses=Remembered(lambda user: _known(store, keys, user), STATUS_MAX_AGE_S, monotonic),
+        statuses=CachedValues(lambda user: _known_server(store, keys, user), STATUS_MAX_AGE_S, monotonic),
         blobs=blobs,
         statics=StaticsSync(
             store, keys, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
@@ -134,13 +134,13 @@ def assemble(
     )
 
 
-def _known(store: Store, keys: Keys, user: str) -> Known:
+def _known_server(store: Store, keys: Keys, user: str) -> KnownServer:
     """Reads everything at once: each guessed id costs one request to Consul."""
     found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
     word = decoded(found.get(keys.gone_of(user)), Gone)
     if keys.route(user) in found:
-        return Known(ServerStatus.ROUTED, word)
-    return Known(ServerStatus.CLAIMED if keys.claim(user) in found else ServerStatus.GONE, word)
+        return KnownServer(ServerStatus.ROUTED, word)
+    return KnownServer(ServerStatus.CLAIMED if keys.claim(user) in found else ServerStatus.GONE, word)
 
 
 def dependencies() -> Dependencies:

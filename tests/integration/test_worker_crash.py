@@ -14,7 +14,7 @@ from pathlib import Path
 from flask import Flask
 from common.runtime.logs import setup_logging
 from common.runtime.loops import LoopThread
-from frontend.http.gunicorn import RUNNING, Server, gunicorn_settings
+from frontend.http.gunicorn import RUNNING, GunicornServer, gunicorn_settings
 from frontend.settings import PublicSettings, bind
 
 flag, port = Path(sys.argv[1]), int(sys.argv[2])
@@ -32,7 +32,7 @@ def work():
         flag.unlink()
         raise KeyError("an answer that nobody foresaw")
 
-Server(gunicorn_settings(settings, bind("127.0.0.1", port)), create).run()
+GunicornServer(gunicorn_settings(settings, bind("127.0.0.1", port)), create).run()
 """
 
 

@@ -16,7 +16,7 @@ from common.runtime.clock import utc_now
 from common.runtime.loops import QueueThread
 from common.runtime.retry import retry_for
 from common.urls import base_path
-from frontend.http.metrics import LATE_REPLIES
+from frontend.public.metrics import LATE_REPLIES
 from frontend.public.spawning.request_tracker import Disposition, RequestTracker
 from frontend.public.spawning.waiting_room import WaitingRoom
 

@@ -16,7 +16,7 @@ from common.broker.messages import SpawnReply
 MAX_COUNT = 20_000
 
 
-class State(Enum):
+class RequestState(Enum):
     PENDING = "pending"  # published; whether it ends in a reply or a ticket is not known yet
     SERVED = "served"  # a visitor or program got the reply
     TICKETED = "ticketed"  # waits in Consul
@@ -34,7 +34,7 @@ class Disposition(Enum):
 
 @dataclass(slots=True)
 class _Request:
-    state: State = State.PENDING
+    state: RequestState = RequestState.PENDING
     reply: SpawnReply | None = None
 
 
@@ -56,15 +56,15 @@ class RequestTracker:
     def served(self, reply: SpawnReply) -> None:
         """The reply is on its way to the requester."""
         with self._lock:
-            self._requests[reply.request_id] = _Request(State.SERVED, reply)
+            self._requests[reply.request_id] = _Request(RequestState.SERVED, reply)
 
-    def settle(self, request_id: str, state: State) -> SpawnReply | None:
+    def settle(self, request_id: str, state: RequestState) -> SpawnReply | None:
         """Close a pending request without a reply (TICKETED or REFUSED); gives the reply that came meanwhile, if any:
         then the request counts as served instead."""
         with self._lock:
             request = self._requests.setdefault(request_id, _Request())
             if request.reply is not None:
-                request.state = State.SERVED
+                request.state = RequestState.SERVED
             else:
                 request.state = state
             return request.reply
@@ -73,9 +73,9 @@ class RequestTracker:
         """What to do with a reply that nobody waits for (any more)."""
         with self._lock:
             request = self._requests.get(reply.request_id)
-            if request is None or request.state is State.TICKETED:
+            if request is None or request.state is RequestState.TICKETED:
                 return Disposition.ASSIGN
-            if request.state is State.REFUSED:
+            if request.state is RequestState.REFUSED:
                 return Disposition.UNDELIVERABLE
             if request.reply is None:
                 request.reply = reply

@@ -24,8 +24,8 @@ from common.runtime import audit_log
 from common.runtime.clock import utc_now
 from common.urls import base_path, server_url
 from frontend.cluster.queue_position import QueueFull
-from frontend.http.metrics import SPAWN_SECONDS, SPAWNS
-from frontend.public.spawning.request_tracker import RequestTracker, State
+from frontend.public.metrics import SPAWN_SECONDS, SPAWNS
+from frontend.public.spawning.request_tracker import RequestState, RequestTracker
 from frontend.public.spawning.single_flight import Busy, SingleFlight
 from frontend.public.spawning.waiting_room import WaitingRoom
 
@@ -172,7 +172,7 @@ class Spawner:
                 served = self._ask(request, self._message_life_s)
                 return served if served is not None else self._queue(request, command)
             except QueueFull as exc:
-                reply = self._tracker.settle(request.request_id, State.REFUSED)
+                reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
                 return _served(reply, 0.0) if reply is not None else Crowded(str(exc))
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
@@ -193,7 +193,7 @@ class Spawner:
                 return self._give_up(request, exc)
         if served is not None:
             return served
-        reply = self._tracker.settle(request.request_id, State.REFUSED)
+        reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
         if reply is not None:
             return _served(reply, 0.0)
         detail = {"reason": "full", "waited_s": wait_s}
@@ -257,7 +257,7 @@ class Spawner:
 
     def _queue(self, request: SpawnRequest, command: SpawnCommand) -> Served | Waiting:
         ticket = self._room.open(request, command.visitor)
-        reply = self._tracker.settle(request.request_id, State.TICKETED)
+        reply = self._tracker.settle(request.request_id, RequestState.TICKETED)
         if reply is not None:
             # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
             # the page would find a ticket that waits for ever.
@@ -278,7 +278,7 @@ class Spawner:
             log.debug("ticket left to be swept", extra={"request_id": request.request_id})
 
     def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
-        reply = self._tracker.settle(request.request_id, State.REFUSED)
+        reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
         return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
 
 

@@ -38,7 +38,7 @@ RETRY_AFTER_S = 5
 CROWDED_AFTER_S = 30
 
 
-class SpawnBody(BaseModel):
+class LegacySpawnBody(BaseModel):
     """What a program may say about the server it wants; everything has a default. ``image_name`` is sent by Thebe 0.x
     to everybody, and not looked at: pools decide about images."""
 
@@ -147,16 +147,16 @@ def api_spawn() -> Response:
     return answer({"status": "full"}, 429, RETRY_AFTER_S)
 
 
-def _body() -> SpawnBody:
+def _body() -> LegacySpawnBody:
     """The JSON body, if there is one; tmpnb's clients send none, or a form. Raises ``ValueError``."""
     raw = request.get_data(parse_form_data=False).strip()
     # Also JSON that says it is a form: curl does so unless told otherwise, and nobody's wish may be ignored silently.
     if not raw or not (request.is_json or raw.startswith(b"{")):
-        return SpawnBody()
+        return LegacySpawnBody()
     try:
-        return SpawnBody.model_validate_json(raw)
+        return LegacySpawnBody.model_validate_json(raw)
     except ValidationError as exc:
-        accepted = ", ".join(SpawnBody.model_fields)
+        accepted = ", ".join(LegacySpawnBody.model_fields)
         raise ValueError(f"{explain(exc)}; accepted fields: {accepted}") from exc
 
 

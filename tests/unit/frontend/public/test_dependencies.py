@@ -10,11 +10,11 @@ from common.broker.messages import SpawnReply
 from common.errors import StoreUnavailable
 from common.settings import load
 from common.store.memory import MemoryStore
-from frontend.cluster.cache import CachedValue, Remembered
+from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.pools import PoolsView
 from frontend.http.auth import GUESSES
 from frontend.http.throttle import ThrottleBounds
-from frontend.public.spawning.request_tracker import Disposition, RequestTracker, State
+from frontend.public.spawning.request_tracker import Disposition, RequestState, RequestTracker
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, settings, user_id
@@ -34,8 +34,8 @@ def test_a_late_reply_is_judged_by_what_became_of_its_request() -> None:
     tracker = RequestTracker()
     for request in ("pending", "ticketed", "refused", "served"):
         tracker.expect(request)
-    assert tracker.settle("ticketed", State.TICKETED) is None
-    assert tracker.settle("refused", State.REFUSED) is None
+    assert tracker.settle("ticketed", RequestState.TICKETED) is None
+    assert tracker.settle("refused", RequestState.REFUSED) is None
     tracker.served(reply("served", 1))
     assert tracker.classify(reply("pending", 1)) is Disposition.KEPT
     assert tracker.classify(reply("pending", 1)) is Disposition.REPEATED
@@ -51,7 +51,7 @@ def test_a_reply_that_was_kept_is_found_by_whoever_settles() -> None:
     tracker = RequestTracker()
     tracker.expect("a")
     tracker.classify(reply("a", 1))
-    assert tracker.settle("a", State.REFUSED) == reply("a", 1)
+    assert tracker.settle("a", RequestState.REFUSED) == reply("a", 1)
     assert tracker.classify(reply("a", 1)) is Disposition.REPEATED
 
 
@@ -59,7 +59,7 @@ def test_the_ledger_forgets_the_oldest() -> None:
     tracker = RequestTracker(max_count=2)
     for request in ("a", "b", "c"):
         tracker.expect(request)
-        tracker.settle(request, State.REFUSED)
+        tracker.settle(request, RequestState.REFUSED)
     assert tracker.classify(reply("a", 1)) is Disposition.ASSIGN
     assert tracker.classify(reply("c", 1)) is Disposition.UNDELIVERABLE
 
@@ -135,7 +135,7 @@ def test_many_threads_share_one_fetch() -> None:
 
 
 def test_remembered_answers_do_not_grow_without_end() -> None:
-    memory = Remembered(lambda key: key, 60.0)
+    memory = CachedValues(lambda key: key, 60.0)
     memory.MAX_COUNT = 3
     for key in "abcdefg":
         assert memory.get(key) == key
