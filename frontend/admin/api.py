@@ -11,10 +11,9 @@ from flask import Blueprint, g
 from common.errors import ConflictError
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Claim, Gone, Route
-from common.records.tickets import Ticket, TicketState
+from common.records.servers import Claim, Route
+from common.records.tickets import TicketState
 from common.records.tokens import Scope
-from common.store.cache import RecordCache, read_one
 from frontend.admin import api_models as models
 from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
@@ -89,17 +88,13 @@ def servers(query: models.ServersQuery) -> Answer:
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     deps = dependencies()
-    claim, route = (
-        read_one(deps.store, deps.keys.claim(user), Claim),
-        read_one(deps.store, deps.keys.route(user), Route),
-    )
+    found = deps.cluster.server(user)
+    claim, route = found.claim, found.route
     if claim is None and route is None:
         raise _no_server(user)
     told = None
     if claim is not None:
-        told = _culling(
-            claim, deps.search.activity.get(), host_operations.read_hosts(deps.store, deps.keys), deps.now()
-        )
+        told = _culling(claim, deps.search.activity.get(), deps.cluster.hosts.all(), deps.now())
     return Answer(_server(claim, route, told))
 
 
@@ -113,7 +108,7 @@ def cull(user: str) -> Answer:
     """Whatever it is doing. Asked again it is 202 until the server is gone, then 404 or 410."""
     deps = dependencies()
     try:
-        host = server_operations.cull(deps.store, deps.keys, deps.publisher, user)
+        host = server_operations.cull(deps.cluster, deps.publisher, user)
     except NotThere:
         raise _no_server(user) from None
     return Answer(models.ServerTold(user=user, host=host), 202)
@@ -144,7 +139,7 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
 def tickets(query: models.TicketsQuery) -> Answer:
     """Waiting tickets, first come first, a page at a time."""
     deps = dependencies()
-    read = RecordCache(Ticket, deps.keys.tickets).read(deps.store.list(deps.keys.tickets))
+    read = deps.cluster.tickets.all()
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
     place = places(read, deps.now(), deps.settings.abandon_s)
@@ -165,14 +160,14 @@ def tickets(query: models.TicketsQuery) -> Answer:
 @operation("List hosts", scopes=_READ, answers={200: models.Hosts})
 def hosts() -> Answer:
     """As their agents describe them."""
-    found = host_operations.read_hosts(dependencies().store, dependencies().keys)
+    found = dependencies().cluster.hosts.all()
     return Answer(models.Hosts(hosts={name: _host(record) for name, record in sorted(found.items())}))
 
 
 @operation("Look a host up", scopes=_READ, answers={200: models.Host}, refusals={404: "there is no such host"})
 def host_record(host: str) -> Answer:
     """As its agent describes it, and how far a drain is."""
-    return Answer(_host(host_operations.read_host(dependencies().store, dependencies().keys, host)))
+    return Answer(_host(host_operations.read_host(dependencies().cluster, host)))
 
 
 @operation(
@@ -187,7 +182,7 @@ def host_state(host: str, body: models.StateBody) -> Answer:
     deps = dependencies()
     g.ids.update(body.model_dump(mode="json", exclude_none=True))
     deadline = deps.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, body.state, deps.now(), deadline)
+    host_operations.set_host_state(deps.cluster, deps.publisher, host, body.state, deps.now(), deadline)
     return Answer(models.HostTold(host=host, state=body.state, deadline=deadline), 202)
 
 
@@ -200,14 +195,14 @@ def host_state(host: str, body: models.StateBody) -> Answer:
 def forget_host(host: str) -> Answer:
     """One whose agent is gone for good: what it served is closed."""
     deps = dependencies()
-    closed = host_operations.forget_host(deps.store, deps.keys, deps.publisher, host, deps.now())
+    closed = host_operations.forget_host(deps.cluster, deps.publisher, host, deps.now())
     return Answer(models.HostForgotten(host=host, closed=closed))
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
 def pools() -> Answer:
     """Every pool's fields and generation."""
-    found = pool_operations.read_pools(dependencies().store, dependencies().keys)
+    found = dependencies().cluster.pools.all()
     return Answer(models.Pools(pools={name: _pool(spec) for name, spec in sorted(found.items())}))
 
 
@@ -223,7 +218,7 @@ def pool_spec(pool: str) -> Answer:
 def pool_status(pool: str) -> Answer:
     """Every host that serves the pool, with how far it is with the present generation."""
     spec = _known(pool)
-    rows = pool_operations.progress(spec, host_operations.read_hosts(dependencies().store, dependencies().keys))
+    rows = pool_operations.progress(spec, dependencies().cluster.hosts.all())
     progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
     return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
 
@@ -238,7 +233,7 @@ def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
     deps = dependencies()
     try:
-        drained = pool_operations.recycle(deps.store, deps.keys, deps.publisher, pool)
+        drained = pool_operations.recycle(deps.cluster, deps.publisher, pool)
     except NotThere as exc:
         raise Refused(404, "unknown pool", f"pool: {exc}") from exc
     return Answer(models.Recycled(pool=pool, drained=drained))
@@ -256,7 +251,7 @@ def rollback(pool: str, body: models.RollbackBody) -> Answer:
     present = _known(pool).generation
     if body.generation not in {None, present}:
         raise Refused(409, "conflict", f"generation: the present one is {present!r} (given: {body.generation!r})")
-    spec = pool_operations.rollback(dependencies().store, dependencies().keys, pool)
+    spec = pool_operations.rollback(dependencies().cluster, pool)
     g.ids["generation"] = spec.generation
     return Answer(models.RolledBack(pool=pool, generation=spec.generation, image=spec.image))
 
@@ -266,7 +261,7 @@ def prepare_image(body: models.ImageBody) -> Answer:
     """Hosts that have it do nothing."""
     deps = dependencies()
     g.ids["image"] = body.image
-    asked = pool_operations.prepare(deps.store, deps.keys, deps.publisher, [PoolSpec(name="any", image=body.image)])
+    asked = pool_operations.prepare(deps.cluster, deps.publisher, [PoolSpec(name="any", image=body.image)])
     return Answer(models.ImageAsked(image=body.image, hosts=len(asked.get(body.image, {}))), 202)
 
 
@@ -274,9 +269,9 @@ def prepare_image(body: models.ImageBody) -> Answer:
 def figures() -> Answer:
     """As in the public API, with users and waiting tickets."""
     deps = dependencies()
-    found = stats(host_operations.read_hosts(deps.store, deps.keys), "")
-    found["users"] = len(deps.store.watch_keys(deps.keys.claims, 0, 0).keys)
-    found["waiting"] = len(deps.store.watch_keys(deps.keys.tickets, 0, 0).keys)
+    found = stats(deps.cluster.hosts.all(), "")
+    found["users"] = len(deps.cluster.claims.ids())
+    found["waiting"] = len(deps.cluster.tickets.ids())
     return Answer(models.AdminStats.model_validate(found))
 
 
@@ -317,7 +312,7 @@ def _culling(
 
 
 def _no_server(user: str) -> Refused:
-    word = read_one(dependencies().store, dependencies().keys.gone_of(user), Gone)
+    word = dependencies().cluster.gone.get(user)
     return gone("there is no such server") if word is None else gone(word.reason, 410)
 
 
@@ -332,7 +327,7 @@ def _pool(spec: PoolSpec) -> models.Pool:
 
 
 def _known(name: str) -> PoolSpec:
-    known: Mapping[str, PoolSpec] = pool_operations.read_pools(dependencies().store, dependencies().keys)
+    known: Mapping[str, PoolSpec] = dependencies().cluster.pools.all()
     if name not in known:
         raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
     return known[name]

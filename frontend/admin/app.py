@@ -28,7 +28,7 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     metrics.install(
         app,
         deps.settings,
-        lambda: json.dumps(host_operations.metrics_targets(deps.store, deps.keys)).encode(),
+        lambda: json.dumps(host_operations.metrics_targets(deps.cluster)).encode(),
     )
     request_log.install(app)
     principal = Principal("ADMIN_AUTH_TOKEN", Scope.ADMIN)

@@ -67,19 +67,19 @@ def healthz() -> Response:
 def api_stats() -> Response:
     """As the public ``/api/stats``, plus the number of users."""
     deps = dependencies()
-    figures = stats(host_operations.read_hosts(deps.store, deps.keys), "")
+    figures = stats(deps.cluster.hosts.all(), "")
     figures.pop("container_image")
     for row in figures["hosts"].values():
         row.pop("container_image")
-    figures["users"] = len(deps.store.list(deps.keys.claims).entries)
-    figures["waiting"] = len(deps.store.list(deps.keys.tickets).entries)
+    figures["users"] = len(deps.cluster.claims.ids())
+    figures["waiting"] = len(deps.cluster.tickets.ids())
     return answer(figures)
 
 
 @views.get("/api/hosts")
 def api_hosts() -> Response:
     """``{"hosts": {name: HostRecord, and "drain_progress": {"left", "of"} while it drains}}``."""
-    hosts = host_operations.read_hosts(dependencies().store, dependencies().keys)
+    hosts = dependencies().cluster.hosts.all()
     return answer({"hosts": {name: _host(record) for name, record in sorted(hosts.items())}})
 
 
@@ -101,7 +101,7 @@ def api_host_state(host: str) -> Response:
     g.ids.update(state=body.state.value, deadline_s=body.deadline_s)
     deps = dependencies()
     deadline = deps.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, body.state, deps.now(), deadline)
+    host_operations.set_host_state(deps.cluster, deps.publisher, host, body.state, deps.now(), deadline)
     until = {"deadline": deadline.isoformat()} if deadline else {}
     return answer({"status": "requested", "host": host, "state": body.state.value, **until}, 202)
 
@@ -110,14 +110,14 @@ def api_host_state(host: str) -> Response:
 def api_forget_host(host: str) -> Response:
     """``{"closed": N}``: learners' servers that were closed with it. 409 while its agent is running: drain it first."""
     deps = dependencies()
-    closed = host_operations.forget_host(deps.store, deps.keys, deps.publisher, host, deps.now())
+    closed = host_operations.forget_host(deps.cluster, deps.publisher, host, deps.now())
     return answer({"status": "removed", "host": host, "closed": closed})
 
 
 @views.get("/api/pools")
 def api_pools() -> Response:
     """``{"pools": {name: PoolSpec and its generation}}``."""
-    pools = pool_operations.read_pools(dependencies().store, dependencies().keys)
+    pools = dependencies().cluster.pools.all()
     return answer(
         {
             "pools": {
@@ -136,7 +136,7 @@ def api_apply_pools() -> Response:
         raise InvalidPool("body: JSON is accepted, such as {'pools': {'default': {'image': '…'}}}")
     # No variables here: the process's environment is not the caller's.
     specs = read_tables(fields, "body", {})
-    applied = pool_operations.apply_pools(dependencies().store, dependencies().keys, specs)
+    applied = pool_operations.apply_pools(dependencies().cluster, specs)
     g.ids["changed"] = " ".join(applied.changed) or "nothing"
     return answer(
         {
@@ -151,8 +151,8 @@ def api_apply_pools() -> Response:
 def api_pools_status() -> Response:
     """``{"pools": {name: {"generation", "hosts": [{host, stage, fresh, old, starting, claimed_old, reason}]}}}``."""
     deps = dependencies()
-    hosts = host_operations.read_hosts(deps.store, deps.keys)
-    pools = sorted(pool_operations.read_pools(deps.store, deps.keys).items())
+    hosts = deps.cluster.hosts.all()
+    pools = sorted(deps.cluster.pools.all().items())
     rows = {
         name: {"generation": spec.generation, "hosts": [asdict(row) for row in pool_operations.progress(spec, hosts)]}
         for name, spec in pools
@@ -163,7 +163,7 @@ def api_pools_status() -> Response:
 @views.post("/api/pools/<pool>/rollback")
 def api_rollback(pool: str) -> Response:
     """``{"generation", "image"}`` that the pool has now. 409: there is none before the present one."""
-    spec = pool_operations.rollback(dependencies().store, dependencies().keys, pool)
+    spec = pool_operations.rollback(dependencies().cluster, pool)
     return answer({"status": "rolled back", "pool": pool, "generation": spec.generation, "image": spec.image})
 
 
@@ -176,7 +176,7 @@ def api_prepare_image() -> Response:
         return answer({"status": "bad request", "message": explain(exc)}, 400)
     g.ids["image"] = image
     deps = dependencies()
-    asked = pool_operations.prepare(deps.store, deps.keys, deps.publisher, [PoolSpec(name="any", image=image)])
+    asked = pool_operations.prepare(deps.cluster, deps.publisher, [PoolSpec(name="any", image=image)])
     return answer({"status": "requested", "image": image, "hosts": len(asked.get(image, {}))}, 202)
 
 
@@ -186,21 +186,19 @@ def api_recycle() -> Response:
     """``{"drained": N}``: ready servers that are being replaced."""
     deps = dependencies()
     g.ids["pool"] = request.args.get("pool")
-    return answer({"drained": pool_operations.recycle(deps.store, deps.keys, deps.publisher, request.args.get("pool"))})
+    return answer({"drained": pool_operations.recycle(deps.cluster, deps.publisher, request.args.get("pool"))})
 
 
 @views.get("/api/users")
 def api_users() -> Response:
     """``{"users": [{user, host, pool, state, claimed_at, …}]}``."""
-    return answer(
-        {"users": server_operations.list_users(dependencies().store, dependencies().keys, dependencies().now())}
-    )
+    return answer({"users": server_operations.list_users(dependencies().cluster, dependencies().now())})
 
 
 @views.delete("/api/users/<user>")
 def api_cull(user: str) -> Response:
     """202: the user's host was told to remove the server."""
-    host = server_operations.cull(dependencies().store, dependencies().keys, dependencies().publisher, user)
+    host = server_operations.cull(dependencies().cluster, dependencies().publisher, user)
     return answer({"status": "requested", "user": user, "host": host}, 202)
 
 

@@ -38,5 +38,5 @@ def remove() -> Response:
         text = f'{explain(exc)}; accepted: {{"host": "NAME"}}, a host\'s name as in GET /api/hosts, not its URL'
         return answer({"status": "bad request", "message": text}, 400)
     deps = dependencies()
-    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, HostState.DRAINING, deps.now())
+    host_operations.set_host_state(deps.cluster, deps.publisher, host, HostState.DRAINING, deps.now())
     return answer({"status": "requested", "host": host, "state": HostState.DRAINING.value}, 202)

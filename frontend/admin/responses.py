@@ -16,7 +16,7 @@ from frontend.operations import servers as server_operations
 def give_time(user: str, seconds: float) -> datetime:
     """As ``operations.extend``, and told to those who watch."""
     deps = dependencies()
-    until = server_operations.extend(deps.store, deps.keys, user, seconds, deps.now(), deps.settings.extend_max_s)
+    until = server_operations.extend(deps.cluster, user, seconds, deps.now(), deps.settings.extend_max_s)
     event = Event(sent_at=deps.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
     deps.publisher.emit(event.name, event.encode())
     return until

@@ -9,8 +9,7 @@ from common.broker.rabbitmq import RabbitPublisher
 from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.adapters import consul_store, rabbit_address
 from frontend.settings import CliSettings
 
@@ -33,15 +32,16 @@ def note(
     audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
 
 
-def store_and_keys() -> tuple[Store, Keys]:
+def connect() -> Cluster:
+    """The cluster's records. Nothing is asked yet."""
     chosen = settings()
-    return consul_store(chosen), Keys(chosen.cluster)
+    return Cluster(consul_store(chosen), chosen.cluster)
 
 
-def cluster_now(store: Store, keys: Keys) -> datetime:
+def cluster_now(cluster: Cluster) -> datetime:
     """The cluster's time; asks Consul for something, because its answers tell it."""
-    store.get(keys.culler_lock)
-    return ClusterClock(store.clock_skew_s)()
+    cluster.store.get(cluster.culler_lock)
+    return ClusterClock(cluster.store.clock_skew_s)()
 
 
 @contextmanager

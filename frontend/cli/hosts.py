@@ -8,12 +8,9 @@ import typer
 
 from common.errors import TmpnbError
 from common.records.hosts import HostRecord, HostState, PoolStatus
-from common.records.servers import Route
 from common.runtime.loops import poll
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
-from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
+from common.store.cluster import Cluster
+from frontend.cli.context import cluster_now, connect, note, publisher, settings
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import LOOK_S, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
@@ -33,14 +30,14 @@ def show_hosts(
     as_json: JsonFlag = False,
 ) -> None:
     """Show every host and what it holds of each pool."""
-    store, keys = store_and_keys()
-    records = host_operations.read_hosts(store, keys)
-    far = _unreachable(store, keys, records) if check else {}
+    cluster = connect()
+    records = cluster.hosts.all()
+    far = _unreachable(cluster, records) if check else {}
     if as_json:
         extra = {name: {"unreachable": target} for name, target in far.items()}
         print_json({n: record.model_dump(mode="json") | extra.get(n, {}) for n, record in sorted(records.items())})
         return
-    now = cluster_now(store, keys)
+    now = cluster_now(cluster)
     rows = [row for _, record in sorted(records.items()) for row in _rows(record, now)]
     columns = ["Host", "Address", "State", "Version", "Labels", "Seen before"]
     columns += ["Pool", "Generation", "Ready", "Claimed", "Starting", "Capacity", "Last failure"]
@@ -55,9 +52,8 @@ def show_hosts(
         complain(f"{name}: {target} cannot be reached from here (its TMPNB_ADDRESS, or a firewall)")
 
 
-def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> dict[str, str]:
-    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
-    return unreachable(records, routes.values(), partial(tcp_probe, timeout_s=settings().reach_timeout_s))
+def _unreachable(cluster: Cluster, records: dict[str, HostRecord]) -> dict[str, str]:
+    return unreachable(records, cluster.routes.all().values(), partial(tcp_probe, timeout_s=settings().reach_timeout_s))
 
 
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
@@ -116,9 +112,9 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
 
     A host whose agent is running is drained first: tmpnb host drain NAME, then stop its agent.
     """
-    store, keys = store_and_keys()
+    cluster = connect()
     with publisher() as connection:
-        closed = host_operations.forget_host(store, keys, connection, name, cluster_now(store, keys))
+        closed = host_operations.forget_host(cluster, connection, name, cluster_now(cluster))
     note("host remove", host=name)
     if as_json:
         print_json({"host": name, "closed": closed})
@@ -127,11 +123,11 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
 
 
 def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> None:
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
+    cluster = connect()
+    now = cluster_now(cluster)
     deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
     with publisher() as connection:
-        host_operations.set_host_state(store, keys, connection, name, state, now, deadline)
+        host_operations.set_host_state(cluster, connection, name, state, now, deadline)
     note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
 
 
@@ -144,11 +140,11 @@ def _tell(name: str, state: str, as_json: bool) -> None:
 
 def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:
     """Servers left when it was over; None: it never began."""
-    store, keys = store_and_keys()
+    cluster = connect()
 
     def look() -> DrainProgress | None:
         try:
-            return host_operations.drain_progress(host_operations.read_host(store, keys, name))
+            return host_operations.drain_progress(host_operations.read_host(cluster, name))
         except NotThere as exc:
             raise TmpnbError(f"{exc}; it was not seen to be empty") from exc
 

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
-from frontend.cli.context import note, store_and_keys
+from frontend.cli.context import connect, note
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
 from frontend.cli.waiting import parse_span_s
-from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations.pool_files import read_file
 
@@ -20,7 +19,7 @@ app = typer.Typer(help="Kinds of servers.", no_args_is_help=True)
 @app.command("list")
 def list_pools(as_json: JsonFlag = False) -> None:
     """Show all pools."""
-    pools = pool_operations.read_pools(*store_and_keys())
+    pools = connect().pools.all()
     if as_json:
         print_json({name: spec.model_dump(mode="json") for name, spec in sorted(pools.items())})
         return
@@ -35,7 +34,7 @@ def list_pools(as_json: JsonFlag = False) -> None:
 @app.command("show")
 def show_pool(name: str, as_json: JsonFlag = False) -> None:
     """Show everything about one pool."""
-    pools = pool_operations.read_pools(*store_and_keys())
+    pools = connect().pools.all()
     spec = pool_operations.known_pool(pools, name)
     fields = spec.model_dump(mode="json") | {"generation": spec.generation}
     if as_json:
@@ -61,7 +60,7 @@ def apply_file(
     limit_s = parse_span_s(timeout)
     if not no_prepare:
         prepare(specs, limit_s, as_json)
-    applied = pool_operations.apply_pools(*store_and_keys(), specs)
+    applied = pool_operations.apply_pools(connect(), specs)
     note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
     for warning in applied.warnings:
         complain(f"warning: {warning}")
@@ -89,9 +88,9 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Go back to the generation that the pool had before."""
-    store, keys = store_and_keys()
-    pool_operations.known_pool(pool_operations.read_pools(store, keys), name)
-    spec = pool_operations.rollback(store, keys, name)
+    cluster = connect()
+    pool_operations.known_pool(cluster.pools.all(), name)
+    spec = pool_operations.rollback(cluster, name)
     note("pools rollback", pool=name, reason=f"generation {spec.generation}")
     if not as_json:
         say(f"{name}: back to generation {spec.generation}, image {spec.image}")
@@ -106,10 +105,10 @@ def status(
     name: Annotated[str | None, typer.Argument(help="One pool; all if left out.")] = None, as_json: JsonFlag = False
 ) -> None:
     """Show how far every host is with the present generation of each pool."""
-    store, keys = store_and_keys()
-    pools = pool_operations.read_pools(store, keys)
+    cluster = connect()
+    pools = cluster.pools.all()
     chosen = pools if name is None else {name: pool_operations.known_pool(pools, name)}
-    hosts = host_operations.read_hosts(store, keys)
+    hosts = cluster.hosts.all()
     rows = {pool: pool_operations.progress(spec, hosts) for pool, spec in sorted(chosen.items())}
     if as_json:
         print_json({pool: [asdict(row) for row in found] for pool, found in rows.items()})

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from common.runtime.clock import utc_now
-from frontend.cli.context import note, publisher, settings, store_and_keys
+from frontend.cli.context import connect, note, publisher, settings
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cluster.hosts import stats as figures_of
-from frontend.operations import hosts as host_operations
 from frontend.operations import servers as server_operations
 
 # The longest that the public API waits on our behalf.
@@ -26,7 +25,7 @@ def install(app: typer.Typer) -> None:
 def users(as_json: JsonFlag = False) -> None:
     """Show every server: ready ones, and claimed ones with their age and last activity."""
     now = utc_now()
-    rows = server_operations.list_users(*store_and_keys(), now)
+    rows = server_operations.list_users(connect(), now)
     if as_json:
         print_json(rows)
         return
@@ -61,9 +60,9 @@ def spawn(
 
 def cull(user: str, as_json: JsonFlag = False) -> None:
     """Remove a user's server, whatever it is doing."""
-    store, keys = store_and_keys()
+    cluster = connect()
     with publisher() as connection:
-        host = server_operations.cull(store, keys, connection, user)
+        host = server_operations.cull(cluster, connection, user)
     note("cull", user=user[:64], host=host)
     if as_json:
         print_json({"user": user, "host": host, "status": "requested"})
@@ -73,9 +72,9 @@ def cull(user: str, as_json: JsonFlag = False) -> None:
 
 def stats(as_json: JsonFlag = False) -> None:
     """Show how many servers are available, in use and possible."""
-    store, keys = store_and_keys()
-    figures = figures_of(host_operations.read_hosts(store, keys), "")
-    figures["waiting"] = len(store.list(keys.tickets).entries)
+    cluster = connect()
+    figures = figures_of(cluster.hosts.all(), "")
+    figures["waiting"] = len(cluster.tickets.ids())
     if as_json:
         print_json(figures)
         return

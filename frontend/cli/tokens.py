@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
-from frontend.cli.context import cluster_now, note, store_and_keys
+from frontend.cli.context import cluster_now, connect, note
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.waiting import parse_span_s
 from frontend.operations import tokens as token_operations
@@ -36,10 +36,10 @@ def create(
     except ValidationError:
         text = f"NAME: up to 63 lower-case letters, digits, '-' and '.' are accepted, not {name[:80]!r}"
         raise typer.BadParameter(text) from None
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
+    cluster = connect()
+    now = cluster_now(cluster)
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
-    text, record = token_operations.create_token(store, keys, name, scope, now, until)
+    text, record = token_operations.create_token(cluster, name, scope, now, until)
     note("tokens create", reason=f"{record.name}, scope {record.scope}")
     if as_json:
         print_json({"token": text} | _shown(record))
@@ -51,9 +51,9 @@ def create(
 @app.command("list")
 def show(as_json: JsonFlag = False) -> None:
     """Show all tokens: names, scopes and times, never the tokens."""
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
-    found = token_operations.list_tokens(store, keys)
+    cluster = connect()
+    now = cluster_now(cluster)
+    found = token_operations.list_tokens(cluster)
     if as_json:
         print_json([_shown(record) | {"expired": record.has_expired(now)} for record in found])
         return
@@ -69,7 +69,7 @@ def show(as_json: JsonFlag = False) -> None:
 @app.command("revoke")
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Take a token back; it stops working within a second."""
-    token_operations.revoke_token(*store_and_keys(), name)
+    token_operations.revoke_token(connect(), name)
     note("tokens revoke", reason=name)
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 

@@ -15,12 +15,9 @@ from common.errors import InvalidPool
 from common.records.hosts import HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache, read_one
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.operations.errors import NoHistory, NotThere
 from frontend.operations.host_commands import send
-from frontend.operations.hosts import read_hosts
 from frontend.operations.pool_files import check_sizes
 
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
@@ -63,29 +60,23 @@ class HostProgress:
     log: str = ""
 
 
-def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
-    return RecordCache(PoolSpec, keys.pools).read(store.list(keys.pools))
-
-
-def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
+def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec]) -> Applied:
     """Write the specs; the agents do the rest. Raises ``InvalidPool`` before anything is written."""
-    hosts = read_hosts(store, keys)
+    hosts = cluster.hosts.all()
     warnings = [*check_sizes(specs, hosts), *_unserved(specs, hosts)]
-    before = read_pools(store, keys)
+    before = cluster.pools.all()
     changed = [spec for spec in specs if before.get(spec.name) != spec]
     for spec in changed:
         if spec.name in before and before[spec.name].generation != spec.generation:
-            _remember(store, keys, before[spec.name], spec)
-        store.put(keys.pool(spec.name), spec.encode())
+            _remember(cluster, before[spec.name], spec)
+        cluster.pools.put(spec)
     return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
 
 
-def prepare(
-    store: Store, keys: Keys, publisher: Publisher, specs: Sequence[PoolSpec]
-) -> dict[str, dict[str, str | None]]:
+def prepare(cluster: Cluster, publisher: Publisher, specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
     """Ask the hosts for the images that ``specs`` need and they do not have; image -> host -> see ``prepared``. Raises
     ``InvalidPool`` for specs that could not be applied anyway."""
-    hosts = read_hosts(store, keys)
+    hosts = cluster.hosts.all()
     check_sizes(specs, hosts)
     found = prepared(hosts, specs)
     for image, states in found.items():
@@ -109,12 +100,12 @@ def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> dict
     return found
 
 
-def rollback(store: Store, keys: Keys, pool: str) -> PoolSpec:
+def rollback(cluster: Cluster, pool: str) -> PoolSpec:
     """Go back to the generation before the present one. Raises ``NoHistory``."""
-    specs = _history(store, keys, pool)
+    specs = _history(cluster, pool)
     if not specs:
         raise NoHistory(f"pool {pool!r} has no earlier generation to go back to")
-    apply_pools(store, keys, specs[:1])
+    apply_pools(cluster, specs[:1])
     return specs[0]
 
 
@@ -161,17 +152,16 @@ def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> lis
     ]
 
 
-def _history(store: Store, keys: Keys, pool: str) -> tuple[PoolSpec, ...]:
+def _history(cluster: Cluster, pool: str) -> tuple[PoolSpec, ...]:
     """Empty also if it cannot be read: the next change writes a good one. ``pool`` may be any text."""
-    found = read_one(store, keys.history_of(pool), PoolHistory)
+    found = cluster.history.get(pool)
     return found.specs if found is not None else ()
 
 
-def _remember(store: Store, keys: Keys, before: PoolSpec, after: PoolSpec) -> None:
-    earlier = _history(store, keys, before.name)
+def _remember(cluster: Cluster, before: PoolSpec, after: PoolSpec) -> None:
+    earlier = _history(cluster, before.name)
     others = [spec for spec in earlier if spec.generation not in {before.generation, after.generation}]
-    history = PoolHistory(pool=before.name, specs=(before, *others)[:HISTORY_COUNT])
-    store.put(keys.history_of(before.name), history.encode())
+    cluster.history.put(PoolHistory(pool=before.name, specs=(before, *others)[:HISTORY_COUNT]))
 
 
 def known_pool(pools: Mapping[str, PoolSpec], name: str) -> PoolSpec:
@@ -181,13 +171,13 @@ def known_pool(pools: Mapping[str, PoolSpec], name: str) -> PoolSpec:
     return pools[name]
 
 
-def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
+def recycle(cluster: Cluster, publisher: Publisher, pool: str | None) -> int:
     """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
     ``NotThere``."""
-    if pool is not None and pool not in (pools := read_pools(store, keys)):
+    if pool is not None and pool not in (pools := cluster.pools.all()):
         raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
     drained = 0
-    for name, record in read_hosts(store, keys).items():
+    for name, record in cluster.hosts.all().items():
         ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
         if send(publisher, name, RecyclePool(sent_at=utc_now(), pool=pool)):
             drained += ready

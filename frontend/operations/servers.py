@@ -9,22 +9,18 @@ from typing import Any
 from common.bounds import EXTEND_MAX_S
 from common.broker.messages import CullRequest
 from common.broker.port import Publisher
-from common.errors import ConflictError, MalformedRecord
-from common.records.servers import Activity, Claim, Route
+from common.errors import ConflictError, RecordContended
+from common.records.servers import Claim, Route
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.operations.errors import NotThere, OutOfRange
 from frontend.operations.host_commands import send
 
-# Nobody writes a claim but its agent, once, and operators: whoever loses so many races is in a fight with a program.
-EXTEND_TRIES = 5
 
-
-def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
+def cull(cluster: Cluster, publisher: Publisher, user: str) -> str:
     """Have a user's server removed, whatever it is doing; the name of its host. Raises ``NotThere``."""
-    found = _claim_or_route(store, keys, user)
+    records = cluster.server(user)
+    found = records.claim or records.route
     if found is None:
         raise NotThere(f"there is no server of user {user!r}")
     # Which server is meant: there may be another one at this path by the time that the host reads it.
@@ -34,7 +30,7 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
     return found.host
 
 
-def extend(store: Store, keys: Keys, user: str, seconds: float, now: datetime, max_s: float = EXTEND_MAX_S) -> datetime:
+def extend(cluster: Cluster, user: str, seconds: float, now: datetime, max_s: float = EXTEND_MAX_S) -> datetime:
     """Give a user's server more time: until ``seconds`` from now it is not culled because of idleness, age or never
     having been visited. Returns the time until which it is kept now: never an earlier one than before, so that asking
     again changes nothing. A drain's deadline, and an operator's cull, come first.
@@ -45,27 +41,22 @@ def extend(store: Store, keys: Keys, user: str, seconds: float, now: datetime, m
     if not 0 < seconds <= max_s:
         raise OutOfRange(f"seconds: more than 0 and at most {max_s:g} are accepted (given: {seconds:g})")
     wanted = now + timedelta(seconds=seconds)
-    for _ in range(EXTEND_TRIES):
-        entry = store.get(keys.claim(user))
-        if entry is None:
-            raise NotThere(f"user {user!r} has no claimed server")
-        try:
-            claim = Claim.decode(entry.key, entry.value)
-        except MalformedRecord as exc:
-            raise NotThere(str(exc)) from exc
-        until = max(wanted, claim.kept_until or wanted)
-        kept = claim.model_copy(update={"kept_until": until})
-        if kept == claim or store.replace(entry.key, kept.encode(), entry.modify_index):
-            return until
-    raise ConflictError(f"the claim of user {user!r} changes all the time; try again")
+    try:
+        kept = cluster.claims.update(
+            user, lambda claim: claim.model_copy(update={"kept_until": max(wanted, claim.kept_until or wanted)})
+        )
+    except RecordContended as exc:
+        raise ConflictError(f"the claim of user {user!r} changes all the time; try again") from exc
+    if kept is None:
+        raise NotThere(f"user {user!r} has no claimed server")
+    return kept.kept_until or wanted
 
 
-def list_users(store: Store, keys: Keys, now: datetime) -> list[dict[str, Any]]:
+def list_users(cluster: Cluster, now: datetime) -> list[dict[str, Any]]:
     """Every server with a route or a claim, oldest claim first; times in ISO 8601, ages in seconds."""
-    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
-    claims = RecordCache(Claim, keys.claims).read(store.list(keys.claims))
+    routes, claims = cluster.routes.all(), cluster.claims.all()
     last_seen: dict[str, int] = {}
-    for activity in RecordCache(Activity, keys.activity).read(store.list(keys.activity)).values():
+    for activity in cluster.activity.all().values():
         for user, at in activity.users.items():
             last_seen[user] = max(at, last_seen.get(user, 0))
     rows = [_row(user, routes.get(user), claims.get(user), last_seen.get(user), now) for user in routes | claims]
@@ -85,15 +76,3 @@ def _row(user: str, route: Route | None, claim: Claim | None, seen: int | None, 
         "expires_at": claim.expires_at.isoformat() if claim and claim.expires_at else None,
         "last_activity_s": round(now.timestamp() - seen) if seen is not None and claim else None,
     }
-
-
-def _claim_or_route(store: Store, keys: Keys, user: str) -> Claim | Route | None:
-    records: tuple[tuple[str, type[Claim] | type[Route]], ...] = ((keys.claim(user), Claim), (keys.route(user), Route))
-    for key, record in records:
-        entry = store.get(key)
-        if entry is not None:
-            try:
-                return record.decode(entry.key, entry.value)
-            except MalformedRecord:
-                continue
-    return None

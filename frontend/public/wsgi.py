@@ -31,7 +31,7 @@ def create_app(settings: PublicSettings | None = None) -> Flask:
         connect_aside=lambda: connected(RabbitPublisher(address, "statics", on_late_reply=lambda _late: None)),
     )
     app = create_public_app(deps)
-    app.extensions["tmpnb.registration"] = service_registration(deps.store, settings, "frontend", settings.port)
+    app.extensions["tmpnb.registration"] = service_registration(deps.cluster.store, settings, "frontend", settings.port)
     return app
 
 

@@ -12,10 +12,8 @@ from typing import Any
 from common.errors import TmpnbError
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Activity, Claim, Gone, Route
-from common.store.cache import RecordCache, read_one
-from common.store.keys import Keys
-from common.store.port import Store
+from common.records.servers import Claim
+from common.store.cluster import Cluster
 from frontend.cluster.cache import CachedValue
 from frontend.culler.decide import CullForecast, Source, cull_forecast, sources
 
@@ -69,20 +67,16 @@ class Search:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         hosts: Callable[[], Mapping[str, HostRecord]],
         pools: Callable[[], Mapping[str, PoolSpec]],
     ) -> None:
-        self._store = store
-        self._keys = keys
+        self._cluster = cluster
         self._hosts = hosts
         self._pools = pools
-        self._decoded = RecordCache(Claim, keys.claims)
         self._all = CachedValue(self._read_all, CLAIMS_MAX_AGE_S)
-        activity = RecordCache(Activity, keys.activity)
         self.activity: CachedValue[list[Source]] = CachedValue(
-            lambda: sources(activity.read(store.list(keys.activity)).values()), ACTIVITY_MAX_AGE_S
+            lambda: sources(cluster.activity.all().values()), ACTIVITY_MAX_AGE_S
         )
 
     def find(self, text: str, now: datetime) -> dict[str, Any]:
@@ -108,18 +102,17 @@ class Search:
         return answer
 
     def _read_all(self) -> list[Claim]:
-        return list(self._decoded.read(self._store.list(self._keys.claims)).values())
+        return list(self._cluster.claims.all().values())
 
     def _below(self, start: str) -> list[Claim]:
-        prefix = self._keys.claims + start
-        return list(RecordCache(Claim, prefix).read(self._store.list(prefix)).values())
+        return list(self._cluster.claims.beginning(start).values())
 
     def _target(self, user: str) -> str | None:
-        route = read_one(self._store, self._keys.route(user), Route)
+        route = self._cluster.routes.get(user)
         return route.target if route is not None else None
 
     def _gone(self, user: str) -> dict[str, Any] | None:
-        gone = read_one(self._store, self._keys.gone_of(user), Gone)
+        gone = self._cluster.gone.get(user)
         if gone is None:
             return None
         return {"user": gone.user, "host": gone.host, "pool": gone.pool, "reason": gone.reason, "at": _iso(gone.at)}

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
+from common.errors import InvalidPool, TmpnbError, TransientError
 from frontend.http.responses import answer
 from frontend.operations.errors import NoHistory, NotThere, StillThere
 
@@ -89,7 +89,6 @@ _ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
     (StillThere, 409, "conflict", None),
     (NoHistory, 409, "conflict", None),
     (TransientError, 503, "unavailable", RETRY_AFTER_S),
-    (MalformedRecord, 503, "unavailable", RETRY_AFTER_S),
 )
 
 
