@@ -21,6 +21,7 @@ from common.records.hosts import HostState
 from common.records.servers import Claim, Route
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.keys import last_segment
 from common.store.memory import MemoryStore
 from frontend.culler.cycle import Cycle
@@ -71,7 +72,7 @@ class Frontend:
         self._requester.disconnect()
         self._late: list[bytes] = []
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
-        self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
+        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), 45.0, 3600.0)
         ledger = RequestTracker()
         self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
         self._replies = LateReplies(ledger, self.room)

@@ -17,7 +17,7 @@ from frontend.admin.dependencies import AdminDependencies
 from frontend.operations.bootstrap import Bootstrap
 from frontend.settings import AdminSettings
 from tests.support.waiting import wait_until
-from tests.unit.frontend.fakes import BROWSER, KEYS, START, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import BROWSER, KEYS, START, put_claim, put_host, put_pool, put_route, records, user_id
 
 TOKEN = {"Authorization": "token secret"}
 
@@ -186,7 +186,7 @@ FILE = '[pools.default]\nimage = "${IMAGE}"\n'
 def bootstrap(store: MemoryStore, tmp_path: Path, text: str = FILE, **environment: str) -> Bootstrap:
     file = tmp_path / "pools.toml"
     file.write_text(text)
-    return Bootstrap(store, KEYS, str(file), environment)
+    return Bootstrap(records(store), str(file), environment)
 
 
 def spec(store: MemoryStore, name: str = "default") -> PoolSpec | None:
@@ -254,7 +254,7 @@ def test_a_wrong_file_is_reported_once_and_not_fatal(tmp_path: Path, caplog: pyt
 
 def test_without_a_file_nothing_is_created() -> None:
     store = MemoryStore()
-    Bootstrap(store, KEYS, None, {}).look()
+    Bootstrap(records(store), None, {}).look()
     assert store.list(KEYS.pools).entries == ()
 
 

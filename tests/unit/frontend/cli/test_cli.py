@@ -21,7 +21,7 @@ from common.records.tokens import Token
 from common.store.memory import MemoryStore
 from frontend.cli import hosts, pools, rolling, servers, tokens
 from frontend.cli.output import ago
-from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, records, user_id
 
 
 class Cli:
@@ -35,7 +35,7 @@ class Cli:
             yield self.broker.publisher()
 
         for module in (hosts, pools, rolling, servers, tokens):
-            monkeypatch.setattr(module, "store_and_keys", lambda: (self.store, KEYS))
+            monkeypatch.setattr(module, "connect", lambda: records(self.store))
         for module in (hosts, rolling, servers):
             monkeypatch.setattr(module, "publisher", publisher)
 

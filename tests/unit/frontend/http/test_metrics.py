@@ -15,7 +15,18 @@ from frontend.operations.hosts import metrics_targets
 from tests.support.watching import Counted, audited, figure
 from tests.unit.frontend.admin.test_legacy import Admin
 from tests.unit.frontend.culler.test_cycle import Culler
-from tests.unit.frontend.fakes import BROWSER, KEYS, START, Clock, FakeCluster, put_claim, put_host, settings, user_id
+from tests.unit.frontend.fakes import (
+    BROWSER,
+    KEYS,
+    START,
+    Clock,
+    FakeCluster,
+    put_claim,
+    put_host,
+    records,
+    settings,
+    user_id,
+)
 
 
 def test_wishes_are_counted_by_outcome(cluster: FakeCluster, browser: FlaskClient) -> None:
@@ -113,7 +124,7 @@ def test_prometheus_is_told_of_agents_that_can_be_asked() -> None:
     record = json.loads(entry.value) | {"metrics": "192.0.2.2:9465"}
     admin.store.put(KEYS.host("host-2"), json.dumps(record).encode())
     labels = {"job": "tmpnb-agent", "host": "host-2", "cluster": "main"}
-    assert metrics_targets(admin.store, KEYS) == [{"targets": ["192.0.2.2:9465"], "labels": labels}]
+    assert metrics_targets(records(admin.store)) == [{"targets": ["192.0.2.2:9465"], "labels": labels}]
 
 
 def test_the_door_shows_metrics_at_its_port_and_the_application_elsewhere(

@@ -8,7 +8,6 @@ from common.records.hosts import Failure, HostState, ImageState, ImageStatus, Po
 from common.records.pools import PoolHistory, PoolSpec
 from common.store.memory import MemoryStore
 from frontend.operations.errors import NoHistory
-from frontend.operations.hosts import read_hosts
 from frontend.operations.pools import (
     HISTORY_COUNT,
     HostProgress,
@@ -18,10 +17,9 @@ from frontend.operations.pools import (
     prepare,
     prepared,
     progress,
-    read_pools,
     rollback,
 )
-from tests.unit.frontend.fakes import KEYS, START, put_host
+from tests.unit.frontend.fakes import KEYS, START, put_host, records
 
 PRESENT = {"img:2": ImageStatus(state=ImageState.PRESENT)}
 
@@ -35,7 +33,7 @@ def status(of: PoolSpec, **fields: object) -> PoolStatus:
 
 
 def stage(store: MemoryStore, of: PoolSpec) -> HostProgress:
-    (row,) = progress(of, read_hosts(store, KEYS))
+    (row,) = progress(of, records(store).hosts.all())
     return row
 
 
@@ -50,7 +48,7 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(store, "lacks", labels={"gpu": "yes"})
     put_host(store, "other")
     gpu = spec("img:2", host_labels={"gpu": "yes"})
-    assert prepare(store, KEYS, broker.publisher(), [gpu]) == {"img:2": {"has": None, "lacks": ""}}
+    assert prepare(records(store), broker.publisher(), [gpu]) == {"img:2": {"has": None, "lacks": ""}}
     (message,) = [decode(delivery.body) for delivery in broker.declare("host.lacks").messages]
     assert isinstance(message, PrepareImage)
     assert message.image == "img:2"
@@ -58,7 +56,7 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(
         store, "lacks", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="no space")}, labels={"gpu": "yes"}
     )
-    assert prepared(read_hosts(store, KEYS), [gpu])["img:2"]["lacks"] == "no space"
+    assert prepared(records(store).hosts.all(), [gpu])["img:2"]["lacks"] == "no space"
 
 
 def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: MemoryStore) -> None:
@@ -111,21 +109,21 @@ def test_nothing_is_expected_of_a_host_that_is_being_emptied(store: MemoryStore)
 
 def test_a_rollback_goes_to_the_generation_before_and_another_one_returns(store: MemoryStore) -> None:
     with pytest.raises(NoHistory):
-        rollback(store, KEYS, "default")
+        rollback(records(store), "default")
     first, second = spec("img:1"), spec("img:2")
-    apply_pools(store, KEYS, [first])
-    apply_pools(store, KEYS, [second])
-    assert rollback(store, KEYS, "default") == first
-    assert read_pools(store, KEYS)["default"] == first
-    assert rollback(store, KEYS, "default") == second
+    apply_pools(records(store), [first])
+    apply_pools(records(store), [second])
+    assert rollback(records(store), "default") == first
+    assert records(store).pools.all()["default"] == first
+    assert rollback(records(store), "default") == second
 
 
 def test_sizes_make_no_history_and_generations_are_kept_once_each_up_to_a_limit(store: MemoryStore) -> None:
-    apply_pools(store, KEYS, [spec("img:0")])
-    apply_pools(store, KEYS, [spec("img:0", pool_size=9)])
+    apply_pools(records(store), [spec("img:0")])
+    apply_pools(records(store), [spec("img:0", pool_size=9)])
     assert store.get(KEYS.history_of("default")) is None
     for number in [*range(1, 10), 8, 9]:
-        apply_pools(store, KEYS, [spec(f"img:{number}")])
+        apply_pools(records(store), [spec(f"img:{number}")])
     entry = store.get(KEYS.history_of("default"))
     assert entry is not None
     images = [each.image for each in PoolHistory.decode(entry.key, entry.value).specs]
@@ -134,13 +132,13 @@ def test_sizes_make_no_history_and_generations_are_kept_once_each_up_to_a_limit(
 
 
 def test_a_history_that_cannot_be_read_is_written_anew(store: MemoryStore) -> None:
-    apply_pools(store, KEYS, [spec("img:1")])
+    apply_pools(records(store), [spec("img:1")])
     store.put(KEYS.history_of("default"), b"{")
-    apply_pools(store, KEYS, [spec("img:2")])
-    assert rollback(store, KEYS, "default").image == "img:1"
+    apply_pools(records(store), [spec("img:2")])
+    assert rollback(records(store), "default").image == "img:1"
 
 
 def test_labels_that_no_host_carries_are_a_warning(store: MemoryStore) -> None:
     put_host(store, "h", labels={"gpu": "no"})
-    applied = apply_pools(store, KEYS, [spec(host_labels={"gpu": "yes"})])
+    applied = apply_pools(records(store), [spec(host_labels={"gpu": "yes"})])
     assert "host_labels" in applied.warnings[0]
