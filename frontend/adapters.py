@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
 from common.settings import CommonSettings
@@ -43,4 +45,14 @@ def start_broker(broker: object) -> None:
 
 def stop_broker(broker: object) -> None:
     if isinstance(broker, RabbitPublisher):
+        broker.stop()
+
+
+@contextmanager
+def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
+    """A connection for as long as it is needed."""
+    broker.start()
+    try:
+        yield broker
+    finally:
         broker.stop()

@@ -88,8 +88,8 @@ class Collection(Generic[R]):
         """All records, by id."""
         return self.list().readable()
 
-    def beginning(self, start: str) -> dict[str, R]:
-        """The records whose ids begin with ``start``, by id."""
+    def starting_with(self, start: str) -> dict[str, R]:
+        """The records whose ids begin with ``start``: much less to read than all of them."""
         found = map(self.decode, self._store.list(self.key(start)).entries)
         return {each.id: each.record for each in found if each.record is not None}
 

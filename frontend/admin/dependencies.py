@@ -24,6 +24,7 @@ from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.operations.bootstrap import Bootstrap
+from frontend.operations.context import Context
 from frontend.settings import AdminSettings
 
 
@@ -74,6 +75,11 @@ class AdminDependencies:
             Search(cluster, lambda: dashboard.hosts, lambda: dashboard.pools),
             now,
         )
+
+    @property
+    def context(self) -> Context:
+        """For operations."""
+        return Context(self.cluster, self.publisher, self.now)
 
 
 def dependencies() -> AdminDependencies:

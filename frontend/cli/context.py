@@ -1,8 +1,9 @@
 """The command line's connections: made when a command needs them, closed when it ends."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 
 from common.broker.port import Publisher
 from common.broker.rabbitmq import RabbitPublisher
@@ -10,7 +11,8 @@ from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.cluster import Cluster
-from frontend.adapters import consul_store, rabbit_address
+from frontend.adapters import connected, consul_store, rabbit_address
+from frontend.operations.context import Context
 from frontend.settings import CliSettings
 
 
@@ -27,29 +29,33 @@ def note(
     pool: str | None = None,
     reason: str | None = None,
 ) -> None:
-    """Put what an operator has done here into the audit file, if there is one: stdout is the command's own."""
+    """Record in the audit file, if there is one, what an operator has done here: stdout is the command's own."""
     audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
     audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
 
 
-def connect() -> Cluster:
-    """The cluster's records. Nothing is asked yet."""
+def publisher() -> AbstractContextManager[Publisher]:
+    """A connection to RabbitMQ for one command."""
+    return connected(RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher"))
+
+
+def cluster() -> Cluster:
+    """For commands that only look, or write to Consul alone."""
     chosen = settings()
     return Cluster(consul_store(chosen), chosen.cluster)
 
 
-def cluster_now(cluster: Cluster) -> datetime:
-    """The cluster's time; asks Consul for something, because its answers tell it."""
-    cluster.store.get(cluster.culler_lock)
-    return ClusterClock(cluster.store.clock_skew_s)()
+def cluster_and_time() -> tuple[Cluster, datetime]:
+    """With the cluster's time; asks Consul for something, because its answers tell it."""
+    found = cluster()
+    found.store.get(found.culler_lock)
+    return found, ClusterClock(found.store.clock_skew_s)()
 
 
 @contextmanager
-def publisher() -> Iterator[Publisher]:
-    """A connection to RabbitMQ for one command."""
-    connection = RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher")
-    connection.start()
-    try:
-        yield connection
-    finally:
-        connection.stop()
+def operating() -> Iterator[Context]:
+    """For operations that tell hosts something, with one connection for all of them."""
+    found, now = cluster_and_time()
+    began = time.monotonic()
+    with publisher() as connection:
+        yield Context(found, connection, lambda: now + timedelta(seconds=time.monotonic() - began))

@@ -24,7 +24,7 @@ class Bootstrap:
     """Keeps ``pools/`` from being empty, from ``start`` to ``stop``."""
 
     def __init__(self, cluster: Cluster, file: str | None, environment: Mapping[str, str]) -> None:
-        self._pools = cluster.pools
+        self._cluster = cluster
         self._file = file
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
@@ -42,16 +42,17 @@ class Bootstrap:
 
     def look(self) -> None:
         """One look: write pools if there are none. Raises ``StoreUnavailable`` and ``InvalidPool``."""
-        found = self._pools.list()
+        stored = self._cluster.pools.list()
+        present = stored.readable()
         self._fresh.read()
-        if present := found.readable():
+        if present:
             self._known = present
             return
-        if found.stored:
+        if stored.stored:
             return  # malformed ones, which the operator should see and mend
         for spec in self._known.values() or self._from_file():
             # Check-and-set 0: another replica, or the operator, may be writing the same pool.
-            if self._pools.create(spec):
+            if self._cluster.pools.create(spec):
                 log.info("pool created", extra={"pool": spec.name, "image": spec.image, "again": bool(self._known)})
 
     def _from_file(self) -> list[PoolSpec]:

@@ -1,23 +1,20 @@
-"""Cordon, drain and remove hosts: what an operator starts, how far it is, and what is left to forget.
-
-Called by the command line and the admin application; raises as the ports do when a store is away.
-"""
+"""Cordon, drain, activate and remove hosts; how far a drain is, and what is left of a lost host."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from common.broker import queues
 from common.broker.messages import SetHostState
-from common.broker.port import Publisher
 from common.ids import is_request_id
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Gone
 from common.records.tickets import refused
 from common.store.cluster import Cluster
-from frontend.operations.errors import NotThere, StillThere
+from frontend.operations.context import Context
+from frontend.operations.errors import HostRunning, NotFound
 from frontend.operations.host_commands import send
 
 LOST = "culled: host lost"
@@ -37,27 +34,24 @@ class DrainProgress:
         return f"{self.left} of {max(self.of, self.left)} left{until}"
 
 
-def set_host_state(
-    cluster: Cluster,
-    publisher: Publisher,
-    host: str,
-    state: HostState,
-    now: datetime,
-    deadline: datetime | None = None,
-) -> None:
-    """Cordon, drain or activate a host. ``deadline``: of a drain, when those left are culled. Raises ``NotThere``."""
-    read_host(cluster, host)
-    send(publisher, host, SetHostState(sent_at=now, state=state, deadline=deadline))
-
-
 def read_host(cluster: Cluster, host: str) -> HostRecord:
-    """Raises ``NotThere``; also for a record that cannot be read, of an agent that is newer than we are."""
+    """Raises ``NotFound``; also for a record that cannot be read, of an agent that is newer than we are."""
     found = cluster.hosts.find(host)
     if found is None:
-        raise NotThere(f"there is no host {host!r} (its agent may be away)")
+        raise NotFound(f"there is no host {host[:80]!r} (its agent may be away)")
     if found.record is None:
-        raise NotThere(found.problem)
+        raise NotFound(found.problem)
     return found.record
+
+
+def set_host_state(context: Context, host: str, state: HostState, deadline_s: float | None = None) -> datetime | None:
+    """Ask a host to be cordoned, drained or active; its record shows when it has followed. ``deadline_s``: of a drain,
+    seconds until the servers that are left are culled. Returns that time. Raises ``NotFound``."""
+    read_host(context.cluster, host)
+    now = context.now()
+    deadline = now + timedelta(seconds=deadline_s) if deadline_s is not None else None
+    send(context.publisher, host, SetHostState(sent_at=now, state=state, deadline=deadline))
+    return deadline
 
 
 def drain_progress(record: HostRecord) -> DrainProgress | None:
@@ -69,20 +63,19 @@ def drain_progress(record: HostRecord) -> DrainProgress | None:
     return DrainProgress(left, drain.claimed if drain else left, drain.deadline if drain else None)
 
 
-def forget_host(cluster: Cluster, publisher: Publisher, host: str, now: datetime) -> int:
-    """Delete everything that is kept of a host whose agent is gone for good; how many learners' servers that closes.
-
-    Raises ``StillThere`` while its record is there, and ``NotThere`` when there is nothing of it.
-    """
+def remove_host(context: Context, host: str) -> int:
+    """Delete everything that is kept of a host whose agent is gone for good. Returns how many learners' servers that
+    closes. Raises ``HostRunning``, and ``NotFound`` when nothing is kept of it."""
+    cluster = context.cluster
     if cluster.hosts.find(host) is not None:
-        raise StillThere(f"host {host!r}: its agent is running; drain it, stop the agent, then remove it")
+        raise HostRunning(f"host {host!r}: its agent is running; drain it, stop the agent, then remove it")
     known = cluster.notes.find(host) is not None
-    users = close_servers(cluster, host, now, lambda: True)
+    users = close_servers(cluster, host, context.now(), lambda: True)
     if not known and not users:
-        raise NotThere(f"there is no host {host!r}, and nothing is kept of it")
+        raise NotFound(f"there is no host {host[:80]!r}, and nothing is kept of it")
     cluster.notes.delete(host)
-    publisher.delete(queues.host(host))
-    return len([user for user, claimed in users.items() if claimed])
+    context.publisher.delete(queues.host(host))
+    return sum(1 for claim in users.values() if claim is not None)
 
 
 def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callable[[], bool]) -> dict[str, Claim | None]:
@@ -101,7 +94,7 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
             cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=LOST, at=now))
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         cluster.routes.delete(user)
-        # Whoever still waits for a server that the lost host was to make at an old path.
+        # Whoever still waits for a server that the lost host was to make at an issued path.
         if claim is not None and is_request_id(claim.request_id):
             cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=PROMISE_LOST))
         cluster.claims.delete(user)
@@ -112,9 +105,8 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
 def metrics_targets(cluster: Cluster) -> list[dict[str, Any]]:
     """The agents of all hosts as Prometheus' HTTP service discovery takes them; those that tell no metrics are left
     out."""
-    hosts = cluster.hosts.all()
     return [
         {"targets": [record.metrics], "labels": {"job": "tmpnb-agent", "host": name, "cluster": cluster.name}}
-        for name, record in sorted(hosts.items())
+        for name, record in sorted(cluster.hosts.all().items())
         if record.metrics
     ]

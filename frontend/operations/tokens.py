@@ -1,19 +1,19 @@
-"""Making, listing and revoking API tokens, for the command line. Raises ``StoreUnavailable`` when Consul is away."""
+"""Create, list and revoke API tokens. For the command line: nobody makes a token with a token."""
 
 from datetime import datetime
 
 from common.records.tokens import Scope, Token, new_token
 from common.store.cluster import Cluster
-from frontend.operations.errors import NameTaken, NotThere
+from frontend.operations.errors import NotFound, TokenExists
 
 
 def create_token(
     cluster: Cluster, name: str, scope: Scope, now: datetime, expires_at: datetime | None
 ) -> tuple[str, Token]:
-    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``NameTaken``."""
+    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``TokenExists``."""
     text, record = new_token(name, scope, now, expires_at)
     if not cluster.tokens.create(record):
-        raise NameTaken(f"there is a token {name!r}; revoke it first, or take another name")
+        raise TokenExists(f"there is a token {name!r}; revoke it first, or take another name")
     return text, record
 
 
@@ -23,7 +23,7 @@ def list_tokens(cluster: Cluster) -> list[Token]:
 
 
 def revoke_token(cluster: Cluster, name: str) -> None:
-    """Every process turns it away within a second. Raises ``NotThere``."""
+    """Every process turns it away within a second. Raises ``NotFound``."""
     if cluster.tokens.find(name) is None:
-        raise NotThere(f"there is no token {name[:80]!r}")
+        raise NotFound(f"there is no token {name[:80]!r}")
     cluster.tokens.delete(name)

@@ -5,15 +5,21 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from flask import Flask
 
 from common.broker.rabbitmq import RabbitPublisher
 from common.runtime.logs import setup_logging
 from common.settings import load
-from frontend.adapters import START_S, consul_store, rabbit_address, service_registration, start_broker, stop_broker
+from frontend.adapters import (
+    START_S,
+    connected,
+    consul_store,
+    rabbit_address,
+    service_registration,
+    start_broker,
+    stop_broker,
+)
 from frontend.public.app import create_app as create_public_app
 from frontend.public.dependencies import Dependencies, assemble
 from frontend.settings import PublicSettings
@@ -60,13 +66,3 @@ def stop_app(app: Flask) -> None:
     deps.statics.stop()
     deps.late.stop()
     stop_broker(deps.broker)
-
-
-@contextmanager
-def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
-    """A connection for as long as it is needed."""
-    broker.start()
-    try:
-        yield broker
-    finally:
-        broker.stop()
