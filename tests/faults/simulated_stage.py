@@ -105,8 +105,7 @@ class Stage:
         self.table: dict[str, str] = {}
         self.host_loss = HostLoss(GRACE_S)
         self.cycle = Cycle(
-            self.store,
-            KEYS,
+            Cluster(self.store, KEYS.cluster),
             self.broker.publisher(),
             self.host_loss,
             period_s=60.0,
