@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 
+from common.adapters import consul_store, rabbit_address
 from common.broker.port import Publisher
 from common.broker.rabbitmq import RabbitPublisher
 from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.cluster import Cluster
-from frontend.adapters import connected, consul_store, rabbit_address
+from frontend.adapters import connected
 from frontend.operations.context import Context
 from frontend.settings import CliSettings
 
