@@ -13,6 +13,7 @@ from common.bounds import (
 )
 from common.ids import is_user
 from common.records.base import Name, Record, RequestId
+from common.vocabulary import EndReason
 
 # Longer than tabs that were opened together can be apart, and a browser takes to know its new cookie.
 SEAT_KEPT = timedelta(seconds=60)
@@ -25,7 +26,8 @@ class TicketState(StrEnum):
 
 
 class Ticket(Record):
-    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused.
+    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` (and ``note``)
+    once it is refused: why the server that it waited for did not come about.
 
     ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
     old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
@@ -46,7 +48,8 @@ class Ticket(Record):
     once: bool = False
     url: str | None = None
     user: str | None = None
-    reason: str | None = None
+    reason: EndReason | None = None
+    note: str = ""
 
     @property
     def record_id(self) -> str:
