@@ -45,7 +45,7 @@ STARTS = Counter(
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
     "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, memory (it needed "
-    "more), image (missing, not fetched), create, ports, network (full), engine.",
+    "more), image (missing, not fetched), create, ports, network (full), engine, not_allowed (on this host).",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -63,7 +63,9 @@ START_STAGES = Histogram(
 CULLS = Counter(
     "tmpnb_culls_total",
     "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
-    "memory (it needed more), exited (by itself), gone (removed by others), other.",
+    "memory (it needed more), exited (by itself), gone (removed by others), uncertain (whether it was claimed), "
+    "duplicate (its visitor got another one), recreated_elsewhere; and of servers at an old path: pool_removed, "
+    "no_place (in time), interrupted, and the reasons of failed starts.",
     ["pool", "reason"],
 )
 OUT_OF_MEMORY = Counter(
@@ -95,58 +97,6 @@ RECONCILED = Gauge(
 )
 ACTIONS = Counter("tmpnb_reconcile_actions_total", "Actions begun by the loop, by kind.", ["action"])
 REPAIRS = Counter("tmpnb_records_repaired_total", "Records in Consul that were missing or wrong and written again.")
-
-_FAILURES = {
-    "no answer": "no_answer",
-    "answers ": "wrong_answer",
-    "leads ": "wrong_answer",
-    "the container exited": "exited",
-    "the container needed more memory": "memory",
-    "image ": "image",
-    "container cannot be": "create",
-    "5 ports": "ports",
-    "network ": "network",
-}
-_CULLS = {
-    "culled: idle": "idle",
-    "culled: age": "age",
-    "culled: unvisited": "unvisited",
-    "culled: operator": "operator",
-    "culled: undeliverable": "undeliverable",
-    "culled: host lost": "host_lost",
-    "culled: host drained": "host_drained",
-    "container exited": "exited",
-    "needed more memory": "memory",
-    "container is gone": "gone",
-    "reply cannot be delivered": "undeliverable",
-    "nobody could be told": "undeliverable",
-}
-_REFUSALS = {
-    "active": "active",
-    "visited": "visited",
-    "a kernel": "kernel_busy",
-    "computing": "computing",
-    "its kernels": "unread",
-    "kept by": "kept",
-    "server is": "not_claimed",
-}
-
-
-def failure_reason(text: str) -> str:
-    """The label of a failed start; ``text`` as ``StartFailed`` says it, which may hold anything."""
-    return _class(_FAILURES, text)
-
-
-def cull_reason(text: str) -> str:
-    return _class(_CULLS, text)
-
-
-def refusal_reason(text: str) -> str:
-    return _class(_REFUSALS, text)
-
-
-def _class(known: Mapping[str, str], text: str) -> str:
-    return next((label for start, label in known.items() if text.startswith(start)), "other")
 
 
 @dataclass(frozen=True, slots=True)

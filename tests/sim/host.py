@@ -18,6 +18,7 @@ from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.store.port import Entry, Listing, Service, Store
 from common.store.registration import TTL_S, ServiceRegistration
+from common.vocabulary import EndReason
 from tests.sim.engine import SimEngine, SimProbe
 
 # As the real agent (agent/__main__.py).
@@ -108,7 +109,7 @@ class SimHost:
         for server in agent.inventory.snapshot():
             claim = server.claim if server.phase is Phase.CLAIMED else None
             if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
-                agent.inventory.stop(server.user, "culled: simulated", {Phase.CLAIMED})
+                agent.inventory.stop(server.user, EndReason.OPERATOR, {Phase.CLAIMED})
                 agent.loop.wake()
 
 
