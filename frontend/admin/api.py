@@ -15,6 +15,7 @@ from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Ticket, TicketState
 from common.records.tokens import Scope
 from common.store.cache import RecordCache, read_one
+from frontend import texts
 from frontend.admin import api_models as models
 from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
@@ -318,7 +319,9 @@ def _culling(
 
 def _no_server(user: str) -> Refused:
     word = read_one(dependencies().store, dependencies().keys.gone_of(user), Gone)
-    return gone("there is no such server") if word is None else gone(word.reason, 410)
+    if word is None:
+        return gone("there is no such server")
+    return gone(texts.why_ended(word.reason, word.note), 410, word.reason)
 
 
 def _host(record: HostRecord) -> models.Host:

@@ -39,13 +39,13 @@ def live() -> ResponseReturnValue:
 
 @views.get("/api/hosts/<host>/pools/<pool>/log")
 def failure_log(host: str, pool: str) -> Response:
-    """``{"log", "reason", "at"}`` of the last failed start there, as the host's record has it."""
+    """``{"log", "reason", "note", "at"}`` of the last failed start there, as the host's record has it."""
     record = dependencies().dashboard.hosts.get(host)
     status = record.pools.get(pool) if record else None
     failure = status.last_failure if status else None
     if failure is None:
         return answer({"status": "not found", "message": "no start of this pool has failed there lately"}, 404)
-    return answer({"log": failure.log, "reason": failure.reason, "at": failure.at.isoformat()})
+    return answer({"log": failure.log, "reason": failure.reason, "note": failure.note, "at": failure.at.isoformat()})
 
 
 @views.get("/api/search")

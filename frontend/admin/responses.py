@@ -5,8 +5,9 @@ from typing import Any
 
 from flask import Response, g
 
-from common.broker.messages import Event
+from common.broker.events import Events
 from common.records.tokens import Scope
+from common.vocabulary import EventName
 from frontend.admin.dependencies import dependencies
 from frontend.admin.sessions import sessions
 from frontend.http.responses import page
@@ -17,8 +18,8 @@ def give_time(user: str, seconds: float) -> datetime:
     """As ``operations.extend``, and told to those who watch."""
     deps = dependencies()
     until = server_operations.extend(deps.store, deps.keys, user, seconds, deps.now(), deps.settings.extend_max_s)
-    event = Event(sent_at=deps.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
-    deps.publisher.emit(event.name, event.encode())
+    events = Events(deps.publisher, now=deps.now)
+    events.publish(EventName.SERVER_EXTENDED, user=user, detail={"kept_until": until.isoformat()})
     return until
 
 

@@ -1,6 +1,6 @@
 """The command line's connections: made when a command needs them, closed when it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.keys import Keys
 from common.store.port import Store
+from common.vocabulary import EventName
 from frontend.adapters import consul_store, rabbit_address
 from frontend.settings import CliSettings
 
@@ -26,11 +27,13 @@ def note(
     user: str | None = None,
     host: str | None = None,
     pool: str | None = None,
-    reason: str | None = None,
+    detail: Mapping[str, str | None] | None = None,
 ) -> None:
     """Put what an operator has done here into the audit file, if there is one: stdout is the command's own."""
     audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
-    audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
+    audit_log.record(
+        EventName.ADMIN_ACTION, who="command line", action=action, user=user, host=host, pool=pool, detail=detail
+    )
 
 
 def store_and_keys() -> tuple[Store, Keys]:

@@ -12,6 +12,7 @@ from common.records.servers import Route
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
+from frontend import texts
 from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import follow, parse_span_s
@@ -67,7 +68,7 @@ def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
     host = (record.host, record.address, state, record.agent_version, labels, age)
     return [
         (*host, pool, status.generation, status.ready, status.claimed, status.starting, status.capacity,
-         status.last_failure.reason if status.last_failure else "")
+         texts.short(status.last_failure.reason, status.last_failure.note) if status.last_failure else "")
         for pool, status in sorted((record.pools or {"": PoolStatus()}).items())
     ]  # fmt: skip
 
@@ -131,7 +132,7 @@ def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> 
     deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
     with publisher() as connection:
         host_operations.set_host_state(store, keys, connection, name, state, now, deadline)
-    note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
+    note("host state", host=name, detail={"state": state.value, "deadline": deadline.isoformat() if deadline else None})
 
 
 def _tell(name: str, state: str, as_json: bool) -> None:

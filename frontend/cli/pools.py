@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
+from frontend import texts
 from frontend.cli.context import note, store_and_keys
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
@@ -62,7 +63,7 @@ def apply_file(
     if not no_prepare:
         prepare(specs, limit_s, as_json)
     applied = pool_operations.apply_pools(*store_and_keys(), specs)
-    note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
+    note("pools apply", detail={"changed": " ".join(applied.changed) or "nothing"})
     for warning in applied.warnings:
         complain(f"warning: {warning}")
     if not as_json:
@@ -92,7 +93,7 @@ def rollback(
     store, keys = store_and_keys()
     pool_operations.known_pool(pool_operations.read_pools(store, keys), name)
     spec = pool_operations.rollback(store, keys, name)
-    note("pools rollback", pool=name, reason=f"generation {spec.generation}")
+    note("pools rollback", pool=name, detail={"generation": spec.generation})
     if not as_json:
         say(f"{name}: back to generation {spec.generation}, image {spec.image}")
     stalled = [] if no_wait else follow_change([spec], parse_span_s(timeout), as_json)
@@ -124,7 +125,7 @@ def status(
             row.starting,
             row.old,
             row.claimed_old,
-            row.reason,
+            texts.short(row.reason, row.note),
         )
         for pool, found in rows.items()
         for row in found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from common.records.pools import PoolSpec
+from frontend import texts
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import follow
@@ -72,7 +73,7 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
                 say(f"{pool}: {done} of {len(rows)} hosts done")
             for row in rows:
                 if row.stage is Stage.STALLED:
-                    complain(f"{pool} on {row.host}: {row.reason}")
+                    complain(f"{pool} on {row.host}: {texts.short(row.reason, row.note)}")
 
     found = follow(look, lambda seen: all(pool_operations.is_over(rows) for rows in seen.values()), tell, timeout_s)
     for pool, rows in found.items():

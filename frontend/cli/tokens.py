@@ -40,7 +40,7 @@ def create(
     now = cluster_now(store, keys)
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
     text, record = token_operations.create_token(store, keys, name, scope, now, until)
-    note("tokens create", reason=f"{record.name}, scope {record.scope}")
+    note("tokens create", detail={"name": record.name, "scope": record.scope.value})
     if as_json:
         print_json({"token": text} | _shown(record))
         return
@@ -70,7 +70,7 @@ def show(as_json: JsonFlag = False) -> None:
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Take a token back; it stops working within a second."""
     token_operations.revoke_token(*store_and_keys(), name)
-    note("tokens revoke", reason=name)
+    note("tokens revoke", detail={"name": name})
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 
 

@@ -17,6 +17,7 @@ from common.runtime import audit_log
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Entry, Store
+from common.vocabulary import DropReason, EventName
 from frontend.culler.decide import SILENT
 from frontend.operations.hosts import read_hosts
 
@@ -73,10 +74,10 @@ def sweep_tickets(store: Store, keys: Keys, now: datetime, bounds: TicketBounds,
     def say(ticket: Ticket) -> None:
         if ticket.state is TicketState.WAITING:
             audit_log.record(
-                "ticket.abandoned",
+                EventName.TICKET_ABANDONED,
                 request_id=ticket.request_id,
                 pool=ticket.pool,
-                reason="nobody asked for it any more",
+                reason=DropReason.ABANDONED,
             )
 
     return _sweep_entries(store, entries, Ticket, nobody_needs, say, SWEPT_MAX_COUNT)

@@ -19,11 +19,9 @@ from common.records.tickets import Ticket, TicketState
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
+from common.vocabulary import EndReason
 from frontend.operations.errors import NotThere, StillThere
 from frontend.operations.host_commands import send
-
-LOST = "culled: host lost"
-PROMISE_LOST = "the host that was starting it was lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def close_servers(
         if not may_go_on():
             break
         if claim is not None:
-            gone = Gone(user=user, host=host, pool=claim.pool, reason=LOST, at=now)
+            gone = Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now)
             store.put(keys.gone_of(user), gone.encode())
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         store.delete(keys.route(user))
@@ -130,7 +128,7 @@ def _refuse(store: Store, keys: Keys, claim: Claim) -> None:
     except MalformedRecord:
         return
     if ticket.state is TicketState.WAITING and ticket.user == claim.user:
-        refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": PROMISE_LOST})
+        refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": EndReason.HOST_LOST})
         store.replace(entry.key, refused.encode(), entry.modify_index)
 
 

@@ -15,6 +15,7 @@ from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
+from common.vocabulary import EndReason
 from frontend.operations.errors import NotThere, OutOfRange
 from frontend.operations.host_commands import send
 
@@ -29,7 +30,7 @@ def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
         raise NotThere(f"there is no server of user {user!r}")
     # Which server is meant: there may be another one at this path by the time that the host reads it.
     request_id = found.request_id or None if isinstance(found, Claim) else None
-    request = CullRequest(sent_at=utc_now(), user=user, reason="operator", request_id=request_id, force=True)
+    request = CullRequest(sent_at=utc_now(), user=user, reason=EndReason.OPERATOR, request_id=request_id, force=True)
     send(publisher, found.host, request)
     return found.host
 

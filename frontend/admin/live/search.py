@@ -16,6 +16,8 @@ from common.records.servers import Activity, Claim, Gone, Route
 from common.store.cache import RecordCache, read_one
 from common.store.keys import Keys
 from common.store.port import Store
+from common.vocabulary import AVERTED_BY_USE
+from frontend import texts
 from frontend.cluster.cache import CachedValue
 from frontend.culler.decide import CullForecast, Source, cull_forecast, sources
 
@@ -122,7 +124,11 @@ class Search:
         gone = read_one(self._store, self._keys.gone_of(user), Gone)
         if gone is None:
             return None
-        return {"user": gone.user, "host": gone.host, "pool": gone.pool, "reason": gone.reason, "at": _iso(gone.at)}
+        why = texts.short(gone.reason, gone.note)
+        return {
+            "user": gone.user, "host": gone.host, "pool": gone.pool, "reason": gone.reason, "why": why,
+            "at": _iso(gone.at),
+        }  # fmt: skip
 
 
 def claim_row(claim: Claim, seen: CullForecast) -> dict[str, Any]:
@@ -134,7 +140,13 @@ def claim_row(claim: Claim, seen: CullForecast) -> dict[str, Any]:
         "claimed_at": _iso(claim.claimed_at),
         "last_seen": _iso(seen.last_seen) if seen.was_seen else None,
         "kept_until": _iso(claim.kept_until),
-        "cull": {"reason": seen.reason, "at": _iso(seen.at), "obstacle": seen.obstacle},
+        "cull": {
+            "reason": seen.reason,
+            "why": texts.short(seen.reason),
+            "at": _iso(seen.at),
+            "unless_used": seen.reason in AVERTED_BY_USE,
+            "obstacle": texts.short(seen.obstacle),
+        },
     }
 
 

@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
+from common.vocabulary import EndReason
 from frontend.http.responses import answer
 from frontend.operations.errors import NoHistory, NotThere, StillThere
 
@@ -37,6 +38,7 @@ class Problem(BaseModel):
     status: str
     message: str
     fields: list[FieldProblem] = Field(default_factory=list, description="of a bad request: which fields are wrong")
+    reason: EndReason | None = Field(default=None, description="of a server that is gone: why")
 
 
 class Refused(TmpnbError):
@@ -49,10 +51,11 @@ class Refused(TmpnbError):
         message: str,
         fields: list[FieldProblem] | None = None,
         retry_after_s: int | None = None,
+        reason: EndReason | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.problem = Problem(status=status, message=message, fields=fields or [])
+        self.problem = Problem(status=status, message=message, fields=fields or [], reason=reason)
         self.retry_after_s = retry_after_s
 
 
@@ -104,5 +107,6 @@ def install_problems(views: Blueprint) -> None:
         )
 
 
-def gone(message: str, code: int = 404) -> Refused:
-    return Refused(code, "gone", message)
+def gone(message: str, code: int = 404, reason: EndReason | None = None) -> Refused:
+    """``reason``: why a server is gone that was there."""
+    return Refused(code, "gone", message, reason=reason)

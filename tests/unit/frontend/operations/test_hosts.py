@@ -9,6 +9,7 @@ from common.broker.messages import SetHostState, decode
 from common.records.hosts import Drain, HostNote, HostState, PoolStatus
 from common.records.servers import Gone
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.operations.errors import NotThere, StillThere
 from frontend.operations.hosts import drain_progress, forget_host, read_host, set_host_state
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_route, user_id
@@ -60,7 +61,7 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
     assert "host.h" not in broker.queues
     entry = store.get(KEYS.gone_of(user_id(1)))
     assert entry is not None
-    assert Gone.decode(entry.key, entry.value).reason == "culled: host lost"
+    assert Gone.decode(entry.key, entry.value).reason is EndReason.HOST_LOST
     with pytest.raises(NotThere):
         forget_host(store, KEYS, broker.publisher(), "h", START)
 
