@@ -7,7 +7,6 @@ adapter.
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,8 +56,10 @@ from common.broker.port import Consumer, Delivery, Publisher
 from common.errors import StartFailed, TransientError
 from common.records.hosts import HostRecord, HostState
 from common.runtime.clock import ClusterClock
-from common.runtime.retry import Backoff
-from common.runtime.threads import Pool, Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
+from common.runtime.retry import retry_forever
+from common.runtime.threads import Pool
 from common.store.cluster import Cluster
 from common.store.port import Store
 from common.vocabulary import EventName
@@ -67,6 +68,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# A claim in hand ends in milliseconds, and what cannot be interrupted (a pull, a call to a hanging engine) is not
+# waited for: nothing is lost by it.
+STOP_S = 10.0
 # Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
 RENAME_THREADS = 4
 # Removals at once that failed before: they wait for the engine, and for nothing else.
@@ -87,14 +91,15 @@ class Parts:
 
 
 class Agent:
-    """``run`` is the loop, on the thread that calls it; ``stop`` may be called from any other."""
+    """Everything of one agent but its adapters, from ``start`` to ``stop``."""
 
     def __init__(self, settings: AgentSettings, parts: Parts, beat: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._parts = parts
         self._beat = beat
         self._now = ClusterClock(parts.store.clock_skew_s)
-        self._stop = threading.Event()
+        self._thread = LoopThread("loop", self._run, vital=True)
+        self._stop = self._thread.stopping
         self._joined = False
         self._cluster = cluster = Cluster(parts.store, settings.cluster)
         self._throttle = EngineThrottle(settings.max_dock_workers, self._stop)
@@ -149,7 +154,6 @@ class Agent:
             self._specs.get,
             lambda: self.loop.list_engine(),
             self._holds,
-            self._stop,
         )
         self._culls = Culls(parts.engine, ActivityReader(cluster), parts.probe, self._registry.read_claim, self._now)
         self._commands = Commands(
@@ -186,7 +190,7 @@ class Agent:
             self._after_pass, on_listing=self._on_listing, on_oom=self._memory.killed,
         )  # fmt: skip
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """From the first listing of the engine until ``stop``."""
         applier = self._applier()
         try:
@@ -198,17 +202,21 @@ class Agent:
         finally:
             applier.stop()
 
-    def stop(self, thread: Worker, timeout_s: float) -> None:
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
         self._subscriptions.close()
         self._workers.stop(timeout_s)
-        self._stop.set()
+        self._thread.cancel()
         self.loop.wake()
         self._commands.stop()
         self._specs.stop()
         self._images.stop()
         self._statics.stop()
-        thread.join(timeout_s)
+        self._repairer.stop()
+        self._thread.stop(timeout_s)
         self._renames.shutdown(wait=False)
         if self._keeper is not None:
             self._keeper.stop()
@@ -242,7 +250,7 @@ class Agent:
         self._ports.resume(note.next_port if note else anywhere)
         keeper.identify(ProcessIdentity.current(self._status.engine.id))
         self._specs.start()
-        while not self._specs.known.wait(1.0):
+        while not self._specs.wait_known(1.0):
             self._beat()
             if self._stop.is_set():
                 return False
@@ -268,19 +276,19 @@ class Agent:
 
     def _persist(self, call: Callable[[], T], what: str, on_trouble: Callable[[str], object] | None = None) -> T:
         """The result of a call that must work before we go on; raises only when the agent stops."""
-        backoff, warned = Backoff(self._stop), False
-        while True:
+        outage = Outage(log, "waiting", "waiting is over", what=what)
+        for attempt in retry_forever(self._stop):
             self._beat()
-            try:
-                return call()
-            except TransientError as exc:
-                if not warned:
-                    log.warning("waiting", extra={"for": what, "error": str(exc)})
-                    if on_trouble is not None:
+            with attempt:
+                try:
+                    found = call()
+                except TransientError as exc:
+                    if not outage.ongoing and on_trouble is not None:
                         on_trouble(str(exc))
-                warned = True
-                if backoff.wait():
+                    outage.failed(exc)
                     raise
+        outage.worked()
+        return found
 
     def _applier(self) -> Applier:
         settings = self._settings

@@ -14,7 +14,7 @@ from common.runtime.loops import Together
 from common.runtime.outage import Outage
 from common.runtime.process import Process
 from common.settings import load
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from proxy.activity.reporter import Reporter
 from proxy.maps.background_paths import BackgroundPaths
 from proxy.maps.static_files import StaticFiles
@@ -45,8 +45,8 @@ def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
 def main() -> None:
     settings = load(ProxySettings, sys.argv[1:])
     process = Process("proxy", settings)
-    keys = Keys(settings.cluster)
     store = consul_store(settings)
+    cluster = Cluster(store, settings.cluster)
     consul = Outage(log, "consul unreachable, routes kept", "consul reachable again")
     socket = settings.haproxy_socket
     haproxy = SocketRouteMap(socket, settings.map_file.name)
@@ -55,16 +55,15 @@ def main() -> None:
 
     writer = Writer(table, haproxy, map_file, consul)
     reporter = Reporter(
-        store,
-        keys,
+        cluster,
         SocketTraffic(socket),
         settings.proxy_name,
         lambda: table.users() if writer.complete else None,
         settings.activity_period,
         ClusterClock(store.clock_skew_s),
     )
-    files = StaticFiles(store, keys, SocketRouteMap(socket, settings.statics_map_name), SocketStaticsTraffic(socket))
-    paths = BackgroundPaths(store, keys, SocketRouteMap(socket, settings.background_map_name), table.pools)
+    files = StaticFiles(cluster, SocketRouteMap(socket, settings.statics_map_name), SocketStaticsTraffic(socket))
+    paths = BackgroundPaths(cluster, SocketRouteMap(socket, settings.background_map_name), table.pools)
 
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
@@ -76,7 +75,7 @@ def main() -> None:
         Together(writer.thread, reporter.thread, files.map.thread, files.report, paths.map.thread, stop_s=STOP_S),
         files.follower,
         paths.follower,
-        RouteWatcher(store, keys, writer.put, settings.vanish_grace_s, consul, seed),
+        RouteWatcher(store, cluster, writer.put, settings.vanish_grace_s, consul, seed),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from common.runtime.outage import Outage
 from common.runtime.threads import Pool
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ class CullChecks:
         self._threads = threads or Pool(bounds.at_once, "cull")
         self._lock = threading.Lock()
         self._in_progress: set[str] = set()
-        self._full_said = False
+        self._full = Outage(
+            log, "too many servers to look at, the others later", "there is room to look at all servers again"
+        )
 
     def submit(self, user: str, look: Callable[[], None]) -> None:
         """Have the user's server looked at, unless it is waiting for that already, or too many are."""
@@ -42,10 +45,10 @@ class CullChecks:
             full = len(self._in_progress) >= self._waiting_max
             if not full:
                 self._in_progress.add(user)
-            elif not self._full_said:
-                log.warning("too many servers to look at, the others later", extra={"waiting": len(self._in_progress)})
-            self._full_said = full
-        if not full:
+        if full:
+            self._full.failed("looks_waiting_max", waiting=self._waiting_max)
+        else:
+            self._full.worked()
             self._threads.submit(self._run, user, look)
 
     def stop(self) -> None:

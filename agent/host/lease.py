@@ -7,7 +7,6 @@ before it hands out a server of a host that others believe lost.
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -16,9 +15,10 @@ from agent.host.predecessor import ProcessIdentity, is_dead
 from common.errors import StoreUnavailable
 from common.records.hosts import HostRecord
 from common.runtime.clock import utc_now
-from common.runtime.metrics import SESSIONS_LOST
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.store.collections import Collection
+from common.store.lease import Lease
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -61,18 +61,18 @@ class HostLease:
         self._build = build
         self._on_change = on_change
         self._on_restored = on_restored
-        self._session: str | None = None
-        self._had_session = False
+        self._lease = Lease(store, hosts.key(host), f"tmpnb-agent-{host}", ttl_s)
+        self._consul = Outage(log, "consul away, claiming stopped", "consul answers")
+        self._name_taken = Outage(
+            log, "another agent holds this host's name; this one claims nothing until it is gone", None,
+            level=logging.ERROR, host=host,
+        )  # fmt: skip
         self._restored_at = float("-inf")
-        self._valid_until = 0.0
-        self._owned = False
         self._suspect = False
-        self._refused = False
         self._written: tuple[str, float] = ("", float("-inf"))
         self._stored: HostRecord | None = None
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = Worker("host-record", self._run, self._stop.is_set, vital=True)
+        self._due = float("-inf")
+        self._thread = LoopThread("host-record", self._step, vital=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -80,104 +80,83 @@ class HostLease:
     def identify(self, me: ProcessIdentity) -> None:
         """Who we are, once the engine has told its id. Safe from any thread."""
         self._me = me
-        self._wake.set()
+        self._thread.wake()
 
     def stop(self) -> None:
         """Close the session: the record vanishes at once, so that nobody counts on this host."""
-        self._stop.set()
-        self._wake.set()
-        self._thread.join(self._ttl_s)
-        session, self._session = self._session, None
-        if session is not None:
-            try:
-                self._store.close_session(session)
-            except StoreUnavailable:
-                log.info("session not closed; it lapses by itself")
+        self._thread.stop(self._ttl_s)
+        self._lease.release()
 
     def holds(self) -> bool:
         """Whether this host's record is ours, for sure and now."""
-        return self._owned and not self._suspect and time.monotonic() < self._valid_until
+        return self._lease.is_held() and not self._suspect
 
     def suspect(self) -> None:
         """A call to Consul has failed: nothing is sure until the session is renewed. Safe from any thread."""
         self._suspect = True
-        self._wake.set()
+        self._thread.wake()
 
     def changed(self) -> None:
         """The record may read differently now. Safe from any thread."""
-        self._wake.set()
+        self._thread.wake()
 
     def lost(self) -> bool:
         """Whether Consul has lost its data just now or a moment ago: our session, or the record that it holds. Raises
         ``StoreUnavailable``."""
         if time.monotonic() - self._restored_at < LOST_S:
             return True
-        session = self._session
-        if session is None:
-            return False
-        if not self._store.renew_session(session):
+        if not self._lease.is_alive():
             return True
-        if self._owned and self._hosts.find(self._host) is None:
+        if self._lease.is_ours and self._hosts.find(self._host) is None:
             log.warning("host record lost")
             self._restored_at = time.monotonic()
             self._written, self._stored = ("", float("-inf")), None
             self._on_restored()
-            self._wake.set()
+            self._thread.wake()
             return True
         return False
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            held = self.holds()
-            pause_s = RETRY_S
-            try:
-                self._turn()
-                pause_s = self._tick_s if self._owned else RETRY_S
-            except StoreUnavailable as exc:
-                if not self._suspect or held:
-                    log.warning("consul away, claiming stopped", extra={"error": str(exc)})
-                self._suspect = True
-            if self.holds() != held:
-                self._on_change()
-            self._pause(pause_s)
-
-    def _pause(self, pause_s: float) -> None:
-        """Until the next renewal, or until something changed, but not before the last write is old enough."""
-        until = time.monotonic() + pause_s
-        self._wake.wait(pause_s)
-        self._wake.clear()
-        calm = min(until, self._written[1] + DEBOUNCE_S) - time.monotonic()
-        if calm > 0 and not self._suspect:
-            self._stop.wait(calm)
+    def _step(self) -> float:
+        """Take a turn, once the last write is old enough; the seconds until the next one."""
+        calm_s = min(self._due, self._written[1] + DEBOUNCE_S) - time.monotonic()
+        if calm_s > 0 and not self._suspect and self._thread.stopping.wait(calm_s):
+            return 0.0
+        held, pause_s = self.holds(), RETRY_S
+        try:
+            self._turn()
+            self._consul.worked()
+            pause_s = self._tick_s if self._lease.is_ours else RETRY_S
+        except StoreUnavailable as exc:
+            self._suspect = True
+            self._consul.failed(exc)
+        if self.holds() != held:
+            self._on_change()
+        self._due = time.monotonic() + pause_s
+        return pause_s
 
     def _turn(self) -> None:
         """Renew or reopen the session, then write the record if it has changed."""
         asked = time.monotonic()
-        if self._session is not None and not self._store.renew_session(self._session):
-            log.warning("session lost")
-            SESSIONS_LOST.inc()
-            self._session, self._owned = None, False
-        if self._session is None:
-            self._session = self._store.open_session(f"tmpnb-agent-{self._host}", self._ttl_s)
+        if not self._lease.renew():
             self._written = ("", float("-inf"))
-            if self._had_session:
-                self._restored_at = time.monotonic()
-                self._on_restored()
-            self._had_session = True
-        self._valid_until = asked + self._ttl_s
-        if self._suspect:
-            self._suspect = False
-            log.info("consul answers")
+            self._restored_at = asked
+            self._on_restored()
+        self._suspect = False
         record = self._build()
         shape = json.dumps(record.model_dump(mode="json", exclude={"updated_at"}), sort_keys=True)
-        if self._owned and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
+        if self._lease.is_ours and shape == self._written[0] and asked - self._written[1] < REWRITE_S:
             return
-        if self._owned and self._stored is not None:
+        if self._lease.is_ours and self._stored is not None:
             self._compare()
         fresh = record.model_copy(update={"updated_at": self._now()})
-        self._own(self._store.acquire(self._hosts.key(self._host), fresh.encode(), self._session))
-        if self._owned:
-            self._written, self._stored = (shape, asked), fresh
+        was_ours = self._lease.is_ours
+        if not self._lease.acquire(fresh.encode()):
+            self._succeed_or_complain()
+            return
+        if not was_ours:
+            log.info("host record held", extra={"host": self._host})
+        self._name_taken.worked()
+        self._written, self._stored = (shape, asked), fresh
 
     def _compare(self) -> None:
         """Nobody else writes our record while we hold it. If it reads differently, Consul's data were replaced: a
@@ -186,14 +165,6 @@ class HostLease:
             log.warning("host record is not as written, consul's data were replaced")
             self._restored_at = time.monotonic()
             self._on_restored()
-
-    def _own(self, acquired: bool) -> None:
-        if acquired and not self._owned:
-            log.info("host record held", extra={"host": self._host})
-        if not acquired:
-            self._succeed_or_complain()
-        self._owned = acquired
-        self._refused = not acquired
 
     def _succeed_or_complain(self) -> None:
         """The name is taken. By our dead predecessor: end its session. By anybody else: an operator must act."""
@@ -204,9 +175,6 @@ class HostLease:
         if other is not None and is_dead(other, self._me):
             log.info("session of a dead predecessor closed", extra={"instance": str(other)})
             self._store.close_session(found.session)
-            self._wake.set()
-        elif not self._refused:
-            log.error(
-                "another agent holds this host's name; this one claims nothing until it is gone",
-                extra={"host": self._host, "holder": str(other)},
-            )
+            self._thread.wake()
+        else:
+            self._name_taken.failed("its session is another's", holder=str(other))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from agent.engine.port import Engine
 from common.errors import EngineUnavailable, StartFailed
 from common.records.hosts import ImageState, ImageStatus
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
 
 log = logging.getLogger(__name__)
 
@@ -32,36 +32,33 @@ class Images:
         self._engine = engine
         self._on_change = on_change
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._used: frozenset[str] = frozenset()
         self._asked: dict[str, float] = {}
         self._statuses: dict[str, ImageStatus] = {}
         self._tried: dict[str, float] = {}
-        self._stopped = False
-        self._thread = Worker("images", self._run, lambda: self._stopped)
+        self._thread = LoopThread("images", self._step)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """The thread is a daemon: a pull under way ends with the process."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._thread.cancel()
 
     def use(self, images: Iterable[str]) -> None:
         """These are the pools' images now."""
-        with self._changed:
+        with self._lock:
             self._used = frozenset(images)
-            self._changed.notify_all()
+        self._thread.wake()
 
     def ask(self, image: str) -> None:
         """An operator is about to use this one. A failed one is tried again at once."""
-        with self._changed:
+        with self._lock:
             self._asked[image] = self._clock()
             if self.state(image) is ImageState.FAILED:
                 del self._statuses[image]
-            self._changed.notify_all()
+        self._thread.wake()
 
     def state(self, image: str) -> ImageState | None:
         """None: not looked at yet."""
@@ -70,7 +67,7 @@ class Images:
 
     def statuses(self) -> dict[str, ImageStatus]:
         """Image -> status, for the host record."""
-        with self._changed:
+        with self._lock:
             wanted = self._wanted()
             return {image: status for image, status in sorted(self._statuses.items()) if image in wanted}
 
@@ -95,17 +92,11 @@ class Images:
         self._note(image, ImageStatus(state=ImageState.PRESENT))
         return True
 
-    def _run(self) -> None:
-        while True:
-            try:
-                idle = not self.look()
-            except EngineUnavailable:
-                idle = True  # the loop says so
-            with self._changed:
-                if idle and not self._stopped:
-                    self._changed.wait(RETRY_S)
-                if self._stopped:
-                    return
+    def _step(self) -> float:
+        try:
+            return 0.0 if self.look() else RETRY_S
+        except EngineUnavailable:
+            return RETRY_S  # the loop says so
 
     def _wanted(self) -> frozenset[str]:
         oldest = self._clock() - ASKED_KEPT_S
@@ -113,7 +104,7 @@ class Images:
         return self._used | self._asked.keys()
 
     def _due(self) -> str | None:
-        with self._changed:
+        with self._lock:
             wanted = self._wanted()
             self._statuses = {image: status for image, status in self._statuses.items() if image in wanted}
             for image in sorted(wanted):
@@ -125,7 +116,7 @@ class Images:
             return None
 
     def _note(self, image: str, status: ImageStatus | None) -> None:
-        with self._changed:
+        with self._lock:
             if status is None:
                 self._statuses.pop(image, None)
             else:

@@ -21,9 +21,8 @@ from agent.servers.start_backoff import StartBackoff
 from common.errors import EngineUnavailable
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
+from common.runtime.loops import LoopThread
 from common.runtime.metrics import timed
-from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +30,8 @@ log = logging.getLogger(__name__)
 # look again for a while.
 LINGER_S = 2.0
 LINGER_EVERY_S = 0.5
+# Before the stream of events is opened again, when the engine has ended it.
+EVENTS_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,16 @@ class Loop:
 
     def run(self, applier: Applier, beat: Callable[[], None]) -> None:
         """Until the stop event is set and ``wake`` is called."""
-        Worker("engine-events", self._watch, self._stop.is_set).start()
-        while not self._stop.is_set():
-            beat()
-            with timed(RECONCILE_SECONDS):
-                self.turn(applier)
-            self._wait()
+        events = LoopThread("engine-events", self._watch_events, EVENTS_PAUSE_S)
+        events.start()
+        try:
+            while not self._stop.is_set():
+                beat()
+                with timed(RECONCILE_SECONDS):
+                    self.turn(applier)
+                self._wait()
+        finally:
+            events.cancel()
 
     def turn(self, applier: Applier) -> None:
         """One pass."""
@@ -208,15 +213,6 @@ class Loop:
                 self._woken.wait(max(0.01, pause_s))
             self._listing_due |= again
 
-    def _watch(self) -> None:
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            begun = time.monotonic()
-            try:
-                self._engine.watch(self._selector, self.wake_to_list, self._tell_oom)
-            except EngineUnavailable as exc:
-                log.debug("engine events interrupted", extra={"error": str(exc)})
-            if time.monotonic() - begun > self._period_s:
-                backoff.reset()
-            backoff.wait()
-            self.wake_to_list()  # whatever happened meanwhile was missed
+    def _watch_events(self) -> None:
+        self.wake_to_list()  # whatever happened before is not told
+        self._engine.watch(self._selector, self.wake_to_list, self._tell_oom)

@@ -1,25 +1,21 @@
 """The pools as Consul has them, followed by a thread of its own."""
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 
-from common.errors import StoreUnavailable
 from common.records.pools import PoolSpec
-from common.runtime.freshness import Freshness
-from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
 from common.store.cluster import Cluster
 from common.store.collections import Records
+from common.store.follow import Follower
 
 log = logging.getLogger(__name__)
 
-# Only bounds how long a dead connection goes unnoticed; a change comes at once.
-WATCH_S = 60.0
+# A busy store must not make this a busy loop (Consul's rule for blocking queries).
+PAUSE_S = 0.05
 
 
 class Specs:
-    """``on_change`` is called on the watching thread. ``known``: whether Consul was ever read."""
+    """``on_change`` is called on the watching thread."""
 
     def __init__(
         self,
@@ -37,19 +33,18 @@ class Specs:
         # All that Consul holds, and those that this host serves.
         self._all: dict[str, PoolSpec] = {}
         self._specs: dict[str, PoolSpec] = {}
-        self._stop = threading.Event()
-        self._thread = Worker("specs", self._run, self._stop.is_set)
-        self.known = threading.Event()
-        self._fresh = Freshness("pools")
+        self._known = False
+        self._follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
 
     def start(self) -> None:
-        self._fresh.start()
-        self._thread.start()
+        self._follower.start()
 
     def stop(self) -> None:
-        """The thread is a daemon: its last watch ends with the process."""
-        self._fresh.stop()
-        self._stop.set()
+        self._follower.stop()
+
+    def wait_known(self, timeout_s: float) -> bool:
+        """Wait until Consul was read for the first time. False: not in time."""
+        return self._follower.wait_loaded(timeout_s)
 
     def all(self) -> dict[str, PoolSpec]:
         """Pool -> spec, of the pools that this host serves. Not to be changed by the caller."""
@@ -57,22 +52,6 @@ class Specs:
 
     def get(self, pool: str) -> PoolSpec | None:
         return self._specs.get(pool)
-
-    def _run(self) -> None:
-        backoff = Backoff(self._stop)
-        index = 0
-        while not self._stop.is_set():
-            try:
-                records = self._pools.watch(index, WATCH_S)
-                self.take(records)
-                self._fresh.read()
-                index = records.index
-                backoff.reset()
-                # A busy store must not make this a busy loop (Consul's rule for blocking queries).
-                self._stop.wait(0.05)
-            except StoreUnavailable:
-                index = 0
-                backoff.wait()
 
     def take(self, records: Records[PoolSpec]) -> None:
         """Make these the specs. Raises ``StoreUnavailable``."""
@@ -84,11 +63,11 @@ class Specs:
         # What worked goes on working.
         kept = {pool: self._all[pool] for pool in records.unreadable() if pool in self._all}
         found = records.readable() | kept
-        changed = found != self._all or not self.known.is_set()
+        changed = found != self._all or not self._known
         self._all = found
         found = {name: spec for name, spec in found.items() if spec.served_by(self._labels)}
         self._specs = found
-        self.known.set()
+        self._known = True
         if changed:
             log.info("pools read", extra={"pools": {name: spec.generation for name, spec in found.items()}})
             self._on_change()

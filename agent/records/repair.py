@@ -4,7 +4,6 @@ A thread of its own: many small reads that nothing waits for.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
 from agent.inventory import ABSENT_S, LIVE, Inventory
@@ -13,7 +12,7 @@ from agent.records.registry import Registry
 from agent.records.tickets import Tickets
 from common.errors import TransientError
 from common.records.pools import PoolSpec
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
 from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ class Repairer:
         spec_of: Callable[[str], PoolSpec | None],
         list_engine: Callable[[], bool],
         holds: Callable[[], bool],
-        stop: threading.Event,
     ) -> None:
         self._holds = holds
         self._registry = registry
@@ -43,30 +41,29 @@ class Repairer:
         self._inventory = inventory
         self._spec_of = spec_of
         self._list_engine = list_engine
-        self._stop = stop
-        self._wake = threading.Event()
         self._full = True
-        self._thread = Worker("repair", self._run, self._stop.is_set)
+        self._thread = LoopThread("repair", self._step)
 
     def start(self) -> None:
         self._thread.start()
 
+    def stop(self) -> None:
+        self._thread.cancel()
+
     def request(self) -> None:
         """Consul may have lost anything: go over everything now. Safe from any thread."""
         self._full = True
-        self._wake.set()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            pause_s = PERIOD_S
-            full, self._full = self._full, False
-            try:
-                if not self.repair(full):
-                    self._full, pause_s = full, RETRY_S
-            except TransientError:
-                self._full, pause_s = full, RETRY_S
-            if self._wake.wait(pause_s):
-                self._wake.clear()
+    def _step(self) -> float:
+        full, self._full = self._full, False
+        try:
+            if self.repair(full):
+                return PERIOD_S
+        except TransientError:
+            log.debug("repair to be repeated")
+        self._full |= full
+        return RETRY_S
 
     def repair(self, full: bool) -> bool:
         """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
@@ -102,7 +99,7 @@ class Repairer:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._stop.wait(ABSENT_S) or not (self._list_engine() and self._holds()):
+        if self._thread.stopping.wait(ABSENT_S) or not (self._list_engine() and self._holds()):
             return False
         for user in sorted(found & self._leftovers()):
             self.drop(user)

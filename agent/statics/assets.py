@@ -8,7 +8,6 @@ its bundle is kept for a while, and made again when a frontend asks later, or as
 import hashlib
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,13 +18,15 @@ from agent.engine.port import Engine
 from agent.statics.extract import Extracted, ExtractLimits, extract
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
 from common.broker.port import Delivery, Outgoing, Publisher
-from common.errors import EngineUnavailable, PermanentError, StoreUnavailable, TmpnbError
+from common.errors import PermanentError, TmpnbError
 from common.ids import new_request_id
 from common.records.pools import PoolSpec
 from common.records.statics import Statics
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.statics import parse_tree, set_id
 from common.store.cluster import Cluster
+from common.store.lease import held
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -91,27 +92,29 @@ class StaticAssets:
         self._sets: dict[str, str] = {}
         self._hopeless: set[str] = set()
         self._bundles: dict[str, _Bundle] = {}
-        self._inbox: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._thread = Worker("statics", self._run, self._stop.is_set)
+        self._inbox: queue.SimpleQueue[_Question] = queue.SimpleQueue()
+        self._next_look_s = float("-inf")
+        outage = Outage(log, "static files wait", "static files go on", level=logging.INFO)
+        self._thread = LoopThread("statics", self._step, outage=outage)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """The thread is a daemon: what it has in hand is removed by the next agent."""
-        self._stop.set()
-        self._inbox.put(None)
+        self._thread.cancel()
 
     def use(self, specs: Iterable[PoolSpec]) -> None:
         """These are the pools now, or one of their images has come."""
         self._specs = tuple(spec for spec in specs if spec.static_files)
-        self._inbox.put(None)
+        self._next_look_s = float("-inf")
+        self._thread.wake()
 
     def ask(self, request: StaticsRequest, delivery: Delivery) -> None:
         """Have a frontend's question answered, soon; it asks again if it gets no answer."""
         if delivery.reply_to is not None:
             self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
+            self._thread.wake()
 
     def in_use(self) -> frozenset[str]:
         """Names of the containers that are being looked at: no leftovers."""
@@ -143,22 +146,18 @@ class StaticAssets:
         if changed:
             self._on_change()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                question = self._inbox.get(timeout=LOOK_S)
-            except queue.Empty:
-                question = None
-            try:
-                if question is not None:
-                    self._answer(question)
-                elif not self._stop.is_set():
-                    self.look()
-            except (EngineUnavailable, StoreUnavailable) as exc:
-                log.info("static files wait", extra={"error": str(exc)})
-            except Exception:
-                log.exception("static files failed")
-            self._forget_old()
+    def _step(self) -> float:
+        """Answer a question, or look if it is time."""
+        self._forget_old()
+        if not self._inbox.empty():
+            self._answer(self._inbox.get_nowait())
+            return 0.0
+        due_s = self._next_look_s
+        if self._clock() >= due_s:
+            self.look()
+            if self._next_look_s == due_s:  # else it is due again already
+                self._next_look_s = self._clock() + LOOK_S
+        return max(0.0, self._next_look_s - self._clock())
 
     def _note(self, found: str) -> bool:
         """Learn what another host has taken. False: nothing, or nothing readable."""
@@ -169,18 +168,17 @@ class StaticAssets:
 
     def _take_first(self, found: str, spec: PoolSpec) -> bool:
         """Take a set that nobody has taken, unless another host is at it. False: nothing to say."""
-        session = self._store.open_session(f"tmpnb-statics-{self._host.name}", LOCK_S)
-        try:
-            if not self._store.acquire(self._cluster.statics_lock(found), self._host.name.encode(), session):
+        lock = self._cluster.statics_lock(found)
+        with held(self._store, lock, self._host.name.encode(), f"tmpnb-statics-{self._host.name}", LOCK_S) as mine:
+            if not mine:
                 return False
-            if self._cluster.statics.find(found) is None:
-                self._record(found, spec)
-        except PermanentError as exc:
-            self._hopeless.add(found)
-            self._notes[found] = f"not used: {exc}"
-            log.warning("static files not taken", extra={"pool": spec.name, "statics": found, "reason": str(exc)})
-        finally:
-            self._store.close_session(session)
+            try:
+                if self._cluster.statics.find(found) is None:
+                    self._record(found, spec)
+            except PermanentError as exc:
+                self._hopeless.add(found)
+                self._notes[found] = f"not used: {exc}"
+                log.warning("static files not taken", extra={"pool": spec.name, "statics": found, "reason": str(exc)})
         return True
 
     def _record(self, found: str, spec: PoolSpec) -> None:

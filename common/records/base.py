@@ -17,10 +17,12 @@ from common.bounds import (
     LABELS_MAX,
 )
 from common.errors import MalformedRecord
+from common.ids import USER_ALPHABET, USER_LENGTH_MAX, USER_LENGTH_MIN
 
 # Names end up in keys, queue names, container names and labels.
 NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME)]
+UserId = Annotated[str, Field(pattern=f"^[{USER_ALPHABET}]{{{USER_LENGTH_MIN},{USER_LENGTH_MAX}}}$")]
 RequestId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
 # Of hosts, matched by pools: ``gpu=yes``.

@@ -1,9 +1,11 @@
 """A server's records: its route, who has it, why it is gone, and when it was last used."""
 
+import ipaddress
 from datetime import datetime
 
 from pydantic import (
     Field,
+    field_validator,
 )
 
 from common.bounds import (
@@ -12,7 +14,7 @@ from common.bounds import (
     Time,
     UnixTime,
 )
-from common.records.base import Name, Record, StaticsId
+from common.records.base import Name, Record, StaticsId, UserId
 from common.vocabulary import EndReason
 
 
@@ -20,7 +22,7 @@ class Route(Record):
     """user -> address:port. Written when the server becomes ready, deleted when it is gone. ``statics``: the set of
     static files that its image has; empty: none is to be used."""
 
-    user: str
+    user: UserId
     host: Name
     target: str = Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9.]+):[0-9]{1,5}$", description="address:port, IPv6 in []")
     container: str
@@ -32,6 +34,15 @@ class Route(Record):
     @property
     def record_id(self) -> str:
         return self.user
+
+    @field_validator("target")
+    @classmethod
+    def _target_can_be_a_servers(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        address = ipaddress.ip_address(host.strip("[]"))
+        if not 0 < int(port) < 65536 or address.is_unspecified or address.is_multicast:
+            raise ValueError("an address and port that a server can have")
+        return value
 
     @property
     def address(self) -> str:
@@ -99,4 +110,8 @@ class Activity(Record):
 
     @property
     def record_id(self) -> str:
-        return f"{self.source}/{self.part}"
+        return self.id_of(self.source, self.part)
+
+    @staticmethod
+    def id_of(source: str, part: int) -> str:
+        return f"{source}/{part}"

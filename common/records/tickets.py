@@ -4,15 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import (
-    field_validator,
-)
-
 from common.bounds import (
     Time,
 )
-from common.ids import is_user
-from common.records.base import Name, Record, RequestId
+from common.records.base import Name, Record, RequestId, UserId
 from common.vocabulary import EndReason
 
 # Longer than tabs that were opened together can be apart, and a browser takes to know its new cookie.
@@ -47,20 +42,13 @@ class Ticket(Record):
     visitor: str = ""
     once: bool = False
     url: str | None = None
-    user: str | None = None
+    user: UserId | None = None
     reason: EndReason | None = None
     note: str = ""
 
     @property
     def record_id(self) -> str:
         return self.request_id
-
-    @field_validator("user")
-    @classmethod
-    def _user_is_an_id(cls, value: str | None) -> str | None:
-        if value is not None and not is_user(value):
-            raise ValueError("a user id, or null")
-        return value
 
 
 class Seat(Record):

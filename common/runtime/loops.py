@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from common.errors import TransientError
 from common.runtime.outage import Outage
@@ -96,6 +96,26 @@ class LoopThread:
         return self._pause_s if pause_s is None else pause_s
 
 
+def poll(
+    look: Callable[[], T],
+    is_over: Callable[[T], bool],
+    timeout_s: float,
+    every_s: float,
+    changed: Callable[[T], object] = lambda _found: None,
+) -> T:
+    """Look every ``every_s`` seconds until it is over or the time is up, on the caller's thread; the last look.
+    ``changed`` is called with the first look and with every one that differs from the one before."""
+    deadline, never = time.monotonic() + timeout_s, threading.Event()
+    found = look()
+    changed(found)
+    while not is_over(found) and time.monotonic() < deadline:
+        never.wait(every_s)
+        before, found = found, look()
+        if found != before:
+            changed(found)
+    return found
+
+
 class QueueThread(Generic[T]):
     """Handles what is put into its queue, one item at a time, in order, from ``start`` to ``stop``."""
 
@@ -109,13 +129,9 @@ class QueueThread(Generic[T]):
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, item: T) -> bool:
-        """Have it handled, soon. False: the queue is full. Safe from any thread."""
-        try:
-            self._items.put_nowait(item)
-        except queue.Full:
-            return False
-        return True
+    def put(self, item: T) -> None:
+        """Have it handled, soon. Safe from any thread. Raises ``queue.Full``."""
+        self._items.put_nowait(item)
 
     def cancel(self) -> None:
         """Have the thread end after what is in the queue, without waiting for it."""
@@ -138,7 +154,7 @@ class QueueThread(Generic[T]):
 class Together:
     """Threads that do not wait for each other: all are told to end at once, and waited for until one deadline."""
 
-    def __init__(self, *threads: LoopThread, stop_s: float = STOP_S) -> None:
+    def __init__(self, *threads: LoopThread | QueueThread[Any], stop_s: float = STOP_S) -> None:
         self._threads = threads
         self._stop_s = stop_s
 

@@ -5,7 +5,8 @@ One line when it stops (a WARNING), none while it stays away, and one (INFO) whe
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +37,20 @@ class Outage:
         #: The latest error; empty while everything works.
         self.error = ""
 
-    def __bool__(self) -> bool:
+    @property
+    def ongoing(self) -> bool:
         return self.since is not None
+
+    @contextmanager
+    def observe(self, *errors: type[Exception]) -> Iterator[None]:
+        """Report that it does not work if the block raises one of ``errors``, and that it works if the block ends well.
+        Nothing is caught."""
+        try:
+            yield
+        except errors as exc:
+            self.failed(exc)
+            raise
+        self.worked()
 
     def failed(self, error: object, level: int | None = None, **fields: Any) -> None:
         """It does not work. Logged if it worked until now; ``level`` replaces that of the constructor."""

@@ -54,6 +54,11 @@ class Cluster:
         self.statics = Collection(store, keys.statics, Statics)
 
     @property
+    def route_shards(self) -> tuple[str, ...]:
+        """Prefixes that divide the routes into 32 even parts."""
+        return self._keys.route_shards
+
+    @property
     def culler_lock(self) -> str:
         """The key that the leading culler holds."""
         return self._keys.culler_lock

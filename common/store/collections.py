@@ -43,6 +43,9 @@ class Records(Generic[R]):
     index: int
     stored: Mapping[str, Stored[R]]
 
+    def __len__(self) -> int:
+        return len(self.stored)
+
     def readable(self) -> dict[str, R]:
         """The records, by id."""
         return {each.id: each.record for each in self.stored.values() if each.record is not None}

@@ -3,16 +3,29 @@
 Beside the store port, not in ``common.runtime``, which the store's adapters are built on.
 """
 
+import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from common.errors import StoreUnavailable
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.port import KeyListing, Listing
 
-L = TypeVar("L", bound=Listing | KeyListing)
+log = logging.getLogger(__name__)
+
+
+class Listed(Protocol):
+    """What is below a prefix, at an index: ``Listing``, ``KeyListing`` or a collection's ``Records``."""
+
+    @property
+    def index(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
+L = TypeVar("L", bound=Listed)
 
 # One blocking read takes this long at most: it bounds how long a connection that broke silently goes unnoticed.
 WATCH_S = 60.0
@@ -33,10 +46,10 @@ class Follower(Generic[L]):
         per_s: float | None = None,
         outage: Outage | None = None,
     ) -> None:
-        """``watch``: ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the thread, and may raise
-        ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a second reading may
-        cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and in the metric of
-        its age."""
+        """``watch``: of a collection, or ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the
+        thread, and may raise ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a
+        second reading may cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and
+        in the metric of its age."""
         self._watch = watch
         self._take = take
         self._pause_s = pause_s
@@ -44,7 +57,8 @@ class Follower(Generic[L]):
         self._index = 0
         self._loaded = threading.Event()
         self._fresh = Freshness(name)
-        self._thread = LoopThread(f"watch.{name}", self._step, outage=outage)
+        self._outage = outage or Outage(log, "records not read", None, level=logging.DEBUG, records=name)
+        self._thread = LoopThread(f"watch.{name}", self._step)
 
     def start(self) -> None:
         self._fresh.start()
@@ -74,8 +88,9 @@ class Follower(Generic[L]):
         return self._pause_s if self._per_s is None else max(self._pause_s, len(listing) / self._per_s)
 
     def _read(self, index: int, wait_s: float) -> L:
-        listing = self._watch(index, wait_s)
-        self._take(listing)
+        with self._outage.observe(StoreUnavailable):
+            listing = self._watch(index, wait_s)
+            self._take(listing)
         self._fresh.read()
         self._loaded.set()
         return listing

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.ids import USER_ALPHABET
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -85,6 +87,11 @@ class Keys:
 
     def route(self, user: str) -> str:
         return self.routes + user
+
+    @property
+    def route_shards(self) -> tuple[str, ...]:
+        """Even parts of the routes: ids of users are random."""
+        return tuple(self.routes + symbol for symbol in USER_ALPHABET)
 
     def claim(self, user: str) -> str:
         return self.claims + user

@@ -31,6 +31,7 @@ class Lease:
         self._ttl_s = ttl_s
         self._monotonic = monotonic
         self._session: str | None = None
+        self._had_session = False
         self._sure_until = float("-inf")
         #: Whether the last ``acquire`` got the key.
         self.is_ours = False
@@ -45,16 +46,17 @@ class Lease:
         return session is None or self._store.renew_session(session)
 
     def renew(self) -> bool:
-        """Renew the session, or open one. False: there was one before, which is lost, and its key with it. Raises
-        ``StoreUnavailable``."""
+        """Renew the session, or open one. False: it is a new one, for there was one before, which is lost, and its key
+        with it. Raises ``StoreUnavailable``."""
         asked = self._monotonic()
-        lost = self._session is not None and not self._store.renew_session(self._session)
-        if lost:
+        if self._session is not None and not self._store.renew_session(self._session):
             log.warning("session lost", extra={"session_name": self._name})
             SESSIONS_LOST.inc()
             self._session, self.is_ours = None, False
+        lost = self._session is None and self._had_session
         if self._session is None:
             self._session = self._store.open_session(self._name, self._ttl_s)
+            self._had_session = True
         self._sure_until = asked + self._ttl_s
         return not lost
 
@@ -65,7 +67,7 @@ class Lease:
 
     def release(self) -> None:
         """Close the session: the key goes with it, at once. Never raises: what cannot be closed lapses by itself."""
-        session, self._session, self.is_ours = self._session, None, False
+        session, self._session, self.is_ours, self._had_session = self._session, None, False, False
         if session is not None:
             try:
                 self._store.close_session(session)

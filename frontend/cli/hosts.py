@@ -9,13 +9,14 @@ import typer
 from common.errors import TmpnbError
 from common.records.hosts import HostRecord, HostState, PoolStatus
 from common.records.servers import Route
+from common.runtime.loops import poll
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend import texts
 from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
-from frontend.cli.waiting import follow, parse_span_s
+from frontend.cli.waiting import LOOK_S, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
 from frontend.operations import hosts as host_operations
 from frontend.operations.errors import NotThere
@@ -156,5 +157,5 @@ def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:
         if not quiet:
             say(f"{name}: {progress}" if progress else f"{name}: waiting for its agent")
 
-    seen = follow(look, lambda progress: progress is not None and progress.left == 0, tell, timeout_s)
+    seen = poll(look, lambda progress: progress is not None and progress.left == 0, timeout_s, LOOK_S, tell)
     return None if seen is None else seen.left

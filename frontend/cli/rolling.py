@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import typer
 
 from common.records.pools import PoolSpec
+from common.runtime.loops import poll
 from frontend import texts
 from frontend.cli.context import publisher, store_and_keys
 from frontend.cli.output import complain, say
-from frontend.cli.waiting import follow
+from frontend.cli.waiting import LOOK_S
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations.pools import HostProgress, Stage
@@ -44,7 +45,7 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
         patient = time.monotonic() - began < OLD_FAILURE_S
         return all(s is None or (s != "" and not (patient and old.get((i, h)) == s)) for i, h, s in states)
 
-    found = follow(look, is_over, tell, timeout_s)
+    found = poll(look, is_over, timeout_s, LOOK_S, tell)
     problems = [
         f"{host}: {state or f'{image} is not there yet'}"
         for image, hosts in sorted(found.items())
@@ -75,7 +76,7 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
                 if row.stage is Stage.STALLED:
                     complain(f"{pool} on {row.host}: {texts.short(row.reason, row.note)}")
 
-    found = follow(look, lambda seen: all(pool_operations.is_over(rows) for rows in seen.values()), tell, timeout_s)
+    found = poll(look, lambda seen: all(map(pool_operations.is_over, seen.values())), timeout_s, LOOK_S, tell)
     for pool, rows in found.items():
         for row in rows:
             for line in row.log.splitlines() if row.stage is Stage.STALLED else ():

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from common.errors import TransientError
 from common.records.hosts import HostRecord, HostState
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,13 @@ class Sampler:
         """``take`` may raise ``TransientError``."""
         self.series = series
         self._take = take
-        self._stop = threading.Event()
-        self._thread = Worker("samples", self._run, self._stop.is_set)
+        self._thread = LoopThread("samples", self.sample, series.period_s)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._thread.cancel()
 
     def sample(self) -> None:
         """Take one now."""
@@ -81,8 +80,3 @@ class Sampler:
             self.series.add(self._take())
         except TransientError as exc:
             log.debug("no sample taken", extra={"error": str(exc)})
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.sample()
-            self._stop.wait(self.series.period_s)

@@ -1,7 +1,6 @@
 """The culler's loop: one thread that keeps the lock and, while it leads, runs each cycle when it is due."""
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,9 @@ from pathlib import Path
 from common.errors import StoreUnavailable
 from common.runtime.clock import utc_now
 from common.runtime.heartbeat import PATH, Heartbeat
+from common.runtime.loops import LoopThread
 from common.runtime.metrics import timed
+from common.runtime.outage import Outage
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.culler.cycle import Cycle
@@ -38,7 +39,7 @@ GONE_EVERY_S = 900.0
 
 
 class Loop:
-    """Runs ``tick`` until stopped."""
+    """Its thread keeps the lock and does what is due; when it ends, the lock is free for another process."""
 
     def __init__(
         self,
@@ -65,48 +66,45 @@ class Loop:
         self._next_cull = 0.0
         self._next_look = 0.0
         self._next_gone = 0.0
-        self._away = False
+        self._consul = Outage(log, "consul away, nothing is culled", "consul answers, culling goes on")
+        self.thread = LoopThread(
+            "culler", self._step, min(TICK_S, settings.cull_period), last=leadership.release, vital=True
+        )
         self._waiting: Counter[str] = Counter()
 
-    def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set; then the lock is free for another process."""
-        pause_s = min(TICK_S, self._period_s)
-        while not stop.is_set():
-            self._heartbeat.beat()
-            self.tick(time.monotonic())
-            LEADER.set(self._leadership.is_sure())
-            stop.wait(pause_s)
-        self._leadership.release()
+    def _step(self) -> None:
+        self._heartbeat.beat()
+        self.tick(time.monotonic())
+        LEADER.set(self._leadership.is_sure())
 
     def tick(self, at_s: float) -> None:
         """Everything that is due at the monotonic time ``at_s``. Never raises for Consul being away."""
         try:
-            if not self._leadership.keep():
-                self._host_loss.forget_all()
-                # What an earlier look found is the business of another leader now.
-                HOSTS.clear()
-                WAITING.clear()
-                return
-            if at_s >= self._next_look:
-                with timed(ROUND_SECONDS.labels("look")):
-                    self._cycle.look_for_lost_hosts(at_s, self._leadership.is_sure)
-                    is_done = self._sweep()
-                LAST_ROUND.labels("look").set_to_current_time()
-                self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
-            if at_s >= self._next_cull:
-                with timed(ROUND_SECONDS.labels("cull")):
-                    asked = self._cycle.cull(self._leadership.is_sure)
-                LAST_ROUND.labels("cull").set_to_current_time()
-                self._next_cull = at_s + self._period_s
-                if asked:
-                    log.info("culling considered", extra={"asked": asked})
-        except StoreUnavailable as exc:
+            with self._consul.observe(StoreUnavailable):
+                self._do_what_is_due(at_s)
+        except StoreUnavailable:
             self._host_loss.forget_all()
-            if not self._away:
-                log.warning("consul away, nothing is culled", extra={"error": str(exc)})
-            self._away = True
-        else:
-            self._away = False
+
+    def _do_what_is_due(self, at_s: float) -> None:
+        if not self._leadership.keep():
+            self._host_loss.forget_all()
+            # What an earlier look found is the business of another leader now.
+            HOSTS.clear()
+            WAITING.clear()
+            return
+        if at_s >= self._next_look:
+            with timed(ROUND_SECONDS.labels("look")):
+                self._cycle.look_for_lost_hosts(at_s, self._leadership.is_sure)
+                is_done = self._sweep()
+            LAST_ROUND.labels("look").set_to_current_time()
+            self._next_look = at_s + (min(LOOK_S, self._period_s) if is_done else 0.0)
+        if at_s >= self._next_cull:
+            with timed(ROUND_SECONDS.labels("cull")):
+                asked = self._cycle.cull(self._leadership.is_sure)
+            LAST_ROUND.labels("cull").set_to_current_time()
+            self._next_cull = at_s + self._period_s
+            if asked:
+                log.info("culling considered", extra={"asked": asked})
 
     def _sweep(self) -> bool:
         """Whether nothing is left that could have gone."""

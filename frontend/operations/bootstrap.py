@@ -5,14 +5,12 @@ the pools that were there last are written again (I8), not the file's, which may
 """
 
 import logging
-import threading
 from collections.abc import Mapping
 
-from common.errors import InvalidPool, StoreUnavailable
+from common.errors import InvalidPool
 from common.records.pools import PoolSpec
 from common.runtime.freshness import Freshness
-from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.operations.pool_files import read_file
@@ -33,9 +31,9 @@ class Bootstrap:
         self._file = file
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
-        self._stop = threading.Event()
+        self._complained = ""
         self._fresh = Freshness("bootstrap")
-        self._thread = Worker("bootstrap", self._run, self._stop.is_set)
+        self._thread = LoopThread("bootstrap", self._step, LOOK_S)
 
     def start(self) -> None:
         self._fresh.start()
@@ -43,8 +41,7 @@ class Bootstrap:
 
     def stop(self) -> None:
         self._fresh.stop()
-        self._stop.set()
-        self._thread.join(5.0)
+        self._thread.stop()
 
     def look(self) -> None:
         """One look: write pools if there are none. Raises ``StoreUnavailable`` and ``InvalidPool``."""
@@ -63,19 +60,10 @@ class Bootstrap:
     def _from_file(self) -> list[PoolSpec]:
         return [] if self._file is None else read_file(self._file, self._environment)
 
-    def _run(self) -> None:
-        backoff = Backoff(self._stop)
-        complained = ""
-        while not self._stop.is_set():
-            try:
-                self.look()
-                backoff.reset()
-                self._stop.wait(LOOK_S)
-            except StoreUnavailable as exc:
-                log.debug("pools not read", extra={"error": str(exc)})
-                backoff.wait()
-            except InvalidPool as exc:
-                if str(exc) != complained:
-                    complained = str(exc)
-                    log.error("pools file refused", extra={"error": complained})  # noqa: TRY400 the text says it all
-                self._stop.wait(LOOK_S)
+    def _step(self) -> None:
+        try:
+            self.look()
+        except InvalidPool as exc:
+            if str(exc) != self._complained:
+                self._complained = str(exc)
+                log.error("pools file refused", extra={"error": self._complained})  # noqa: TRY400 the text says it all

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.errors import MalformedRecord, StoreUnavailable
+from common.errors import StoreUnavailable
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from proxy.activity.polling import Series, seen
 from proxy.activity.traffic import LAG_S, Limits, Reading, active_users, asked_since, maybe_active_users
 from proxy.metrics import ACTIVE, REPORTS
@@ -43,8 +42,7 @@ class Reporter:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         traffic: Traffic,
         source: str,
         users: Callable[[], frozenset[str] | None],
@@ -52,8 +50,7 @@ class Reporter:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._now = now
-        self._store = store
-        self._keys = keys
+        self._activity = cluster.activity
         self._traffic = traffic
         self._source = source
         self._users = users
@@ -83,13 +80,12 @@ class Reporter:
     def recall(self) -> None:
         """Read our own records back: an earlier process's users and ``since`` go on. Raises ``StoreUnavailable``."""
         parts: list[Activity] = []
-        while (entry := self._store.get(self._keys.activity_of(self._source, len(parts)))) is not None:
-            try:
-                parts.append(Activity.decode(entry.key, entry.value))
-            except MalformedRecord as exc:
-                log.warning("own activity record malformed, beginning anew", extra={"reason": str(exc)})
+        while (found := self._activity.find(Activity.id_of(self._source, len(parts)))) is not None:
+            if found.record is None:
+                log.warning("own activity record malformed, beginning anew")
                 parts = []
                 break
+            parts.append(found.record)
         if parts:
             self._last = {user: at for part in parts for user, at in part.users.items()}
             self._since = max(part.since for part in parts)
@@ -169,8 +165,9 @@ class Reporter:
             for number, users in enumerate(parts):
                 written = self._written.get(number)
                 if written is None or written.users != users or self._turn - written.turn >= REFRESH_PERIODS:
-                    record = Activity(source=self._source, since=self._since, updated_at=now, users=users)
-                    self._store.put(self._keys.activity_of(self._source, number), record.encode())
+                    self._activity.put(
+                        Activity(source=self._source, part=number, since=self._since, updated_at=now, users=users)
+                    )
                     self._written[number] = Written(users, self._turn)
             self._delete_from(count)
         except StoreUnavailable as exc:
@@ -183,7 +180,7 @@ class Reporter:
     def _delete_from(self, number: int) -> None:
         """Parts are numbered without holes; when fewer are needed the last ones go."""
         while number in self._written:
-            self._store.delete(self._keys.activity_of(self._source, number))
+            self._activity.delete(Activity.id_of(self._source, number))
             del self._written[number]
             number += 1
 

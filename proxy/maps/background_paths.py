@@ -5,13 +5,11 @@ already, too. Two threads: one follows Consul, one owns the connection to HAProx
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from common.records.pools import PoolSpec
-from common.store.cache import RecordCache
+from common.store.cluster import Cluster
+from common.store.collections import Records
 from common.store.follow import Follower
-from common.store.keys import Keys
-from common.store.port import Listing, Store
 from proxy.maps.side_map import SideMap
 from proxy.runtime_api.port import RouteMap
 
@@ -29,18 +27,17 @@ def table_of(pools: Mapping[str, str], paths: Mapping[str, tuple[str, ...]]) -> 
 class BackgroundPaths:
     """See the module."""
 
-    def __init__(self, store: Store, keys: Keys, haproxy: RouteMap, pools: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, cluster: Cluster, haproxy: RouteMap, pools: Callable[[], Mapping[str, str]]) -> None:
         """``pools``: user -> pool, now."""
         self._pools = pools
         self._paths: dict[str, tuple[str, ...]] | None = None
-        self._cache = RecordCache(PoolSpec, keys.pools)
         #: With Consul away the paths stay as they are.
-        self.follower = Follower("pools", partial(store.watch, keys.pools), self.take, PAUSE_S)
+        self.follower = Follower("pools", cluster.pools.watch, self.take, PAUSE_S)
         self.map = SideMap(haproxy, "background-paths", self._table, TICK_S)
 
-    def take(self, listing: Listing) -> None:
+    def take(self, records: Records[PoolSpec]) -> None:
         """Make these the pools."""
-        specs = self._cache.read(listing)
+        specs = records.readable()
         self._paths = {name: spec.background_paths for name, spec in specs.items() if spec.background_paths}
 
     def _table(self) -> dict[str, str] | None:

@@ -6,15 +6,13 @@ is not (yet) in the map is asked of the user's server, so nothing here is urgent
 
 import logging
 from collections.abc import Iterable
-from functools import partial
 
 from common.records.statics import Statics
 from common.runtime.loops import LoopThread
 from common.statics import stored_name
-from common.store.cache import RecordCache
+from common.store.cluster import Cluster
+from common.store.collections import Records
 from common.store.follow import Follower
-from common.store.keys import Keys
-from common.store.port import Listing, Store
 from proxy.maps.side_map import SideMap
 from proxy.runtime_api.port import RouteMap, Served, StaticsTraffic
 
@@ -41,19 +39,18 @@ def table_of(sets: Iterable[Statics]) -> dict[str, str]:
 class StaticFiles:
     """See the module."""
 
-    def __init__(self, store: Store, keys: Keys, haproxy: RouteMap, traffic: StaticsTraffic) -> None:
+    def __init__(self, cluster: Cluster, haproxy: RouteMap, traffic: StaticsTraffic) -> None:
         self._traffic = traffic
         self._served = Served()
         self._table: dict[str, str] | None = None
-        self._cache = RecordCache(Statics, keys.statics)
         #: With Consul away the map stays as it is.
-        self.follower = Follower("statics", partial(store.watch, keys.statics), self.take, PAUSE_S)
+        self.follower = Follower("statics", cluster.statics.watch, self.take, PAUSE_S)
         self.map = SideMap(haproxy, "static-files", lambda: self._table, TICK_S)
         self.report = LoopThread("statics-report", self.tell_served, REPORT_S)
 
-    def take(self, listing: Listing) -> None:
+    def take(self, records: Records[Statics]) -> None:
         """Make these the sets."""
-        self._table = table_of(self._cache.read(listing).values())
+        self._table = table_of(records.readable().values())
 
     def tell_served(self) -> None:
         """Log what was served, if it changed. Raises ``HaproxyUnavailable``."""

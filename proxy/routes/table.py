@@ -8,11 +8,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from common.errors import MalformedRecord
-from common.ids import is_user
 from common.records.servers import Route
 from common.statics import is_set_id
-from common.store.keys import last_segment
 from proxy.runtime_api.port import Change
 
 
@@ -57,21 +54,10 @@ class Delta:
     complete: bool = False
 
 
-def decode_route(key: str, value: bytes) -> tuple[str, Target]:
-    """The user and target of a route record; raises ``MalformedRecord`` with the reason."""
-    user = last_segment(key)
-    if not is_user(user):
-        raise MalformedRecord(f"{key}: the key does not end with a user id")
-    route = Route.decode(key, value)
-    if route.user != user:
-        raise MalformedRecord(f"{key}: the record is another user's")
-    try:
-        address = ipaddress.ip_address(route.address)
-    except ValueError as exc:
-        raise MalformedRecord(f"{key}: target: {exc}") from exc
-    if not 0 < route.port < 65536 or address.is_unspecified or address.is_multicast:
-        raise MalformedRecord(f"{key}: target: not an address and port that a server can have: {route.target}")
-    return user, Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool)
+def target_of(route: Route) -> Target:
+    """Where a route leads."""
+    address = ipaddress.ip_address(route.address)
+    return Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool)
 
 
 def place(entry: str) -> str:

@@ -1,17 +1,18 @@
 """What one watch knows of its part of ``routes/``: which entries changed, and which disappearances to believe.
 
-No I/O and no clock. An entry is decoded only when its ModifyIndex changed. A record that does not parse is reported
-once; the user's previous good target, if there is one, stays: the server has not moved because somebody wrote nonsense.
+No I/O and no clock. An entry is decoded only when its ModifyIndex changed. Of a record that does not parse the user's
+previous good target, if there is one, stays: the server has not moved because somebody wrote nonsense.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from common.errors import MalformedRecord
+from common.records.servers import Route
+from common.store.collections import Collection
 from common.store.keys import last_segment
 from common.store.port import Entry
-from proxy.routes.table import Delta, Target, decode_route
+from proxy.routes.table import Delta, Target, target_of
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,15 @@ def in_bulk(missing_count: int, known_count: int) -> bool:
 class View:
     """The known entries of one prefix, by key. Used under the watcher's lock."""
 
-    def __init__(self, known: Mapping[str, Known], grace_s: float, missing_since: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        routes: Collection[Route],
+        known: Mapping[str, Known],
+        grace_s: float,
+        missing_since: Mapping[str, float],
+    ) -> None:
         """``grace_s``: a doubtful disappearance is believed when it lasted that long; ``missing_since``: by key."""
+        self._routes = routes
         self.known = dict(known)
         self.missing_since = dict(missing_since)
         self._grace_s = grace_s
@@ -86,11 +94,6 @@ class View:
         return fresh | lasting
 
     def _read(self, entry: Entry, before: Known | None) -> Known:
-        try:
-            _, target = decode_route(entry.key, entry.value)
-        except MalformedRecord as exc:
-            kept = before.target if before else None
-            if before is None or before.modify_index != entry.modify_index:
-                log.warning("malformed route skipped", extra={"reason": str(exc), "previous_kept": kept is not None})
-            return Known(entry.modify_index, kept)
-        return Known(entry.modify_index, target)
+        route = self._routes.decode(entry).record
+        kept = before.target if before is not None else None
+        return Known(entry.modify_index, target_of(route) if route is not None else kept)

@@ -17,11 +17,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from common.errors import StoreUnavailable
-from common.ids import USER_ALPHABET
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.keys import Keys, last_segment
+from common.store.cluster import Cluster
+from common.store.keys import last_segment
 from common.store.port import Entry, Listing, Store
 from proxy.routes.table import Delta, Target
 from proxy.routes.view import Known, View
@@ -66,7 +66,7 @@ class RouteWatcher:
     def __init__(
         self,
         store: Store,
-        keys: Keys,
+        cluster: Cluster,
         emit: Callable[[Delta], None],
         grace_s: float,
         consul: Outage,
@@ -75,7 +75,8 @@ class RouteWatcher:
         """``consul`` is told whether it answers; ``seed``: the routes that HAProxy has: those that Consul does not hold
         are dropped only when seen twice."""
         self._store = store
-        self._keys = keys
+        self._routes = cluster.routes
+        self._shards = cluster.route_shards
         self._emit = emit
         self._grace_s = grace_s
         self._consul = consul
@@ -90,9 +91,9 @@ class RouteWatcher:
             return [watch.prefix for watch in self._watches]
 
     def start(self) -> None:
-        known = {self._keys.route(user): Known(0, target) for user, target in self._seed.items()}
+        known = {self._routes.key(user): Known(0, target) for user, target in self._seed.items()}
         with self._lock:
-            self._begin([_Watch(self._keys.routes, View(known, self._grace_s, {}), doubtful=True)])
+            self._begin([_Watch(self._routes.prefix, self._view(known, {}), doubtful=True)])
 
     def stop(self) -> None:
         """The threads are daemons: their last watches end with the process."""
@@ -171,9 +172,9 @@ class RouteWatcher:
         """Change between one watch and one per symbol when the number of routes asks for it."""
         count = sum(len(watch.view.known) for watch in self._watches)
         if len(self._watches) == 1 and count > SHARD_ABOVE:
-            prefixes = [self._keys.route(symbol) for symbol in USER_ALPHABET]
+            prefixes = self._shards
         elif len(self._watches) > 1 and count < SHARD_BELOW:
-            prefixes = [self._keys.routes]
+            prefixes = (self._routes.prefix,)
         else:
             return
         log.info("watches changed", extra={"routes": count, "watches": len(prefixes)})
@@ -183,9 +184,12 @@ class RouteWatcher:
             known |= watch.view.known
             missing |= watch.view.missing_since
         self._begin(
-            _Watch(prefix, View(_below(prefix, known), self._grace_s, _below(prefix, missing)), doubtful=False)
+            _Watch(prefix, self._view(_below(prefix, known), _below(prefix, missing)), doubtful=False)
             for prefix in prefixes
         )
+
+    def _view(self, known: Mapping[str, Known], missing_since: Mapping[str, float]) -> View:
+        return View(self._routes, known, self._grace_s, missing_since)
 
 
 def _below(prefix: str, by_key: Mapping[str, T]) -> dict[str, T]:

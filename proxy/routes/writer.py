@@ -86,9 +86,9 @@ class Writer:
                 self._behind_since_s = None
             ROUTES.set(len(self._applied))
         in_sync = self._applied is not None and self._complete
-        STORE_UP.set(not self._consul)
+        STORE_UP.set(not self._consul.ongoing)
         IN_SYNC.set(in_sync)
-        if in_sync and not self._consul:
+        if in_sync and not self._consul.ongoing:
             LAST_IN_SYNC.set_to_current_time()
 
     def _take(self, wait_s: float) -> list[Delta]:
@@ -162,7 +162,7 @@ class Writer:
         best there is, unless it is empty.
         """
         if self._file.is_requested():
-            if self._complete or (self._consul and len(self._table) > 0):
+            if self._complete or (self._consul.ongoing and len(self._table) > 0):
                 if self._file.write(self._table.values()):
                     log.info("table of routes written for haproxy's start", extra={"routes": len(self._table)})
                 self._file.grant()

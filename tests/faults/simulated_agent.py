@@ -63,9 +63,7 @@ class SimulatedAgent(World):
         self.must_repair = True
         super().restart()
         consumer = self.port(self.consumer)
-        self.repairer = Repairer(
-            self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True, self.stop
-        )
+        self.repairer = Repairer(self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True)
         self.commands = Commands(
             self.inventory,
             Culls(

@@ -21,9 +21,7 @@ from common.errors import InvalidPool, MalformedMessage
 from common.ids import new_request_id
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Claim
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
@@ -160,7 +158,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
     pools, tokens, hosts = PoolsView(store, KEYS), tokens_view(store, KEYS), hosts_view(store, KEYS, lambda: 0.0)
     snapshot = listing_view(store, KEYS)
     search = Search(store, KEYS, hosts.get, lambda: pools.specs)
-    view, looks = View({}, 30.0, {}), iter(range(1 << 62))
+    view, looks = View(Cluster(store, KEYS.cluster).routes, {}, 30.0, {}), iter(range(1 << 62))
 
     def proxy() -> None:
         view.observe(store.list(KEYS.routes).entries, float(next(looks)), doubtful=False)
@@ -226,6 +224,6 @@ def _use(spec: PoolSpec, report: Report, body: bytes) -> None:
         return
     if world.send(world.request(pool=spec.name)) is None:
         report.violate("accepted, and cannot be claimed", body)
-    claims = RecordCache(Claim, KEYS.claims).read(world.store.list(KEYS.claims))
+    claims = Cluster(world.store, KEYS.cluster).claims.all()
     for now in (utc_now(), utc_now() + timedelta(days=400)):
         decide(list(claims.values()), [], {}, now)

@@ -285,7 +285,7 @@ def test_malformed_records_stop_nothing(rig: Rig) -> None:
     after = rig.server().publish().wait_routed()
     assert good.is_routed(), "the previous good target stays"
     assert rig.answerer("/user/aaaaaaaaaaaa/") == "frontend"
-    assert logged(rig, "malformed route skipped") == 3
+    assert logged(rig, "malformed record skipped") == 3
     assert after.is_routed()
 
 

@@ -91,7 +91,7 @@ def nodes() -> Iterator[Nodes]:
 @pytest.fixture(autouse=True)
 def _all_there(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test begins with six nodes, and clients begin at the first that they are given."""
-    for module in ("store_consul", "rabbitmq_link"):
+    for module in ("store.consul", "broker.connection"):
         monkeypatch.setattr(f"common.{module}.random.shuffle", lambda addresses: None)
     wait_until(lambda: all(nodes.healthy(node) for node in (*RABBITMQ, *CONSUL)), "six nodes", 120, every_s=0.5)
 

@@ -1,6 +1,5 @@
 """One simulated host: a real agent on whatever adapters it is given, started and stopped like a process."""
 
-import threading
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,19 +9,16 @@ from agent.engine.port import Engine
 from agent.inventory import Phase
 from agent.servers.probe import Probe
 from agent.settings import AgentSettings
+from common.adapters import consul_store, rabbit_address, service_registration
 from common.broker.port import Consumer, Publisher
-from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher
+from common.broker.rabbitmq import RabbitConsumer, RabbitPublisher
 from common.records.pools import PoolSpec
 from common.runtime.clock import utc_now
-from common.store.consul import ConsulStore
+from common.runtime.process import InOrder
 from common.store.keys import Keys
-from common.store.port import Entry, Listing, Service, Store
-from common.store.registration import TTL_S, ServiceRegistration
+from common.store.port import Entry, Listing, Store
 from common.vocabulary import EndReason
 from tests.sim.engine import SimEngine, SimProbe
-
-# As the real agent (agent/__main__.py).
-STOP_S = 10.0
 
 
 def address_of(host: str) -> str:
@@ -87,18 +83,16 @@ class SimHost:
         address = address_of(settings.host)
         self._parts = Parts(self.engine, probe or SimProbe(), store, publisher, consumer, address, address)
         self.agent: Agent | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         self.agent = Agent(self.settings, self._parts)
-        self._thread = threading.Thread(target=self.agent.run, name=f"loop-{self.settings.host}", daemon=True)
-        self._thread.start()
+        self.agent.start()
 
     def stop(self) -> None:
         """As a real agent stops: its containers and their records stay, its host record goes."""
-        if self.agent is not None and self._thread is not None:
-            self.agent.stop(self._thread, STOP_S)
-            self.agent = self._thread = None
+        if self.agent is not None:
+            self.agent.stop()
+            self.agent = None
 
     def end_claimed(self, older_than_s: float) -> None:
         """Have the servers culled whose claim is so old: what a culler would order, without the order."""
@@ -117,32 +111,22 @@ class ConnectedHost:
     """A simulated host on real stores, with connections of its own, and its entry in Consul's catalogue."""
 
     def __init__(self, settings: AgentSettings, capacity: int | None, start_s: float) -> None:
-        rabbit = RabbitAddress(
-            settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), f"tmpnb-agent {settings.host}"
+        rabbit = rabbit_address(settings, f"tmpnb-agent {settings.host}")
+        store = consul_store(settings, settings.store_timeout_s)
+        publisher, consumer, engine = RabbitPublisher(rabbit), RabbitConsumer(rabbit), SimEngine(settings.host, start_s)
+        self.host = SimHost(settings, store, publisher, consumer, engine, capacity=capacity)
+        registration = service_registration(
+            store, settings, "agent", settings.host, address_of(settings.host), 0, host=settings.host
         )
-        store = ConsulStore(settings.consul_urls, None, settings.store_timeout_s)
-        self._publisher = RabbitPublisher(rabbit)
-        self._consumer = RabbitConsumer(rabbit)
-        self._engine = SimEngine(settings.host, start_s)
-        self.host = SimHost(settings, store, self._publisher, self._consumer, self._engine, capacity=capacity)
-        identity = f"tmpnb-agent-{settings.cluster}-{settings.host}"
-        tags = (settings.cluster, settings.host)
-        self._presence = ServiceRegistration(
-            store, Service(identity, "tmpnb-agent", address_of(settings.host), 0, TTL_S, tags)
-        )
+        self._parts = InOrder(publisher, consumer, registration, self.host)
+        self._engine = engine
 
     def start(self) -> None:
-        self._publisher.start()
-        self._consumer.start()
-        self._presence.start()
-        self.host.start()
+        self._parts.start()
 
     def stop(self) -> None:
-        self.host.stop()
+        self._parts.stop()
         self._engine.close()
-        self._presence.stop()
-        self._consumer.stop()
-        self._publisher.stop()
 
 
 def claimed_users(hosts: Iterable[SimHost]) -> list[str]:

@@ -116,19 +116,37 @@ def test_product_code_never_sleeps_blindly(path: Path) -> None:
     assert "time.sleep(" not in path.read_text(), f"{name(path)} sleeps: wait on the stop event"
 
 
+def named(path: Path) -> set[str]:
+    """Every name that is imported from somewhere or taken from something."""
+    tree = ast.parse(path.read_text())
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return found | {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_a8_every_thread_is_under_the_one_guard(path: Path) -> None:
     if name(path) == "common/runtime/threads.py":
         return
     bare = {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread", "ThreadPool"}
-    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    used |= {
-        alias.name
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert not used & bare, f"{name(path)} uses {used & bare}: common.runtime.threads has Worker and Pool"
+    used = named(path) & bare
+    assert not used, f"{name(path)} uses {used}: common.runtime has LoopThread, QueueThread and Pool"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_a8_no_thread_has_a_loop_a_stop_event_or_a_backoff_of_its_own(path: Path) -> None:
+    # A connection to RabbitMQ is a step that lasts; its pauses begin anew when it is made, not when it ends.
+    if path.parent == ROOT / "common" / "runtime" or name(path) == "common/broker/connection.py":
+        return
+    used = named(path) & {"Worker", "Backoff"}
+    assert not used, f"{name(path)} uses {used}: common.runtime.loops and common.store.follow have the shared forms"
+    events = re.findall(r"threading\.Event\(\)\.wait|never\.wait", path.read_text())
+    assert not events, f"{name(path)} waits for nothing: common.runtime.loops has poll"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_only_the_runtime_handles_signals(path: Path) -> None:
+    if path.parent != ROOT / "common" / "runtime":
+        assert "signal" not in imported(path), f"{name(path)}: common.runtime.process has Process"
 
 
 # The processes of the frontend, then what they share, from the top down: each may import what is further down, and

@@ -18,21 +18,24 @@ from common.broker.port import Publisher, Subscriber
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.store.keys import Keys
 from common.store.port import Store
 from common.vocabulary import EventName
 from frontend import texts
 from frontend.admin.live import snapshot
 from frontend.admin.live.feed import Feed, FeedEntry
-from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, Followed, Names, Outage
+from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, PAUSE_S, Names
 from frontend.admin.live.snapshot import Json
 from frontend.admin.live.window import ClaimsWindow
 from frontend.cluster.series import Series, sample_of
+from frontend.cluster.watched import Watched
 
 log = logging.getLogger(__name__)
 
-# Agents write their record once a second at most: sooner there is nothing to see.
+# Agents write their record once a second at most: sooner there is nothing to see. Rates and ages move by themselves, so
+# that it looks even when nothing was brought.
 TICK_S = 1.0
 # Changes kept for pages that are a little behind; one that is further behind gets the whole snapshot.
 CHANGES_COUNT = 60
@@ -61,11 +64,12 @@ class Dashboard:
         self._now = now
         self._monotonic = monotonic
         self._abandon_s = abandon_s
-        self._stop = threading.Event()
-        self._consul, self._rabbitmq = Outage(now), Outage(now)
-        self._hosts = Followed(store, HostRecord, keys.hosts, "hosts", self._consul)
-        self._pools = Followed(store, PoolSpec, keys.pools, "pools", self._consul)
-        self._tickets = Followed(store, Ticket, keys.tickets, "tickets", self._consul, LINE_PAUSE_S, per_s=LINE_PER_S)
+        self._consul = outage = Outage(log, "consul unreachable", "consul reachable again", now=now)
+        # The connection itself says it in the log.
+        self._rabbitmq = Outage(log, "rabbitmq unreachable", None, level=logging.DEBUG, now=now)
+        self._hosts = Watched(store, HostRecord, keys.hosts, "hosts", PAUSE_S, outage=outage)
+        self._pools = Watched(store, PoolSpec, keys.pools, "pools", PAUSE_S, outage=outage)
+        self._tickets = Watched(store, Ticket, keys.tickets, "tickets", LINE_PAUSE_S, per_s=LINE_PER_S, outage=outage)
         self._names = Names(store, (keys.notes, keys.claims, keys.routes), self._consul)
         self._parts = (self._hosts, self._pools, self._tickets, self._names)
         self._subscriber: Subscriber | None = None
@@ -79,7 +83,7 @@ class Dashboard:
         self._version = 0
         self._changes: deque[tuple[int, bytes]] = deque(maxlen=CHANGES_COUNT)
         self._whole: tuple[int, bytes] = (-1, b"")
-        self._thread = Worker("dashboard", self._run, self._stop.is_set)
+        self._thread = LoopThread("dashboard", self.look, TICK_S)
 
     def start(self, subscriber: Subscriber, publisher: Publisher | None = None) -> None:
         """``subscriber``: the one that the feed listens to; ``publisher``: one that knows whether RabbitMQ takes
@@ -91,7 +95,7 @@ class Dashboard:
 
     def stop(self) -> None:
         """Let all pages go."""
-        self._stop.set()
+        self._thread.cancel()
         for part in self._parts:
             part.stop()
         self.feed.close()
@@ -106,7 +110,7 @@ class Dashboard:
 
     @property
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._thread.stopping.is_set()
 
     @property
     def hosts(self) -> Mapping[str, HostRecord]:
@@ -131,7 +135,7 @@ class Dashboard:
         """What changed since ``version``, step by step; empty: nothing within ``timeout_s``; None: too much: start
         again from ``whole``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stop.is_set() or self._version != version, timeout_s)
+            self._changed.wait_for(lambda: self._thread.stopping.is_set() or self._version != version, timeout_s)
             found = [change for change in self._changes if change[0] > version]
             missed = version > self._version or len(found) < self._version - version
             return None if missed else found
@@ -157,19 +161,14 @@ class Dashboard:
             self._changes.append((self._version, encode(found | stamp)))
             self._changed.notify_all()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except Exception:
-                log.exception("no snapshot made")
-            # Rates and ages move by themselves, so that it looks even when nothing was brought.
-            self._stop.wait(TICK_S)
-
     def _note_broker(self) -> None:
         if self._subscriber is not None:
-            outage = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
-            self._rabbitmq.saw(outage or (self._publisher.trouble if self._publisher is not None else ""))
+            error = "" if self._subscriber.connected else self._subscriber.trouble or "RabbitMQ: not connected"
+            error = error or (self._publisher.trouble if self._publisher is not None else "")
+            if error:
+                self._rabbitmq.failed(error)
+            else:
+                self._rabbitmq.worked()
 
     def _count(self, entries: list[FeedEntry]) -> None:
         for entry in entries:
@@ -185,7 +184,7 @@ class Dashboard:
             "cluster": self._keys.cluster,
             "release": __version__,
             "loaded": self._hosts.wait_loaded(0),
-            "away": {"consul": self._consul.tell(), "rabbitmq": self._rabbitmq.tell()},
+            "away": {"consul": _told(self._consul), "rabbitmq": _told(self._rabbitmq)},
             "totals": snapshot.totals(hosts, waiting.total()),
             "records": {"claims": self._names.count(self._keys.claims), "routes": self._names.count(self._keys.routes)},
             "rates": snapshot.rates(self._window.rates(self._monotonic())),
@@ -215,7 +214,7 @@ class Dashboard:
     def _sample(self) -> list[list[float | int | None]]:
         """A point for the plots when it is time; none while nobody knows the figures."""
         due = self._monotonic() - self._sampled_s >= self.series.period_s
-        if not due or not self._hosts.wait_loaded(0) or self._consul.tell() is not None:
+        if not due or not self._hosts.wait_loaded(0) or self._consul.ongoing:
             return []
         self._sampled_s = self._monotonic()
         waiting = snapshot.waiting_by_pool(self._tickets.records, self._now(), self._abandon_s).total()
@@ -225,6 +224,12 @@ class Dashboard:
 
     def _series(self) -> Json:
         return {"period_s": self.series.period_s, "points": [sample.point() for sample in self.series.since(0)]}
+
+
+def _told(outage: Outage) -> Json | None:
+    """None: there is none."""
+    since = outage.since
+    return None if since is None else {"since": since.isoformat(), "error": outage.error}
 
 
 def event_row(entry: FeedEntry) -> Json:

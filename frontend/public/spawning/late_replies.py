@@ -6,8 +6,6 @@
 import logging
 import queue
 import threading
-from contextlib import suppress
-from functools import partial
 
 from common.broker import queues
 from common.broker.messages import CullRequest, SpawnReply, decode
@@ -15,8 +13,8 @@ from common.broker.port import Outgoing, Publisher
 from common.errors import MalformedMessage, TransientError, Unroutable
 from common.ids import new_request_id
 from common.runtime.clock import utc_now
+from common.runtime.loops import QueueThread
 from common.runtime.retry import retry_for
-from common.runtime.threads import Worker
 from common.urls import base_path
 from common.vocabulary import EndReason
 from frontend.http.metrics import LATE_REPLIES
@@ -39,38 +37,32 @@ class LateReplies:
     def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
         self._tracker = tracker
         self._room = room
-        self._bodies: queue.Queue[bytes | None] = queue.Queue(max_count)
+        self._publisher: Publisher | None = None
         self._stop = threading.Event()
-        self._last = threading.Event()
-        self._thread: Worker | None = None
+        self._thread = QueueThread("late-replies", self._handle, max_count)
 
     def put(self, body: bytes) -> None:
         try:
-            self._bodies.put_nowait(body)
+            self._thread.put(body)
         except queue.Full:
             LATE_REPLIES.labels("dropped").inc()
 
     def start(self, publisher: Publisher) -> None:
-        self._thread = Worker("late-replies", partial(self._run, publisher), self._last.is_set)
+        self._publisher = publisher
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish what is queued, within ``timeout_s``."""
-        self._last.set()
-        with suppress(queue.Full):
-            self._bodies.put(None, timeout=timeout_s)
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        self._thread.stop(timeout_s)
         self._stop.set()
 
-    def _run(self, publisher: Publisher) -> None:
-        while (body := self._bodies.get()) is not None:
-            try:
-                self.handle(body, publisher)
-            except TransientError as exc:
-                log.warning("late reply not handled", extra={"error": str(exc)})
-            except Exception:
-                log.exception("late reply failed")
+    def _handle(self, body: bytes) -> None:
+        if self._publisher is None:  # set before the thread is started
+            return
+        try:
+            self.handle(body, self._publisher)
+        except TransientError as exc:
+            log.warning("late reply not handled", extra={"error": str(exc)})
 
     def handle(self, body: bytes, publisher: Publisher) -> None:
         """Classify one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""

@@ -4,17 +4,16 @@ One thread per worker; the one that gets the shelf's lock does the work, the oth
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from common.broker.port import Requester
-from common.errors import MalformedRecord, StoreUnavailable, TmpnbError
+from common.errors import MalformedRecord, StoreUnavailable, TmpnbError, TransientError
 from common.records.statics import Statics
 from common.runtime.freshness import Freshness
-from common.runtime.retry import Backoff
-from common.runtime.threads import Worker
+from common.runtime.loops import LoopThread
+from common.runtime.outage import Outage
 from common.store.cache import RecordCache
 from common.store.keys import Keys
 from common.store.port import Store
@@ -57,9 +56,10 @@ class StaticsSync:
         self._tried: set[str] = set()
         self._unused_since: dict[str, float] = {}
         self._index = 0
-        self._stop = threading.Event()
+        self._settled = False
         self._fresh = Freshness("statics")
-        self._thread = Worker("statics", self._run, self._stop.is_set)
+        outage = Outage(log, "static files not kept up", "static files kept up again")
+        self._thread = LoopThread("statics", self._step, outage=outage)
         self.ready = False
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class StaticsSync:
 
     def stop(self) -> None:
         self._fresh.stop()
-        self._stop.set()
+        self._thread.cancel()
 
     def turn(self, wait_s: float = 0.0) -> bool:
         """Wait for a change, and fetch and drop what that asks for. True: nothing is left to do. Raises
@@ -90,23 +90,15 @@ class StaticsSync:
         self._drop_unused()
         return not lacking
 
-    def _run(self) -> None:
-        backoff = Backoff(self._stop)
-        settled, said = False, ""
-        while not self._stop.is_set():
-            try:
-                if self._index == 0:
-                    self._blobs.open()
-                settled = self.turn(WATCH_S if settled else 0.0)
-                backoff.reset()
-                said = ""
-                self._stop.wait(PAUSE_S if settled else RETRY_S)
-            except (StoreUnavailable, OSError) as exc:
-                self._index = 0
-                if str(exc) != said:
-                    log.warning("static files not kept up", extra={"error": str(exc)})
-                said = str(exc)
-                backoff.wait()
+    def _step(self) -> float:
+        try:
+            if self._index == 0:
+                self._blobs.open()
+            self._settled = self.turn(WATCH_S if self._settled else 0.0)
+        except (StoreUnavailable, OSError) as exc:
+            self._index = 0
+            raise TransientError(str(exc)) from exc
+        return PAUSE_S if self._settled else RETRY_S
 
     def _lacks(self, record: Statics) -> bool:
         return bool(self._blobs.missing(file.sha256 for file in record.files.values()))

@@ -1,13 +1,12 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
-import threading
-
 from flask import Blueprint, Response, g, request
 
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
 from common.records.servers import Claim, Gone
+from common.runtime.loops import poll
 from common.store.cache import read_one
 from common.urls import server_url
 from frontend import texts
@@ -24,7 +23,6 @@ RETRY_AFTER_S = 3
 # How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
 REOPEN_S = 3.0
 REOPEN_LOOK_S = 0.1
-_never = threading.Event()
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -112,10 +110,7 @@ def once_more(user: str) -> Response:
         target = ""
     try:
         send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        for _ in range(round(REOPEN_S / REOPEN_LOOK_S)):
-            if deps.store.get(deps.keys.route(user)) is not None:
-                break
-            _never.wait(REOPEN_LOOK_S)
+        poll(lambda: deps.store.get(deps.keys.route(user)), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)

@@ -152,7 +152,8 @@ def test_an_agent_stopped_for_longer_than_its_session_lives_knows_it_by_its_own_
 ) -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    monkeypatch.setattr("agent.host.lease.time.monotonic", lambda: keeping.keeper._valid_until + 0.1)
+    lease = keeping.keeper._lease
+    monkeypatch.setattr(lease, "_monotonic", lambda: lease._sure_until + 0.1)
     assert not keeping.keeper.holds()
 
 

@@ -29,7 +29,8 @@ def route(who: str, target: str, age_s: float = 0) -> Route:
 
 
 def value(who: str, target: str, age_s: float = 0) -> bytes:
-    return route(who, target, age_s).encode()
+    """A route's record; ``target`` may be one that no route can have."""
+    return route(who, "192.0.2.1:1", age_s).encode().replace(b"192.0.2.1:1", target.encode())
 
 
 def target_of(number: int) -> str:

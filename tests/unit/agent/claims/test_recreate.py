@@ -221,9 +221,7 @@ def audit(world: World) -> None:
         world.turn()
         return world.loop.engine_ok
 
-    assert Repairer(
-        world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: True, world.stop
-    ).repair(True)
+    assert Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: True).repair(True)
 
 
 def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(world: World) -> None:
@@ -388,9 +386,7 @@ def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World
     request = take(other, USER)
     left = route(world, world.send(world.request()).user).model_copy(update={"user": USER})  # type: ignore[union-attr]
     world.store.put(KEYS.route(USER), left.encode())
-    Repairer(
-        world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True, world.stop
-    ).drop(USER)
+    Repairer(world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True).drop(USER)
     assert read_ticket(world, request).state is TicketState.WAITING
     other.settle()
     assert read_ticket(world, request).state is TicketState.ASSIGNED

@@ -148,7 +148,7 @@ def test_c1_a_server_that_wants_tls_knows_its_path() -> None:
     ("http://[", "cannot be read"),
     (BASE, "in a circle"),
     (f"{BASE}gone", "answers 404 at /user/<user>/gone;"),
-])  # fmt: skip
+], ids=lambda value: value.replace(USER, "<user>"))  # fmt: skip
 def test_c1_a_redirect_that_leads_nowhere_is_not_ready(location: str, why: str) -> None:
     with listening(by_path({BASE: response(302, Location=location)})) as (port, _):
         found = ready(port)

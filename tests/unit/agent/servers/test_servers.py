@@ -21,7 +21,7 @@ def repairer(world: World, holds: bool = True) -> Repairer:
         world.turn()
         return world.loop.engine_ok
 
-    return Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds, world.stop)
+    return Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds)
 
 
 def foreign_container(world: World, **labels: str) -> str:

@@ -1,13 +1,14 @@
 """Threads that repeat a step or work off a queue: pauses, wake-ups, errors and the end."""
 
 import logging
+import queue
 import threading
 import time
 
 import pytest
 
 from common.errors import StoreUnavailable
-from common.runtime.loops import LoopThread, QueueThread, Together
+from common.runtime.loops import LoopThread, QueueThread, Together, poll
 from common.runtime.outage import Outage
 from tests.support.waiting import wait_until
 
@@ -69,7 +70,7 @@ def test_a_transient_error_is_retried_and_reported_once(caplog: pytest.LogCaptur
     thread.start()
     wait_until(lambda: len(steps) > 5, "steps after the outage")
     thread.stop()
-    assert not outage
+    assert not outage.ongoing
     assert [record.getMessage() for record in caplog.records] == ["lost"]
 
 
@@ -114,7 +115,7 @@ def test_items_are_handled_one_at_a_time_in_order_and_those_in_the_queue_before_
     thread = QueueThread("trial", handle)
     thread.start()
     for number in range(5):
-        assert thread.put(number)
+        thread.put(number)
     thread.cancel()
     gate.set()
     thread.stop()
@@ -123,10 +124,13 @@ def test_items_are_handled_one_at_a_time_in_order_and_those_in_the_queue_before_
 
 def test_a_full_queue_takes_nothing_more() -> None:
     thread = QueueThread[int]("trial", lambda _item: None, max_count=2)
-    assert [thread.put(number) for number in range(3)] == [True, True, False]
+    thread.put(0)
+    thread.put(1)
+    with pytest.raises(queue.Full):
+        thread.put(2)
     thread.start()
     thread.stop()
-    assert thread.put(3), "the queue was worked off"
+    thread.put(3)  # there is room again
 
 
 @pytest.mark.ends_threads
@@ -160,3 +164,15 @@ def test_threads_that_stop_together_do_not_wait_for_each_other() -> None:
     both.start()
     both.stop()
     assert all(event.is_set() for event in last)
+
+
+def test_something_is_looked_at_until_it_is_over_and_its_changes_are_told() -> None:
+    looks = iter([1, 1, 2, 3, 4])
+    told: list[int] = []
+    assert poll(lambda: next(looks), lambda found: found == 3, LONG_S, 0.001, told.append) == 3
+    assert told == [1, 2, 3]
+
+
+def test_the_last_look_is_given_when_the_time_is_up() -> None:
+    assert poll(lambda: 1, lambda _found: False, 0.02, 0.001) == 1
+    assert poll(lambda: 1, lambda _found: False, 0.0, LONG_S) == 1, "no wait at all"

@@ -36,16 +36,34 @@ def test_it_is_said_when_it_begins_and_when_it_is_over_and_not_in_between(caplog
 
 def test_it_knows_since_when_and_why() -> None:
     outage = Outage(log, "lost", "back")
-    assert not outage
+    assert not outage.ongoing
     assert (outage.since, outage.error) == (None, "")
     outage.failed("one")
     since = outage.since
     outage.failed("two")
-    assert outage
+    assert outage.ongoing
     assert since is not None
     assert (outage.since, outage.error) == (since, "two")
     outage.worked()
-    assert (bool(outage), outage.since, outage.error) == (False, None, "")
+    assert (outage.ongoing, outage.since, outage.error) == (False, None, "")
+
+
+def test_a_block_is_observed_and_its_errors_are_its_callers(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(log, "lost", "back")
+
+    def run(error: Exception | None) -> None:
+        with outage.observe(KeyError):
+            if error is not None:
+                raise error
+
+    with pytest.raises(ValueError, match="other"):
+        run(ValueError("other"))
+    assert not outage.ongoing
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            run(KeyError("one"))
+    run(None)
+    assert lines(caplog) == [("WARNING", "lost"), ("INFO", "back")]
 
 
 def test_its_level_may_depend_on_the_error_and_its_end_be_said_elsewhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from common.store.memory import MemoryStore
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 KEYS = Keys("test")
+ANNA = "anna" * 3
 ID, OTHER = "0" * 32, "1" * 32
 
 
@@ -273,14 +274,14 @@ def test_a_changed_record_is_neither_replaced_nor_deleted(tickets: Collection[Ti
 
 def test_a_users_records_are_read_at_once(store: InterferingStore) -> None:
     cluster = Cluster(store, "test")
-    nothing = cluster.server("anna")
+    nothing = cluster.server(ANNA)
     assert (nothing.route, nothing.claim, nothing.gone) == (None, None, None)
-    route = Route(user="anna", host="a", target="10.0.0.1:80", container="c", pool="p", generation="g", created_at=NOW)
-    claim = Claim(user="anna", host="a", pool="p", request_id=ID, claimed_at=NOW, idle_limit_s=0)
+    route = Route(user=ANNA, host="a", target="10.0.0.1:80", container="c", pool="p", generation="g", created_at=NOW)
+    claim = Claim(user=ANNA, host="a", pool="p", request_id=ID, claimed_at=NOW, idle_limit_s=0)
     cluster.routes.put(route)
     cluster.claims.put(claim)
     cluster.gone.put(Gone(user="another", host="a", pool="p", reason="culled", at=NOW))
-    found = cluster.server("anna")
+    found = cluster.server(ANNA)
     assert found.route is not None
     assert found.route.record == route
     assert found.claim is not None

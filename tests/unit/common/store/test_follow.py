@@ -68,7 +68,9 @@ def test_every_change_is_handed_over(follower: Follower[Listing], store: MemoryS
     wait_until(lambda: seen.names == {"b"}, "the deletion")
 
 
-def test_it_can_be_read_once_without_a_thread(follower: Follower[Listing], store: MemoryStore, seen: Seen) -> None:
+def test_it_can_be_read_once_without_a_thread(
+    follower: Follower[Listing], store: MemoryStore, seen: Seen, outage: Outage
+) -> None:
     store.put(PREFIX + "a", b"1")
     follower.load()
     assert seen.names == {"a"}
@@ -76,6 +78,7 @@ def test_it_can_be_read_once_without_a_thread(follower: Follower[Listing], store
     store.outage(True)
     with pytest.raises(StoreUnavailable):
         follower.load()
+    assert outage.ongoing
 
 
 def test_an_outage_is_told_and_everything_is_read_after_it(
@@ -85,11 +88,11 @@ def test_an_outage_is_told_and_everything_is_read_after_it(
     assert follower.wait_loaded(10)
     count = len(seen.listings)
     store.outage(True)
-    wait_until(lambda: bool(outage), "the outage noticed")
+    wait_until(lambda: outage.ongoing, "the outage noticed")
     assert len(seen.listings) == count
     store.outage(False)
     wait_until(lambda: len(seen.listings) > count, "a listing though nothing has changed")
-    wait_until(lambda: not outage, "its end noticed")
+    wait_until(lambda: not outage.ongoing, "its end noticed")
 
 
 def test_a_listing_that_could_not_be_taken_is_read_again(

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Collection
 from datetime import timedelta
@@ -363,13 +362,11 @@ def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> Non
 
 
 def test_the_loop_beats_and_lets_the_lock_go_when_stopped(culler: Culler, tmp_path: Path) -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=culler.loop.run, args=(stop,))
+    thread = culler.loop.thread
     thread.start()
     wait_until(lambda: culler.store.get(KEYS.culler_lock), "the culler to lead")
     wait_until((tmp_path / "alive").exists, "the heartbeat")
-    stop.set()
-    thread.join(5)
+    thread.stop()
     assert not thread.is_alive()
     assert culler.store.get(KEYS.culler_lock) is None
 

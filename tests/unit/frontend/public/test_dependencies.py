@@ -189,7 +189,7 @@ def test_what_a_worker_remembers_is_bounded_by_the_settings() -> None:
         )
     )
     parts, guesses = cluster.parts, cluster.client.application.extensions[GUESSES]
-    assert parts.late._bodies.maxsize == 101
+    assert parts.late._thread._items.maxsize == 101
     assert parts.late._tracker._max_count == 102
     assert parts.spawner._single_flight._kept_max_count == 103
     assert parts.statics._fetch_s == 4.0

@@ -297,10 +297,10 @@ def test_sets_that_no_server_and_no_pool_uses_are_swept(cluster: FakeCluster) ->
         put_set(cluster, statics=statics)
     put_host(cluster.store, "host-1", default=PoolStatus(statics=used))
     route = Route(
-        user="u", host="host-1", target="192.0.2.1:1", container="c", pool="p", generation="g", created_at=START,
+        user="u" * 12, host="host-1", target="192.0.2.1:1", container="c", pool="p", generation="g", created_at=START,
         statics=routed,
     )  # fmt: skip
-    cluster.store.put(KEYS.route("u"), route.encode())
+    cluster.store.put(KEYS.route("u" * 12), route.encode())
     assert sweep_statics(cluster.store, KEYS, START + timedelta(minutes=5)) == 0
     assert sweep_statics(cluster.store, KEYS, late) == 1
     assert {entry.key for entry in cluster.store.list(KEYS.statics).entries} == {

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.records.servers import Activity
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from proxy.activity.polling import EVENTS
 from proxy.activity.reporter import Reporter, part_count, part_of
@@ -26,7 +27,9 @@ class Bench:
 
     def restarted(self) -> Reporter:
         """A sync that was just started."""
-        self.reporter = Reporter(self.store, KEYS, self.haproxy, "proxy-1", lambda: self.routed, 30, lambda: self.now)
+        self.reporter = Reporter(
+            Cluster(self.store, "test"), self.haproxy, "proxy-1", lambda: self.routed, 30, lambda: self.now
+        )
         self.reporter.recall()
         return self.reporter
 

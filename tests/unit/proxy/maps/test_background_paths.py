@@ -1,6 +1,7 @@
 """C3: the paths that a pool names, in HAProxy's table."""
 
 from common.records.pools import PoolSpec
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from proxy.maps.background_paths import BackgroundPaths
 from proxy.runtime_api.memory import MemoryHaproxy
@@ -14,13 +15,14 @@ class Sync:
         self.store = MemoryStore()
         self.haproxy = MemoryHaproxy()
         self.pools: dict[str, str] = {}
-        self.sync = BackgroundPaths(self.store, KEYS, self.haproxy, lambda: self.pools)
+        self.cluster = Cluster(self.store, "test")
+        self.sync = BackgroundPaths(self.cluster, self.haproxy, lambda: self.pools)
 
     def put(self, name: str, *paths: str) -> None:
         self.store.put(KEYS.pool(name), PoolSpec(name=name, image="img", background_paths=paths).encode())
 
     def turn(self) -> dict[str, str]:
-        self.sync.take(self.store.list(KEYS.pools))
+        self.sync.take(self.cluster.pools.list())
         self.sync.map.tick()
         return self.haproxy.routes
 

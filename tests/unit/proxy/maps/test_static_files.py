@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from common.records.statics import StaticFile, Statics
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from proxy.maps.static_files import StaticFiles, table_of
 from proxy.runtime_api.memory import MemoryHaproxy
@@ -26,13 +27,14 @@ class Sync:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.haproxy = MemoryHaproxy()
-        self.sync = StaticFiles(self.store, KEYS, self.haproxy, self.haproxy)
+        self.cluster = Cluster(self.store, "test")
+        self.sync = StaticFiles(self.cluster, self.haproxy, self.haproxy)
 
     def put(self, record: Statics) -> None:
         self.store.put(KEYS.statics_of(record.id), record.encode())
 
     def turn(self) -> dict[str, str]:
-        self.sync.take(self.store.list(KEYS.statics))
+        self.sync.take(self.cluster.statics.list())
         self.sync.map.tick()
         return self.haproxy.routes
 

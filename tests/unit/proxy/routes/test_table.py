@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import MalformedRecord
-from proxy.routes.table import Delta, Table, Target, decode_route, diff, place
+from common.store.cluster import Cluster
+from common.store.memory import MemoryStore
+from common.store.port import Entry
+from proxy.routes.table import Delta, Table, Target, diff, place, target_of
 from tests.unit.proxy.samples import KEYS, route, user, value
 
 A, B, C = user(1), user(2), user(3)
@@ -13,13 +15,11 @@ SET = "0123456789abcdef"
 
 
 def test_a_route_becomes_port_at_address() -> None:
-    who, target = decode_route(KEYS.route(A), value(A, "10.0.0.7:8888"))
-    assert (who, target.value) == (A, "8888@10.0.0.7")
+    assert target_of(route(A, "10.0.0.7:8888")).value == "8888@10.0.0.7"
 
 
 def test_an_ipv6_route_loses_its_brackets() -> None:
-    _, target = decode_route(KEYS.route(A), value(A, "[fd00::7]:8888"))
-    assert target.value == "8888@fd00::7"
+    assert target_of(route(A, "[fd00::7]:8888")).value == "8888@fd00::7"
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,14 @@ def test_an_ipv6_route_loses_its_brackets() -> None:
     ],
 )
 def test_what_is_no_route_of_the_key_is_malformed(key: str, record: bytes) -> None:
-    with pytest.raises(MalformedRecord, match="tmpnb/test/routes/"):
-        decode_route(key, record)
+    found = Cluster(MemoryStore(), "test").routes.decode(Entry(key, record, 1))
+    assert found.record is None
+    assert found.problem.startswith(f"{key}: ")
 
 
 def test_a_route_with_static_files_carries_their_set_and_belongs_to_one_user_all_the_same() -> None:
     with_set = route(A, "10.0.0.7:8888").model_copy(update={"statics": SET})
-    _, target = decode_route(KEYS.route(A), with_set.encode())
+    target = target_of(with_set)
     assert (target.value, target.entry) == ("8888@10.0.0.7", f"8888@10.0.0.7@{SET}")
     table = Table()
     table.update(Delta({A: target, B: Target("8888@10.0.0.7", target.created_at + 1)}))

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from common.runtime.outage import Outage
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry, KeyListing, Listing
 from proxy.routes import watcher as module
@@ -44,7 +45,7 @@ def consul() -> Outage:
 
 @pytest.fixture
 def watcher(store: MemoryStore, seen: Seen, consul: Outage) -> Iterator[RouteWatcher]:
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul)
     yield watcher
     watcher.stop()
 
@@ -83,10 +84,10 @@ def test_an_outage_changes_nothing_and_is_told(
     watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     store.outage(True)
-    wait_until(lambda: bool(consul), "the outage noticed")
+    wait_until(lambda: consul.ongoing, "the outage noticed")
     assert seen.table.values() == {user(1): map_value(1)}
     store.outage(False)
-    wait_until(lambda: not consul, "the end of the outage noticed")
+    wait_until(lambda: not consul.ongoing, "the end of the outage noticed")
     write(store, 2)
     wait_until(lambda: seen.table.value(user(2)) == map_value(2), "a route after the outage")
 
@@ -99,10 +100,10 @@ def test_a_store_that_lost_everything_takes_no_route_with_it(
     watcher.start()
     wait_until(lambda: len(seen.table) == 5, "the first listing")
     store.outage(True)
-    wait_until(lambda: bool(consul), "the outage noticed")
+    wait_until(lambda: consul.ongoing, "the outage noticed")
     store.wipe()
     store.outage(False)
-    wait_until(lambda: not consul, "the end of the outage noticed")
+    wait_until(lambda: not consul.ongoing, "the end of the outage noticed")
     for number in range(4):
         write(store, number)
     wait_until(lambda: len(seen.table) == 4, "the route that nobody wrote again dropped")
@@ -113,7 +114,7 @@ def test_a_store_that_lost_everything_takes_no_route_with_it(
 def test_what_haproxy_had_and_consul_has_not_goes_when_it_lasts(store: MemoryStore, seen: Seen, consul: Outage) -> None:
     seed = {user(1): Target(map_value(1))}
     seen.put(Delta(seed))
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul, seed)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul, seed)
     watcher.start()
     wait_until(lambda: seen.complete, "the first listing")
     wait_until(lambda: not seen.table.values(), "the old route dropped")
@@ -202,7 +203,7 @@ def test_of_many_routes_only_what_is_new_is_read_and_no_change_is_missed(
     store = Recording()
     for number in range(20):
         write(store, number)
-    watcher = RouteWatcher(store, KEYS, seen.put, 0.5, consul)
+    watcher = RouteWatcher(store, Cluster(store, "test"), seen.put, 0.5, consul)
     watcher.start()
     wait_until(lambda: len(seen.table) == 20, "the first listing")
     write(store, 20)
