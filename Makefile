@@ -1,4 +1,4 @@
-# Every target is a short script in deploy/ or one command; `make` alone lists them.
+# Every target is a short script in deploy/ or scripts/, or one command; `make` alone lists them.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SUITES := $(wildcard tests/unit tests/contract tests/integration tests/migrating tests/fuzz tests/e2e tests/faults)
@@ -9,13 +9,13 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 up: ## Bring the whole cluster up on this machine and wait for a ready server
-	@deploy/up.sh
+	@deploy/machine/up.sh
 
 down: ## Remove every container, network and volume of the cluster
-	@deploy/down.sh
+	@deploy/machine/down.sh
 
 monitoring: ## The cluster with a Prometheus that scrapes it (docs/operations.md)
-	@TMPNB_MONITORING=1 deploy/up.sh
+	@TMPNB_MONITORING=1 deploy/machine/up.sh
 
 demo: ## A cluster of several hosts on this machine: make demo HOSTS=3
 	@deploy/demo/up.sh
@@ -30,26 +30,26 @@ demo-down: ## Remove the demo: its hosts and its control plane
 	@deploy/demo/down.sh
 
 status: ## Show what runs and where it answers
-	@deploy/status.sh
+	@deploy/machine/status.sh
 
 logs: ## Follow the logs (of one service: make logs S=agent)
 	@. deploy/lib.sh && load_env && compose logs --follow --tail 100 $(S)
 
 images: ## Pull or build every image
-	@deploy/engine.sh && deploy/env.sh && deploy/images.sh
+	@deploy/machine/engine.sh && deploy/machine/env.sh && deploy/images/build.sh
 
 lock: ## Write the lock files from pyproject.toml (newest versions: make lock UPGRADE=--upgrade)
-	@deploy/lock.sh $(UPGRADE)
+	@scripts/lock.sh $(UPGRADE)
 
 venv: ## Make .venv from the lock file
-	@deploy/venv.sh
+	@scripts/venv.sh
 
 lint: venv ## Check style, types, shell scripts, and that the code's shape did not get worse
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	@scripts/shape --check
-	@deploy/lint-shell.sh
+	@scripts/lint-shell.sh
 
 format: venv ## Rewrite the sources in the one style
 	.venv/bin/ruff check --fix .
@@ -59,7 +59,7 @@ test-unit: venv ## Run the unit tests (seconds, no Docker)
 	$(PYTHON) -m pytest tests/unit
 
 test-stack: venv ## Make present what the other tests need: Engine, images, browser
-	@deploy/engine.sh && deploy/env.sh && deploy/images.sh && deploy/images.sh monitoring && deploy/have.sh chromium chromium fonts-dejavu-core
+	@deploy/machine/engine.sh && deploy/machine/env.sh && deploy/images/build.sh && deploy/images/build.sh monitoring && scripts/have.sh chromium chromium fonts-dejavu-core
 
 test: lint test-stack ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)
@@ -78,5 +78,5 @@ docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md fr
 	$(PYTHON) docs/limits.py
 
 bench: test-stack ## Measure and print the table of medians (claims beside those of a commit: BEFORE=ref)
-	@deploy/have.sh wrk wrk
+	@scripts/have.sh wrk wrk
 	TMPNB_BENCH_BEFORE=$(BEFORE) $(PYTHON) -m tests.bench

@@ -104,12 +104,12 @@ directories_file() {
 }
 
 # compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
-# a Prometheus (deploy/monitoring/).
+# a Prometheus (deploy/config/monitoring/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
-    [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/control.yml")
+    [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/machine/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
-    [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/monitoring/docker-compose.monitoring.yml")
+    [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/config/monitoring/docker-compose.monitoring.yml")
     [ -z "${TMPNB_ALLOWED_HOST_DIRECTORIES:-}" ] || files+=(-f "$(directories_file)")
     docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -43,9 +43,9 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 )
 POOLS = """## Pools
 
-In `deploy/pools.toml`, a table `[pools.<name>]` each; applied with `tmpnb pools apply FILE`. `${NAME}` in `image` is
-taken from the environment. Changing anything but sizes, timeouts, `redirect_uri` and `link_prefixes` makes a new
-generation.
+In `deploy/config/pools.toml`, a table `[pools.<name>]` each; applied with `tmpnb pools apply FILE`. `${NAME}` in
+`image` is taken from the environment. Changing anything but sizes, timeouts, `redirect_uri` and `link_prefixes` makes a
+new generation.
 """
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ENV_FILE = Path(__file__).parents[1] / ".env"
 if _ENV_FILE.exists():
-    # Which images there are was decided by deploy/env.sh.
+    # Which images there are was decided by deploy/machine/env.sh.
     _decided = (line.partition("=") for line in _ENV_FILE.read_text().splitlines())
     for _name, _, _value in _decided:
         if _name.endswith("_IMAGE"):

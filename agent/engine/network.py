@@ -1,8 +1,8 @@
 """The network of the cluster's servers on this host: is it as it must be, and if not, what an operator has to do.
 
 Servers are kept apart by two things that a network made by hand may lack: traffic between its containers is off, and
-its bridge has a name that the firewall rule goes by (deploy/firewall.sh). Nothing is started or given away in a network
-that lacks one. One of our own making that nobody is in is replaced; anybody else's is left alone.
+its bridge has a name that the firewall rule goes by (deploy/machine/firewall.sh). Nothing is started or given away in a
+network that lacks one. One of our own making that nobody is in is replaced; anybody else's is left alone.
 """
 
 import hashlib

@@ -68,4 +68,4 @@ class HostPolicy:
         return ""
 
 
-_HINT = "an agent in a container must see it at the same path, read-only (deploy/hosts.md)"
+_HINT = "an agent in a container must see it at the same path, read-only (deploy/hosts/README.md)"

@@ -10,4 +10,4 @@ if [ -n "$containers" ]; then
     say "Removing $(wc -l <<<"$containers") hosts"
     xargs docker rm --force --volumes <<<"$containers" >/dev/null
 fi
-"$deploy_dir/down.sh"
+"$deploy_dir/machine/down.sh"

@@ -46,6 +46,6 @@ wait_for_servers() {
     first=$(container_of "$1")
     say "Waiting for a server on ${*/#/host-} (at most $limit_s s)"
     command -v python3 >/dev/null 2>&1 || apt_install python3
-    "$deploy_dir/wait_ready.py" "http://127.0.0.1:$TMPNB_PORT" "$limit_s" "$COMPOSE_PROJECT_NAME" "${@/#/host-}" ||
+    "$deploy_dir/machine/wait_ready.py" "http://127.0.0.1:$TMPNB_PORT" "$limit_s" "$COMPOSE_PROJECT_NAME" "${@/#/host-}" ||
         die "There is none. What an agent says: docker exec $first docker logs tmpnb-agent"
 }

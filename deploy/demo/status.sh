@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=deploy/demo/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-"$deploy_dir/status.sh" urls
+"$deploy_dir/machine/status.sh" urls
 if [ "${1:-}" != urls ]; then
     echo
     docker ps --all --filter "label=$label" --format 'table {{.Names}}\t{{.Status}}'

@@ -8,13 +8,13 @@ set -euo pipefail
 count=${HOSTS:-3}
 [[ $count =~ ^[1-9][0-9]?$ ]] || die "HOSTS is '$count': a number from 1 to 99 is accepted."
 
-"$deploy_dir/engine.sh"
-"$deploy_dir/env.sh"
-"$deploy_dir/images.sh" foreign
-"$deploy_dir/images.sh" host
+"$deploy_dir/machine/engine.sh"
+"$deploy_dir/machine/env.sh"
+"$deploy_dir/images/build.sh" foreign
+"$deploy_dir/images/build.sh" host
 load_env
 find_control_ip
-"$deploy_dir/up.sh" control
+"$deploy_dir/machine/up.sh" control
 
 # Together: they mostly wait for the disk and for their Engines.
 pids=()

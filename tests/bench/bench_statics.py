@@ -54,8 +54,8 @@ class Used:
 
 
 def pools() -> str:
-    """The default pool of deploy/pools.toml twice, as it is and without ``static_files``."""
-    text = (ROOT / "deploy" / "pools.toml").read_text()
+    """The default pool of deploy/config/pools.toml twice, as it is and without ``static_files``."""
+    text = (ROOT / "deploy" / "config" / "pools.toml").read_text()
     text = re.sub(r"^pool_size = .*$", f"pool_size = {READY}", text, flags=re.M)
     text = re.sub(r"^ready = .*$", f"ready = {READY}", text, flags=re.M)
     text = re.sub(r"^start_timeout_s = .*$", "start_timeout_s = 300", text, flags=re.M)

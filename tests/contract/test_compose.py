@@ -16,7 +16,8 @@ from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {"TMPNB_RABBITMQ_PASSWORD": "x", "TMPNB_SECRET_KEY": "x", "ADMIN_AUTH_TOKEN": "x"}
-# What deploy/env.sh writes for each source is compared with what deploy/images.sh builds and pulls by `make up` itself.
+# What deploy/machine/env.sh writes for each source is compared with what deploy/images/build.sh builds and pulls by
+# `make up` itself.
 SOURCES = {
     "registry": {
         "RABBITMQ_IMAGE": "rabbitmq:4-management",
@@ -108,7 +109,7 @@ def test_a15_the_mtu_of_the_machine_s_uplink_is_written_down_if_it_is_less_than_
     command = f". deploy/lib.sh && set -euo pipefail && uplink_mtu {tmp_path}/route {tmp_path}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
     assert done.stdout.strip() == told
-    assert "ensure TMPNB_NETWORK_MTU uplink_mtu" in (ROOT / "deploy" / "env.sh").read_text()
+    assert "ensure TMPNB_NETWORK_MTU uplink_mtu" in (ROOT / "deploy" / "machine" / "env.sh").read_text()
 
 
 def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str]
     return {name: service.get("environment", {}) for name, service in json.loads(done.stdout)["services"].items()}
 
 
-@pytest.mark.parametrize("files", [(CLUSTER,), (CLUSTER, HA), (CLUSTER, "deploy/control.yml")])
+@pytest.mark.parametrize("files", [(CLUSTER,), (CLUSTER, HA), (CLUSTER, "deploy/machine/control.yml")])
 def test_b10_every_setting_can_be_put_into_env(files: tuple[str, ...]) -> None:
     wanted = {process: variables(process) for process in (*PROCESSES, "haproxy")}
     every = set().union(*wanted.values())
@@ -238,16 +239,13 @@ def test_b10_every_name_in_a_document_is_somebodys() -> None:
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "deploy").glob("*.md"),
-        *(ROOT / "deploy" / "ha").glob("*.md"),
+        *(ROOT / "deploy").rglob("*.md"),
     ]
     readers = [
         ROOT / CLUSTER,
         ROOT / "Makefile",
-        *(ROOT / "deploy").glob("*.yml"),
-        *(ROOT / "deploy").glob("*/*.yml"),
-        *(ROOT / "deploy").glob("*.sh"),
-        *(ROOT / "deploy").glob("*/*.sh"),
+        *(ROOT / "deploy").rglob("*.yml"),
+        *(ROOT / "deploy").rglob("*.sh"),
     ]
     known = set().union(*(variables(process) for process in (*PROCESSES, "haproxy"))) | DECIDED.keys() | ELSEWHERE
     known |= {name for file in readers for name in NAME.findall(file.read_text())}

@@ -8,11 +8,11 @@ import pytest
 from tests.contract.test_compose import CLUSTER, HA, HA_SECRETS, ROOT, SECRETS, SOURCES, config
 
 IMAGE = os.environ.get("PROMETHEUS_IMAGE", "tmpnb-local/prometheus:2.53")
-MONITORING = "deploy/monitoring/docker-compose.monitoring.yml"
+MONITORING = "deploy/config/monitoring/docker-compose.monitoring.yml"
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    mount = f"{ROOT / 'deploy' / 'monitoring'}:/etc/prometheus:ro"
+    mount = f"{ROOT / 'deploy' / 'config' / 'monitoring'}:/etc/prometheus:ro"
     command = ["docker", "run", "--rm", "--network", "none", "--volume", mount, "--workdir", "/etc/prometheus"]
     return subprocess.run(
         [*command, "--entrypoint", "promtool", IMAGE, *arguments], capture_output=True, text=True, timeout=120

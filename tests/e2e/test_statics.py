@@ -81,7 +81,7 @@ def test_the_host_says_what_it_took_and_what_the_image_does_not_have(cluster: Cl
 
     note = wait_until(lambda: status()["statics_note"], "the host record")
     assert f"{len(statics['files'])} files" in note
-    assert "/opt/" in note, "one of the two images that deploy/pools.toml serves is not here"
+    assert "/opt/" in note, "one of the two images that deploy/config/pools.toml serves is not here"
     assert status()["statics"] == statics["id"]
     wait_until(lambda: not cluster.looked_at(), "the container that was looked at to be gone")
     starts = cluster.docker("logs", cluster.container("frontend")).count("Listening at")

@@ -212,7 +212,7 @@ def _deliver_twice(rig: HostsRig, _host: Host) -> Heal:
     return Redelivery(rig).start()
 
 
-# RabbitMQ's own figures are those of deploy/rabbitmq/20-tmpnb.conf.
+# RabbitMQ's own figures are those of deploy/config/rabbitmq/20-tmpnb.conf.
 ALARMS = {
     "memory": (
         ("set_vm_memory_high_watermark", "absolute", "1MB"),

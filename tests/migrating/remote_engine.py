@@ -87,7 +87,7 @@ class RemoteEngine:
 @contextlib.contextmanager
 def remote_engine(folder: Path) -> Iterator[RemoteEngine]:
     """One with the light image. ``folder``: for authorities and certificates; the client's are in ``folder/client``."""
-    subprocess.run(["deploy/images.sh", "host"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["deploy/images/build.sh", "host"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     authority = make_authority(folder / "authority")
     make_authority(folder / "web")
     for name in ("server", "client"):

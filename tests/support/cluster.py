@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.cluster.yml"
-COMPOSE_MONITORING = ROOT / "deploy" / "monitoring" / "docker-compose.monitoring.yml"
+COMPOSE_MONITORING = ROOT / "deploy" / "config" / "monitoring" / "docker-compose.monitoring.yml"
 COMPOSE_HA = ROOT / "deploy" / "ha" / "docker-compose.ha.yml"
 
 

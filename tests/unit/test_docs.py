@@ -1,4 +1,4 @@
-"""The pages that are written from the code are the code's, and what deploy/monitoring reads is in them."""
+"""The pages that are written from the code are the code's, and what deploy/config/monitoring reads is in them."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 DOCS = Path(__file__).parents[2] / "docs"
-MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
+MONITORING = Path(__file__).parents[2] / "deploy" / "config" / "monitoring"
 # Prometheus' conventions: base units, and what a series counts at its end.
 UNITS = ("_seconds", "_bytes", "_total", "_info")
 LABELS = {

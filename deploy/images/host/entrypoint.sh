@@ -22,7 +22,7 @@ trap '[ -z "$engine" ] || { kill "$engine" 2>/dev/null; wait "$engine"; }; exit 
 
 # Networks and addresses that servers must not open connections to.
 # shellcheck disable=SC2086  # a list
-/opt/tmpnb/firewall.sh on ${TMPNB_PROTECTED:-}
+/opt/tmpnb/machine/firewall.sh on ${TMPNB_PROTECTED:-}
 
 while true; do
     # Left behind by one that was killed: the numbers may be other processes' by now.

@@ -20,7 +20,8 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_the_file_that_we_ship_is_valid() -> None:
-    (spec,) = read_file(str(ROOT / "deploy" / "pools.toml"), {"TMPNB_NOTEBOOK_IMAGE": "jupyter/minimal-notebook"})
+    shipped = ROOT / "deploy" / "config" / "pools.toml"
+    (spec,) = read_file(str(shipped), {"TMPNB_NOTEBOOK_IMAGE": "jupyter/minimal-notebook"})
     assert (spec.name, spec.image) == ("default", "jupyter/minimal-notebook")
 
 

@@ -3,7 +3,7 @@
 # included. Images, .env and everything of others stay.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 docker info >/dev/null 2>&1 || die "No Docker Engine answers, so nothing of ours runs on it."
 [ ! -f "$root_dir/.env" ] || load_env
@@ -40,4 +40,4 @@ done
 [ -z "$(docker network ls --quiet --filter "$label")" ] ||
     say "The Docker Engine does not let go of the servers' network; the next 'make up' uses it again"
 docker volume ls --quiet --filter "$label" | xargs --no-run-if-empty docker volume rm >/dev/null
-"$deploy_dir/firewall.sh" off
+"$deploy_dir/machine/firewall.sh" off

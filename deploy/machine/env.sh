@@ -6,7 +6,7 @@
 # may edit the file. A value in the shell's environment is taken over when first written.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 env_file=$root_dir/.env
 # How long a registry may take to answer. A pull of the smallest image is the honest test: it

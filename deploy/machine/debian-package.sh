@@ -7,7 +7,7 @@
 # leaves the machine's own package lists alone.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 suite=$1 package=$2 folder=$3
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg

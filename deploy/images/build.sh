@@ -2,7 +2,7 @@
 # Make every image present that the compose file names: pull or build the foreign ones as .env
 # says, then build our own three.
 #
-#   images.sh [foreign|own|host|monitoring]
+#   build.sh [foreign|own|host|monitoring]
 #
 # Default: the first two, and with TMPNB_MONITORING set the last ("host": the one of deploy/demo/).
 #
@@ -10,7 +10,7 @@
 # skipped without asking the builder. Logs of the builds are kept in build/logs/.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 load_env
 
 label=tmpnb.sources
@@ -97,10 +97,10 @@ foreign_consul() { build "$CONSUL_IMAGE" deploy/images/consul/Dockerfile deploy/
 foreign_haproxy() { build "$HAPROXY_IMAGE" deploy/images/haproxy/Dockerfile deploy/images/haproxy deploy/images/haproxy; }
 foreign_jupyter() { build "$TMPNB_NOTEBOOK_IMAGE" deploy/images/jupyter/Dockerfile deploy/images/jupyter deploy/images/jupyter; }
 foreign_prometheus() { build "$PROMETHEUS_IMAGE" deploy/images/prometheus/Dockerfile deploy/images/prometheus deploy/images/prometheus; }
-own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/locks/frontend.txt; }
-own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/locks/agent.txt; }
-own_host() { build "$TMPNB_HOST_IMAGE" deploy/images/host/Dockerfile deploy deploy/images/host deploy/firewall.sh deploy/lib.sh; }
-own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common proxy deploy/locks/proxy.txt; }
+own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/images/locks/frontend.txt; }
+own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/images/locks/agent.txt; }
+own_host() { build "$TMPNB_HOST_IMAGE" deploy/images/host/Dockerfile deploy deploy/images/host deploy/machine/firewall.sh deploy/lib.sh; }
+own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common proxy deploy/images/locks/proxy.txt; }
 
 pull_missing() {
     local image
@@ -141,5 +141,5 @@ case ${1:-all} in
         [ -z "${TMPNB_MONITORING:-}" ] || monitoring
         own
         ;;
-    *) die "images.sh takes 'foreign', 'own', 'host', 'monitoring' or nothing, not '$1'." ;;
+    *) die "build.sh takes 'foreign', 'own', 'host', 'monitoring' or nothing, not '$1'." ;;
 esac

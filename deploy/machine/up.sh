@@ -5,20 +5,20 @@
 #   up.sh [control]     (control: without an agent, and without waiting for servers)
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 # From images in place to the first ready server; a pull of the notebook image comes before.
 ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 
-"$deploy_dir/engine.sh"
-"$deploy_dir/env.sh"
-"$deploy_dir/images.sh"
+"$deploy_dir/machine/engine.sh"
+"$deploy_dir/machine/env.sh"
+"$deploy_dir/images/build.sh"
 load_env
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
-chmod -R a+rX "$deploy_dir/rabbitmq" "$deploy_dir/consul" "$deploy_dir/ha" "$deploy_dir/monitoring" "$deploy_dir/pools.toml" "$root_dir/proxy/haproxy"
+chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy_dir/ha" "$deploy_dir/config/monitoring" "$deploy_dir/config/pools.toml" "$root_dir/proxy/haproxy"
 
-"$deploy_dir/firewall.sh" on
+"$deploy_dir/machine/firewall.sh" on
 
 scale=()
 [ "${1:-}" != control ] || scale=(--scale agent=0)
@@ -36,20 +36,20 @@ restart_if_older() {
     fi
 }
 if [ -z "${TMPNB_HA:-}" ]; then
-    restart_if_older rabbitmq "$deploy_dir/rabbitmq"
-    restart_if_older consul "$deploy_dir/consul"
+    restart_if_older rabbitmq "$deploy_dir/config/rabbitmq"
+    restart_if_older consul "$deploy_dir/config/consul"
 fi
 restart_if_older haproxy "$root_dir/proxy/haproxy"
-[ -z "${TMPNB_MONITORING:-}" ] || restart_if_older prometheus "$deploy_dir/monitoring"
+[ -z "${TMPNB_MONITORING:-}" ] || restart_if_older prometheus "$deploy_dir/config/monitoring"
 
 [ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
-if ! "$deploy_dir/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
+if ! "$deploy_dir/machine/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
     compose ps --all >&2
     # Without our own questions, and without the escape that some versions of Compose put before lines.
     compose logs --no-color --tail 15 frontend admin culler agent sync haproxy |
         grep -v '"view": "/api/stats"' | sed 's/\x1b\[2K//' >&2 || true
     die "No server became ready. The whole logs: make logs. Everything away: make down."
 fi
-"$deploy_dir/status.sh" urls
+"$deploy_dir/machine/status.sh" urls

@@ -5,7 +5,7 @@
 # installed from the distribution and started (no systemd needed). Otherwise say what to do.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 engine_log=/var/log/tmpnb-dockerd.log
 plugin_dir=/usr/local/lib/docker/cli-plugins
@@ -64,7 +64,7 @@ install_plugin() {
         fi
     done
     work=$(mktemp -d)
-    "$deploy_dir/debian-package.sh" trixie "docker-$name" "$work"
+    "$deploy_dir/machine/debian-package.sh" trixie "docker-$name" "$work"
     program=$(find "$work" -path "*cli-plugins/docker-$name" -type f | head -n 1)
     [ -n "$program" ] || die "The package docker-$name holds no plugin."
     install -D -m 755 "$program" "$plugin_dir/docker-$name"

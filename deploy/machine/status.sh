@@ -2,7 +2,7 @@
 # Show where the cluster answers, and (without "urls") what runs.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 load_env
 
 port=${TMPNB_PORT:-8000}

@@ -5,7 +5,7 @@
 # stays as it is; `lock.sh --upgrade` moves everything to the newest version.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../deploy/lib.sh"
 
 uv_version=0.13.9
 cd "$root_dir"
@@ -16,14 +16,14 @@ export UV_NATIVE_TLS=1
 lock() {
     local name=$1
     shift
-    say "Locking deploy/locks/$name.txt"
+    say "Locking deploy/images/locks/$name.txt"
     "$tool/bin/uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-package tmpnb-cluster \
-        --generate-hashes --extra "$name" "$@" pyproject.toml -o "deploy/locks/$name.txt"
+        --generate-hashes --extra "$name" "$@" pyproject.toml -o "deploy/images/locks/$name.txt"
 }
 lock dev "$@"
 # The images hold what the tests ran with.
 for name in frontend agent proxy; do
-    lock "$name" --constraint deploy/locks/dev.txt "$@"
+    lock "$name" --constraint deploy/images/locks/dev.txt "$@"
 done
 say "Locking deploy/images/jupyter/requirements.txt"
 "$tool/bin/uv" pip compile --quiet --universal --python-version 3.13 --no-header --generate-hashes "$@" \

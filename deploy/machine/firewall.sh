@@ -12,7 +12,7 @@
 # says what is left open.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 switch=$1
 shift
