@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -10,6 +11,7 @@ from prometheus_client.registry import Collector
 from agent.inventory import Phase
 from common.records.hosts import HostState
 from common.runtime.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
+from common.vocabulary import CullRefusal, EndReason, StartFailure
 
 # A server of a large image on a busy disk takes minutes; start_timeout_s ends it.
 START_BUCKETS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
@@ -44,8 +46,7 @@ STARTS = Counter(
 )
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
-    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, memory (it needed "
-    "more), image (missing, not fetched), create, ports, network (full), engine, not_allowed (on this host).",
+    f"Failed starts by reason: {', '.join(get_args(StartFailure))}.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -61,12 +62,7 @@ START_STAGES = Histogram(
     buckets=START_BUCKETS_S,
 )
 CULLS = Counter(
-    "tmpnb_culls_total",
-    "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
-    "memory (it needed more), exited (by itself), gone (removed by others), uncertain (whether it was claimed), "
-    "duplicate (its visitor got another one), recreated_elsewhere; and of servers at an old path: pool_removed, "
-    "no_place (in time), interrupted, and the reasons of failed starts.",
-    ["pool", "reason"],
+    "tmpnb_culls_total", f"Claimed servers that ended, by reason: {', '.join(EndReason)}.", ["pool", "reason"]
 )
 OUT_OF_MEMORY = Counter(
     "tmpnb_servers_out_of_memory_total",
@@ -76,8 +72,7 @@ OUT_OF_MEMORY = Counter(
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
-    "Culls that the second look refused: active, visited, kernel_busy, computing, unread (kernels that "
-    "may not be read), kept (by an operator), not_claimed.",
+    f"Culls that the second look refused, by reason: {', '.join(CullRefusal)}.",
     ["pool", "reason"],
 )
 DOCKER_SECONDS = Histogram(

@@ -55,7 +55,7 @@ class Waiting(BaseModel):
 class TicketRefused(BaseModel):
     """The ticket will not get a server."""
 
-    model_config = example(status="refused", reason="no_place", message="no place for it in time")
+    model_config = example(status="refused", reason="no_place", message="no free place in time")
 
     status: Literal["refused"] = "refused"
     reason: EndReason | None

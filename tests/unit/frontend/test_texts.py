@@ -62,7 +62,7 @@ def test_every_event_can_be_read(name: EventName) -> None:
     [
         ({}, ""),
         ({"reason": "idle"}, "idle"),
-        ({"reason": "memory", "note": "64 MiB"}, "needed more memory than it may have: 64 MiB"),
+        ({"reason": "memory", "note": "64 MiB"}, "needed more memory than its limit: 64 MiB"),
         ({"reason": "idle", "refusal": "computing", "note": "0.50 cores"}, "idle, computing: 0.50 cores"),
         ({"note": "64 MiB"}, "64 MiB"),
         ({"state": "draining", "deadline": "2026-03-01T12:00:00Z"}, "draining"),
