@@ -1,7 +1,7 @@
 # Every target is a short script in deploy/ or scripts/, or one command; `make` alone lists them.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-SUITES := $(wildcard tests/unit tests/contract tests/integration tests/migrating tests/fuzz tests/e2e tests/faults)
+SUITES := $(wildcard tests/contract tests/integration tests/migrating tests/fuzz tests/e2e tests/faults)
 
 .PHONY: help up down monitoring demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack fuzz bench docs
 
@@ -55,13 +55,13 @@ format: venv ## Rewrite the sources in the one style
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-test-unit: venv ## Run the unit tests (seconds, no Docker)
-	$(PYTHON) -m pytest tests/unit
+test-unit: venv ## Run the unit tests (a minute, no Docker)
+	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal tests/unit
 
 test-stack: venv ## Make present what the other tests need: Engine, images, browser
 	@deploy/machine/engine.sh && deploy/machine/env.sh && deploy/images/build.sh && deploy/images/build.sh monitoring && scripts/have.sh chromium chromium fonts-dejavu-core
 
-test: lint test-stack ## Run the linters and all tests
+test: lint test-stack test-unit ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)
 
 test-faults: test-stack ## Break parts of a cluster under load and check its promises (all night: LONG=1)
