@@ -14,11 +14,11 @@ def main(argv: list[str]) -> None:
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
     from frontend.http.gunicorn import Server, gunicorn_settings
-    from frontend.public.wsgi import create_app, start_app, stop_app
+    from frontend.public.wsgi import create_app
 
     setup_logging("frontend", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, bind(settings.ip, settings.port))
-    Server(options, lambda: create_app(settings), start_app, stop_app, folder).run()
+    options = gunicorn_settings(settings, bind(settings.ip, settings.port), folder)
+    Server(options, lambda: create_app(settings)).run()
 
 
 if __name__ == "__main__":

@@ -1,46 +1,49 @@
-"""What the composition roots of this package share: the real adapters, made from settings."""
+"""What the composition roots of this package share beside ``common.adapters``."""
 
 import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from common.broker.rabbitmq import RabbitAddress, RabbitPublisher
+from common import adapters
+from common.broker.rabbitmq import RabbitPublisher
 from common.settings import CommonSettings
-from common.store.consul import ConsulStore
-from common.store.port import Service, Store
-from common.store.registration import TTL_S, ServiceRegistration, describe
+from common.store.follow import Follower
+from common.store.port import Store
+from common.store.registration import ServiceRegistration
 
 # How long a new worker waits for its stores before it takes requests; without them it answers "unavailable".
 START_S = 5.0
 
 
-def consul_store(settings: CommonSettings) -> ConsulStore:
-    token = settings.consul_token
-    return ConsulStore(
-        settings.consul_urls,
-        token.get_secret_value() if token else None,
-        answer_max_bytes=settings.consul_answer_max_bytes,
-    )
-
-
-def rabbit_address(settings: CommonSettings, name: str) -> RabbitAddress:
-    """``name`` is shown as the connection's name in RabbitMQ's UI."""
-    return RabbitAddress(settings.rabbitmq_urls, settings.rabbitmq_password.get_secret_value(), name)
-
-
 def service_registration(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
     """The entry of this process in Consul's service catalogue, as ``tmpnb-<role>``."""
     name = socket.gethostname()
-    identity = f"tmpnb-{role}-{settings.cluster}-{name}-{os.getpid()}"
-    service = Service(identity, f"tmpnb-{role}", name, port, TTL_S, tags=(settings.cluster,), meta=describe(settings))
-    return ServiceRegistration(store, service)
+    return adapters.service_registration(store, settings, role, f"{name}-{os.getpid()}", name, port)
 
 
-def start_broker(broker: object) -> None:
-    """Connect, if it is the real adapter; fakes are always connected."""
-    if isinstance(broker, RabbitPublisher):
-        broker.start()
+class FirstLook:
+    """A part of a process that is started once these watches have been read, or after ``START_S`` seconds."""
+
+    def __init__(self, *watches: Follower[Any]) -> None:
+        self._watches = watches
+
+    def start(self) -> None:
+        deadline = time.monotonic() + START_S
+        for watch in self._watches:
+            watch.wait_loaded(max(0.0, deadline - time.monotonic()))
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
 
 
-def stop_broker(broker: object) -> None:
-    if isinstance(broker, RabbitPublisher):
+@contextmanager
+def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
+    """A connection for as long as it is needed."""
+    broker.start()
+    try:
+        yield broker
+    finally:
         broker.stop()

@@ -283,6 +283,9 @@ class CliSettings(CommonSettings):
     api_auth_token: SecretStr | None = Field(
         default=None, validation_alias="API_AUTH_TOKEN", description="token of the public API, if it asks for one"
     )
+    extend_max_s: float = Field(
+        default=EXTEND_MAX_S, ge=60, le=LONG_S, description="most time that a server can be given at once, in seconds"
+    )
     agent_consul_urls: UrlList = Field(
         default=(), description="Consul as agents on other machines reach it (tmpnb join); default: consul_urls"
     )

@@ -2,10 +2,8 @@
 
 import logging
 
-from common import __version__
 from common.errors import StoreUnavailable
 from common.runtime.loops import LoopThread
-from common.settings import CommonSettings
 from common.store.port import Service, Store
 
 log = logging.getLogger(__name__)
@@ -13,11 +11,6 @@ log = logging.getLogger(__name__)
 # Three beats per TTL: one lost beat does not turn the service critical in Consul's UI.
 TTL_S = 15
 BEAT_S = TTL_S / 3
-
-
-def describe(settings: CommonSettings, **more: str) -> dict[str, str]:
-    """What the catalogue tells of a process: version, cluster, and where its metrics are."""
-    return {"version": __version__, "cluster": settings.cluster, "metrics": settings.metrics_target, **more}
 
 
 class ServiceRegistration:

@@ -13,12 +13,12 @@ def main(argv: list[str]) -> None:
     folder = share_metrics(settings)
     # Only now: they import prometheus_client, which looks for the folder at once.
     from common.runtime.logs import setup_logging
-    from frontend.admin.wsgi import create_admin, start_admin, stop_admin
+    from frontend.admin.wsgi import create_admin
     from frontend.http.gunicorn import Server, gunicorn_settings
 
     setup_logging("admin", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port))
-    Server(options, lambda: create_admin(settings), start_admin, stop_admin, folder).run()
+    options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port), folder)
+    Server(options, lambda: create_admin(settings)).run()
 
 
 if __name__ == "__main__":

@@ -3,39 +3,39 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, g
 
-from common.errors import ConflictError
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Claim, Gone, Route
-from common.records.tickets import Ticket, TicketState
+from common.records.servers import Claim, Route
+from common.records.tickets import TicketState
 from common.records.tokens import Scope
-from common.store.cache import RecordCache, read_one
 from frontend.admin import api_models as models
 from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
-from frontend.admin.responses import give_time
 from frontend.admin.server_listing import ServerListing
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import places
-from frontend.culler.decide import Source, cull_forecast
+from frontend.culler.decide import CullForecast, Source, cull_forecast
 from frontend.http.api.document import serve_document
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import Refused, bad_field, gone, install_problems
+from frontend.http.api.problems import bad_field, install_problems, not_found
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations import servers as server_operations
-from frontend.operations.errors import NotThere, OutOfRange
+from frontend.operations.errors import GenerationChanged
 
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
 
 _READ = (Scope.READ,)
 _ADMIN = (Scope.ADMIN,)
+_NO_SERVER = {404: "there is no such server", 410: "there was such a server; the message says why it is gone"}
+_NO_HOST = {404: "there is no such host"}
+_NO_POOL = {404: "there is no such pool"}
 
 
 def create_views() -> Blueprint:
@@ -45,19 +45,24 @@ def create_views() -> Blueprint:
     views.get("/servers/<user>")(server)
     views.delete("/servers/<user>")(cull)
     views.post("/servers/<user>/extend")(extend)
+    views.post("/culls")(cull_selected)
+    views.get("/search")(search)
     views.get("/tickets")(tickets)
     views.get("/hosts")(hosts)
     views.get("/hosts/<host>")(host_record)
     views.put("/hosts/<host>/state")(host_state)
-    views.delete("/hosts/<host>")(forget_host)
+    views.delete("/hosts/<host>")(remove_host)
+    views.get("/hosts/<host>/pools/<pool>/log")(failure_log)
     views.get("/pools")(pools)
     views.get("/pools/<pool>")(pool_spec)
+    views.put("/pools/<pool>")(apply_pool)
+    views.delete("/pools/<pool>")(remove_pool)
     views.get("/pools/<pool>/status")(pool_status)
     views.post("/pools/<pool>/recycle")(recycle)
     views.post("/pools/<pool>/rollback")(rollback)
-    views.post("/images")(prepare_image)
+    views.post("/images")(prefetch_image)
     views.get("/events")(events)
-    views.get("/stats")(figures)
+    views.get("/stats")(statistics)
     install_problems(views)
     serve_document(views, "tmpnb-cluster: the operator's API", _limits)
     return views
@@ -80,71 +85,70 @@ def servers(query: models.ServersQuery) -> Answer:
     return Answer(models.Servers(servers=[row(user) for user in page], total=len(found), next=after))
 
 
-@operation(
-    "Look a server up",
-    scopes=_READ,
-    answers={200: models.Server},
-    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
-)
+@operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=_NO_SERVER)
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     deps = dependencies()
-    claim, route = (
-        read_one(deps.store, deps.keys.claim(user), Claim),
-        read_one(deps.store, deps.keys.route(user), Route),
-    )
-    if claim is None and route is None:
-        raise _no_server(user)
-    told = None
+    claim, route = server_operations.find_server(deps.cluster, user)
+    culling = None
     if claim is not None:
-        told = _culling(
-            claim, deps.search.activity.get(), host_operations.read_hosts(deps.store, deps.keys), deps.now()
-        )
-    return Answer(_server(claim, route, told))
+        culling = _culling(claim, deps.search.activity.get(), deps.cluster.hosts.all(), deps.now())
+    return Answer(_server(claim, route, culling))
 
 
-@operation(
-    "Cull a server",
-    scopes=_ADMIN,
-    answers={202: models.ServerTold},
-    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
-)
+@operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=_NO_SERVER)
 def cull(user: str) -> Answer:
-    """Whatever it is doing. Asked again it is 202 until the server is gone, then 404 or 410."""
-    deps = dependencies()
-    try:
-        host = server_operations.cull(deps.store, deps.keys, deps.publisher, user)
-    except NotThere:
-        raise _no_server(user) from None
-    return Answer(models.ServerTold(user=user, host=host), 202)
+    """Whatever it is doing. Asked again, it is 202 until the server is gone, then 404 or 410."""
+    host = server_operations.cull(dependencies().context, user)
+    return Answer(models.CullRequested(user=user, host=host), 202)
 
 
 @operation(
-    "Give a server more time",
+    "Cull several servers",
+    scopes=_ADMIN,
+    body=models.CullBody,
+    answers={200: models.CullSelected, 202: models.CullSelected},
+)
+def cull_selected(body: models.CullBody) -> Answer:
+    """All servers in use that match, whatever they are doing. With `dry_run` (200) only tells which; otherwise (202)
+    their hosts are asked to remove them."""
+    claims = server_operations.cull_selected(dependencies().context, body.selection, dry_run=body.dry_run)
+    g.ids.update(selection=str(body.selection), dry_run=body.dry_run, servers=len(claims))
+    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims]
+    selected = models.CullSelected(dry_run=body.dry_run, total=len(rows), servers=rows)
+    return Answer(selected, 200 if body.dry_run else 202)
+
+
+@operation(
+    "Extend a server's time",
     scopes=_ADMIN,
     body=models.ExtendBody,
     answers={200: models.Extended},
-    refusals={404: "there is no such server, or nobody has claimed it", 409: "somebody else writes its claim"},
+    refusals={404: "there is no such server, or nobody has claimed it"},
 )
 def extend(user: str, body: models.ExtendBody) -> Answer:
-    """It is not culled for idleness, age or absence until then. Never shortens; asked again it changes nothing."""
-    deps = dependencies()
+    """It is not culled for idleness, age or never having been visited until then. Never shortens; asked again it
+    changes nothing."""
     g.ids["seconds"] = body.seconds
-    try:
-        until = give_time(user, body.seconds)
-    except OutOfRange as exc:
-        accepted = f"more than 0 and at most {deps.settings.extend_max_s:g} are accepted"
-        raise bad_field("seconds", accepted, body.seconds) from exc
-    except ConflictError as exc:
-        raise Refused(409, "conflict", str(exc)) from exc
+    deps = dependencies()
+    until = server_operations.extend(deps.context, user, body.seconds, deps.settings.extend_max_s)
     return Answer(models.Extended(user=user, kept_until=until))
 
 
-@operation("List those who wait", scopes=_READ, query=models.TicketsQuery, answers={200: models.WaitingTickets})
+@operation("Search servers in use", scopes=_READ, query=models.SearchQuery, answers={200: models.SearchResults})
+def search(query: models.SearchQuery) -> Answer:
+    """By user or the beginning of one, by host, by pool: with when and why each will be culled."""
+    found = dependencies().search.find(query.q, dependencies().now())
+    rows = [_server(row.claim, row.route, _forecast(row.forecast)) for row in found.servers]
+    gone = models.GoneServer.model_validate(found.gone.model_dump()) if found.gone is not None else None
+    return Answer(models.SearchResults(total=found.total, servers=rows, gone=gone))
+
+
+@operation("List waiting tickets", scopes=_READ, query=models.TicketsQuery, answers={200: models.WaitingTickets})
 def tickets(query: models.TicketsQuery) -> Answer:
-    """Waiting tickets, first come first, a page at a time."""
+    """First come first, a page at a time."""
     deps = dependencies()
-    read = RecordCache(Ticket, deps.keys.tickets).read(deps.store.list(deps.keys.tickets))
+    read = deps.cluster.tickets.all()
     waiting = [t for t in read.values() if t.state is TicketState.WAITING and query.pool in {None, t.pool}]
     waiting.sort(key=lambda ticket: (ticket.created_at, ticket.request_id))
     place = places(read, deps.now(), deps.settings.abandon_s)
@@ -165,119 +169,159 @@ def tickets(query: models.TicketsQuery) -> Answer:
 @operation("List hosts", scopes=_READ, answers={200: models.Hosts})
 def hosts() -> Answer:
     """As their agents describe them."""
-    found = host_operations.read_hosts(dependencies().store, dependencies().keys)
-    return Answer(models.Hosts(hosts={name: _host(record) for name, record in sorted(found.items())}))
+    found = sorted(dependencies().cluster.hosts.all().items())
+    return Answer(models.Hosts(hosts={name: _host(record) for name, record in found}))
 
 
-@operation("Look a host up", scopes=_READ, answers={200: models.Host}, refusals={404: "there is no such host"})
+@operation("Get a host", scopes=_READ, answers={200: models.Host}, refusals=_NO_HOST)
 def host_record(host: str) -> Answer:
-    """As its agent describes it, and how far a drain is."""
-    return Answer(_host(host_operations.read_host(dependencies().store, dependencies().keys, host)))
+    """As its agent describes it, with the progress of a drain."""
+    return Answer(_host(host_operations.read_host(dependencies().cluster, host)))
 
 
 @operation(
-    "Cordon, drain or activate a host",
+    "Set a host's state",
     scopes=_ADMIN,
     body=models.StateBody,
-    answers={202: models.HostTold},
-    refusals={404: "there is no such host"},
+    answers={202: models.HostStateRequested},
+    refusals=_NO_HOST,
 )
 def host_state(host: str, body: models.StateBody) -> Answer:
-    """Asked again it changes nothing, but for a deadline, which counts from the last time."""
-    deps = dependencies()
+    """Cordon, drain or activate it. Asked again it changes nothing, but for a deadline, which counts from the last
+    time."""
     g.ids.update(body.model_dump(mode="json", exclude_none=True))
-    deadline = deps.now() + timedelta(seconds=body.deadline_s) if body.deadline_s is not None else None
-    host_operations.set_host_state(deps.store, deps.keys, deps.publisher, host, body.state, deps.now(), deadline)
-    return Answer(models.HostTold(host=host, state=body.state, deadline=deadline), 202)
+    deadline = host_operations.set_host_state(dependencies().context, host, body.state, body.deadline_s)
+    return Answer(models.HostStateRequested(host=host, state=body.state, deadline=deadline), 202)
 
 
 @operation(
-    "Forget a host",
+    "Remove a host",
     scopes=_ADMIN,
-    answers={200: models.HostForgotten},
-    refusals={404: "there is no such host", 409: "its agent is running: drain it first"},
+    answers={200: models.HostRemoved},
+    refusals=_NO_HOST | {409: "its agent is running: drain it first"},
 )
-def forget_host(host: str) -> Answer:
-    """One whose agent is gone for good: what it served is closed."""
-    deps = dependencies()
-    closed = host_operations.forget_host(deps.store, deps.keys, deps.publisher, host, deps.now())
-    return Answer(models.HostForgotten(host=host, closed=closed))
+def remove_host(host: str) -> Answer:
+    """One whose agent is gone for good. What it served is closed."""
+    closed = host_operations.remove_host(dependencies().context, host)
+    return Answer(models.HostRemoved(host=host, closed=closed))
+
+
+@operation(
+    "Get the log of a failed start",
+    scopes=_READ,
+    answers={200: models.FailureLog},
+    refusals={404: "no start of this pool has failed there lately"},
+)
+def failure_log(host: str, pool: str) -> Answer:
+    """Of the last start of a server of this pool that failed on this host."""
+    record = dependencies().dashboard.hosts.get(host)
+    status = record.pools.get(pool) if record else None
+    failure = status.last_failure if status else None
+    if failure is None:
+        raise not_found("no start of this pool has failed there lately")
+    return Answer(models.FailureLog(reason=failure.reason, at=failure.at, log=failure.log))
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
 def pools() -> Answer:
-    """Every pool's fields and generation."""
-    found = pool_operations.read_pools(dependencies().store, dependencies().keys)
-    return Answer(models.Pools(pools={name: _pool(spec) for name, spec in sorted(found.items())}))
+    """Their fields and generations."""
+    found = sorted(dependencies().cluster.pools.all().items())
+    return Answer(models.Pools(pools={name: _pool(spec) for name, spec in found}))
 
 
-@operation("Look a pool up", scopes=_READ, answers={200: models.Pool}, refusals={404: "there is no such pool"})
+@operation("Get a pool", scopes=_READ, answers={200: models.Pool}, refusals=_NO_POOL)
 def pool_spec(pool: str) -> Answer:
     """Its fields and generation."""
-    return Answer(_pool(_known(pool)))
+    return Answer(_pool(pool_operations.read_pool(dependencies().cluster, pool)))
 
 
 @operation(
-    "Ask how far a change is", scopes=_READ, answers={200: models.PoolStatus}, refusals={404: "there is no such pool"}
+    "Create or change a pool",
+    scopes=_ADMIN,
+    body=models.PoolBody,
+    answers={200: models.PoolApplied},
+    refusals={409: "`generation` is not the present one"},
 )
+def apply_pool(pool: str, body: models.PoolBody) -> Answer:
+    """Hosts replace its ready servers, a few at a time; those in use stay until they end. To have the image everywhere
+    before, prefetch it."""
+    if body.name not in {"", pool}:
+        raise bad_field("name", f"{pool!r}, as in the address, is accepted, or nothing", body.name)
+    cluster = dependencies().cluster
+    present = cluster.pools.get(pool)
+    if body.seen_generation is not None and (present is None or present.generation != body.seen_generation):
+        raise GenerationChanged(f"generation: the present one is {present.generation if present else None!r}")
+    spec = PoolSpec.model_validate(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool})
+    applied = pool_operations.apply_pools(cluster, [spec])
+    g.ids.update(generation=spec.generation, changed=bool(applied.changed))
+    changed = bool(applied.changed)
+    return Answer(
+        models.PoolApplied(pool=pool, generation=spec.generation, changed=changed, warnings=list(applied.warnings))
+    )
+
+
+@operation(
+    "Remove a pool",
+    scopes=_ADMIN,
+    answers={200: models.PoolRemoved},
+    refusals=_NO_POOL | {409: "it is the last one"},
+)
+def remove_pool(pool: str) -> Answer:
+    """Its ready servers go; those in use stay until they end. Whoever waits for one is refused."""
+    return Answer(models.PoolRemoved(pool=pool, **asdict(pool_operations.remove_pool(dependencies().cluster, pool))))
+
+
+@operation("Get a pool's rollout status", scopes=_READ, answers={200: models.PoolStatus}, refusals=_NO_POOL)
 def pool_status(pool: str) -> Answer:
-    """Every host that serves the pool, with how far it is with the present generation."""
-    spec = _known(pool)
-    rows = pool_operations.progress(spec, host_operations.read_hosts(dependencies().store, dependencies().keys))
+    """How far each host that serves the pool is with the present generation."""
+    cluster = dependencies().cluster
+    spec = pool_operations.read_pool(cluster, pool)
+    rows = pool_operations.progress(spec, cluster.hosts.all())
     progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
     return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
 
 
-@operation(
-    "Replace ready servers",
-    scopes=_ADMIN,
-    answers={200: models.Recycled},
-    refusals={404: "there is no such pool"},
-)
+@operation("Replace a pool's ready servers", scopes=_ADMIN, answers={200: models.Recycled}, refusals=_NO_POOL)
 def recycle(pool: str) -> Answer:
     """For an image that was rebuilt under its name. Claimed servers stay."""
-    deps = dependencies()
-    try:
-        drained = pool_operations.recycle(deps.store, deps.keys, deps.publisher, pool)
-    except NotThere as exc:
-        raise Refused(404, "unknown pool", f"pool: {exc}") from exc
-    return Answer(models.Recycled(pool=pool, drained=drained))
+    return Answer(models.Recycled(pool=pool, drained=pool_operations.recycle(dependencies().context, pool)))
 
 
 @operation(
-    "Go back to the generation before",
+    "Roll a pool back",
     scopes=_ADMIN,
     body=models.RollbackBody,
     answers={200: models.RolledBack},
-    refusals={404: "there is no such pool", 409: "there is none before, or the present one is another"},
+    refusals=_NO_POOL | {409: "there is no earlier generation, or `generation` is not the present one"},
 )
 def rollback(pool: str, body: models.RollbackBody) -> Answer:
-    """Asked twice it would go forth again: name the present `generation`, or send an `Idempotency-Key`."""
-    present = _known(pool).generation
-    if body.generation not in {None, present}:
-        raise Refused(409, "conflict", f"generation: the present one is {present!r} (given: {body.generation!r})")
-    spec = pool_operations.rollback(dependencies().store, dependencies().keys, pool)
+    """To the generation before the present one. Asked twice it would go forth again: name the present `generation`, or
+    send an `Idempotency-Key`."""
+    spec = pool_operations.rollback(dependencies().cluster, pool, body.generation)
     g.ids["generation"] = spec.generation
     return Answer(models.RolledBack(pool=pool, generation=spec.generation, image=spec.image))
 
 
-@operation("Have an image on all hosts", scopes=_ADMIN, body=models.ImageBody, answers={202: models.ImageAsked})
-def prepare_image(body: models.ImageBody) -> Answer:
+@operation(
+    "Prefetch an image on every host", scopes=_ADMIN, body=models.ImageBody, answers={202: models.ImageRequested}
+)
+def prefetch_image(body: models.ImageBody) -> Answer:
     """Hosts that have it do nothing."""
-    deps = dependencies()
     g.ids["image"] = body.image
-    asked = pool_operations.prepare(deps.store, deps.keys, deps.publisher, [PoolSpec(name="any", image=body.image)])
-    return Answer(models.ImageAsked(image=body.image, hosts=len(asked.get(body.image, {}))), 202)
+    hosts = pool_operations.prefetch_image(dependencies().context, body.image)
+    return Answer(models.ImageRequested(image=body.image, hosts=hosts), 202)
 
 
-@operation("Ask for the figures", scopes=_READ, answers={200: models.AdminStats})
-def figures() -> Answer:
+@operation("Get statistics", scopes=_READ, answers={200: models.AdminStats})
+def statistics() -> Answer:
     """As in the public API, with users and waiting tickets."""
-    deps = dependencies()
-    found = stats(host_operations.read_hosts(deps.store, deps.keys), "")
-    found["users"] = len(deps.store.watch_keys(deps.keys.claims, 0, 0).keys)
-    found["waiting"] = len(deps.store.watch_keys(deps.keys.tickets, 0, 0).keys)
-    return Answer(models.AdminStats.model_validate(found))
+    cluster = dependencies().cluster
+    found = stats(cluster.hosts.all(), "")
+    return Answer(
+        models.AdminStats.model_validate(
+            found | {"users": len(cluster.claims.ids()), "waiting": len(cluster.tickets.ids())}
+        )
+    )
 
 
 def _matches(seen: ServerListing, user: str, query: models.ServersQuery) -> bool:
@@ -289,7 +333,7 @@ def _matches(seen: ServerListing, user: str, query: models.ServersQuery) -> bool
 
 def _server(claim: Claim | None, route: Route | None, culling: models.Culling | None) -> models.Server:
     found = claim or route
-    assert found is not None  # noqa: S101 both callers have one
+    assert found is not None  # noqa: S101 all callers have one
     return models.Server(
         user=found.user,
         host=found.host,
@@ -306,19 +350,17 @@ def _server(claim: Claim | None, route: Route | None, culling: models.Culling | 
 def _culling(
     claim: Claim, activity: Sequence[Source], hosts: Mapping[str, HostRecord], now: datetime
 ) -> models.Culling:
-    told = cull_forecast(claim, activity, hosts.keys(), now)
+    return _forecast(cull_forecast(claim, activity, hosts.keys(), now))
+
+
+def _forecast(forecast: CullForecast) -> models.Culling:
     return models.Culling(
-        at=told.at,
-        reason=told.reason,
-        last_seen_at=told.last_seen,
-        was_seen=told.was_seen,
-        obstacle=told.obstacle,
+        at=forecast.at,
+        reason=forecast.reason,
+        last_seen_at=forecast.last_seen,
+        was_seen=forecast.was_seen,
+        obstacle=forecast.obstacle,
     )
-
-
-def _no_server(user: str) -> Refused:
-    word = read_one(dependencies().store, dependencies().keys.gone_of(user), Gone)
-    return gone("there is no such server") if word is None else gone(word.reason, 410)
 
 
 def _host(record: HostRecord) -> models.Host:
@@ -331,15 +373,7 @@ def _pool(spec: PoolSpec) -> models.Pool:
     return models.Pool.model_validate(spec.model_dump())
 
 
-def _known(name: str) -> PoolSpec:
-    known: Mapping[str, PoolSpec] = pool_operations.read_pools(dependencies().store, dependencies().keys)
-    if name not in known:
-        raise Refused(404, "unknown pool", f"pool: there is no pool {name!r}; accepted: {', '.join(sorted(known))}")
-    return known[name]
-
-
 def _limits(document: dict[str, Any]) -> None:
     """What this cluster accepts, where its settings say less than the type."""
-    document["components"]["schemas"]["ExtendBody"]["properties"]["seconds"]["maximum"] = (
-        dependencies().settings.extend_max_s
-    )
+    seconds = document["components"]["schemas"]["ExtendBody"]["properties"]["seconds"]
+    seconds["maximum"] = dependencies().settings.extend_max_s

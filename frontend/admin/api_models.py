@@ -4,14 +4,18 @@ from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic.config import JsonDict
 
 from common.bounds import LONG_S
 from common.ids import USER_LENGTH_MAX
 from common.records.base import IMAGE, Name
 from common.records.hosts import HostRecord, HostState
 from common.records.pools import PoolSpec
+from frontend.admin.live.search import MAX_CHARS
 from frontend.http.api.models import USER, HostFigures, example
+from frontend.operations.errors import InvalidValue
 from frontend.operations.pools import Stage
+from frontend.operations.servers import Selection
 
 PAGE_MAX_COUNT = 1000
 DEADLINE_MAX_S = 7 * 86400
@@ -71,7 +75,7 @@ class Server(BaseModel):
     target: str | None = Field(description="address:port; null: no route")
     claimed_at: datetime | None
     expires_at: datetime | None
-    kept_until: datetime | None = Field(description="an operator gave it time until then")
+    kept_until: datetime | None = Field(description="not culled before then: an operator extended it")
     culling: Culling | None = Field(description="null: ready ones are not culled")
 
 
@@ -83,8 +87,92 @@ class Servers(BaseModel):
     next: str | None = Field(description="`after` of the next page; null: this is the last")
 
 
-class ServerTold(BaseModel):
-    """The server's host was told; the server is gone when it is not listed any more."""
+class SearchQuery(Query):
+    """What to look for."""
+
+    q: str = Field(
+        max_length=MAX_CHARS, description="words: a user's id or its beginning, the name of a host, the name of a pool"
+    )
+
+
+class GoneServer(BaseModel):
+    """A server that is no more."""
+
+    user: str
+    host: str
+    pool: str
+    reason: str
+    at: datetime
+
+
+class SearchResults(BaseModel):
+    """The first of the servers in use that match, those claimed first first."""
+
+    total: int = Field(description="how many match")
+    servers: list[Server] = Field(description="`target` is looked up if there is only one")
+    gone: GoneServer | None = Field(description="of a user without a server: the last one")
+
+
+# One of the fields that select, or ``all`` and none of them.
+_NONE: JsonDict = {name: {"type": "null"} for name in ("pool", "host", "older_than_s")}
+_ALL: JsonDict = {"required": ["all"], "properties": {"all": {"const": True}, **_NONE}}
+
+
+def _only(name: str) -> JsonDict:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}, "all": {"const": False}}}
+
+
+class CullBody(BaseModel):
+    """Which servers in use to cull: all that are given must match."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"pool": "default", "older_than_s": 7200, "dry_run": True}],
+            "anyOf": [_ALL, *map(_only, ("pool", "host", "older_than_s"))],
+        },
+    )  # fmt: skip
+
+    pool: Name | None = Field(default=None, description="those of this pool")
+    host: Name | None = Field(default=None, description="those on this host")
+    older_than_s: float | None = Field(
+        default=None, ge=0, le=LONG_S, allow_inf_nan=False, description="those claimed at least this many seconds ago"
+    )
+    all: bool = Field(default=False, description="all servers in use; not together with the others")
+    dry_run: bool = Field(default=False, description="only tell which servers these are")
+
+    @model_validator(mode="after")
+    def _selects(self) -> Self:
+        try:
+            self.selection  # noqa: B018 refuses what selects nothing
+        except InvalidValue as exc:
+            raise ValueError(exc.accepted) from exc
+        return self
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.pool, self.host, self.older_than_s, self.all)
+
+
+class SelectedServer(BaseModel):
+    """A server in use that was selected."""
+
+    user: str
+    host: str
+    pool: str
+    claimed_at: datetime
+
+
+class CullSelected(BaseModel):
+    """The servers that match, by user. Their hosts were asked to remove them, unless it was a dry run."""
+
+    dry_run: bool
+    total: int
+    servers: list[SelectedServer]
+
+
+class CullRequested(BaseModel):
+    """The server's host was asked; the server is gone when it is not listed any more."""
 
     status: Literal["requested"] = "requested"
     user: str
@@ -92,7 +180,7 @@ class ServerTold(BaseModel):
 
 
 class ExtendBody(BaseModel):
-    """How long a server shall be kept, whether it is used or not."""
+    """How long to keep a server, whether it is used or not."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"seconds": 3600}]})
 
@@ -124,7 +212,7 @@ class Hosts(BaseModel):
 
 
 class StateBody(BaseModel):
-    """The state that a host shall have. A deadline is for a drain: what is in use then is culled after a warning."""
+    """The state to bring a host to. A deadline is for a drain: what is in use then is culled after a warning."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -147,8 +235,8 @@ class StateBody(BaseModel):
         return self
 
 
-class HostTold(BaseModel):
-    """The host was told; its record shows when it has followed."""
+class HostStateRequested(BaseModel):
+    """The host was asked; its record shows when it has followed."""
 
     status: Literal["requested"] = "requested"
     host: str
@@ -156,7 +244,7 @@ class HostTold(BaseModel):
     deadline: datetime | None
 
 
-class HostForgotten(BaseModel):
+class HostRemoved(BaseModel):
     """``closed``: servers in use that were closed with it."""
 
     status: Literal["removed"] = "removed"
@@ -175,6 +263,47 @@ class Pool(PoolSpec):
 
 class Pools(BaseModel):
     pools: dict[str, Pool]
+
+
+class PoolBody(PoolSpec):
+    """The fields of a pool, as in a pool file; those that are left out have their defaults."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": "jupyter/base-notebook:1"}]})
+
+    name: Name = Field(default="", description="as in the address, or left out")
+    seen_generation: str | None = Field(
+        default=None,
+        alias="generation",
+        max_length=64,
+        description="as `GET` has it: refused if the pool has another one now",
+    )
+
+
+class PoolApplied(BaseModel):
+    """The pool as it is now; `GET …/status` shows how far the hosts are."""
+
+    pool: str
+    generation: str
+    changed: bool = Field(description="false: it was like this already")
+    warnings: list[str]
+
+
+class PoolRemoved(BaseModel):
+    """``ready``: servers that go now; ``claimed``: servers in use, which stay until they end; ``refused``: how many
+    waited for one, and are told that the pool is gone."""
+
+    pool: str
+    ready: int
+    claimed: int
+    refused: int
+
+
+class FailureLog(BaseModel):
+    """The last start that failed. ``log``: the container's last lines."""
+
+    reason: str
+    at: datetime
+    log: str
 
 
 class PoolProgress(BaseModel):
@@ -220,15 +349,15 @@ class RolledBack(BaseModel):
 
 
 class ImageBody(BaseModel):
-    """An image that all hosts shall have before a pool needs it."""
+    """An image to have on every host before a pool needs it."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": "jupyter/base-notebook:1"}]})
 
     image: str = Field(pattern=IMAGE)
 
 
-class ImageAsked(BaseModel):
-    """``hosts``: so many were asked; each host's record shows what became of it."""
+class ImageRequested(BaseModel):
+    """``hosts``: how many hosts there are; their records show what became of it."""
 
     image: str
     hosts: int
@@ -253,7 +382,7 @@ class WaitingTickets(BaseModel):
 
 
 class AdminStats(BaseModel):
-    """Servers of the cluster, ``users`` that have one and ``waiting`` tickets."""
+    """Servers of the cluster, ``users`` who have one and ``waiting`` tickets."""
 
     available: int
     capacity: int

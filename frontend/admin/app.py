@@ -4,20 +4,17 @@ import json
 
 from flask import Flask, Response, g, redirect, request
 
-from common.errors import ConflictError, InvalidPool, TmpnbError, TransientError
 from common.records.tokens import Scope
 from common.runtime import audit_log
-from frontend.admin import api, legacy_redirector, login, page, sessions
+from frontend.admin import api, legacy, login, page, sessions
 from frontend.admin.dependencies import AdminDependencies
-from frontend.admin.legacy import views
 from frontend.http import auth, metrics, request_log
 from frontend.http.api import idempotency
 from frontend.http.api.operation import operation_of
+from frontend.http.api.problems import install_problems
 from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
-from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
-from frontend.operations.errors import NoHistory, NotThere, OutOfRange, StillThere
 
 
 def create_admin_app(deps: AdminDependencies) -> Flask:
@@ -28,7 +25,7 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     metrics.install(
         app,
         deps.settings,
-        lambda: json.dumps(host_operations.metrics_targets(deps.store, deps.keys)).encode(),
+        lambda: json.dumps(host_operations.metrics_targets(deps.cluster)).encode(),
     )
     request_log.install(app)
     principal = Principal("ADMIN_AUTH_TOKEN", Scope.ADMIN)
@@ -41,22 +38,16 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
-    for blueprint in (views, legacy_redirector.views, page.views, login.views, api.create_views()):
+    for blueprint in (page.views, login.views, legacy.views, api.create_views()):
         app.register_blueprint(blueprint)
     idempotency.install(app, deps.settings.keys_max, deps.settings.keys_max_per_visitor)
     harden(app)
-    app.register_error_handler(InvalidPool, _invalid)
-    app.register_error_handler(NotThere, _not_there)
-    app.register_error_handler(OutOfRange, _out_of_range)
-    app.register_error_handler(ConflictError, _conflict)
-    app.register_error_handler(StillThere, _conflict)
-    app.register_error_handler(NoHistory, _conflict)
-    app.register_error_handler(TransientError, _away)
+    install_problems(app)
     return app
 
 
 # Nothing to see, or the way in. Style and scripts are the same for everybody.
-_OPEN_VIEWS = frozenset({"admin.healthz", "static", "login.form", "login.enter", "login.leave"})
+_OPEN_VIEWS = frozenset({"page.healthz", "static", "login.form", "login.enter", "login.leave"})
 
 
 def _authorize() -> Response | None:
@@ -75,7 +66,7 @@ def _authorize() -> Response | None:
         return auth.authorize((needed,), legacy=legacy)
     principal = known.principal()
     if principal is None:
-        if page.wants_page() and request.endpoint == "admin.index":
+        if page.wants_page() and request.endpoint == "page.index":
             return redirect("/login", 303)  # type: ignore[return-value]
         return auth.authorize((needed,), legacy=legacy)
     g.scope = principal.scope
@@ -85,10 +76,6 @@ def _authorize() -> Response | None:
     if needed is Scope.ADMIN and not sessions.is_from_page():
         return auth.forbidden(f"a browser's session is accepted from the operator's page only ({sessions.OWN_HEADER})")
     return None
-
-
-def _out_of_range(error: OutOfRange) -> Response:
-    return answer({"status": "bad request", "message": str(error)}, 400)
 
 
 def _note_action(response: Response) -> Response:
@@ -110,19 +97,3 @@ def _note_action(response: Response) -> Response:
         pool=known.get("pool"),
     )
     return response
-
-
-def _invalid(error: InvalidPool) -> Response:
-    return answer({"status": "invalid pool", "message": str(error)}, 400)
-
-
-def _not_there(error: NotThere) -> Response:
-    return answer({"status": "not found", "message": str(error)}, 404)
-
-
-def _conflict(error: TmpnbError) -> Response:
-    return answer({"status": "conflict", "message": str(error)}, 409)
-
-
-def _away(error: TransientError) -> Response:
-    return answer({"status": "unavailable", "message": str(error)}, 503, 5)

@@ -11,6 +11,7 @@ from common.broker.port import Publisher
 from common.records.tokens import Token
 from common.runtime.clock import ClusterClock
 from common.settings import environment as process_environment
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.admin.live.dashboard import Dashboard
@@ -24,6 +25,7 @@ from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.http.throttle import Throttle, ThrottleBounds
 from frontend.operations.bootstrap import Bootstrap
+from frontend.operations.context import Context
 from frontend.settings import AdminSettings
 
 
@@ -34,6 +36,7 @@ class AdminDependencies:
     settings: AdminSettings
     store: Store
     keys: Keys
+    cluster: Cluster
     publisher: Publisher
     bootstrap: Bootstrap
     tokens: Watched[Token]
@@ -53,7 +56,7 @@ class AdminDependencies:
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
-        keys = Keys(settings.cluster)
+        keys, cluster = Keys(settings.cluster), Cluster(store, settings.cluster)
         now = ClusterClock(store.clock_skew_s)
         series = Series(settings.sample_s, settings.sample_kept_s)
         dashboard = Dashboard(store, keys, Feed(), series, now, abandon_s=settings.abandon_s)
@@ -62,8 +65,9 @@ class AdminDependencies:
             settings,
             store,
             keys,
+            cluster,
             publisher,
-            Bootstrap(store, keys, settings.pools_file, variables),
+            Bootstrap(cluster, settings.pools_file, variables),
             tokens_view(store, keys),
             listing_view(store, keys),
             dashboard,
@@ -73,9 +77,14 @@ class AdminDependencies:
                     settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
                 )
             ),
-            Search(store, keys, lambda: dashboard.hosts, lambda: dashboard.pools),
+            Search(cluster, lambda: dashboard.hosts, lambda: dashboard.pools),
             now,
         )
+
+    @property
+    def context(self) -> Context:
+        """For operations."""
+        return Context(self.cluster, self.publisher, self.now)
 
 
 def dependencies() -> AdminDependencies:

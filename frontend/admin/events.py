@@ -46,7 +46,7 @@ class EventsQuery(BaseModel):
 
 
 @operation(
-    "Follow what happens",
+    "Stream events",
     scopes=(Scope.READ,),
     query=EventsQuery,
     answers={200: str},

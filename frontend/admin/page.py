@@ -1,16 +1,16 @@
-"""The operator's page and what it asks for: the stream of changes, logs of failures, searches."""
+"""The operator's page and its stream of changes. Whatever else the page asks for is in ``/api/v1``."""
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from frontend.admin.dependencies import dependencies
-from frontend.admin.live.search import BadSearch
+from frontend.admin.legacy import ENDPOINTS
 from frontend.admin.live.stream import FULL_RETRY_S, sse_response, stream
 from frontend.admin.responses import may_change, own_page
 from frontend.admin.sessions import sessions
 from frontend.http.responses import answer, wants_html
 
-views = Blueprint("live", __name__)
+views = Blueprint("page", __name__)
 
 
 def operators_page() -> Response:
@@ -26,8 +26,8 @@ def operators_page() -> Response:
 
 @views.get("/live")
 def live() -> ResponseReturnValue:
-    """Server-sent events: ``snapshot`` (all), then ``change`` (what differs). 503 when too many pages are open. One who
-    asks for JSON gets one snapshot."""
+    """Server-sent events: ``snapshot`` (all), then ``change`` (what differs). 503 when too many pages are open. Those
+    who ask for JSON get one snapshot."""
     deps = dependencies()
     if "text/event-stream" not in request.headers.get("Accept", ""):
         return Response(deps.dashboard.whole()[1], mimetype="application/json")
@@ -37,24 +37,22 @@ def live() -> ResponseReturnValue:
     return response
 
 
-@views.get("/api/hosts/<host>/pools/<pool>/log")
-def failure_log(host: str, pool: str) -> Response:
-    """``{"log", "reason", "at"}`` of the last failed start there, as the host's record has it."""
-    record = dependencies().dashboard.hosts.get(host)
-    status = record.pools.get(pool) if record else None
-    failure = status.last_failure if status else None
-    if failure is None:
-        return answer({"status": "not found", "message": "no start of this pool has failed there lately"}, 404)
-    return answer({"log": failure.log, "reason": failure.reason, "at": failure.at.isoformat()})
+@views.get("/")
+def index() -> Response:
+    """The operator's page, or for programs what there is."""
+    if wants_page():
+        return operators_page()
+    own = (
+        ("GET", "/api/v1/openapi.json", "describes /api/v1, which has everything that the operator's page has"),
+        ("GET", "/live", "what the operator's page shows, as server-sent events; once, as JSON, if that is asked for"),
+        ("GET", "/healthz", "the process answers; needs no token"),
+    )
+    return answer({"endpoints": [{"method": m, "path": p, "what": w} for m, p, w in (*own, *ENDPOINTS)]})
 
 
-@views.get("/api/search")
-def search() -> Response:
-    """``?q=``: servers in use by user, host or pool, and why and when each will be culled."""
-    try:
-        return answer(dependencies().search.find(request.args.get("q", ""), dependencies().now()))
-    except BadSearch as exc:
-        return answer({"status": "bad request", "message": str(exc)}, 400)
+@views.get("/healthz")
+def healthz() -> Response:
+    return answer({"status": "ok"})
 
 
 def wants_page() -> bool:

@@ -1,25 +1,12 @@
 """What the admin application's views share."""
 
-from datetime import datetime
 from typing import Any
 
 from flask import Response, g
 
-from common.broker.messages import Event
 from common.records.tokens import Scope
-from frontend.admin.dependencies import dependencies
 from frontend.admin.sessions import sessions
 from frontend.http.responses import page
-from frontend.operations import servers as server_operations
-
-
-def give_time(user: str, seconds: float) -> datetime:
-    """As ``operations.extend``, and told to those who watch."""
-    deps = dependencies()
-    until = server_operations.extend(deps.store, deps.keys, user, seconds, deps.now(), deps.settings.extend_max_s)
-    event = Event(sent_at=deps.now(), name="server.extended", user=user, detail={"kept_until": until.isoformat()})
-    deps.publisher.emit(event.name, event.encode())
-    return until
 
 
 def may_change() -> bool:

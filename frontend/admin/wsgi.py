@@ -4,12 +4,15 @@ import socket
 
 from flask import Flask
 
+from common.adapters import consul_store, rabbit_address
 from common.broker.rabbitmq import RabbitPublisher, RabbitSubscriber
 from common.runtime.logs import setup_logging
+from common.runtime.process import InOrder
 from common.settings import load
-from frontend.adapters import START_S, consul_store, rabbit_address, service_registration, start_broker, stop_broker
+from frontend.adapters import FirstLook, service_registration
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
+from frontend.http.gunicorn import RUNNING
 from frontend.settings import AdminSettings
 
 
@@ -19,30 +22,18 @@ def create_admin(settings: AdminSettings | None = None) -> Flask:
     setup_logging("admin", settings.log_level, settings.audit_file)
     store = consul_store(settings)
     address = rabbit_address(settings, f"admin {socket.gethostname()}")
-    deps = AdminDependencies.assemble(settings, store, RabbitPublisher(address, "publisher"))
+    publisher = RabbitPublisher(address, "publisher")
+    deps = AdminDependencies.assemble(settings, store, publisher)
+    subscriber = RabbitSubscriber(address, deps.dashboard.feed.hear)
+    deps.dashboard.tell_of(subscriber, publisher)
     app = create_admin_app(deps)
-    app.extensions["tmpnb.subscriber"] = RabbitSubscriber(address, deps.dashboard.feed.hear)
-    app.extensions["tmpnb.registration"] = service_registration(store, settings, "admin", settings.admin_port)
+    app.extensions[RUNNING] = InOrder(
+        publisher,
+        subscriber,
+        deps.dashboard,
+        deps.bootstrap,
+        deps.tokens,
+        service_registration(store, settings, "admin", settings.admin_port),
+        FirstLook(deps.tokens),
+    )
     return app
-
-
-def start_admin(app: Flask) -> None:
-    """Start threads and connections of the admin application, in a worker."""
-    deps: AdminDependencies = app.extensions["tmpnb"]
-    start_broker(deps.publisher)
-    app.extensions["tmpnb.subscriber"].start()
-    deps.dashboard.start(app.extensions["tmpnb.subscriber"], deps.publisher)
-    deps.bootstrap.start()
-    deps.tokens.start()
-    app.extensions["tmpnb.registration"].start()
-    deps.tokens.wait_loaded(START_S)
-
-
-def stop_admin(app: Flask) -> None:
-    deps: AdminDependencies = app.extensions["tmpnb"]
-    app.extensions["tmpnb.registration"].stop()
-    deps.dashboard.stop()
-    deps.tokens.stop()
-    deps.bootstrap.stop()
-    app.extensions["tmpnb.subscriber"].stop()
-    stop_broker(deps.publisher)

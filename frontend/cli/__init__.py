@@ -13,7 +13,7 @@ from frontend.cli import hosts, join, pools, servers, tokens
 from frontend.cli.output import complain
 
 app = typer.Typer(
-    help="Look after a cluster of temporary servers.",
+    help="Manage a cluster of temporary servers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,17 +1,20 @@
 """The command line's connections: made when a command needs them, closed when it ends."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 
+from common.adapters import consul_store, rabbit_address
 from common.broker.port import Publisher
 from common.broker.rabbitmq import RabbitPublisher
 from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from common.store.port import Store
-from frontend.adapters import consul_store, rabbit_address
+from frontend.adapters import connected
+from frontend.operations.context import Context
 from frontend.settings import CliSettings
 
 
@@ -28,28 +31,38 @@ def note(
     pool: str | None = None,
     reason: str | None = None,
 ) -> None:
-    """Put what an operator has done here into the audit file, if there is one: stdout is the command's own."""
+    """Record in the audit file, if there is one, what an operator has done here: stdout is the command's own."""
     audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
     audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
 
 
-def store_and_keys() -> tuple[Store, Keys]:
-    chosen = settings()
-    return consul_store(chosen), Keys(chosen.cluster)
+def store() -> Store:
+    """A connection to Consul."""
+    return consul_store(settings())
 
 
-def cluster_now(store: Store, keys: Keys) -> datetime:
-    """The cluster's time; asks Consul for something, because its answers tell it."""
-    store.get(keys.culler_lock)
-    return ClusterClock(store.clock_skew_s)()
+def publisher() -> AbstractContextManager[Publisher]:
+    """A connection to RabbitMQ for one command."""
+    return connected(RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher"))
+
+
+def cluster() -> Cluster:
+    """For commands that only look, or write to Consul alone."""
+    return Cluster(store(), settings().cluster)
+
+
+def cluster_and_time() -> tuple[Cluster, datetime]:
+    """With the cluster's time; asks Consul for something, because its answers tell it."""
+    chosen = store()
+    found = Cluster(chosen, settings().cluster)
+    chosen.get(found.culler_lock)
+    return found, ClusterClock(chosen.clock_skew_s)()
 
 
 @contextmanager
-def publisher() -> Iterator[Publisher]:
-    """A connection to RabbitMQ for one command."""
-    connection = RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher")
-    connection.start()
-    try:
-        yield connection
-    finally:
-        connection.stop()
+def operating() -> Iterator[Context]:
+    """For operations that tell hosts something, with one connection for all of them."""
+    found, now = cluster_and_time()
+    began = time.monotonic()
+    with publisher() as connection:
+        yield Context(found, connection, lambda: now + timedelta(seconds=time.monotonic() - began))

@@ -1,6 +1,6 @@
 """``tmpnb hosts`` and ``tmpnb host cordon | uncordon | drain | remove``."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Annotated
 
@@ -8,64 +8,59 @@ import typer
 
 from common.errors import TmpnbError
 from common.records.hosts import HostRecord, HostState, PoolStatus
-from common.records.servers import Route
 from common.runtime.loops import poll
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
-from frontend.cli.context import cluster_now, note, publisher, settings, store_and_keys
+from common.store.cluster import Cluster
+from frontend.cli import context
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import LOOK_S, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
 from frontend.operations import hosts as host_operations
-from frontend.operations.errors import NotThere
+from frontend.operations.errors import NotFound
 from frontend.operations.hosts import DrainProgress
 
-app = typer.Typer(help="Look after one host.", no_args_is_help=True)
+app = typer.Typer(help="Manage one host.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The host's name, as tmpnb hosts shows it.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following it.")]
-Timeout = Annotated[str, typer.Option("--timeout", help="How long to follow it, such as 30m.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following the drain.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="How long to follow the drain, such as 30m.")]
 
 
 def show_hosts(
-    check: Annotated[bool, typer.Option("--check", help="Also try to reach one server of each host.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Also try to reach one server on each host.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show every host and what it holds of each pool."""
-    store, keys = store_and_keys()
-    records = host_operations.read_hosts(store, keys)
-    far = _unreachable(store, keys, records) if check else {}
+    """List all hosts with what each has of every pool."""
+    cluster, now = context.cluster_and_time()
+    records = cluster.hosts.all()
+    far = _unreachable(cluster, records) if check else {}
     if as_json:
         extra = {name: {"unreachable": target} for name, target in far.items()}
         print_json({n: record.model_dump(mode="json") | extra.get(n, {}) for n, record in sorted(records.items())})
         return
-    now = cluster_now(store, keys)
     rows = [row for _, record in sorted(records.items()) for row in _rows(record, now)]
-    columns = ["Host", "Address", "State", "Version", "Labels", "Seen before"]
+    columns = ["Host", "Address", "State", "Version", "Labels", "Last seen"]
     columns += ["Pool", "Generation", "Ready", "Claimed", "Starting", "Capacity", "Last failure"]
-    print_table("Hosts", columns, rows, "No host has announced itself: is an agent running?")
+    print_table("Hosts", columns, rows, "No host is known: is an agent running?")
     for name, record in sorted(records.items()):
         if record.problem:
             complain(f"{name}: {record.problem}")
         for pool, status in sorted(record.pools.items()):
             if status.limited_by:
-                complain(f"{name}: {status.capacity} servers of pool {pool} at most: {status.limited_by}")
+                complain(f"{name}: at most {status.capacity} servers of pool {pool}: {status.limited_by}")
     for name, target in far.items():
         complain(f"{name}: {target} cannot be reached from here (its TMPNB_ADDRESS, or a firewall)")
 
 
-def _unreachable(store: Store, keys: Keys, records: dict[str, HostRecord]) -> dict[str, str]:
-    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
-    return unreachable(records, routes.values(), partial(tcp_probe, timeout_s=settings().reach_timeout_s))
+def _unreachable(cluster: Cluster, records: dict[str, HostRecord]) -> dict[str, str]:
+    probe = partial(tcp_probe, timeout_s=context.settings().reach_timeout_s)
+    return unreachable(records, cluster.routes.all().values(), probe)
 
 
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
     progress = host_operations.drain_progress(record)
     state = record.state.value + (f" ({progress})" if progress else "")
     labels = ",".join(f"{name}={value}" for name, value in sorted(record.labels.items()))
-    age = ago((now - record.updated_at).total_seconds())
-    host = (record.host, record.address, state, record.agent_version, labels, age)
+    host = (record.host, record.address, state, record.agent_version, labels, ago(record.updated_at, now))
     return [
         (*host, pool, status.generation, status.ready, status.claimed, status.starting, status.capacity,
          status.last_failure.reason if status.last_failure else "")
@@ -75,14 +70,14 @@ def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
 
 @app.command()
 def cordon(name: Name, as_json: JsonFlag = False) -> None:
-    """Give out no servers of the host any more; those in use stay, and so do the ready ones."""
+    """Stop handing out the host's servers. Those in use stay, and so do the ready ones."""
     _set_state(name, HostState.CORDONED)
     _tell(name, "cordoned", as_json)
 
 
 @app.command()
 def uncordon(name: Name, as_json: JsonFlag = False) -> None:
-    """Give out the host's servers again; also ends a drain."""
+    """Hand out the host's servers again. Also ends a drain."""
     _set_state(name, HostState.ACTIVE)
     _tell(name, "active", as_json)
 
@@ -91,13 +86,13 @@ def uncordon(name: Name, as_json: JsonFlag = False) -> None:
 def drain(
     name: Name,
     deadline: Annotated[
-        str | None, typer.Option(help="Cull what is still in use after this time, such as 45m or 2h.")
+        str | None, typer.Option(help="Cull servers that are still in use after this time, such as 45m or 2h.")
     ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = "24h",
     as_json: JsonFlag = False,
 ) -> None:
-    """Empty the host: no new learners, ready servers removed, those in use kept until they are over."""
+    """Empty the host: nobody new, ready servers are removed, those in use stay until they end."""
     _set_state(name, HostState.DRAINING, None if deadline is None else parse_span_s(deadline))
     if no_wait:
         _tell(name, "draining", as_json)
@@ -112,14 +107,13 @@ def drain(
 
 @app.command()
 def remove(name: Name, as_json: JsonFlag = False) -> None:
-    """Forget a host that is gone for good: what it served is closed, its queue and notes are deleted.
+    """Remove a host that is gone for good: what it served is closed, its queue and saved state are deleted.
 
-    A host whose agent is running is drained first: tmpnb host drain NAME, then stop its agent.
+    Drain a host whose agent is running first (tmpnb host drain NAME), then stop its agent.
     """
-    store, keys = store_and_keys()
-    with publisher() as connection:
-        closed = host_operations.forget_host(store, keys, connection, name, cluster_now(store, keys))
-    note("host remove", host=name)
+    with context.operating() as operating:
+        closed = host_operations.remove_host(operating, name)
+    context.note("host remove", host=name)
     if as_json:
         print_json({"host": name, "closed": closed})
     else:
@@ -127,29 +121,26 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
 
 
 def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> None:
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
-    deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
-    with publisher() as connection:
-        host_operations.set_host_state(store, keys, connection, name, state, now, deadline)
-    note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
+    with context.operating() as operating:
+        deadline = host_operations.set_host_state(operating, name, state, deadline_s)
+    context.note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
 
 
 def _tell(name: str, state: str, as_json: bool) -> None:
     if as_json:
         print_json({"host": name, "state": state, "status": "requested"})
     else:
-        say(f"{name} was told: {state}")
+        say(f"{name}: {state} requested")
 
 
 def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:
     """Servers left when it was over; None: it never began."""
-    store, keys = store_and_keys()
+    cluster = context.cluster()
 
     def look() -> DrainProgress | None:
         try:
-            return host_operations.drain_progress(host_operations.read_host(store, keys, name))
-        except NotThere as exc:
+            return host_operations.drain_progress(host_operations.read_host(cluster, name))
+        except NotFound as exc:
             raise TmpnbError(f"{exc}; it was not seen to be empty") from exc
 
     def tell(progress: DrainProgress | None) -> None:

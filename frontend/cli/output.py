@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -52,12 +53,13 @@ def complain(text: str) -> None:
     Console(stderr=True).print(f"tmpnb: {shown}", markup=False, highlight=False, soft_wrap=True)
 
 
-def ago(seconds: float | None) -> str:
-    """``75`` -> ``1 min``; None: an empty cell."""
-    if seconds is None:
+def ago(at: datetime | None, now: datetime) -> str:
+    """``1 min ago``; an empty cell for None."""
+    if at is None:
         return ""
+    seconds = max(0.0, (now - at).total_seconds())
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s ago"
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.1f} h ago"

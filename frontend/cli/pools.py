@@ -1,4 +1,4 @@
-"""``tmpnb pools list | show | apply | status | rollback``."""
+"""``tmpnb pools list | show | apply | status | rollback | remove``."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,21 +6,20 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
-from frontend.cli.context import note, store_and_keys
+from frontend.cli import context
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
 from frontend.cli.waiting import parse_span_s
-from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations.pool_files import read_file
 
-app = typer.Typer(help="Kinds of servers.", no_args_is_help=True)
+app = typer.Typer(help="Manage pools, the kinds of server that the cluster offers.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_pools(as_json: JsonFlag = False) -> None:
-    """Show all pools."""
-    pools = pool_operations.read_pools(*store_and_keys())
+    """List all pools."""
+    pools = context.cluster().pools.all()
     if as_json:
         print_json({name: spec.model_dump(mode="json") for name, spec in sorted(pools.items())})
         return
@@ -29,14 +28,13 @@ def list_pools(as_json: JsonFlag = False) -> None:
         for name, spec in sorted(pools.items())
     ]
     columns = ("Pool", "Image", "Per host", "Kept ready", "Memory", "Generation")
-    print_table("Pools", columns, rows, "No pools yet: tmpnb pools apply FILE.")
+    print_table("Pools", columns, rows, "No pools yet: create some with tmpnb pools apply FILE.")
 
 
 @app.command("show")
 def show_pool(name: str, as_json: JsonFlag = False) -> None:
-    """Show everything about one pool."""
-    pools = pool_operations.read_pools(*store_and_keys())
-    spec = pool_operations.known_pool(pools, name)
+    """Show all fields of one pool."""
+    spec = pool_operations.read_pool(context.cluster(), name)
     fields = spec.model_dump(mode="json") | {"generation": spec.generation}
     if as_json:
         print_json(fields)
@@ -46,23 +44,23 @@ def show_pool(name: str, as_json: JsonFlag = False) -> None:
 
 @app.command("apply")
 def apply_file(
-    file: Annotated[str, typer.Argument(help="TOML with [pools.NAME] tables; ${NAME} in image is expanded.")],
+    file: Annotated[str, typer.Argument(help="TOML with [pools.NAME] tables. ${NAME} in image is expanded.")],
     no_prepare: Annotated[bool, typer.Option("--no-prepare", help="Do not fetch images on all hosts first.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once instead of following the change.")] = False,
     timeout: Annotated[str, typer.Option(help="How long fetching, and then replacing, may take.")] = "15m",
     as_json: JsonFlag = False,
 ) -> None:
-    """Create or change the pools in FILE; pools that it does not name stay as they are.
+    """Create or change the pools in FILE. Pools that it does not name stay as they are.
 
     First every host fetches the images; if one cannot, nothing is changed. Then ready servers are replaced a few at a
-    time; those in use stay until they are culled. Ends with status 1 when a new generation does not come up.
+    time; those in use stay until they end. Ends with status 1 if a new generation does not come up.
     """
     specs = read_file(file, environment())
     limit_s = parse_span_s(timeout)
     if not no_prepare:
         prepare(specs, limit_s, as_json)
-    applied = pool_operations.apply_pools(*store_and_keys(), specs)
-    note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
+    applied = pool_operations.apply_pools(context.cluster(), specs)
+    context.note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
     for warning in applied.warnings:
         complain(f"warning: {warning}")
     if not as_json:
@@ -88,11 +86,9 @@ def rollback(
     timeout: Annotated[str, typer.Option(help="How long replacing may take.")] = "15m",
     as_json: JsonFlag = False,
 ) -> None:
-    """Go back to the generation that the pool had before."""
-    store, keys = store_and_keys()
-    pool_operations.known_pool(pool_operations.read_pools(store, keys), name)
-    spec = pool_operations.rollback(store, keys, name)
-    note("pools rollback", pool=name, reason=f"generation {spec.generation}")
+    """Roll a pool back to the generation before the present one."""
+    spec = pool_operations.rollback(context.cluster(), name)
+    context.note("pools rollback", pool=name, reason=f"generation {spec.generation}")
     if not as_json:
         say(f"{name}: back to generation {spec.generation}, image {spec.image}")
     stalled = [] if no_wait else follow_change([spec], parse_span_s(timeout), as_json)
@@ -101,15 +97,30 @@ def rollback(
     raise typer.Exit(1 if stalled else 0)
 
 
+@app.command("remove")
+def remove(name: str, as_json: JsonFlag = False) -> None:
+    """Remove a pool. Its ready servers go; those in use stay until they end. Whoever waits for one is refused.
+
+    The last pool cannot be removed.
+    """
+    removed = pool_operations.remove_pool(context.cluster(), name)
+    context.note("pools remove", pool=name)
+    if as_json:
+        print_json({"pool": name} | asdict(removed))
+        return
+    say(f"{name} is removed: {removed.ready} ready servers go, {removed.claimed} in use stay until they end")
+    if removed.refused:
+        say(f"{removed.refused} waited for one, and are told that the pool is gone")
+
+
 @app.command("status")
 def status(
-    name: Annotated[str | None, typer.Argument(help="One pool; all if left out.")] = None, as_json: JsonFlag = False
+    name: Annotated[str | None, typer.Argument(help="One pool. Default: all pools.")] = None, as_json: JsonFlag = False
 ) -> None:
-    """Show how far every host is with the present generation of each pool."""
-    store, keys = store_and_keys()
-    pools = pool_operations.read_pools(store, keys)
-    chosen = pools if name is None else {name: pool_operations.known_pool(pools, name)}
-    hosts = host_operations.read_hosts(store, keys)
+    """Show the rollout status of pools on every host."""
+    cluster = context.cluster()
+    chosen = cluster.pools.all() if name is None else {name: pool_operations.read_pool(cluster, name)}
+    hosts = cluster.hosts.all()
     rows = {pool: pool_operations.progress(spec, hosts) for pool, spec in sorted(chosen.items())}
     if as_json:
         print_json({pool: [asdict(row) for row in found] for pool, found in rows.items()})

@@ -7,25 +7,24 @@ import typer
 
 from common.records.pools import PoolSpec
 from common.runtime.loops import poll
-from frontend.cli.context import publisher, store_and_keys
+from frontend.cli import context
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import LOOK_S
-from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations.pools import HostProgress, Stage
 
-# A host whose last try to fetch an image failed tries again when it is asked; so long until its record tells of it.
+# A host whose last try to fetch an image failed tries again when it is asked; this long until its record says so.
 OLD_FAILURE_S = 10.0
 
 
 def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
     """Have every image on every host that will need it, or end with status 1 before anything is changed."""
-    store, keys = store_and_keys()
-    with publisher() as connection:
-        missing = pool_operations.prepare(store, keys, connection, specs)
+    cluster = context.cluster()
+    with context.operating() as operating:
+        missing = pool_operations.prepare_images(operating, specs)
 
     def look() -> dict[str, dict[str, str | None]]:
-        return pool_operations.prepared(host_operations.read_hosts(store, keys), specs)
+        return pool_operations.prepared(cluster.hosts.all(), specs)
 
     def tell(found: dict[str, dict[str, str | None]]) -> None:
         for image, hosts in sorted(found.items()):
@@ -60,10 +59,10 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
 
 def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> list[str]:
     """Follow the change of these pools on all hosts; the names of those that did not get through."""
-    store, keys = store_and_keys()
+    cluster = context.cluster()
 
     def look() -> dict[str, list[HostProgress]]:
-        hosts = host_operations.read_hosts(store, keys)
+        hosts = cluster.hosts.all()
         return {spec.name: pool_operations.progress(spec, hosts) for spec in specs}
 
     def tell(found: dict[str, list[HostProgress]]) -> None:

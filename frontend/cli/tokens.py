@@ -8,15 +8,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
-from frontend.cli.context import cluster_now, note, store_and_keys
+from frontend.cli import context
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.waiting import parse_span_s
 from frontend.operations import tokens as token_operations
 
-app = typer.Typer(help="Tokens of the APIs.", no_args_is_help=True)
+app = typer.Typer(help="Manage the tokens of the APIs.", no_args_is_help=True)
 
 _NAME: TypeAdapter[str] = TypeAdapter(RecordName)
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is: lower-case letters, digits, '-' and '.'.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for: lower-case letters, digits, '-' and '.'.")]
 
 
 @app.command("create")
@@ -25,35 +25,31 @@ def create(
     scope: Annotated[
         Scope, typer.Option(help="spawn: get servers; read: look at everything; admin: everything.", show_default=False)
     ],
-    expires: Annotated[
-        str | None, typer.Option(help="When it stops working, such as 12h or 7d; never, if left out.")
-    ] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime, such as 12h or 7d. Default: no end.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a token and print it. It is shown this once: only a hash of it is kept."""
+    """Create a token and print it. It is shown only now: just a hash of it is kept."""
     try:
         _NAME.validate_python(name)
     except ValidationError:
         text = f"NAME: up to 63 lower-case letters, digits, '-' and '.' are accepted, not {name[:80]!r}"
         raise typer.BadParameter(text) from None
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
+    cluster, now = context.cluster_and_time()
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
-    text, record = token_operations.create_token(store, keys, name, scope, now, until)
-    note("tokens create", reason=f"{record.name}, scope {record.scope}")
+    text, record = token_operations.create_token(cluster, name, scope, now, until)
+    context.note("tokens create", reason=f"{record.name}, scope {record.scope}")
     if as_json:
         print_json({"token": text} | _shown(record))
         return
     say(text)
-    complain("shown this once; send it as 'Authorization: Bearer TOKEN'")
+    complain("shown only now; send it as 'Authorization: Bearer TOKEN'")
 
 
 @app.command("list")
 def show(as_json: JsonFlag = False) -> None:
-    """Show all tokens: names, scopes and times, never the tokens."""
-    store, keys = store_and_keys()
-    now = cluster_now(store, keys)
-    found = token_operations.list_tokens(store, keys)
+    """List all tokens: names, scopes and times, never the tokens themselves."""
+    cluster, now = context.cluster_and_time()
+    found = token_operations.list_tokens(cluster)
     if as_json:
         print_json([_shown(record) | {"expired": record.has_expired(now)} for record in found])
         return
@@ -68,9 +64,9 @@ def show(as_json: JsonFlag = False) -> None:
 
 @app.command("revoke")
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
-    """Take a token back; it stops working within a second."""
-    token_operations.revoke_token(*store_and_keys(), name)
-    note("tokens revoke", reason=name)
+    """Revoke a token. It stops working within a second."""
+    token_operations.revoke_token(context.cluster(), name)
+    context.note("tokens revoke", reason=name)
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 
 

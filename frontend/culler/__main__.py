@@ -5,12 +5,13 @@ import socket
 import sys
 from functools import partial
 
+from common.adapters import consul_store, rabbit_address
 from common.broker.rabbitmq import RabbitPublisher
 from common.runtime.clock import ClusterClock
 from common.runtime.process import Process
 from common.settings import load
 from common.store.keys import Keys
-from frontend.adapters import consul_store, rabbit_address, service_registration
+from frontend.adapters import service_registration
 from frontend.cluster.reachability import tcp_probe
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss

@@ -14,6 +14,7 @@ from common.records.servers import Activity, Claim, Route
 from common.runtime import audit_log
 from common.runtime.clock import utc_now
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.port import Store
 from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
@@ -46,6 +47,7 @@ class Cycle:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
+        self._cluster = Cluster(store, keys.cluster)
         self._keys = keys
         self._publisher = publisher
         self._host_loss = host_loss
@@ -111,7 +113,7 @@ class Cycle:
                 continue
             routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
             claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
-            closed = close_servers(self._store, self._keys, host, self._now(), is_sure)
+            closed = close_servers(self._cluster, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
                     self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})

@@ -15,10 +15,10 @@ from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket, TicketState
 from common.runtime import audit_log
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.port import Entry, Store
 from frontend.culler.decide import SILENT
-from frontend.operations.hosts import read_hosts
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
     """
     if not store.watch_keys(keys.statics, 0, 0).keys:
         return 0
-    used = {pool.statics for host in read_hosts(store, keys).values() for pool in host.pools.values()}
+    used = {pool.statics for host in Cluster(store, keys.cluster).hosts.all().values() for pool in host.pools.values()}
     used |= {route.statics for route in RecordCache(Route, keys.routes).read(store.list(keys.routes)).values()}
     return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 

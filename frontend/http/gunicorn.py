@@ -14,10 +14,15 @@ from frontend.settings import AdminSettings, PublicSettings
 
 # Where an application finds out whether its worker goes on.
 ALIVE = "tmpnb.alive"
+# Where an application keeps what is started and stopped with its worker (``InOrder``).
+RUNNING = "tmpnb.running"
 
 
-def gunicorn_settings(settings: PublicSettings | AdminSettings, bind: str) -> dict[str, Any]:
-    """gunicorn's settings by name."""
+def gunicorn_settings(
+    settings: PublicSettings | AdminSettings, bind: str, metrics_folder: str | None = None
+) -> dict[str, Any]:
+    """gunicorn's settings by name, and what it calls in the life of a worker. ``metrics_folder``: as ``share_metrics``
+    has made it."""
     bounds = ArrivalBounds(settings.request_s, settings.body_max_bytes, settings.arriving_max_bytes)
     metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {
@@ -42,6 +47,10 @@ def gunicorn_settings(settings: PublicSettings | AdminSettings, bind: str) -> di
         "limit_request_line": 8190,
         "limit_request_fields": 128,
         "limit_request_field_size": HEAD_MAX_BYTES,
+        "post_worker_init": _start,
+        "worker_exit": lambda _server, worker: _stop(worker),
+        "child_exit": lambda _server, worker: metrics.forget_worker(metrics_folder, worker.pid),
+        "on_exit": lambda _server: metrics.drop(metrics_folder),
     }
 
 
@@ -56,21 +65,9 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn without its own command line, so that our flags can be ours."""
 
-    def __init__(
-        self,
-        options: dict[str, Any],
-        create: Callable[[], Flask],
-        start: Callable[[Flask], None],
-        stop: Callable[[Flask], None],
-        metrics_folder: str | None = None,
-    ) -> None:
-        """``create`` runs in every worker; ``start`` and ``stop`` around the time in which it serves."""
-        self._options = options | {
-            "post_worker_init": lambda worker: start_worker(worker, start),
-            "worker_exit": lambda _server, worker: stop_worker(worker, stop),
-            "child_exit": lambda _server, worker: metrics.forget_worker(metrics_folder, worker.pid),
-            "on_exit": lambda _server: metrics.drop(metrics_folder),
-        }
+    def __init__(self, options: dict[str, Any], create: Callable[[], Flask]) -> None:
+        """``create`` runs in every worker."""
+        self._options = options
         self._create = create
         super().__init__()
 
@@ -82,14 +79,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return self._create()
 
 
-def start_worker(worker: Any, start: Callable[[Flask], None]) -> None:
+def _start(worker: Any) -> None:
     """Start a worker's application. What holds a thread for long lets go when the worker is told to stop, not when its
     patience ends."""
     worker.wsgi.extensions[ALIVE] = lambda: worker.alive
-    start(worker.wsgi)
+    worker.wsgi.extensions[RUNNING].start()
 
 
-def stop_worker(worker: Any, stop: Callable[[Flask], None]) -> None:
+def _stop(worker: Any) -> None:
     """Stop a worker's application, if it came up at all."""
     if getattr(worker, "wsgi", None) is not None:
-        stop(worker.wsgi)
+        worker.wsgi.extensions[RUNNING].stop()

@@ -11,10 +11,8 @@ from common.errors import InvalidPool
 from common.records.pools import PoolSpec
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.operations.pool_files import read_file
-from frontend.operations.pools import read_pools
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +23,8 @@ LOOK_S = 15.0
 class Bootstrap:
     """Keeps ``pools/`` from being empty, from ``start`` to ``stop``."""
 
-    def __init__(self, store: Store, keys: Keys, file: str | None, environment: Mapping[str, str]) -> None:
-        self._store = store
-        self._keys = keys
+    def __init__(self, cluster: Cluster, file: str | None, environment: Mapping[str, str]) -> None:
+        self._cluster = cluster
         self._file = file
         self._environment = environment
         self._known: dict[str, PoolSpec] = {}
@@ -45,16 +42,17 @@ class Bootstrap:
 
     def look(self) -> None:
         """One look: write pools if there are none. Raises ``StoreUnavailable`` and ``InvalidPool``."""
-        present = read_pools(self._store, self._keys)
+        stored = self._cluster.pools.list()
+        present = stored.readable()
         self._fresh.read()
         if present:
             self._known = present
             return
-        if self._store.list(self._keys.pools).entries:
+        if stored.stored:
             return  # malformed ones, which the operator should see and mend
         for spec in self._known.values() or self._from_file():
             # Check-and-set 0: another replica, or the operator, may be writing the same pool.
-            if self._store.create(self._keys.pool(spec.name), spec.encode()):
+            if self._cluster.pools.create(spec):
                 log.info("pool created", extra={"pool": spec.name, "image": spec.image, "again": bool(self._known)})
 
     def _from_file(self) -> list[PoolSpec]:

@@ -1,23 +1,66 @@
-"""Why an operation is not done."""
+"""Why an operation was not done.
 
-from common.errors import ConflictError, TmpnbError
+    TmpnbError
+    ├── NotFound                there is no such server, host, pool or token
+    │   └── ServerEnded         there was such a server; the text says why it is gone
+    ├── InvalidValue            a value is not accepted; the text says which are
+    ├── WrongState              not possible in the present state
+    │   ├── HostRunning         a host whose agent is alive cannot be removed
+    │   ├── NoEarlierGeneration there is nothing to roll back to
+    │   ├── GenerationChanged   the pool has another generation than the caller thought
+    │   ├── LastPool            a cluster without pools would be given back those it had
+    │   └── TokenExists         a token of that name is in use
+    └── InvalidPool             (common/errors.py) a pool that can never work as written
+
+When a store is away operations raise ``StoreUnavailable`` and ``BrokerUnavailable``, as the ports do.
+``http/api/problems.py`` has what each is over HTTP, ``cli/__init__.py`` the command line's exit codes.
+"""
+
+from common.errors import TmpnbError
 
 
-class NotThere(TmpnbError):
-    """The user or host that an operator named is not known."""
+class NotFound(TmpnbError):
+    """There is no such server, host, pool or token."""
 
 
-class OutOfRange(TmpnbError):
-    """A figure that an operator gave is not accepted; the text says what is."""
+class ServerEnded(NotFound):
+    """There was such a server."""
+
+    def __init__(self, user: str, reason: str) -> None:
+        super().__init__(f"the server of user {user!r} is gone: {reason}")
+        #: Why it ended, as its host left word of it.
+        self.reason = reason
 
 
-class StillThere(TmpnbError):
-    """A host whose agent is alive cannot be forgotten."""
+class InvalidValue(TmpnbError):
+    """A value is not accepted."""
+
+    def __init__(self, field: str, accepted: str, given: object) -> None:
+        super().__init__(f"{field}: {accepted} (given: {str(given)[:80]!r})")
+        self.field = field
+        self.accepted = accepted
+        self.given = given
 
 
-class NoHistory(TmpnbError):
+class WrongState(TmpnbError):
+    """The operation does not fit the present state."""
+
+
+class HostRunning(WrongState):
+    """A host whose agent is alive cannot be removed."""
+
+
+class NoEarlierGeneration(WrongState):
     """There is nothing to roll back to."""
 
 
-class NameTaken(ConflictError):
-    """There is a token of that name, and whoever holds it goes on using it."""
+class GenerationChanged(WrongState):
+    """The pool has another generation than the caller thought."""
+
+
+class LastPool(WrongState):
+    """The last pool cannot be removed."""
+
+
+class TokenExists(WrongState):
+    """A token of that name is in use."""

@@ -8,7 +8,7 @@ from common.ids import new_request_id
 
 
 def send(publisher: Publisher, host: str, message: Message, expires_s: float | None = None) -> bool:
-    """Put a message into a host's queue. False: no such queue."""
+    """Put a message into a host's queue. Returns False if there is no such queue."""
     try:
         publisher.publish(queues.host(host), Outgoing(message.encode(), new_request_id(), expires_s=expires_s))
     except Unroutable:

@@ -1,8 +1,7 @@
-"""Changing pools over all hosts: the image first, then the spec; how far each host is; and the way back.
+"""Change pools over all hosts: the image first, then the spec; how far each host is; the way back; the end of a pool.
 
 The hosts do the work by themselves, a few servers at a time (``agent/pool/plan.py``); here is what an operator starts
-and sees. Called by the command line and the admin application; functions on the ports, which raise ``StoreUnavailable``
-and ``BrokerUnavailable`` when a store is away.
+and sees.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,21 +9,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.broker.messages import PrepareImage, RecyclePool
-from common.broker.port import Publisher
-from common.errors import InvalidPool
 from common.records.hosts import HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
-from common.runtime.clock import utc_now
-from common.store.cache import RecordCache, read_one
-from common.store.keys import Keys
-from common.store.port import Store
-from frontend.operations.errors import NoHistory, NotThere
+from common.records.tickets import Ticket, TicketState
+from common.store.cluster import Cluster
+from common.store.collections import Stored
+from frontend.operations.context import Context
+from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
 from frontend.operations.host_commands import send
-from frontend.operations.hosts import read_hosts
 from frontend.operations.pool_files import check_sizes
 
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
 HISTORY_COUNT = 5
+# Told to whoever waits for a server of a pool that is removed.
+POOL_REMOVED = "there is no such pool any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,16 @@ class Applied:
     pools: tuple[PoolSpec, ...]
     changed: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedPool:
+    """``ready``: servers that go now; ``claimed``: servers in use, which stay until they end; ``refused``: how many
+    waited for one."""
+
+    ready: int
+    claimed: int
+    refused: int
 
 
 class Stage(StrEnum):
@@ -63,36 +71,62 @@ class HostProgress:
     log: str = ""
 
 
-def read_pools(store: Store, keys: Keys) -> dict[str, PoolSpec]:
-    return RecordCache(PoolSpec, keys.pools).read(store.list(keys.pools))
+def read_pool(cluster: Cluster, name: str) -> PoolSpec:
+    """The pool of that name. Raises ``NotFound``, naming those that there are."""
+    pools = cluster.pools.all()
+    if name not in pools:
+        raise NotFound(f"there is no pool {name[:80]!r}; accepted: {', '.join(sorted(pools)) or 'none yet'}")
+    return pools[name]
 
 
-def apply_pools(store: Store, keys: Keys, specs: Sequence[PoolSpec]) -> Applied:
-    """Write the specs; the agents do the rest. Raises ``InvalidPool`` before anything is written."""
-    hosts = read_hosts(store, keys)
+def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec]) -> Applied:
+    """Write the specs; the agents do the rest. Pools that are not among them stay as they are. Raises ``InvalidPool``
+    before anything is written."""
+    hosts = cluster.hosts.all()
     warnings = [*check_sizes(specs, hosts), *_unserved(specs, hosts)]
-    before = read_pools(store, keys)
+    before = cluster.pools.all()
     changed = [spec for spec in specs if before.get(spec.name) != spec]
     for spec in changed:
         if spec.name in before and before[spec.name].generation != spec.generation:
-            _remember(store, keys, before[spec.name], spec)
-        store.put(keys.pool(spec.name), spec.encode())
+            _remember(cluster, before[spec.name], spec)
+        cluster.pools.put(spec)
     return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
 
 
-def prepare(
-    store: Store, keys: Keys, publisher: Publisher, specs: Sequence[PoolSpec]
-) -> dict[str, dict[str, str | None]]:
+def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
+    """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
+    end; whoever waits for one is refused.
+
+    Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
+    without pools is one whose Consul has lost its data (I8).
+    """
+    read_pool(cluster, name)
+    if len(cluster.pools.ids()) == 1:
+        raise LastPool(f"{name!r} is the last pool: apply another one first")
+    rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
+    cluster.pools.delete(name)
+    cluster.history.delete(name)
+    # A frontend may still accept a request of the last moment: that one waits until nobody asks about it any more.
+    refused = sum(_refused(cluster, stored, name) for stored in cluster.tickets.list().stored.values())
+    return RemovedPool(sum(row.ready for row in rows), sum(row.claimed for row in rows), refused)
+
+
+def prepare_images(context: Context, specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
     """Ask the hosts for the images that ``specs`` need and they do not have; image -> host -> see ``prepared``. Raises
     ``InvalidPool`` for specs that could not be applied anyway."""
-    hosts = read_hosts(store, keys)
+    hosts = context.cluster.hosts.all()
     check_sizes(specs, hosts)
     found = prepared(hosts, specs)
     for image, states in found.items():
         for host, missing in states.items():
             if missing is not None:
-                send(publisher, host, PrepareImage(sent_at=utc_now(), image=image))
+                send(context.publisher, host, PrepareImage(sent_at=context.now(), image=image))
     return found
+
+
+def prefetch_image(context: Context, image: str) -> int:
+    """Have an image on every host before a pool needs it; how many hosts there are. Raises ``InvalidPool``."""
+    return len(prepare_images(context, [PoolSpec(name="any", image=image)]).get(image, {}))
 
 
 def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
@@ -109,13 +143,33 @@ def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> dict
     return found
 
 
-def rollback(store: Store, keys: Keys, pool: str) -> PoolSpec:
-    """Go back to the generation before the present one. Raises ``NoHistory``."""
-    specs = _history(store, keys, pool)
+def rollback(cluster: Cluster, name: str, generation: str | None = None) -> PoolSpec:
+    """Go back to the generation before the present one. ``generation``: what the caller thinks is the present one, so
+    that asking twice does not go back twice.
+
+    Raises ``NotFound``, ``GenerationChanged`` and ``NoEarlierGeneration``.
+    """
+    present = read_pool(cluster, name).generation
+    if generation not in {None, present}:
+        raise GenerationChanged(f"generation: the present one is {present!r} (given: {str(generation)[:80]!r})")
+    specs = _history(cluster, name)
     if not specs:
-        raise NoHistory(f"pool {pool!r} has no earlier generation to go back to")
-    apply_pools(store, keys, specs[:1])
+        raise NoEarlierGeneration(f"pool {name!r} has no earlier generation to go back to")
+    apply_pools(cluster, specs[:1])
     return specs[0]
+
+
+def recycle(context: Context, name: str | None) -> int:
+    """Have the ready servers of a pool (None: of all) replaced everywhere; how many there are just now. Raises
+    ``NotFound``."""
+    if name is not None:
+        read_pool(context.cluster, name)
+    drained = 0
+    for host, record in context.cluster.hosts.all().items():
+        ready = sum(status.ready for pool, status in record.pools.items() if name in {None, pool})
+        if send(context.publisher, host, RecyclePool(sent_at=context.now(), pool=name)):
+            drained += ready
+    return drained
 
 
 def progress(spec: PoolSpec, hosts: Mapping[str, HostRecord]) -> list[HostProgress]:
@@ -161,34 +215,24 @@ def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> lis
     ]
 
 
-def _history(store: Store, keys: Keys, pool: str) -> tuple[PoolSpec, ...]:
-    """Empty also if it cannot be read: the next change writes a good one. ``pool`` may be any text."""
-    found = read_one(store, keys.history_of(pool), PoolHistory)
+def _history(cluster: Cluster, name: str) -> tuple[PoolSpec, ...]:
+    """Empty also if it cannot be read: the next change writes a good one."""
+    found = cluster.history.get(name)
     return found.specs if found is not None else ()
 
 
-def _remember(store: Store, keys: Keys, before: PoolSpec, after: PoolSpec) -> None:
-    earlier = _history(store, keys, before.name)
+def _remember(cluster: Cluster, before: PoolSpec, after: PoolSpec) -> None:
+    earlier = _history(cluster, before.name)
     others = [spec for spec in earlier if spec.generation not in {before.generation, after.generation}]
-    history = PoolHistory(pool=before.name, specs=(before, *others)[:HISTORY_COUNT])
-    store.put(keys.history_of(before.name), history.encode())
+    cluster.history.put(PoolHistory(pool=before.name, specs=(before, *others)[:HISTORY_COUNT]))
 
 
-def known_pool(pools: Mapping[str, PoolSpec], name: str) -> PoolSpec:
-    """The pool of that name. Raises ``InvalidPool`` naming those that there are."""
-    if name not in pools:
-        raise InvalidPool(f"there is no pool {name[:80]!r}; there are: {', '.join(sorted(pools)) or 'none'}")
-    return pools[name]
+def _refused(cluster: Cluster, stored: Stored[Ticket], pool: str) -> bool:
+    """Refuse a ticket, if it waits for a server of the pool."""
 
+    def refuse(ticket: Ticket) -> Ticket | None:
+        if ticket.pool != pool or ticket.state is not TicketState.WAITING:
+            return None
+        return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": POOL_REMOVED})
 
-def recycle(store: Store, keys: Keys, publisher: Publisher, pool: str | None) -> int:
-    """Have the ready servers of ``pool`` (None: of all) replaced everywhere; how many there are just now. Raises
-    ``NotThere``."""
-    if pool is not None and pool not in (pools := read_pools(store, keys)):
-        raise NotThere(f"there is no pool {pool[:80]!r}; accepted: {', '.join(sorted(pools))}")
-    drained = 0
-    for name, record in read_hosts(store, keys).items():
-        ready = sum(status.ready for key, status in record.pools.items() if pool in {None, key})
-        if send(publisher, name, RecyclePool(sent_at=utc_now(), pool=pool)):
-            drained += ready
-    return drained
+    return cluster.tickets.update(stored.id, refuse, stored) is not None

@@ -1,99 +1,158 @@
-"""What an operator does, once for the admin application and the command line.
+"""List servers, cull them, give them more time."""
 
-Functions on the ports; every one raises ``StoreUnavailable``/``BrokerUnavailable`` when a store is away.
-"""
-
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from common.bounds import EXTEND_MAX_S
-from common.broker.messages import CullRequest
-from common.broker.port import Publisher
-from common.errors import ConflictError, MalformedRecord
-from common.records.servers import Activity, Claim, Route
-from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
-from frontend.operations.errors import NotThere, OutOfRange
+from common.broker.messages import CullRequest, Event
+from common.records.servers import Claim, Route
+from common.store.cluster import Cluster
+from frontend.operations.context import Context
+from frontend.operations.errors import InvalidValue, NotFound, ServerEnded
 from frontend.operations.host_commands import send
 
-# Nobody writes a claim but its agent, once, and operators: whoever loses so many races is in a fight with a program.
-EXTEND_TRIES = 5
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """One server. ``claim`` is None while it is ready for anybody, ``route`` while it cannot be reached.
+    ``last_active`` is None if nobody reported a visit."""
+
+    user: str
+    claim: Claim | None
+    route: Route | None
+    last_active: datetime | None
+
+    @property
+    def host(self) -> str:
+        return self._found.host
+
+    @property
+    def pool(self) -> str:
+        return self._found.pool
+
+    @property
+    def state(self) -> str:
+        return "claimed" if self.claim is not None else "ready"
+
+    @property
+    def _found(self) -> Claim | Route:
+        found = self.claim or self.route
+        assert found is not None  # noqa: S101 a row is made of one of them
+        return found
 
 
-def cull(store: Store, keys: Keys, publisher: Publisher, user: str) -> str:
-    """Have a user's server removed, whatever it is doing; the name of its host. Raises ``NotThere``."""
-    found = _claim_or_route(store, keys, user)
-    if found is None:
-        raise NotThere(f"there is no server of user {user!r}")
-    # Which server is meant: there may be another one at this path by the time that the host reads it.
-    request_id = found.request_id or None if isinstance(found, Claim) else None
-    request = CullRequest(sent_at=utc_now(), user=user, reason="operator", request_id=request_id, force=True)
-    send(publisher, found.host, request)
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which claimed servers; all that are given must match. ``older_than_s``: seconds since they were claimed."""
+
+    pool: str | None = None
+    host: str | None = None
+    older_than_s: float | None = None
+    everything: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ``InvalidValue`` if nothing says which: all servers are culled only where that was said."""
+        limits = [self.pool, self.host, self.older_than_s]
+        if self.everything == any(limit is not None for limit in limits):
+            raise InvalidValue("selection", "pool, host, older_than_s or, alone, all is accepted", self)
+
+    def __str__(self) -> str:
+        if self.everything:
+            return "all"
+        fields = {"pool": self.pool, "host": self.host, "older_than_s": self.older_than_s}
+        return ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
+
+    def matches(self, claim: Claim, now: datetime) -> bool:
+        return (
+            self.pool in {None, claim.pool}
+            and self.host in {None, claim.host}
+            and (self.older_than_s is None or now - claim.claimed_at > timedelta(seconds=self.older_than_s))
+        )
+
+
+def find_server(cluster: Cluster, user: str) -> tuple[Claim | None, Route | None]:
+    """The claim and the route of a user's server, one of which is there. Raises ``NotFound`` or ``ServerEnded``."""
+    found = cluster.server(user)
+    claim = found.claim.record if found.claim is not None else None
+    route = found.route.record if found.route is not None else None
+    if claim is None and route is None:
+        if found.gone is not None and found.gone.record is not None:
+            raise ServerEnded(user, found.gone.record.reason)
+        raise NotFound(f"there is no server of user {user[:80]!r}")
+    return claim, route
+
+
+def list_servers(cluster: Cluster) -> list[ServerRow]:
+    """Every server with a route or a claim, those claimed first first."""
+    claims, routes = cluster.claims.all(), cluster.routes.all()
+    last_active: dict[str, float] = {}
+    for activity in cluster.activity.all().values():
+        for user, at in activity.users.items():
+            last_active[user] = max(at, last_active.get(user, 0))
+
+    def row(user: str) -> ServerRow:
+        claim, at = claims.get(user), last_active.get(user)
+        seen = datetime.fromtimestamp(at, UTC) if at is not None and claim is not None else None
+        return ServerRow(user, claim, routes.get(user), seen)
+
+    rows = map(row, routes | claims)
+    return sorted(rows, key=lambda row: (row.claim is None, row.claim.claimed_at if row.claim else None, row.user))
+
+
+def cull(context: Context, user: str) -> str:
+    """Ask for the removal of a user's server, whatever it is doing. Returns the name of its host. Raises ``NotFound``
+    or ``ServerEnded``."""
+    claim, route = find_server(context.cluster, user)
+    found = claim or route
+    assert found is not None  # noqa: S101 find_server gives one
+    _ask(context, user, found.host, claim)
     return found.host
 
 
-def extend(store: Store, keys: Keys, user: str, seconds: float, now: datetime, max_s: float = EXTEND_MAX_S) -> datetime:
-    """Give a user's server more time: until ``seconds`` from now it is not culled because of idleness, age or never
-    having been visited. Returns the time until which it is kept now: never an earlier one than before, so that asking
-    again changes nothing. A drain's deadline, and an operator's cull, come first.
+def cull_selected(context: Context, selection: Selection, *, dry_run: bool = False) -> list[Claim]:
+    """Ask for the removal of all servers that match, whatever they are doing. ``dry_run``: only tell which. Returns
+    their claims, by user.
 
-    Raises ``NotThere``, ``OutOfRange`` beyond ``max_s`` (both in seconds), ``ConflictError`` when others write all the
-    time.
+    What was asked for before RabbitMQ goes away is done; asking again asks for what is left.
+    """
+    now = context.now()
+    matching = [claim for claim in context.cluster.claims.all().values() if selection.matches(claim, now)]
+    matching.sort(key=lambda claim: claim.user)
+    if not dry_run:
+        for claim in matching:
+            _ask(context, claim.user, claim.host, claim)
+    return matching
+
+
+def extend(context: Context, user: str, seconds: float, max_s: float = EXTEND_MAX_S) -> datetime:
+    """Give a user's server more time: until ``seconds`` from now it is not culled because of idleness, age or never
+    having been visited. A drain's deadline, and an operator's cull, come first.
+
+    Returns:
+        The time until which it is kept now: never an earlier one than before, so that asking again changes nothing.
+
+    Raises:
+        NotFound: nobody has claimed such a server.
+        InvalidValue: beyond ``max_s`` (both in seconds).
     """
     if not 0 < seconds <= max_s:
-        raise OutOfRange(f"seconds: more than 0 and at most {max_s:g} are accepted (given: {seconds:g})")
-    wanted = now + timedelta(seconds=seconds)
-    for _ in range(EXTEND_TRIES):
-        entry = store.get(keys.claim(user))
-        if entry is None:
-            raise NotThere(f"user {user!r} has no claimed server")
-        try:
-            claim = Claim.decode(entry.key, entry.value)
-        except MalformedRecord as exc:
-            raise NotThere(str(exc)) from exc
-        until = max(wanted, claim.kept_until or wanted)
-        kept = claim.model_copy(update={"kept_until": until})
-        if kept == claim or store.replace(entry.key, kept.encode(), entry.modify_index):
-            return until
-    raise ConflictError(f"the claim of user {user!r} changes all the time; try again")
+        raise InvalidValue("seconds", f"more than 0 and at most {max_s:g} are accepted", seconds)
+    wanted = context.now() + timedelta(seconds=seconds)
+
+    def keep(claim: Claim) -> Claim:
+        return claim.model_copy(update={"kept_until": max(wanted, claim.kept_until or wanted)})
+
+    kept = context.cluster.claims.update(user, keep)
+    if kept is None or kept.kept_until is None:
+        raise NotFound(f"user {user[:80]!r} has no claimed server")
+    detail = {"kept_until": kept.kept_until.isoformat()}
+    event = Event(sent_at=context.now(), name="server.extended", user=user, detail=detail)
+    context.publisher.emit(event.name, event.encode())
+    return kept.kept_until
 
 
-def list_users(store: Store, keys: Keys, now: datetime) -> list[dict[str, Any]]:
-    """Every server with a route or a claim, oldest claim first; times in ISO 8601, ages in seconds."""
-    routes = RecordCache(Route, keys.routes).read(store.list(keys.routes))
-    claims = RecordCache(Claim, keys.claims).read(store.list(keys.claims))
-    last_seen: dict[str, int] = {}
-    for activity in RecordCache(Activity, keys.activity).read(store.list(keys.activity)).values():
-        for user, at in activity.users.items():
-            last_seen[user] = max(at, last_seen.get(user, 0))
-    rows = [_row(user, routes.get(user), claims.get(user), last_seen.get(user), now) for user in routes | claims]
-    return sorted(rows, key=lambda row: (row["claimed_at"] or "~", row["user"]))
-
-
-def _row(user: str, route: Route | None, claim: Claim | None, seen: int | None, now: datetime) -> dict[str, Any]:
-    found = claim or route
-    return {
-        "user": user,
-        "host": found.host if found else None,
-        "pool": found.pool if found else None,
-        "state": "claimed" if claim else "ready",
-        "target": route.target if route else None,
-        "claimed_at": claim.claimed_at.isoformat() if claim else None,
-        "claimed_s": round((now - claim.claimed_at).total_seconds()) if claim else None,
-        "expires_at": claim.expires_at.isoformat() if claim and claim.expires_at else None,
-        "last_activity_s": round(now.timestamp() - seen) if seen is not None and claim else None,
-    }
-
-
-def _claim_or_route(store: Store, keys: Keys, user: str) -> Claim | Route | None:
-    records: tuple[tuple[str, type[Claim] | type[Route]], ...] = ((keys.claim(user), Claim), (keys.route(user), Route))
-    for key, record in records:
-        entry = store.get(key)
-        if entry is not None:
-            try:
-                return record.decode(entry.key, entry.value)
-            except MalformedRecord:
-                continue
-    return None
+def _ask(context: Context, user: str, host: str, claim: Claim | None) -> None:
+    # Which server is meant: there may be another one at this path by the time that the host reads it.
+    request_id = (claim.request_id or None) if claim is not None else None
+    request = CullRequest(sent_at=context.now(), user=user, reason="operator", request_id=request_id, force=True)
+    send(context.publisher, host, request)

@@ -1,32 +1,29 @@
-"""Making, listing and revoking API tokens, for the command line. Raises ``StoreUnavailable`` when Consul is away."""
+"""Create, list and revoke API tokens. For the command line: nobody makes a token with a token."""
 
 from datetime import datetime
 
 from common.records.tokens import Scope, Token, new_token
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
-from frontend.operations.errors import NameTaken, NotThere
+from common.store.cluster import Cluster
+from frontend.operations.errors import NotFound, TokenExists
 
 
 def create_token(
-    store: Store, keys: Keys, name: str, scope: Scope, now: datetime, expires_at: datetime | None
+    cluster: Cluster, name: str, scope: Scope, now: datetime, expires_at: datetime | None
 ) -> tuple[str, Token]:
-    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``NameTaken``."""
+    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``TokenExists``."""
     text, record = new_token(name, scope, now, expires_at)
-    if not store.create(keys.token(name), record.encode()):
-        raise NameTaken(f"there is a token {name!r}; revoke it first, or take another name")
+    if not cluster.tokens.create(record):
+        raise TokenExists(f"there is a token {name!r}; revoke it first, or take another name")
     return text, record
 
 
-def list_tokens(store: Store, keys: Keys) -> list[Token]:
+def list_tokens(cluster: Cluster) -> list[Token]:
     """By name."""
-    found = RecordCache(Token, keys.tokens).read(store.list(keys.tokens))
-    return [record for _, record in sorted(found.items())]
+    return [record for _, record in sorted(cluster.tokens.all().items())]
 
 
-def revoke_token(store: Store, keys: Keys, name: str) -> None:
-    """Every process turns it away within a second. Raises ``NotThere``."""
-    if store.get(keys.token(name)) is None:
-        raise NotThere(f"there is no token {name[:80]!r}")
-    store.delete(keys.token(name))
+def revoke_token(cluster: Cluster, name: str) -> None:
+    """Every process turns it away within a second. Raises ``NotFound``."""
+    if cluster.tokens.find(name) is None:
+        raise NotFound(f"there is no token {name[:80]!r}")
+    cluster.tokens.delete(name)

@@ -15,7 +15,7 @@ from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import QueueFull, QueuePosition
 from frontend.http.api.document import serve_document
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems
+from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems, not_found
 from frontend.http.auth import caller
 from frontend.http.visitors import visitor
 from frontend.operations.host_commands import send
@@ -40,7 +40,7 @@ def create_views() -> Blueprint:
     views.get("/tickets/<ticket>")(ticket_state)
     views.delete("/tickets/<ticket>")(cancel_ticket)
     views.get("/servers/<user>")(own_server)
-    views.get("/stats")(figures)
+    views.get("/stats")(statistics)
     install_problems(views)
     serve_document(views, "tmpnb-cluster: servers for programs", _limits)
     return views
@@ -75,7 +75,7 @@ def _line_full(reason: str) -> Refused:
 
 
 @operation(
-    "Get a server",
+    "Request a server",
     scopes=_SPAWN,
     body=api_models.SpawnBody,
     answers={200: api_models.Assigned, 202: api_models.Waiting},
@@ -105,12 +105,12 @@ def spawn(body: api_models.SpawnBody) -> Answer:
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
 
 
-@operation("Ask about a ticket", scopes=_SPAWN, answers={200: api_models.TicketState}, refusals={404: _NO_TICKET})
+@operation("Get a ticket", scopes=_SPAWN, answers={200: api_models.TicketState}, refusals={404: _NO_TICKET})
 def ticket_state(ticket: str) -> Answer:
     """Waiting, assigned or refused. Asking keeps the place in the line. It is known for three minutes after its end."""
     found = dependencies().room.look(request_of(ticket))
     if found is None:
-        raise gone(_NO_TICKET)
+        raise not_found(_NO_TICKET)
     record, place = found
     if place is not None:
         return Answer(_waiting(ticket, place))
@@ -118,7 +118,7 @@ def ticket_state(ticket: str) -> Answer:
 
 
 @operation(
-    "Give a ticket back",
+    "Cancel a ticket",
     scopes=_SPAWN,
     answers={200: api_models.Cancelled, 202: api_models.Cancelled},
     refusals={404: _NO_TICKET},
@@ -128,7 +128,7 @@ def cancel_ticket(ticket: str) -> Answer:
     deps = dependencies()
     record = deps.room.cancel(request_of(ticket))
     if record is None:
-        raise gone(_NO_TICKET)
+        raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
     entry = deps.store.get(deps.keys.claim(record.user))
@@ -142,7 +142,7 @@ def cancel_ticket(ticket: str) -> Answer:
 
 
 @operation(
-    "Ask about a server",
+    "Get a server",
     scopes=(Scope.SPAWN, Scope.READ),
     answers={200: api_models.OwnServer},
     refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
@@ -154,8 +154,8 @@ def own_server(user: str) -> Answer:
     entry, word = found.get(deps.keys.claim(user)), decoded(found.get(deps.keys.gone_of(user)), Gone)
     if entry is None:
         if word is not None:
-            raise gone(word.reason, 410)
-        raise gone("there is no such server")
+            raise gone(word.reason)
+        raise not_found("there is no such server")
     claim = Claim.decode(entry.key, entry.value)
     leaves_at = word.until if word is not None else None
     return Answer(
@@ -170,8 +170,8 @@ def own_server(user: str) -> Answer:
     )
 
 
-@operation("Ask for the figures", scopes=(Scope.SPAWN, Scope.READ), answers={200: api_models.Stats})
-def figures() -> Answer:
+@operation("Get statistics", scopes=(Scope.SPAWN, Scope.READ), answers={200: api_models.Stats})
+def statistics() -> Answer:
     """How many servers are available and how many there may be, in all and per host; at most a second old."""
     return Answer(api_models.Stats.model_validate(stats(dependencies().hosts.get(), "")))
 

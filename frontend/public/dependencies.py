@@ -100,7 +100,7 @@ def assemble(
     )
     tracker = RequestTracker(settings.requests_remembered_max)
     late = LateReplies(tracker, room, settings.late_replies_max)
-    broker = connect(late.put)
+    late.publisher = broker = connect(late.put)
     spawner = Spawner(
         broker,
         room,

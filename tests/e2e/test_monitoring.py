@@ -66,7 +66,7 @@ class Monitored:
         wait_until(lambda: self.cluster.available() > 0, "a ready server", 120)
         url = urlsplit(self.cluster.spawn())
         self.user, self.token = url.path.split("/")[2], url.query.removeprefix("token=")
-        assert ask(self.cluster.admin_url + "/api/hosts").status == 401
+        assert ask(self.cluster.admin_url + "/api/v1/hosts").status == 401
         self.cluster.cull([self.user])
         wait_until(lambda: self.user not in self.cluster.records("claims"), "the server to be gone", 60)
 
@@ -198,7 +198,7 @@ def test_the_audit_log_tells_a_learners_life_and_the_operators_part(monitored: M
     assert claimed.request_id == culled.request_id
     assert claimed.container == culled.container
     assert (asked.service, asked.who, asked.action, asked.status) == (
-        "admin", "ADMIN_AUTH_TOKEN", "DELETE /api/users/<user>", 202,
+        "admin", "ADMIN_AUTH_TOKEN", "DELETE /api/v1/servers/<user>", 202,
     )  # fmt: skip
     assert culled.reason == "culled: operator"
 
@@ -207,7 +207,7 @@ def test_the_audit_log_tells_of_hosts_and_refusals_and_no_secret(monitored: Moni
     lines = monitored.audit()
     assert ("host.joined", "host-1") in {(line.event, line.host) for line in lines}
     refused = [line for line in lines if line.event == "request.refused" and line.service == "admin"]
-    assert {(line.action, line.status) for line in refused} >= {("GET /api/hosts", 401)}
+    assert {(line.action, line.status) for line in refused} >= {("GET /api/v1/hosts", 401)}
     text = "\n".join(line.model_dump_json() for line in lines)
     assert "token=" not in text
     for secret in (monitored.token, *(monitored.cluster.secret(name) for name in SECRETS)):
@@ -217,7 +217,7 @@ def test_the_audit_log_tells_of_hosts_and_refusals_and_no_secret(monitored: Moni
 def test_a_cordon_is_told_by_the_host_and_by_the_admin_application(monitored: Monitored) -> None:
     cluster = monitored.cluster
     token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}", "Content-Type": "application/json"}
-    url = f"{cluster.admin_url}/api/hosts/host-1/state"
+    url = f"{cluster.admin_url}/api/v1/hosts/host-1/state"
 
     def told(event: str, reason: str) -> bool:
         return any(line.event == event and line.reason == reason for line in monitored.audit())

@@ -71,17 +71,17 @@ def test_the_admin_page(cluster: Cluster, page: Page, photograph: Photograph) ->
     assert answer is not None
     assert answer.status == 200
     photograph(page, "admin")
-    assert ask(cluster.admin_url + "/api/hosts").status == 401
-    assert ask(cluster.admin_url + "/api/hosts", headers={"Authorization": "token wrong"}).status in (401, 403)
+    assert ask(cluster.admin_url + "/api/v1/hosts").status == 401
+    assert ask(cluster.admin_url + "/api/v1/hosts", headers={"Authorization": "token wrong"}).status in (401, 403)
 
 
 @pytest.fixture
 def host_state(cluster: Cluster) -> Iterator[Callable[..., None]]:
     """Sets the state of the only host, which is active again afterwards."""
-    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}"}
+    token = {"Authorization": f"token {cluster.secret('ADMIN_AUTH_TOKEN')}", "Content-Type": "application/json"}
 
     def put(**fields: object) -> None:
-        answer = ask(f"{cluster.admin_url}/api/hosts/host-1/state", "PUT", token, json.dumps(fields).encode())
+        answer = ask(f"{cluster.admin_url}/api/v1/hosts/host-1/state", "PUT", token, json.dumps(fields).encode())
         assert answer.status == 202, answer.body
 
     yield put

@@ -21,7 +21,8 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def rig() -> Iterator[HostsRig]:
-    with HostsRig.running("faults", hosts=2, pool=light_pool(pool_size=8, ready=3)) as rig:
+    pool = light_pool(pool_size=8, ready=3)
+    with HostsRig.running("faults", hosts=2, pool=pool, small_disks=("consul", "rabbitmq")) as rig:
         yield rig
 
 

@@ -7,9 +7,11 @@ cluster are touched.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -304,6 +306,30 @@ def _damaged_data(rig: HostsRig, _host: Host) -> Heal:
     return heal
 
 
+def _full_store(name: str, mend: Callable[[HostsRig], None]) -> Callable[[HostsRig, Host], Heal]:
+    """Nothing that it writes fits on its disk any more: "no space left on device", from the kernel."""
+
+    def inject(rig: HostsRig, _host: Host) -> Heal:
+        container = rig.service(name)
+        begun_s = time.time()
+        rig.disks[name].fill()
+
+        def heal() -> None:
+            said = container.logs(since=begun_s).decode(errors="replace")
+            rig.disks[name].make_room()
+            assert re.search("no space left on device|enospc", said), f"{name} has not noticed: {said[-2000:]}"
+            mend(rig)
+
+        return heal
+
+    return inject
+
+
+def _restart_rabbitmq(rig: HostsRig) -> None:
+    """It does not go on by itself (docs/operations.md)."""
+    rig.service("rabbitmq").restart(timeout=10)
+
+
 SERVICES = ("haproxy", "sync", "frontend", "culler", "rabbitmq", "consul")
 
 CATALOGUE = {
@@ -325,6 +351,8 @@ CATALOGUE = {
     "clock an hour behind": Injection(_wrong_clock("-1h"), hold_s=15.0, long=True),
     "rabbitmq low on memory": Injection(_alarm("memory"), hold_s=8.0),
     "rabbitmq low on disk": Injection(_alarm("disk"), hold_s=8.0),
+    "rabbitmq with a full disk": Injection(_full_store("rabbitmq", _restart_rabbitmq), hold_s=15.0),
+    "consul with a full disk": Injection(_full_store("consul", _consul_leads), hold_s=15.0),
     "consul without a leader": Injection(_no_leader, hold_s=8.0),
     "consul's data damaged": Injection(_damaged_data, loses_records=True, hold_s=5.0, long=True),
     "deliveries twice and in another order": Injection(_deliver_twice, hold_s=8.0),

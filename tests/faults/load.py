@@ -177,4 +177,4 @@ class Load:
         self._recorder.add(Cull(self._recorder.now(), user))
         token = {"Authorization": f"token {self._rig.cluster.secret('ADMIN_AUTH_TOKEN')}"}
         with contextlib.suppress(OSError, json.JSONDecodeError):
-            ask(f"{self._rig.cluster.admin_url}/api/users/{user}", "DELETE", token, timeout_s=10)
+            ask(f"{self._rig.cluster.admin_url}/api/v1/servers/{user}", "DELETE", token, timeout_s=10)

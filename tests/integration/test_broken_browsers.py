@@ -5,11 +5,13 @@ Real Chromium and the real application with its pages; around it a cluster in me
 
 import contextlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext
@@ -107,6 +109,10 @@ def cookies_blocked(browser: Browser, folder: Path) -> Iterator[BrowserContext]:
     context.close()
 
 
+# Goes on at each ``next``: where it stops, something takes its time, and others go on meanwhile.
+Journey = Iterator[None]
+
+
 class Visitor:
     """A browser on its way from a start page through the waiting room, in a cluster of its own."""
 
@@ -120,104 +126,140 @@ class Visitor:
         # The script has asked by now, if it can.
         self.page.wait_for_load_state("networkidle")
 
-    def arrives_at(self, path: str, timeout_ms: float = PATIENCE_MS) -> None:
-        self.page.wait_for_url(f"**{path}*", timeout=timeout_ms, wait_until="commit")
+    def arrives(self) -> Journey:
+        path, begun = self.frontend.let_in(), time.monotonic()
+        yield
+        left_ms = max(1.0, PATIENCE_MS - 1000 * (time.monotonic() - begun))
+        self.page.wait_for_url(f"**{path}*", timeout=left_ms, wait_until="commit")
         assert len(self.frontend.cluster.agent.requests) == 1, "one seat"
 
-    def arrives(self) -> None:
-        self.arrives_at(self.frontend.let_in())
+
+class Travellers:
+    """Visitors of one module: all their contexts are closed at its end."""
+
+    def __init__(self, browser: Browser, there: contextlib.ExitStack) -> None:
+        self.browser = browser
+        self._there = there
+
+    def context(self, script: str = "", **options: Any) -> BrowserContext:
+        context = self.browser.new_context(**options)
+        self._there.callback(context.close)
+        context.add_init_script(script)
+        return context
+
+    def without_cookies(self) -> BrowserContext:
+        folder = Path(self._there.enter_context(tempfile.TemporaryDirectory()))
+        return self._there.enter_context(cookies_blocked(self.browser, folder))
+
+    def visitor(self, context: BrowserContext, start: str = "/") -> Visitor:
+        visitor = Visitor(context, start)
+        self._there.callback(visitor.frontend.close)
+        return visitor
 
 
-@pytest.fixture
-def visitor() -> Iterator[Callable[..., Visitor]]:
-    there: list[Visitor] = []
-
-    def visitor(context: BrowserContext, start: str = "/") -> Visitor:
-        there.append(Visitor(context, start))
-        return there[-1]
-
-    yield visitor
-    for each in there:
-        each.frontend.close()
+Way = Callable[[Travellers, str], Journey]
+Case = tuple[str, str]
+WAYS: dict[Case, Way] = {}
 
 
-def test_b4_whatever_a_browser_lacks_it_gets_from_the_start_page_to_the_server(
-    browser: Browser, visitor: Callable[..., Visitor]
-) -> None:
-    contexts = {name: browser.new_context() for name in BROKEN}
-    visitors: dict[str, Visitor] = {}
-    for name, context in contexts.items():
-        context.add_init_script(BROKEN[name])
-        visitors[name] = visitor(context)
-    failed: dict[str, str] = {}
-    for name, each in visitors.items():
-        with noted(failed, name):
-            each.waits()
-    paths = {name: each.frontend.let_in() for name, each in visitors.items() if name not in failed}
-    end = time.monotonic() + PATIENCE_MS / 1000
-    for name, path in paths.items():
-        with noted(failed, name):
-            visitors[name].arrives_at(path, max(1.0, 1000 * (end - time.monotonic())))
-    for context in contexts.values():
-        context.close()
-    assert failed == {}
+def together(*values: str) -> Callable[[Way], Callable[..., None]]:
+    """A test whose visitor is on the way at the same time as those of all others: nearly all of it is waiting for a
+    page to ask again by itself. ``values``: of its parameter."""
+
+    def made(way: Way) -> Callable[..., None]:
+        name = way.__name__
+        WAYS.update({(name, value): way for value in values})
+
+        @pytest.mark.parametrize("value", values)
+        def test(failed: dict[Case, Exception], value: str) -> None:
+            if (name, value) in failed:
+                raise failed[name, value]
+
+        test.__name__, test.__doc__ = name, way.__doc__
+        return test
+
+    return made
 
 
-@contextlib.contextmanager
-def noted(failed: dict[str, str], name: str) -> Iterator[None]:
-    try:
-        yield
-    except (PlaywrightError, AssertionError) as exc:
-        failed[name] = str(exc)
+@pytest.fixture(scope="module")
+def failed(request: pytest.FixtureRequest, browser: Browser) -> Iterator[dict[Case, Exception]]:
+    """What went wrong on the ways of the tests that were chosen."""
+    chosen = {item.name for item in request.session.items if item.path == request.path}
+    failed: dict[Case, Exception] = {}
+    with contextlib.ExitStack() as there:
+        travellers = Travellers(browser, there)
+        going = {
+            (name, value): way(travellers, value) for (name, value), way in WAYS.items() if f"{name}[{value}]" in chosen
+        }
+        while going:
+            for case, journey in tuple(going.items()):
+                try:
+                    next(journey)
+                except StopIteration:
+                    del going[case]
+                except (PlaywrightError, AssertionError) as exc:
+                    failed[case] = exc
+                    del going[case]
+        yield failed
 
 
-def test_b4_without_javascript(browser: Browser, visitor: Callable[..., Visitor]) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    learner = visitor(context, "/lab/tree/a.ipynb?reset")
+@together(*BROKEN)
+def test_b4_whatever_a_browser_lacks_it_gets_from_the_start_page_to_the_server(there: Travellers, lack: str) -> Journey:
+    learner = there.visitor(there.context(BROKEN[lack]))
+    yield
     learner.waits()
-    learner.arrives()
-    context.close()
+    yield from learner.arrives()
 
 
-def test_b4_with_scripts_that_do_not_load(browser: Browser, visitor: Callable[..., Visitor]) -> None:
-    context = browser.new_context()
+@together("/lab/tree/a.ipynb?reset")
+def test_b4_without_javascript(there: Travellers, start: str) -> Journey:
+    learner = there.visitor(there.context(java_script_enabled=False), start)
+    yield
+    learner.waits()
+    yield from learner.arrives()
+
+
+@together("/")
+def test_b4_with_scripts_that_do_not_load(there: Travellers, start: str) -> Journey:
+    context = there.context()
     context.route("**/*.js*", lambda route: route.abort())
-    learner = visitor(context)
+    learner = there.visitor(context, start)
+    yield
     learner.waits()
-    learner.arrives()
-    context.close()
+    yield from learner.arrives()
 
 
-def test_b4_with_cookies_blocked(browser: Browser, visitor: Callable[..., Visitor], tmp_path: Path) -> None:
-    with cookies_blocked(browser, tmp_path) as context:
-        learner = visitor(context)
-        learner.waits()
-        learner.arrives()
-        assert context.cookies() == []
+@together("/")
+def test_b4_with_cookies_blocked(there: Travellers, start: str) -> Journey:
+    context = there.without_cookies()
+    learner = there.visitor(context, start)
+    yield
+    learner.waits()
+    yield from learner.arrives()
+    assert context.cookies() == []
 
 
-def test_b4_a_page_whose_script_works_is_not_loaded_again(browser: Browser, visitor: Callable[..., Visitor]) -> None:
-    context = browser.new_context()
-    learner = visitor(context)
+@together("/")
+def test_b4_a_page_whose_script_works_is_not_loaded_again(there: Travellers, start: str) -> Journey:
+    learner = there.visitor(there.context(), start)
+    yield
     learner.waits()
     learner.page.evaluate("window.same = true")
-    learner.page.wait_for_timeout(UNTOUCHED_MS)  # nothing is to happen
+    until = time.monotonic() + UNTOUCHED_MS / 1000
+    yield
+    learner.page.wait_for_timeout(max(0.0, 1000 * (until - time.monotonic())))  # nothing is to happen
     assert learner.page.evaluate("window.same")
-    learner.arrives()
-    context.close()
+    yield from learner.arrives()
 
 
-@pytest.mark.parametrize("broken", ["nothing", "timers never ring", "fails in the middle"])
-def test_b4_while_a_store_is_away_the_page_goes_on_by_itself(
-    browser: Browser, visitor: Callable[..., Visitor], broken: str
-) -> None:
-    context = browser.new_context()
-    context.add_init_script(BROKEN[broken])
-    learner = visitor(context, "/robots.txt")
+@together("nothing", "timers never ring", "fails in the middle")
+def test_b4_while_a_store_is_away_the_page_goes_on_by_itself(there: Travellers, lack: str) -> Journey:
+    learner = there.visitor(there.context(BROKEN[lack]), "/robots.txt")
     learner.frontend.cluster.broker.down = True
     # Who has no cookie yet gets there by the start page.
     visit(learner.page, learner.frontend.url + "/spawn")
+    yield
     learner.page.get_by_text("cannot be started right now").first.wait_for(state="attached", timeout=PATIENCE_MS)
     learner.frontend.cluster.broker.down = False
+    yield
     learner.waits()
-    context.close()

@@ -415,7 +415,7 @@ def test_b7_cookies_of_thirty_kilobytes_are_taken(world: World, public: object) 
 
 
 def test_the_admin_application_seeded_the_pool_and_asks_for_nothing_on_loopback(world: World, public: object) -> None:
-    status, _, body = world.ask("GET", "/api/pools", port=world.admin_port)
+    status, _, body = world.ask("GET", "/api/v1/pools", port=world.admin_port)
     assert status == 200
     assert json.loads(body)["pools"][world.keys.cluster]["image"] == "image:1"
     entry = world.store.get(world.keys.pool(world.keys.cluster))

@@ -9,12 +9,12 @@ from tests.support.cluster import ROOT, ask, free_ports
 from tests.support.waiting import wait_until
 
 PROGRAM = """
-import os, sys, threading
+import os, sys
 from pathlib import Path
 from flask import Flask
 from common.runtime.logs import setup_logging
-from common.runtime.threads import Worker
-from frontend.http.gunicorn import Server, gunicorn_settings
+from common.runtime.loops import LoopThread
+from frontend.http.gunicorn import RUNNING, Server, gunicorn_settings
 from frontend.settings import PublicSettings, bind
 
 flag, port = Path(sys.argv[1]), int(sys.argv[2])
@@ -24,19 +24,15 @@ setup_logging("frontend", "INFO")
 def create():
     app = Flask("trial")
     app.add_url_rule("/", "pid", lambda: str(os.getpid()))
+    app.extensions[RUNNING] = LoopThread("rabbitmq-trial", work, 0.05, vital=True)
     return app
 
 def work():
-    never = threading.Event()
-    while not flag.exists():
-        never.wait(0.05)
-    flag.unlink()
-    raise KeyError("an answer that nobody foresaw")
+    if flag.exists():
+        flag.unlink()
+        raise KeyError("an answer that nobody foresaw")
 
-def start(app):
-    Worker("rabbitmq-trial", work, lambda: False, vital=True).start()
-
-Server(gunicorn_settings(settings, bind("127.0.0.1", port)), create, start, lambda app: None).run()
+Server(gunicorn_settings(settings, bind("127.0.0.1", port)), create).run()
 """
 
 

@@ -87,9 +87,9 @@ def test_the_public_application_listens_at_its_port(site: Site) -> None:
 
 @pytest.mark.tmpnb("admin_port")
 def test_the_admin_application_listens_at_its_port_which_the_proxy_does_not_lead_to(site: Site) -> None:
-    answer = requests.get(f"http://127.0.0.1:{site.admin_port}/api/pools", timeout=10)
+    answer = requests.get(f"http://127.0.0.1:{site.admin_port}/api/v1/pools", timeout=10)
     assert site.pool("all") in answer.json()["pools"]
-    assert site.ask("GET", "/api/pools").status_code == 404
+    assert site.ask("GET", "/api/v1/pools").status_code == 404
 
 
 @pytest.mark.tmpnb("API_AUTH_TOKEN")
@@ -108,6 +108,6 @@ def test_a_token_is_asked_for_by_the_api_and_turns_the_pages_off(site: Site, clo
 
 @pytest.mark.tmpnb("ADMIN_AUTH_TOKEN")
 def test_a_token_is_asked_for_by_the_admin_application(site: Site, closed_admin: int) -> None:
-    url = f"http://{OTHER_IP}:{closed_admin}/api/pools"
+    url = f"http://{OTHER_IP}:{closed_admin}/api/v1/pools"
     assert requests.get(url, timeout=10).status_code == 401
     assert requests.get(url, headers=AUTHORIZED, timeout=10).status_code == 200

@@ -30,7 +30,7 @@ def admin(site: Site, method: str, path: str, **settings: Any) -> requests.Respo
 
 def release(site: Site, users: set[str]) -> None:
     for user in users:
-        assert admin(site, "DELETE", f"/api/users/{user}").status_code in {202, 404}
+        assert admin(site, "DELETE", f"/api/v1/servers/{user}").status_code in {202, 404, 410}
     wait_until(lambda: not users & site.agent.claims(), "the released servers to be gone", 30)
 
 
@@ -242,7 +242,7 @@ def test_a_host_that_is_removed_is_drained(site: Site) -> None:
     try:
         wait_until(lambda: _state(site) is HostState.DRAINING, "the host to drain", 30)
     finally:
-        admin(site, "PUT", f"/api/hosts/{site.agent.host}/state", json={"state": "active"}).raise_for_status()
+        admin(site, "PUT", f"/api/v1/hosts/{site.agent.host}/state", json={"state": "active"}).raise_for_status()
         for name, count in (("all", 2), ("net", 1), ("host", 1), ("idle", 1), ("old", 1)):
             site.agent.ready(count, site.pool(name))
     assert admin(site, "DELETE", "/hosts", json={"host": "http://10.0.0.1:8000"}).status_code == 400

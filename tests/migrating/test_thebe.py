@@ -133,9 +133,9 @@ def pools(site: Site, elsewhere: Elsewhere) -> dict[str, str]:
     written = tomllib.loads(table.replace("https://docs.example.org", elsewhere.origin))["pools"]
     small = {"image": JUPYTER, "pool_size": 1, "ready": 1, "start_timeout_s": 120}
     specs = {site.pool(name): fields | small for name, fields in written.items()}
-    answer = requests.put(f"http://127.0.0.1:{site.admin_port}/api/pools", json={"pools": specs}, timeout=30)
-    assert answer.status_code == 200, answer.text
-    for name in specs:
+    for name, fields in specs.items():
+        answer = requests.put(f"http://127.0.0.1:{site.admin_port}/api/v1/pools/{name}", json=fields, timeout=30)
+        assert answer.status_code == 200, answer.text
         site.agent.ready(1, name)
     return {name: site.pool(name) for name in written}
 

@@ -174,8 +174,8 @@ class Cluster:
         """Ask the admin API to cull these users' servers."""
         token = {"Authorization": f"token {self.secret('ADMIN_AUTH_TOKEN')}"}
         for user in users:
-            answer = ask(f"{self.admin_url}/api/users/{user}", "DELETE", token)
-            assert answer.status in (200, 202, 204, 404), (answer.status, answer.body[:300])
+            answer = ask(f"{self.admin_url}/api/v1/servers/{user}", "DELETE", token)
+            assert answer.status in (202, 404, 410), (answer.status, answer.body[:300])
 
     def make_room(self, keep: set[str] | None = None) -> None:
         """Cull every claimed server but those of ``keep``, and wait for a ready one."""

@@ -14,7 +14,7 @@ is a container, and what is done to it is done inside, by ``docker exec``.
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
 from tests.support.cluster import ROOT, Cluster, free_ports
+from tests.support.disk import Disk
 from tests.support.light import IMAGE, build_light_image, light_pool
 from tests.support.waiting import wait_until
 
@@ -154,17 +155,22 @@ def _rule(direction: str, peer: str | None) -> list[str]:
 class HostsRig:
     """The running cluster. Not for several threads, but for ``Host``'s methods."""
 
-    def __init__(self, cluster: Cluster, control: DockerCompose) -> None:
+    def __init__(self, cluster: Cluster, control: DockerCompose, small_disks: Iterable[str] = ()) -> None:
         self.cluster = cluster
         self.control = control
         self.hosts: dict[str, Host] = {}
         self._docker = docker.from_env()
+        project = cluster.environment["COMPOSE_PROJECT_NAME"]
+        self.disks = {name: Disk(self._docker, f"{project}_{name}-data", IMAGE) for name in small_disks}
 
     @classmethod
     @contextmanager
-    def running(cls, name: str, hosts: int = 3, pool: str | None = None, **environment: str) -> Iterator["HostsRig"]:
-        """Bring up a cluster ``name`` and take it down again. ``pool``: a pool file's text; ``environment``: of
-        ``make``, so of the compose file too. The control plane's log is kept in build/."""
+    def running(
+        cls, name: str, hosts: int = 3, pool: str | None = None, small_disks: Iterable[str] = (), **environment: str
+    ) -> Iterator["HostsRig"]:
+        """Bring up a cluster ``name`` and take it down again. ``pool``: a pool file's text; ``small_disks``: services
+        whose data are on a disk that ``rig.disks`` can fill; ``environment``: of ``make``, so of the compose file too.
+        The control plane's log is kept in build/."""
         build_light_image()
         pools = ROOT / "build" / f"{name}-pools.toml"
         pools.parent.mkdir(exist_ok=True)
@@ -172,16 +178,24 @@ class HostsRig:
         (amqp,) = free_ports(1)
         fixed = {"TMPNB_POOLS": str(pools), "TMPNB_DEMO_IMAGES": IMAGE, "TMPNB_AMQP_PORT": str(amqp)}
         cluster = Cluster.plan(name, HOSTS=str(hosts), **fixed, **environment)
-        cluster.make("demo-down", timeout_s=300)  # of a run that was killed
-        rig = cls(cluster, _control(cluster))
+        rig = cls(cluster, _control(cluster), small_disks)
+        rig.take_down()  # a run that was killed
         try:
+            for disk in rig.disks.values():
+                disk.start()
             cluster.make("demo")
             rig.look()
             yield rig
         finally:
             (ROOT / "build" / f"{name}-logs.txt").write_text(cluster.compose("logs", "--no-color", "--timestamps"))
+            rig.take_down()
             rig.close()
-            cluster.make("demo-down", timeout_s=300)
+
+    def take_down(self) -> None:
+        """Remove all that there is of it."""
+        for disk in self.disks.values():
+            disk.close()
+        self.cluster.make("demo-down", timeout_s=300)
 
     def look(self) -> None:
         """Read again which hosts there are and where."""

@@ -83,10 +83,12 @@ class Dashboard:
         self._whole: tuple[int, bytes] = (-1, b"")
         self._thread = LoopThread("dashboard", self.look, TICK_S)
 
-    def start(self, subscriber: Subscriber, publisher: Publisher | None = None) -> None:
-        """``subscriber``: the one that the feed listens to; ``publisher``: one that knows whether RabbitMQ takes
-        messages; both are started by the caller."""
+    def tell_of(self, subscriber: Subscriber, publisher: Publisher) -> None:
+        """Show whether these are connected. ``subscriber``: the one that the feed listens to; ``publisher``: one that
+        knows whether RabbitMQ takes messages."""
         self._subscriber, self._publisher = subscriber, publisher
+
+    def start(self) -> None:
         for part in self._parts:
             part.start()
         self._thread.start()

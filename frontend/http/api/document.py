@@ -44,7 +44,7 @@ Declared = tuple[Rule, str, Operation]
 def serve_document(views: Blueprint, title: str, adjust: Adjust) -> None:
     """Add ``openapi.json``, which describes ``views``. ``adjust`` may change it: settings say what is accepted."""
 
-    @operation("This document", scopes=(), answers={200: dict[str, Any]})
+    @operation("Get this document", scopes=(), answers={200: dict[str, Any]})
     def document() -> Answer | Response:
         """OpenAPI 3.1. Needs no token."""
         if _EXTENSION not in current_app.extensions:
@@ -139,7 +139,8 @@ def _query_parameters(view: Operation) -> Iterator[dict[str, Any]]:
     for name, part in schema["properties"].items():
         description = part.pop("description", "")
         part.pop("title", None)
-        yield {"name": name, "in": "query", "required": False, "description": description, "schema": part}
+        required = name in schema.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "description": description, "schema": part}
 
 
 def _replay_parameter() -> dict[str, Any]:

@@ -74,7 +74,13 @@ class Operation:
     @property
     def needs_body(self) -> bool:
         """Whether a request without a body is wrong."""
-        return self.body is not None and any(part.is_required() for part in self.body.model_fields.values())
+        if self.body is None:
+            return False
+        try:
+            self.body.model_validate({})
+        except ValidationError:
+            return True
+        return False
 
 
 View = Callable[..., Answer | Response]
@@ -123,7 +129,7 @@ def operation_of(endpoint: str | None) -> Operation | None:
 def _arguments(declared: Operation, path: Mapping[str, str]) -> dict[str, Any]:
     for name, value in path.items():
         if re.fullmatch(PATH_PARAMETERS[name].pattern, value, re.ASCII) is None:
-            raise problems.gone(f"{name}: there is no such {name} (given: {value[:80]!r})")
+            raise problems.not_found(f"{name}: there is no such {name} (given: {value[:80]!r})")
     try:
         query = declared.query.model_validate(
             {name: given[0] if len(given) == 1 else given for name, given in request.args.lists()}

@@ -1,11 +1,11 @@
 """Errors of the API: one form for all, with a word for programs and a sentence for people."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
 from frontend.http.responses import answer
-from frontend.operations.errors import NoHistory, NotThere, StillThere
+from frontend.operations.errors import InvalidValue, NotFound, ServerEnded, WrongState
 
 # Servers start within seconds.
 RETRY_AFTER_S = 5
@@ -82,19 +82,23 @@ def bad_field(field: str, message: str, given: object) -> Refused:
     return Refused(400, "bad request", text, [FieldProblem(field=field, message=message, given=shown)])
 
 
-# What the operations raise, as an answer.
+# What operations and stores raise, as an answer: the one table for all addresses of the admin application, and for the
+# API of the public one. The first that fits counts.
 _ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
-    (NotThere, 404, "gone", None),
+    (ServerEnded, 410, "gone", None),
+    (NotFound, 404, "not found", None),
     (InvalidPool, 400, "invalid pool", None),
-    (StillThere, 409, "conflict", None),
-    (NoHistory, 409, "conflict", None),
+    (WrongState, 409, "conflict", None),
     (TransientError, 503, "unavailable", RETRY_AFTER_S),
     (MalformedRecord, 503, "unavailable", RETRY_AFTER_S),
 )
 
 
-def install_problems(views: Blueprint) -> None:
-    """Answer what the operations raise in the API's own form."""
+def install_problems(views: Blueprint | Flask) -> None:
+    """Answer what operations and stores raise."""
+    views.register_error_handler(
+        InvalidValue, lambda error: respond(bad_field(error.field, error.accepted, error.given))
+    )
     for kind, code, status, retry_after_s in _ERRORS:
         views.register_error_handler(
             kind,
@@ -104,5 +108,10 @@ def install_problems(views: Blueprint) -> None:
         )
 
 
-def gone(message: str, code: int = 404) -> Refused:
-    return Refused(code, "gone", message)
+def not_found(message: str) -> Refused:
+    return Refused(404, "not found", message)
+
+
+def gone(message: str) -> Refused:
+    """It was there."""
+    return Refused(410, "gone", message)

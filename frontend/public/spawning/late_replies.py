@@ -36,7 +36,8 @@ class LateReplies:
     def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
         self._tracker = tracker
         self._room = room
-        self._publisher: Publisher | None = None
+        #: Set before ``start``.
+        self.publisher: Publisher | None = None
         self._stop = threading.Event()
         self._thread = QueueThread("late-replies", self._handle, max_count)
 
@@ -46,8 +47,7 @@ class LateReplies:
         except queue.Full:
             LATE_REPLIES.labels("dropped").inc()
 
-    def start(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -56,10 +56,10 @@ class LateReplies:
         self._stop.set()
 
     def _handle(self, body: bytes) -> None:
-        if self._publisher is None:  # set before the thread is started
-            return
+        if self.publisher is None:
+            raise RuntimeError("started without a publisher")
         try:
-            self.handle(body, self._publisher)
+            self.handle(body, self.publisher)
         except TransientError as exc:
             log.warning("late reply not handled", extra={"error": str(exc)})
 

@@ -15,9 +15,9 @@ from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cache import RecordCache
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.port import Store
-from frontend.operations.hosts import read_hosts
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
 
@@ -47,6 +47,7 @@ class StaticsSync:
         that a host has to give a set."""
         self._fetch_s = fetch_s
         self._store = store
+        self._cluster = Cluster(store, keys.cluster)
         self._keys = keys
         self._blobs = blobs
         self._connect = connect
@@ -107,7 +108,7 @@ class StaticsSync:
         """Fetch a set from the first host that gives it. False: none does."""
         begun = self._monotonic()
         problems = []
-        for host in hosts_with(record, read_hosts(self._store, self._keys)):
+        for host in hosts_with(record, self._cluster.hosts.all()):
             try:
                 with self._connect() as broker:
                     for sha256, data in fetch(broker, host, record, self._fetch_s):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from flask.testing import FlaskClient
 
@@ -16,9 +17,11 @@ from common.records.tickets import Ticket
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from common.urls import server_url
+from frontend.admin.app import create_admin_app
+from frontend.admin.dependencies import AdminDependencies
 from frontend.public.app import create_app
 from frontend.public.dependencies import Dependencies, assemble
-from frontend.settings import PublicSettings
+from frontend.settings import AdminSettings, PublicSettings
 
 KEYS = Keys("main")
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -141,6 +144,27 @@ class FakeCluster:
         (parts or self.parts).late.handle(reply.encode(), self.broker.publisher())
 
     def host_messages(self, host: str = "host-1") -> list[object]:
+        return [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]
+
+
+ADMIN_TOKEN = {"Authorization": "token secret"}
+
+
+class Admin:
+    """The admin application and everything around it."""
+
+    def __init__(self) -> None:
+        self.store, self.broker = MemoryStore(), MemoryBroker()
+        settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"})
+        self.app = create_admin_app(AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {}))
+        self.client: FlaskClient = self.app.test_client()
+
+    def ask(self, method: str, path: str, status: int = 200, **arguments: Any) -> Any:
+        answer = self.client.open(path, method=method, headers=ADMIN_TOKEN, **arguments)
+        assert answer.status_code == status, answer.text
+        return answer.json
+
+    def messages(self, host: str) -> list[object]:
         return [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]
 
 

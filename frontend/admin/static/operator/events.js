@@ -98,7 +98,7 @@ export class Failures {
     more.addEventListener("toggle", async () => {
       if (!more.open || log.textContent) return;
       try {
-        const found = await call("GET", `/api/hosts/${failure.host}/pools/${failure.pool}/log`);
+        const found = await call("GET", `/api/v1/hosts/${failure.host}/pools/${failure.pool}/log`);
         say(log, found.log || "The container wrote nothing.");
       } catch (error) {
         say(log, error.message);

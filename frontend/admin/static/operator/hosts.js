@@ -25,7 +25,7 @@ class HostRow {
     this.images = el("div");
     this.servers.append(this.images);
     this.failure = el("td", { "data-label": "Last failure", class: "text" });
-    this.heard = el("td", { "data-label": "Heard", class: "heard" });
+    this.seen = el("td", { "data-label": "Last seen", class: "seen" });
     this.buttons = {
       cordon: el("button", { class: "small", type: "button", onclick: () => this.set("cordoned", "cordoned: nobody new there") }, "Cordon"),
       uncordon: el("button", { class: "small", type: "button", onclick: () => this.set("active", "back to work") }, "Uncordon"),
@@ -37,7 +37,7 @@ class HostRow {
     this.element = el("tr", { "data-host": name },
       el("th", { scope: "row" }, name, this.address, this.problem),
       el("td", { "data-label": "State" }, this.state, this.progress),
-      this.servers, this.failure, this.heard,
+      this.servers, this.failure, this.seen,
       el("td", { class: "buttons" }, el("div", {}, ...(canChange ? Object.values(this.buttons) : []))));
   }
 
@@ -109,13 +109,13 @@ class HostRow {
   /** What changes by itself. */
   tick() {
     const row = this.row;
-    say(this.heard, row.updated_at ? `${ago(row.updated_at)} ago` : "not lately");
-    this.heard.classList.toggle("trouble", silent(row));
+    say(this.seen, row.updated_at ? `${ago(row.updated_at)} ago` : "not recently");
+    this.seen.classList.toggle("trouble", silent(row));
   }
 
   set(state, done, deadline_s) {
     const body = deadline_s ? { state, deadline_s } : { state };
-    return attempt(`${this.name} is told: ${done}.`, () => call("PUT", `/api/hosts/${this.name}/state`, body));
+    return attempt(`${this.name} is told: ${done}.`, () => call("PUT", `/api/v1/hosts/${this.name}/state`, body));
   }
 
   async drain() {
@@ -137,7 +137,7 @@ class HostRow {
       yes: "Remove",
       isGrave: true,
     });
-    if (sure) await attempt(`${this.name} is removed.`, () => call("DELETE", `/api/hosts/${this.name}`));
+    if (sure) await attempt(`${this.name} is removed.`, () => call("DELETE", `/api/v1/hosts/${this.name}`));
   }
 }
 

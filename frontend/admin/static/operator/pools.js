@@ -44,7 +44,7 @@ class PoolRow {
       text: `Its ${number(this.row.ready)} ready servers are replaced, a few at a time on every host. Servers in use stay.`,
       yes: "Recycle",
     });
-    if (sure) await attempt(`${this.name}: ready servers are being replaced.`, () => call("DELETE", `/api/pool?pool=${encodeURIComponent(this.name)}`));
+    if (sure) await attempt(`${this.name}: ready servers are being replaced.`, () => call("POST", `/api/v1/pools/${encodeURIComponent(this.name)}/recycle`));
   }
 }
 

@@ -8,14 +8,14 @@ const AGAIN_MS = 5000;
 const TYPING_MS = 300;
 
 /** Why and when, in words; the times are from the culler's own rules. */
-export function cullForecast(user) {
-  const { reason, at, obstacle } = user.cull;
-  const kept = user.kept_until && Date.parse(user.kept_until) > now();
+export function cullForecast(server) {
+  const { reason, at, obstacle } = server.culling;
+  const kept = server.kept_until && Date.parse(server.kept_until) > now();
   const said = [];
   if (!reason) said.push(obstacle ? "Not now" : "Never by itself");
-  else if (Date.parse(at) <= now()) said.push(`Due: ${REASONS[reason]}. The culler takes it on its next round`);
+  else if (Date.parse(at) <= now()) said.push(`Due: ${REASONS[reason]}. The culler culls it in its next cycle`);
   else said.push(`At ${clock(at)} (in ${span((Date.parse(at) - now()) / 1000)}) as ${REASONS[reason]}${reason === "age" ? "" : ", unless it is used"}`);
-  if (kept) said.push(`kept by an operator until ${clock(user.kept_until)}`);
+  if (kept) said.push(`kept by an operator until ${clock(server.kept_until)}`);
   if (obstacle) said.push(`${obstacle}, so only its age counts`.replace("its host is away, so only its age counts", "its host is away: nothing happens until it is back or given up"));
   return `${said.join("; ")}.`;
 }
@@ -57,9 +57,9 @@ export class Search {
     const asked = this.text;
     let found;
     try {
-      found = await call("GET", `/api/search?q=${encodeURIComponent(asked)}`);
+      found = await call("GET", `/api/v1/search?q=${encodeURIComponent(asked)}`);
     } catch (error) {
-      found = { found: 0, users: [], error: error.message };
+      found = { total: 0, servers: [], gone: null, error: error.message };
     }
     if (asked !== this.text) return;
     this.show(found);
@@ -85,63 +85,64 @@ export class Search {
     this.input.focus();
   }
 
-  show({ found, users, gone, error }) {
+  show({ total, servers, gone, error }) {
     byId("found").hidden = false;
-    let said = error ?? `${number(found)} ${found === 1 ? "server" : "servers"} in use`;
-    if (!error && found > users.length) said += `; the ${users.length} oldest are shown`;
+    let said = error ?? `${number(total)} ${total === 1 ? "server" : "servers"} in use`;
+    if (!error && total > servers.length) said += `; the ${servers.length} oldest are shown`;
     if (gone) said = `${gone.user} is no more: ${gone.reason}, ${clock(gone.at)} (${gone.host}, ${gone.pool}).`;
     say(byId("found-said"), said);
-    byId("found-table").hidden = users.length === 0;
-    this.body.replaceChildren(...users.map((user) => this.row(user)));
+    byId("found-table").hidden = servers.length === 0;
+    this.body.replaceChildren(...servers.map((server) => this.row(server)));
   }
 
-  row(user) {
-    const extend = (hours) => el("button", { class: "small", type: "button", "aria-label": `Keep ${user.user} for ${hours} hours more`, onclick: () => this.extend(user, hours * 3600) }, `+${hours} h`);
+  row(server) {
+    const extend = (hours) => el("button", { class: "small", type: "button", "aria-label": `Keep ${server.user} for ${hours} hours more`, onclick: () => this.extend(server, hours * 3600) }, `+${hours} h`);
     const buttons = [
       extend(1),
       extend(4),
-      el("button", { class: "small", type: "button", "aria-label": `Keep ${user.user} for longer`, onclick: () => this.custom(user) }, "+…"),
-      el("button", { class: "small", type: "button", "aria-label": `Cull ${user.user}`, onclick: () => this.cull(user) }, "Cull…"),
+      el("button", { class: "small", type: "button", "aria-label": `Keep ${server.user} for longer`, onclick: () => this.custom(server) }, "+…"),
+      el("button", { class: "small", type: "button", "aria-label": `Cull ${server.user}`, onclick: () => this.cull(server) }, "Cull…"),
     ];
-    return el("tr", { "data-user": user.user },
-      el("th", { scope: "row" }, el("code", {}, user.user)),
-      el("td", { "data-label": "Where" }, user.host, el("small", {}, [user.pool, user.target].filter(Boolean).join(" · "))),
-      el("td", { "data-label": "In use since" }, time(user.claimed_at), el("small", {}, ago(user.claimed_at))),
-      el("td", { "data-label": "Last active" }, user.last_seen ? time(user.last_seen) : "never seen", el("small", {}, user.last_seen ? `${ago(user.last_seen)} ago` : "")),
-      el("td", { "data-label": "Will be culled", class: "text", "data-forecast": "" }, cullForecast(user)),
+    const seen = server.culling.was_seen ? server.culling.last_seen_at : null;
+    return el("tr", { "data-user": server.user },
+      el("th", { scope: "row" }, el("code", {}, server.user)),
+      el("td", { "data-label": "Where" }, server.host, el("small", {}, [server.pool, server.target].filter(Boolean).join(" · "))),
+      el("td", { "data-label": "In use since" }, time(server.claimed_at), el("small", {}, `${ago(server.claimed_at)} ago`)),
+      el("td", { "data-label": "Last active" }, seen ? time(seen) : "never", el("small", {}, seen ? `${ago(seen)} ago` : "")),
+      el("td", { "data-label": "Will be culled", class: "text", "data-forecast": "" }, cullForecast(server)),
       el("td", { class: "buttons" }, el("div", {}, ...(canChange ? buttons : []))));
   }
 
-  async extend(user, seconds) {
+  async extend(server, seconds) {
     try {
-      const { kept_until: until } = await call("POST", `/api/users/${user.user}/extend`, { seconds });
-      tell(`${user.user} is kept until ${clock(until)} at least.`);
+      const { kept_until: until } = await call("POST", `/api/v1/servers/${server.user}/extend`, { seconds });
+      tell(`${server.user} is kept until ${clock(until)} at least.`);
     } catch (error) {
       tell(error.message, true);
     }
     this.go(this.text);
   }
 
-  async custom(user) {
+  async custom(server) {
     const most = Number(document.body.dataset.extendMaxS) / 3600;
     const given = await confirm({
-      title: `Keep ${user.user} for longer?`,
+      title: `Keep ${server.user} for longer?`,
       text: `It is not culled for idleness or age before then, counted from now. At most ${number(most)} hours.`,
       yes: "Keep",
       field: { label: "Keep for", unit: "hours", value: 8, min: 0.05, max: most },
     });
-    if (given) await this.extend(user, given.value * 3600);
+    if (given) await this.extend(server, given.value * 3600);
   }
 
-  async cull(user) {
+  async cull(server) {
     const sure = await confirm({
-      title: `Cull ${user.user}?`,
-      text: `The server on ${user.host} is stopped and removed at once, whatever it is doing. What its learner has not downloaded is lost.`,
+      title: `Cull ${server.user}?`,
+      text: `The server on ${server.host} is stopped and removed at once, whatever it is doing. What its learner has not downloaded is lost.`,
       yes: "Cull",
       isGrave: true,
     });
     if (!sure) return;
-    await attempt(`${user.user} is being culled.`, () => call("DELETE", `/api/users/${user.user}`));
+    await attempt(`${server.user} is being culled.`, () => call("DELETE", `/api/v1/servers/${server.user}`));
     this.go(this.text);
   }
 }

@@ -472,7 +472,8 @@ def test_c6_work_between_two_looks_begins_the_look_anew() -> None:
 def test_c6_it_is_said_once_and_noted_for_the_host_record(caplog: pytest.LogCaptureFixture) -> None:
     looking = Looking(Kernels.REFUSED)
     looking.culled_after_minutes(5)
-    assert caplog.text.count("kernels cannot be read") == 1
+    # Not in the whole text: the audit log, where refusals tell the reason, may have been set up in this process before.
+    assert caplog.messages.count("kernels cannot be read") == 1
     assert "401 or 403" in looking.culls.notes()["light"]
 
 

@@ -10,10 +10,11 @@ from common.records.hosts import Drain, HostState, PoolStatus
 from common.records.servers import Gone
 from common.records.tickets import Ticket
 from common.records.tokens import Scope
-from tests.unit.frontend.admin.test_legacy import Admin
+from tests.support.watching import audited
 from tests.unit.frontend.fakes import (
     KEYS,
     START,
+    Admin,
     put_activity,
     put_claim,
     put_host,
@@ -78,10 +79,10 @@ def test_a_server_tells_when_and_why_it_will_be_culled(admin: Admin) -> None:
 
 
 def test_a_server_that_is_not_there_is_404_and_one_that_was_410(admin: Admin) -> None:
-    assert v1(admin, "GET", f"servers/{user_id(1)}", 404)["status"] == "gone"
+    assert v1(admin, "GET", f"servers/{user_id(1)}", 404)["status"] == "not found"
     word = Gone(user=user_id(1), host="host-1", pool="default", reason="culled: idle", at=START)
     admin.store.put(KEYS.gone_of(user_id(1)), word.encode())
-    assert v1(admin, "GET", f"servers/{user_id(1)}", 410)["message"] == "culled: idle"
+    assert v1(admin, "GET", f"servers/{user_id(1)}", 410)["message"].endswith("is gone: culled: idle")
     assert v1(admin, "DELETE", f"servers/{user_id(1)}", 410)["status"] == "gone"
     v1(admin, "POST", f"servers/{user_id(1)}/extend", 404, json={"seconds": 60})
 
@@ -92,7 +93,7 @@ def test_a_cull_asked_for_twice_is_accepted_until_the_server_is_gone(admin: Admi
         assert v1(admin, "DELETE", f"servers/{user_id(1)}", 202)["host"] == "host-1"
     assert all(isinstance(message, CullRequest) for message in admin.messages("host-1"))
     admin.store.delete(KEYS.claim(user_id(1)))
-    assert v1(admin, "DELETE", f"servers/{user_id(1)}", 404)["status"] == "gone"
+    assert v1(admin, "DELETE", f"servers/{user_id(1)}", 404)["status"] == "not found"
 
 
 def test_with_a_key_a_cull_is_one_message_and_the_answer_stays(admin: Admin) -> None:
@@ -167,7 +168,7 @@ def test_pools_are_shown_recycled_and_rolled_back(admin: Admin) -> None:
     assert v1(admin, "POST", "pools/default/recycle")["drained"] == 4
     assert isinstance(admin.messages("a")[0], RecyclePool)
     v1(admin, "POST", "pools/default/rollback", 409)
-    admin.ask("PUT", "/api/pools", json={"pools": {"default": {"image": "img:2"}}})
+    v1(admin, "PUT", "pools/default", json={"image": "img:2"})
     status = v1(admin, "GET", "pools/default/status")
     assert status["hosts"][0]["stage"] == "not read yet"
     back = {"generation": status["generation"]}
@@ -179,12 +180,12 @@ def test_pools_are_shown_recycled_and_rolled_back(admin: Admin) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("GET", "/status"), ("POST", "/recycle"), ("POST", "/rollback")],
+    [("GET", ""), ("GET", "/status"), ("POST", "/recycle"), ("POST", "/rollback"), ("DELETE", "")],
 )
 def test_an_unknown_pool_is_404_and_names_the_known(admin: Admin, method: str, path: str) -> None:
     put_pool(admin.store, "default")
     answer = v1(admin, method, f"pools/nope{path}", 404)
-    assert answer == {"status": "unknown pool", "message": "pool: there is no pool 'nope'; accepted: default"}
+    assert answer == {"status": "not found", "message": "there is no pool 'nope'; accepted: default"}
 
 
 def test_an_image_is_fetched_everywhere(admin: Admin) -> None:
@@ -226,7 +227,7 @@ def test_a_wrong_query_is_a_400_that_names_the_field(admin: Admin, path: str) ->
     "path", ["servers/nobody", "servers/" + "2" * 33, "hosts/A", "hosts/-", "pools/x%0ay", "pools/%ff"]
 )
 def test_what_is_no_name_is_404(admin: Admin, path: str) -> None:
-    assert v1(admin, "GET", path, 404)["status"] in {"gone", "not found"}
+    assert v1(admin, "GET", path, 404)["status"] == "not found"
 
 
 def test_scopes_open_what_they_are_for(admin: Admin) -> None:
@@ -266,3 +267,158 @@ def test_a_page_of_twenty_thousand_servers_is_read_once_a_second_for_everybody(a
     for _ in range(20):
         v1(admin, "GET", "servers?limit=1")
     assert len(reads) < 40
+
+
+def test_servers_are_shown_with_their_state(admin: Admin) -> None:
+    put_route(admin.store, user_id(1))
+    put_claim(admin.store, user_id(1))
+    put_route(admin.store, user_id(2))
+    put_claim(admin.store, user_id(3))
+    rows = {row["user"]: row for row in v1(admin, "GET", "servers")["servers"]}
+    assert {user: row["state"] for user, row in rows.items()} == {
+        user_id(1): "claimed",
+        user_id(2): "ready",
+        user_id(3): "claimed",
+    }
+    assert rows[user_id(3)]["target"] is None
+
+
+@pytest.mark.parametrize("record", [put_claim, put_route])
+def test_culling_a_server_tells_its_host(admin: Admin, record: Any) -> None:
+    record(admin.store, user_id(1), host="b")
+    assert v1(admin, "DELETE", f"servers/{user_id(1)}", 202)["host"] == "b"
+    (message,) = admin.messages("b")
+    assert isinstance(message, CullRequest)
+    assert (message.user, message.reason, message.force) == (user_id(1), "operator", True)
+
+
+def test_a_claim_that_cannot_be_read_is_no_server(admin: Admin) -> None:
+    admin.store.put(KEYS.claim(user_id(2)), b"{")
+    v1(admin, "DELETE", f"servers/{user_id(2)}", 404)
+
+
+def test_a_cull_names_the_server_that_is_meant(admin: Admin) -> None:
+    """Another one may be at its path by the time that the host reads it."""
+    put_claim(admin.store, user_id(1), request_id="ab" * 16)
+    v1(admin, "DELETE", f"servers/{user_id(1)}", 202)
+    (told,) = admin.messages("host-1")
+    assert isinstance(told, CullRequest)
+    assert told.request_id == "ab" * 16
+
+
+@pytest.fixture
+def crowd(admin: Admin) -> Admin:
+    """Users 0 to 4: pools default and r, hosts a and b; each claimed an hour before the next."""
+    now = admin.app.extensions["tmpnb"].now()
+    for number, (pool, host) in enumerate(
+        [("default", "a"), ("default", "b"), ("r", "a"), ("r", "b"), ("default", "a")]
+    ):
+        put_claim(admin.store, user_id(number), host, pool, claimed_at=now - timedelta(hours=5 - number))
+    put_route(admin.store, user_id(9), host="a")
+    return admin
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers"),
+    [
+        ({"pool": "default"}, [0, 1, 4]),
+        ({"host": "a"}, [0, 2, 4]),
+        ({"older_than_s": 3.5 * 3600}, [0, 1]),
+        ({"pool": "default", "host": "a", "older_than_s": 3.5 * 3600}, [0]),
+        ({"all": True}, [0, 1, 2, 3, 4]),
+        ({"pool": "nope"}, []),
+    ],
+)
+def test_servers_in_use_are_culled_by_what_they_have_in_common(
+    crowd: Admin, body: dict[str, Any], numbers: list[int]
+) -> None:
+    users = [user_id(number) for number in numbers]
+    tried = v1(crowd, "POST", "culls", json=body | {"dry_run": True})
+    assert ([row["user"] for row in tried["servers"]], tried["total"]) == (users, len(users))
+    assert crowd.messages("a") == crowd.messages("b") == []
+    done = v1(crowd, "POST", "culls", 202, json=body)
+    assert done == tried | {"dry_run": False}
+    told = [*crowd.messages("a"), *crowd.messages("b")]
+    assert sorted(message.user for message in told if isinstance(message, CullRequest)) == users
+    assert all(isinstance(message, CullRequest) and message.force for message in told)
+
+
+@pytest.mark.parametrize("body", [{}, {"dry_run": True}, {"all": False}, {"all": True, "pool": "r"}, {"pool": None}])
+def test_all_servers_are_culled_only_where_that_was_said(crowd: Admin, body: dict[str, Any]) -> None:
+    assert "all" in v1(crowd, "POST", "culls", 400, json=body)["message"]
+    assert crowd.messages("a") == crowd.messages("b") == []
+
+
+def test_the_audit_log_has_which_servers_were_culled_together(crowd: Admin) -> None:
+    with audited() as lines:
+        v1(crowd, "POST", "culls", 202, json={"host": "a", "older_than_s": 60})
+    (line,) = lines
+    assert (line.action, line.status) == ("POST /api/v1/culls", 202)
+    assert line.reason == "selection host a, older_than_s 60.0, dry_run False, servers 3"
+
+
+def test_a_pool_is_created_and_changed(admin: Admin) -> None:
+    made = v1(admin, "PUT", "pools/a", json={"image": "x:1"})
+    assert (made["pool"], made["changed"], made["warnings"]) == ("a", True, [])
+    assert v1(admin, "PUT", "pools/a", json={"image": "x:1", "name": "a"})["changed"] is False
+    changed = v1(admin, "PUT", "pools/a", json={"image": "x:2", "generation": made["generation"]})
+    assert changed["generation"] == v1(admin, "GET", "pools/a")["generation"] != made["generation"]
+    stale = v1(admin, "PUT", "pools/a", 409, json={"image": "x:3", "generation": made["generation"]})
+    assert changed["generation"] in stale["message"]
+
+
+def test_what_the_api_shows_of_a_pool_can_be_sent_back(admin: Admin) -> None:
+    put_pool(admin.store, "a", host_labels={"gpu": "yes"}, probe_path="api/status")
+    shown = v1(admin, "GET", "pools/a")
+    assert v1(admin, "PUT", "pools/a", json=shown)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "image"),
+        (b"{", "JSON"),
+        (b"[]", "object"),
+        (b"{}", "image"),
+        (b'{"image": "x", "nope": 1}', "nope"),
+        (b'{"image": "${PATH}"}', "image"),
+        (b'{"image": "x", "name": "b"}', "'a', as in the address"),
+        (b'{"image": "x", "mem_limit": "900g"}', "a: mem_limit"),
+    ],
+)
+def test_a_wrong_pool_is_refused_and_nothing_is_written(admin: Admin, body: bytes, says: str) -> None:
+    put_host(admin.store, "h", memory_bytes=2**34)
+    answer = v1(admin, "PUT", "pools/a", 400, data=body, content_type="application/json")
+    assert says in answer["message"]
+    assert admin.store.list(KEYS.pools).entries == ()
+
+
+@pytest.mark.parametrize("name", ["No Such", "a%00b", "é", "x" * 300])
+def test_what_cannot_be_a_pools_name_is_no_error_of_ours(admin: Admin, name: str) -> None:
+    for method, path in (("POST", f"{name}/rollback"), ("PUT", name), ("DELETE", name)):
+        v1(admin, method, f"pools/{name}" if method != "POST" else f"pools/{path}", 404, json={"image": "x"})
+
+
+def test_a_pool_is_removed_with_what_is_ready_and_who_waits_is_told(admin: Admin) -> None:
+    put_pool(admin.store, "default")
+    v1(admin, "DELETE", "pools/default", 409)
+    put_pool(admin.store, "r", image="r:1")
+    v1(admin, "PUT", "pools/r", json={"image": "r:2"})
+    put_host(admin.store, "a", r=PoolStatus(ready=3, claimed=2), default=PoolStatus(ready=9))
+    put_host(admin.store, "b", r=PoolStatus(claimed=1))
+    put_ticket(admin, 1)
+    put_ticket(admin, 2, pool="r")
+    assert v1(admin, "DELETE", "pools/r") == {"pool": "r", "ready": 3, "claimed": 3, "refused": 1}
+    assert set(v1(admin, "GET", "pools")["pools"]) == {"default"}
+    assert admin.store.get(KEYS.history_of("r")) is None
+    assert [row["pool"] for row in v1(admin, "GET", "tickets")["tickets"]] == ["default"]
+    v1(admin, "DELETE", "pools/r", 404)
+
+
+def test_a_search_is_typed_and_finds_what_the_page_shows(crowd: Admin) -> None:
+    crowd.app.extensions["tmpnb"].dashboard.load()
+    found = v1(crowd, "GET", f"search?q={user_id(3)}")
+    assert (found["total"], found["servers"][0]["host"], found["gone"]) == (1, "b", None)
+    assert found["servers"][0]["culling"]["reason"] in {"unvisited", "idle", None}
+    assert v1(crowd, "GET", "search?q=a..%20b%20c", 400)["fields"][0]["field"] == "q"
+    assert v1(crowd, "GET", "search", 400)["fields"][0]["field"] == "q"

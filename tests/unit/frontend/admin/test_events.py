@@ -12,8 +12,7 @@ from common.runtime.clock import utc_now
 from frontend.admin.events import EventsQuery, follow
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.stream import HEARTBEAT_S, STREAM_S
-from tests.unit.frontend.admin.test_legacy import TOKEN, Admin
-from tests.unit.frontend.fakes import user_id
+from tests.unit.frontend.fakes import ADMIN_TOKEN, Admin, user_id
 from tests.unit.frontend.http.test_auth import bearer, put_token
 
 REQUEST_ID = "0123456789abcdef0123456789abcdef"
@@ -117,7 +116,7 @@ def test_it_goes_over_http_with_last_event_id(admin: Admin) -> None:
     tell(feed, user=user_id(1))
     seen = feed.latest
     tell(feed, user=user_id(2))
-    with admin.client.get("/api/v1/events?name=server", headers=TOKEN | {"Last-Event-ID": str(seen)}) as answer:
+    with admin.client.get("/api/v1/events?name=server", headers=ADMIN_TOKEN | {"Last-Event-ID": str(seen)}) as answer:
         assert answer.mimetype == "text/event-stream"
         assert answer.headers["Cache-Control"] == "no-store"
         assert user_id(2) in next(chunk for chunk in answer.iter_encoded() if b"data:" in chunk).decode()
@@ -125,14 +124,14 @@ def test_it_goes_over_http_with_last_event_id(admin: Admin) -> None:
 
 @pytest.mark.parametrize("given", ["x", "-1", "1" * 17, "1.5", "²"])
 def test_an_id_that_is_none_is_400(admin: Admin, given: str) -> None:
-    answer = admin.client.get("/api/v1/events", headers=[*TOKEN.items(), ("Last-Event-ID", given)])
+    answer = admin.client.get("/api/v1/events", headers=[*ADMIN_TOKEN.items(), ("Last-Event-ID", given)])
     assert answer.status_code == 400
     assert (answer.json or {})["fields"][0]["field"] == "Last-Event-ID"
 
 
 @pytest.mark.parametrize("query", ["name=*", "host=A", "after=-1", "after=x", "since=1"])
 def test_a_wrong_query_is_400(admin: Admin, query: str) -> None:
-    assert admin.client.get(f"/api/v1/events?{query}", headers=TOKEN).status_code == 400
+    assert admin.client.get(f"/api/v1/events?{query}", headers=ADMIN_TOKEN).status_code == 400
 
 
 def test_too_many_streams_are_503_and_a_place_is_free_again_when_one_ends(admin: Admin) -> None:
@@ -140,12 +139,12 @@ def test_too_many_streams_are_503_and_a_place_is_free_again_when_one_ends(admin:
     taken = 0
     while places.take():
         taken += 1
-    full = admin.client.get("/api/v1/events", headers=TOKEN)
+    full = admin.client.get("/api/v1/events", headers=ADMIN_TOKEN)
     assert (full.status_code, (full.json or {})["status"]) == (503, "full")
     assert "Retry-After" in full.headers
     places.give_back()
     for _ in range(3):
-        with admin.client.get("/api/v1/events", headers=TOKEN) as answer:
+        with admin.client.get("/api/v1/events", headers=ADMIN_TOKEN) as answer:
             assert answer.status_code == 200
     for _ in range(taken - 1):
         places.give_back()

@@ -82,7 +82,7 @@ class Page:
         )
         self.subscriber = self.broker.subscriber(self.feed.hear)
         self.subscriber.start()
-        self.dashboard._subscriber, self.dashboard._publisher = self.subscriber, self.broker.publisher()
+        self.dashboard.tell_of(self.subscriber, self.broker.publisher())
         self.version, self.shown = 0, self.whole()
 
     def whole(self) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The command line on fakes: tables for people, JSON for programs, exit codes for scripts."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from common.errors import StoreUnavailable, TmpnbError
 from common.records.hosts import Drain, Failure, HostState, ImageState, ImageStatus, PoolStatus
 from common.records.pools import PoolSpec
 from common.records.tokens import Token
+from common.runtime.clock import utc_now
 from common.store.memory import MemoryStore
-from frontend.cli import hosts, pools, rolling, servers, tokens
+from frontend.cli import context, servers
 from frontend.cli.output import ago
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
 
@@ -29,15 +32,15 @@ class Cli:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store, self.broker = MemoryStore(), MemoryBroker()
+        self.connections = 0
 
         @contextmanager
         def publisher() -> Iterator[Publisher]:
+            self.connections += 1
             yield self.broker.publisher()
 
-        for module in (hosts, pools, rolling, servers, tokens):
-            monkeypatch.setattr(module, "store_and_keys", lambda: (self.store, KEYS))
-        for module in (hosts, rolling, servers):
-            monkeypatch.setattr(module, "publisher", publisher)
+        monkeypatch.setattr(context, "store", lambda: self.store)
+        monkeypatch.setattr(context, "publisher", publisher)
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(frontend.cli.app, arguments, env={"COLUMNS": "200"})
@@ -72,7 +75,7 @@ def test_tables_show_what_json_says(cli: Cli) -> None:
     assert cli.json("hosts")["host-1"]["pools"]["default"]["ready"] == 4
     assert user_id(1) in cli.run("users").stdout
     assert cli.json("users")[0]["state"] == "claimed"
-    assert "4 available of 10" in cli.run("stats").stdout
+    assert "4 of 10 servers available" in cli.run("stats").stdout
     assert cli.json("stats")["available"] == 4
 
 
@@ -87,15 +90,80 @@ def test_a_file_is_applied_and_says_what_changed(cli: Cli, tmp_path: Path, monke
 
 def test_culling_tells_the_host(cli: Cli) -> None:
     put_claim(cli.store, user_id(1))
-    assert "host-1 was told" in cli.run("cull", user_id(1)).stdout
+    assert f"host-1 removes the server of {user_id(1)}" in cli.run("cull", user_id(1)).stdout
     assert len(cli.broker.declare("host.host-1").messages) == 1
+
+
+def test_fifty_servers_are_culled_with_one_connection_and_those_that_are_not_there_are_named(cli: Cli) -> None:
+    for number in range(50):
+        put_claim(cli.store, user_id(number), host=f"host-{number % 2}")
+    users = [user_id(number) for number in range(51)]
+    tried = cli.run("cull", *users, "--dry-run")
+    assert (tried.exit_code, tried.stdout.count("would remove")) == (1, 50)
+    assert not cli.broker.declare("host.host-0").messages
+    result = cli.run("cull", *users)
+    assert (result.exit_code, result.stdout.count("removes the server")) == (1, 50)
+    assert f"no server of user '{user_id(50)}'" in result.stderr
+    assert len(cli.broker.declare("host.host-0").messages) == 25
+    assert cli.connections == 2
+
+
+def test_servers_are_culled_by_what_they_have_in_common(cli: Cli) -> None:
+    for number in range(4):
+        put_claim(cli.store, user_id(number), host=f"host-{number % 2}", pool="r" if number else "default")
+    tried = cli.run("cull", "--pool", "r", "--host", "host-1", "--older-than", "1h", "--dry-run").stdout
+    assert [user_id(number) in tried for number in range(4)] == [False, True, False, True]
+    assert cli.json("cull", "--all", "--dry-run")["total"] == 4
+    assert not cli.broker.declare("host.host-1").messages
+    assert "host-1 removes 2 servers" in cli.run("cull", "--pool", "r", "--host", "host-1").stdout
+    assert len(cli.broker.declare("host.host-1").messages) == 2
+    assert "No server in use matches" in cli.run("cull", "--pool", "nope").stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("x", "--all"), ("x", "--pool", "r"), ("--dry-run",)])
+def test_what_to_cull_is_said_in_one_way(cli: Cli, arguments: tuple[str, ...]) -> None:
+    put_claim(cli.store, user_id(1))
+    assert cli.run("cull", *arguments).exit_code == 2
+    assert not cli.broker.declare("host.host-1").messages
+
+
+def test_all_and_a_pool_is_no_selection(cli: Cli) -> None:
+    put_claim(cli.store, user_id(1))
+    assert "all" in str(cli.run("cull", "--all", "--pool", "default").exception)
+
+
+def test_a_server_is_given_more_time(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_claim(cli.store, user_id(1))
+    assert f"{user_id(1)} is kept until" in cli.run("extend", user_id(1), "2h").stdout
+    until = datetime.fromisoformat(cli.json("extend", user_id(1), "3h")["kept_until"])
+    assert timedelta(hours=2.9) < until - utc_now() < timedelta(hours=3.1)
+    assert "at most 86400" in str(cli.run("extend", user_id(1), "2d").exception)
+    monkeypatch.setenv("TMPNB_EXTEND_MAX_S", "3600")
+    assert "at most 3600" in str(cli.run("extend", user_id(1), "2h").exception)
+    assert "no claimed server" in str(cli.run("extend", user_id(2), "1h").exception)
+
+
+def test_a_pool_is_removed_but_not_the_last_one(cli: Cli) -> None:
+    put_pool(cli.store, "a")
+    assert "last pool" in str(cli.run("pools", "remove", "a").exception)
+    put_pool(cli.store, "b")
+    put_host(cli.store, "host-1", b=PoolStatus(ready=3, claimed=2))
+    assert cli.run("pools", "remove", "b").stdout == "b is removed: 3 ready servers go, 2 in use stay until they end\n"
+    assert set(cli.json("pools", "list")) == {"a"}
+    assert "no pool 'b'" in str(cli.run("pools", "remove", "b").exception)
+
+
+def test_tables_say_how_long_ago_something_was(cli: Cli) -> None:
+    put_host(cli.store, "host-1", at=utc_now() - timedelta(seconds=6))
+    assert "Last seen" in cli.run("hosts").stdout
+    assert re.search(r"\b[67] s ago\b", cli.run("hosts").stdout)
 
 
 def test_showing_an_unknown_pool_fails_and_names_the_known(cli: Cli) -> None:
     put_pool(cli.store, "a")
     result = cli.run("pools", "show", "nope")
     assert result.exit_code == 1
-    assert "there are: a" in str(result.exception)
+    assert "accepted: a" in str(result.exception)
 
 
 def test_a_spawn_goes_to_the_public_api(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,15 +206,17 @@ def test_errors_are_one_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(None, ""), (5, "5 s"), (75, "1 min"), (7199, "120 min"), (10_000, "2.8 h")]
+    ("seconds", "words"),
+    [(-1, "0 s ago"), (5, "5 s ago"), (75, "1 min ago"), (7199, "120 min ago"), (10_000, "2.8 h ago")],
 )
-def test_spans_in_words(seconds: float | None, words: str) -> None:
-    assert ago(seconds) == words
+def test_times_are_told_as_how_long_ago_they_were(seconds: float, words: str) -> None:
+    assert ago(START, START + timedelta(seconds=seconds)) == words
+    assert ago(None, START) == ""
 
 
 def test_a_host_is_cordoned_drained_and_made_active_again(cli: Cli) -> None:
     put_host(cli.store, "host-1")
-    assert "told: cordoned" in cli.run("host", "cordon", "host-1").stdout
+    assert "host-1: cordoned requested" in cli.run("host", "cordon", "host-1").stdout
     assert cli.json("host", "drain", "host-1", "--no-wait", "--deadline", "30m")["state"] == "draining"
     assert cli.json("host", "uncordon", "host-1")["status"] == "requested"
     told = [decode(delivery.body) for delivery in cli.broker.declare("host.host-1").messages]

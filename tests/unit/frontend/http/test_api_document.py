@@ -4,8 +4,7 @@ import pytest
 
 from common.records.hosts import HostState, PoolStatus
 from tests.support.api_check import CHECKS, check, serving
-from tests.unit.frontend.admin.test_legacy import Admin
-from tests.unit.frontend.fakes import FakeCluster, put_claim, put_host, put_pool, put_route, settings, user_id
+from tests.unit.frontend.fakes import Admin, FakeCluster, put_claim, put_host, put_pool, put_route, settings, user_id
 
 
 @pytest.mark.parametrize("token", [None, "let-me-in"])

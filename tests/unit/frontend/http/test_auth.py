@@ -9,8 +9,7 @@ from flask.testing import FlaskClient
 from common.ids import digest
 from common.records.tokens import Scope, Token, new_token, split
 from tests.support.waiting import wait_until
-from tests.unit.frontend.admin.test_legacy import Admin
-from tests.unit.frontend.fakes import KEYS, START, FakeCluster, settings, user_id
+from tests.unit.frontend.fakes import KEYS, START, Admin, FakeCluster, settings, user_id
 
 
 def put_token(cluster: FakeCluster | Admin, scope: Scope, name: str = "", expires_s: float | None = None) -> str:
@@ -81,7 +80,7 @@ def test_a_scope_opens_what_it_is_for_in_the_public_api(
 )
 def test_a_scope_opens_what_it_is_for_in_the_admin_application(admin: Admin, scope: Scope, look: int, act: int) -> None:
     headers = bearer(put_token(admin, scope))
-    assert admin.client.get("/api/hosts", headers=headers).status_code == look
+    assert admin.client.get("/api/v1/hosts", headers=headers).status_code == look
     assert admin.client.delete("/api/pool", headers=headers).status_code == act
 
 

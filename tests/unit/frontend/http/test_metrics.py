@@ -9,13 +9,24 @@ from flask.testing import FlaskClient
 from common.broker.memory import MemoryBroker
 from common.errors import StoreUnavailable
 from common.records.tickets import TicketState
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from frontend.http import metrics
 from frontend.operations.hosts import metrics_targets
 from tests.support.watching import Counted, audited, figure
-from tests.unit.frontend.admin.test_legacy import Admin
 from tests.unit.frontend.culler.test_cycle import Culler
-from tests.unit.frontend.fakes import BROWSER, KEYS, START, Clock, FakeCluster, put_claim, put_host, settings, user_id
+from tests.unit.frontend.fakes import (
+    BROWSER,
+    KEYS,
+    START,
+    Admin,
+    Clock,
+    FakeCluster,
+    put_claim,
+    put_host,
+    settings,
+    user_id,
+)
 
 
 def test_wishes_are_counted_by_outcome(cluster: FakeCluster, browser: FlaskClient) -> None:
@@ -89,16 +100,16 @@ def test_what_an_operator_changes_is_noted_with_who_and_what_came_of_it() -> Non
     put_host(admin.store, "host-1")
     put_claim(admin.store, user_id(1))
     with audited() as lines:
-        admin.ask("GET", "/api/hosts")
-        admin.ask("PUT", "/api/hosts/host-1/state", 202, json={"state": "draining", "deadline_s": 60})
-        admin.ask("DELETE", f"/api/users/{user_id(1)}", 202)
-        admin.ask("DELETE", f"/api/users/{user_id(2)}", 404)
-        admin.ask("PUT", "/api/pools", 400, json={"pools": {"p": {"image": ""}}})
+        admin.ask("GET", "/api/v1/hosts")
+        admin.ask("PUT", "/api/v1/hosts/host-1/state", 202, json={"state": "draining", "deadline_s": 60})
+        admin.ask("DELETE", f"/api/v1/servers/{user_id(1)}", 202)
+        admin.ask("DELETE", f"/api/v1/servers/{user_id(2)}", 404)
+        admin.ask("PUT", "/api/v1/pools/p", 400, json={"image": ""})
     assert [(line.event, line.action, line.status, line.host, line.user) for line in lines] == [
-        ("admin.action", "PUT /api/hosts/<host>/state", 202, "host-1", None),
-        ("admin.action", "DELETE /api/users/<user>", 202, None, user_id(1)),
-        ("admin.action", "DELETE /api/users/<user>", 404, None, user_id(2)),
-        ("admin.action", "PUT /api/pools", 400, None, None),
+        ("admin.action", "PUT /api/v1/hosts/<host>/state", 202, "host-1", None),
+        ("admin.action", "DELETE /api/v1/servers/<user>", 202, None, user_id(1)),
+        ("admin.action", "DELETE /api/v1/servers/<user>", 404, None, user_id(2)),
+        ("admin.action", "PUT /api/v1/pools/<pool>", 400, None, None),
     ]
     assert {line.who for line in lines} == {"ADMIN_AUTH_TOKEN"}
     assert lines[0].reason == "state draining, deadline_s 60.0"
@@ -113,7 +124,7 @@ def test_prometheus_is_told_of_agents_that_can_be_asked() -> None:
     record = json.loads(entry.value) | {"metrics": "192.0.2.2:9465"}
     admin.store.put(KEYS.host("host-2"), json.dumps(record).encode())
     labels = {"job": "tmpnb-agent", "host": "host-2", "cluster": "main"}
-    assert metrics_targets(admin.store, KEYS) == [{"targets": ["192.0.2.2:9465"], "labels": labels}]
+    assert metrics_targets(Cluster(admin.store, "main")) == [{"targets": ["192.0.2.2:9465"], "labels": labels}]
 
 
 def test_the_door_shows_metrics_at_its_port_and_the_application_elsewhere(

@@ -6,19 +6,20 @@ from common.broker.memory import MemoryBroker
 from common.broker.messages import PrepareImage, decode
 from common.records.hosts import Failure, HostState, ImageState, ImageStatus, PoolStatus
 from common.records.pools import PoolHistory, PoolSpec
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
-from frontend.operations.errors import NoHistory
-from frontend.operations.hosts import read_hosts
+from frontend.operations.context import Context
+from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
 from frontend.operations.pools import (
     HISTORY_COUNT,
     HostProgress,
     Stage,
     apply_pools,
     is_over,
-    prepare,
+    prepare_images,
     prepared,
     progress,
-    read_pools,
+    remove_pool,
     rollback,
 )
 from tests.unit.frontend.fakes import KEYS, START, put_host
@@ -35,8 +36,12 @@ def status(of: PoolSpec, **fields: object) -> PoolStatus:
 
 
 def stage(store: MemoryStore, of: PoolSpec) -> HostProgress:
-    (row,) = progress(of, read_hosts(store, KEYS))
+    (row,) = progress(of, cluster(store).hosts.all())
     return row
+
+
+def cluster(store: MemoryStore) -> Cluster:
+    return Cluster(store, "main")
 
 
 @pytest.fixture
@@ -50,7 +55,9 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(store, "lacks", labels={"gpu": "yes"})
     put_host(store, "other")
     gpu = spec("img:2", host_labels={"gpu": "yes"})
-    assert prepare(store, KEYS, broker.publisher(), [gpu]) == {"img:2": {"has": None, "lacks": ""}}
+    assert prepare_images(Context(cluster(store), broker.publisher(), lambda: START), [gpu]) == {
+        "img:2": {"has": None, "lacks": ""}
+    }
     (message,) = [decode(delivery.body) for delivery in broker.declare("host.lacks").messages]
     assert isinstance(message, PrepareImage)
     assert message.image == "img:2"
@@ -58,7 +65,7 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(
         store, "lacks", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="no space")}, labels={"gpu": "yes"}
     )
-    assert prepared(read_hosts(store, KEYS), [gpu])["img:2"]["lacks"] == "no space"
+    assert prepared(cluster(store).hosts.all(), [gpu])["img:2"]["lacks"] == "no space"
 
 
 def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: MemoryStore) -> None:
@@ -110,22 +117,26 @@ def test_nothing_is_expected_of_a_host_that_is_being_emptied(store: MemoryStore)
 
 
 def test_a_rollback_goes_to_the_generation_before_and_another_one_returns(store: MemoryStore) -> None:
-    with pytest.raises(NoHistory):
-        rollback(store, KEYS, "default")
     first, second = spec("img:1"), spec("img:2")
-    apply_pools(store, KEYS, [first])
-    apply_pools(store, KEYS, [second])
-    assert rollback(store, KEYS, "default") == first
-    assert read_pools(store, KEYS)["default"] == first
-    assert rollback(store, KEYS, "default") == second
+    with pytest.raises(NotFound):
+        rollback(cluster(store), "default")
+    apply_pools(cluster(store), [first])
+    with pytest.raises(NoEarlierGeneration):
+        rollback(cluster(store), "default")
+    apply_pools(cluster(store), [second])
+    assert rollback(cluster(store), "default") == first
+    assert cluster(store).pools.get("default") == first
+    with pytest.raises(GenerationChanged):
+        rollback(cluster(store), "default", second.generation)
+    assert rollback(cluster(store), "default", first.generation) == second
 
 
 def test_sizes_make_no_history_and_generations_are_kept_once_each_up_to_a_limit(store: MemoryStore) -> None:
-    apply_pools(store, KEYS, [spec("img:0")])
-    apply_pools(store, KEYS, [spec("img:0", pool_size=9)])
+    apply_pools(cluster(store), [spec("img:0")])
+    apply_pools(cluster(store), [spec("img:0", pool_size=9)])
     assert store.get(KEYS.history_of("default")) is None
     for number in [*range(1, 10), 8, 9]:
-        apply_pools(store, KEYS, [spec(f"img:{number}")])
+        apply_pools(cluster(store), [spec(f"img:{number}")])
     entry = store.get(KEYS.history_of("default"))
     assert entry is not None
     images = [each.image for each in PoolHistory.decode(entry.key, entry.value).specs]
@@ -134,13 +145,23 @@ def test_sizes_make_no_history_and_generations_are_kept_once_each_up_to_a_limit(
 
 
 def test_a_history_that_cannot_be_read_is_written_anew(store: MemoryStore) -> None:
-    apply_pools(store, KEYS, [spec("img:1")])
+    apply_pools(cluster(store), [spec("img:1")])
     store.put(KEYS.history_of("default"), b"{")
-    apply_pools(store, KEYS, [spec("img:2")])
-    assert rollback(store, KEYS, "default").image == "img:1"
+    apply_pools(cluster(store), [spec("img:2")])
+    assert rollback(cluster(store), "default").image == "img:1"
 
 
 def test_labels_that_no_host_carries_are_a_warning(store: MemoryStore) -> None:
     put_host(store, "h", labels={"gpu": "no"})
-    applied = apply_pools(store, KEYS, [spec(host_labels={"gpu": "yes"})])
+    applied = apply_pools(cluster(store), [spec(host_labels={"gpu": "yes"})])
     assert "host_labels" in applied.warnings[0]
+
+
+def test_the_last_pool_stays_or_agents_and_bootstrap_would_write_it_again(store: MemoryStore) -> None:
+    apply_pools(cluster(store), [spec()])
+    with pytest.raises(LastPool, match="apply another one first"):
+        remove_pool(cluster(store), "default")
+    assert cluster(store).pools.get("default") == spec()
+    store.put(KEYS.pool("other"), b"one that a later release has written")
+    remove_pool(cluster(store), "default")
+    assert cluster(store).pools.ids() == {"other"}

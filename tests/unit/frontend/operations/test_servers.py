@@ -5,14 +5,21 @@ from typing import Any
 
 import pytest
 
-from common.errors import ConflictError
+from common.broker.memory import MemoryBroker
+from common.errors import RecordContended
 from common.records.servers import Claim
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
-from frontend.operations.errors import NotThere, OutOfRange
+from frontend.operations.context import Context
+from frontend.operations.errors import InvalidValue, NotFound
 from frontend.operations.servers import extend
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_route, user_id
 
 USER = user_id(1)
+
+
+def context(store: MemoryStore) -> Context:
+    return Context(Cluster(store, "main"), MemoryBroker().publisher(), lambda: START)
 
 
 def stored(store: MemoryStore) -> Claim:
@@ -25,7 +32,7 @@ def test_a_server_is_kept_for_so_long_from_now_and_nothing_else_of_its_claim_cha
     store = MemoryStore()
     put_claim(store, USER, expires_at=START + timedelta(hours=4))
     before = stored(store)
-    until = extend(store, KEYS, USER, 3600, START)
+    until = extend(context(store), USER, 3600)
     assert until == START + timedelta(hours=1)
     assert stored(store) == before.model_copy(update={"kept_until": until})
 
@@ -33,10 +40,10 @@ def test_a_server_is_kept_for_so_long_from_now_and_nothing_else_of_its_claim_cha
 def test_asking_again_changes_nothing_and_less_time_takes_nothing_away() -> None:
     store = MemoryStore()
     put_claim(store, USER)
-    until = extend(store, KEYS, USER, 3600, START)
+    until = extend(context(store), USER, 3600)
     index = store.list(KEYS.claims).index
-    assert extend(store, KEYS, USER, 3600, START) == until
-    assert extend(store, KEYS, USER, 60, START) == until
+    assert extend(context(store), USER, 3600) == until
+    assert extend(context(store), USER, 60) == until
     assert store.list(KEYS.claims).index == index
 
 
@@ -44,27 +51,27 @@ def test_asking_again_changes_nothing_and_less_time_takes_nothing_away() -> None
 def test_time_out_of_range_is_refused_with_what_is_accepted(seconds: float) -> None:
     store = MemoryStore()
     put_claim(store, USER)
-    with pytest.raises(OutOfRange, match="at most 86400"):
-        extend(store, KEYS, USER, seconds, START)
+    with pytest.raises(InvalidValue, match="at most 86400"):
+        extend(context(store), USER, seconds)
     assert stored(store).kept_until is None
 
 
 def test_the_maximum_is_the_operators() -> None:
     store = MemoryStore()
     put_claim(store, USER)
-    with pytest.raises(OutOfRange, match="at most 60"):
-        extend(store, KEYS, USER, 61, START, max_s=60)
-    assert extend(store, KEYS, USER, 60, START, max_s=60) == START + timedelta(seconds=60)
+    with pytest.raises(InvalidValue, match="at most 60"):
+        extend(context(store), USER, 61, max_s=60)
+    assert extend(context(store), USER, 60, max_s=60) == START + timedelta(seconds=60)
 
 
 def test_only_a_claimed_server_can_be_given_more_time() -> None:
     store = MemoryStore()
     put_route(store, USER)
-    with pytest.raises(NotThere, match="no claimed server"):
-        extend(store, KEYS, USER, 60, START)
+    with pytest.raises(NotFound, match="no claimed server"):
+        extend(context(store), USER, 60)
     store.put(KEYS.claim(USER), b"?")
-    with pytest.raises(NotThere):
-        extend(store, KEYS, USER, 60, START)
+    with pytest.raises(NotFound):
+        extend(context(store), USER, 60)
 
 
 class Racing(MemoryStore):
@@ -87,7 +94,7 @@ def test_two_operators_at_once_lose_nothing() -> None:
     store = Racing()
     put_claim(store, USER)
     store.times = 1
-    assert extend(store, KEYS, USER, 3600, START) == START + timedelta(hours=5)
+    assert extend(context(store), USER, 3600) == START + timedelta(hours=5)
     store.times = 99
-    with pytest.raises(ConflictError):
-        extend(store, KEYS, USER, 6 * 3600, START)
+    with pytest.raises(RecordContended):
+        extend(context(store), USER, 6 * 3600)

@@ -70,7 +70,7 @@ def test_a_ticket_that_was_given_back_is_out_of_the_line(cluster: FakeCluster) -
     assert cluster.client.delete(f"/api/v1/tickets/{ticket}").json == {"status": "cancelled"}
     assert cluster.tickets() == {}
     again = cluster.client.delete(f"/api/v1/tickets/{ticket}")
-    assert (again.status_code, again.json["status"] if again.json else "") == (404, "gone")
+    assert (again.status_code, again.json["status"] if again.json else "") == (404, "not found")
     assert cluster.host_messages() == []
 
 
@@ -100,7 +100,7 @@ def test_an_expired_ticket_is_404(cluster: FakeCluster) -> None:
     answer = cluster.client.get(f"/api/v1/tickets/{ticket}")
     assert (answer.status_code, answer.json) == (
         404,
-        {"status": "gone", "message": "the ticket is not known (any more)"},
+        {"status": "not found", "message": "the ticket is not known (any more)"},
     )
 
 

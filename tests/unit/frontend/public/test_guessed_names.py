@@ -164,7 +164,8 @@ def test_a4_late_replies_in_hand_are_bounded(cluster: FakeCluster, monkeypatch: 
         late.put(b"x")
     handled: list[bytes] = []
     monkeypatch.setattr(late, "handle", lambda body, _publisher: (handled.append(body), done.set()))
-    late.start(cluster.broker.publisher())
+    late.publisher = cluster.broker.publisher()
+    late.start()
     assert done.wait(30)
     late.stop()
     assert handled == [b"x"] * 3

@@ -143,7 +143,7 @@ def test_a_ticket_that_an_agent_assigned_before_the_frontend_saw_it_is_served(fu
 def test_replies_racing_with_the_window_are_never_lost_or_given_back(cluster: FakeCluster) -> None:
     """The reply comes from another thread at about the end of the window, many times."""
     cluster.agent.serving = False
-    cluster.parts.late.start(cluster.broker.publisher())
+    cluster.parts.late.start()
     outcomes = []
     for round_ in range(30):
         client = cluster.browser()
