@@ -95,7 +95,7 @@ class Claimer:
         self._wake = wake
 
     def handle(self, delivery: Delivery) -> None:
-        """Serve, drop, hand back or bury one delivery. Never raises."""
+        """Serve, drop, requeue or dead-letter one delivery. Never raises."""
         try:
             request = _spawn_request(delivery)
         except MalformedMessage as exc:

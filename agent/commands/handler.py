@@ -73,7 +73,7 @@ class Commands:
         self._looks.stop()
 
     def handle(self, delivery: Delivery) -> None:
-        """Do, hand back or bury one delivery. Never raises."""
+        """Handle, requeue or dead-letter one delivery. Never raises."""
         try:
             message = decode(delivery.body)
             if isinstance(message, CullRequest):
@@ -91,7 +91,7 @@ class Commands:
                 count = self._inventory.make_stale(message.pool)
                 log.info("ready servers to be replaced", extra={"pool": message.pool, "count": count})
             else:
-                raise MalformedMessage(f"a {message.type} message on a host queue")  # noqa: TRY301 one way to bury
+                raise MalformedMessage(f"a {message.type} message on a host queue")  # noqa: TRY301 one way to dead-letter
         except MalformedMessage as exc:
             log.warning("command cannot be read", extra={"queue": delivery.queue, "error": str(exc)})
             self._consumer.dead_letter(delivery, str(exc))
@@ -99,7 +99,7 @@ class Commands:
         except TransientError as exc:
             log.info("command handed back", extra={"reason": str(exc)})
             if isinstance(exc, StoreUnavailable):
-                # Else it would come back at once, over and over, until RabbitMQ buries it (the delivery limit).
+                # Else it would come back at once, over and over, until RabbitMQ dead-letters it (the delivery limit).
                 self._doubt_store()
             self._consumer.requeue(delivery)
             return
