@@ -2,18 +2,19 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from common.broker.messages import CullRequest, Event
+from common.broker.events import Events
+from common.broker.messages import CullRequest
 from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Route
-from common.runtime import audit_log
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
+from common.vocabulary import EndReason, EventName
 from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.host_loss import HostLoss
@@ -45,6 +46,7 @@ class Cycle:
         self._cluster = cluster
         self._publisher = publisher
         self._host_loss = host_loss
+        self._events = Events(publisher, now=now)
         self._period_s = period_s
         self._probe = probe
         self._now = now
@@ -85,7 +87,7 @@ class Cycle:
         for host, target in found.items():
             if host not in self._unreachable:
                 log.error("host cannot be reached (TMPNB_ADDRESS, firewall)", extra={"host": host, "target": target})
-                self._emit("host.unreachable", host, None, None, {"target": target})
+                self._events.publish(EventName.HOST_UNREACHABLE, host=host, detail={"target": target})
         self._unreachable = found
         UNREACHABLE.set(len(found))
 
@@ -104,14 +106,17 @@ class Cycle:
             closed = close_servers(self._cluster, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
-                    self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})
+                    self._events.publish(
+                        EventName.SERVER_CULLED, host=host, pool=claim.pool, user=user, reason=EndReason.HOST_LOST
+                    )
             if not is_sure():
                 return lost
             self._host_loss.dealt_with(host)
             if routes or claims:
-                log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
+                counts = {"routes": len(routes), "claims": len(claims)}
+                log.error("host lost", extra={"host": host, **counts})
                 HOSTS_LOST.inc()
-                self._emit("host.lost", host, None, None, {"routes": len(routes), "claims": len(claims)})
+                self._events.publish(EventName.HOST_LOST, host=host, detail=counts)
                 lost.append(host)
         return lost
 
@@ -145,26 +150,13 @@ class Cycle:
         )
         if not send(self._publisher, decision.host, request, expires_s=self._period_s):
             return False
-        detail = {"reason": decision.reason, "seconds": round(decision.seconds)}
-        log.info("cull requested", extra={"user": decision.user, "host": decision.host, **detail})
-        self._emit("server.cull_requested", decision.host, None, decision.user, detail, decision.request_id)
+        user, host, seconds = decision.user, decision.host, round(decision.seconds)
+        log.info("cull requested", extra={"user": user, "host": host, "reason": decision.reason, "seconds": seconds})
+        self._events.publish(
+            EventName.SERVER_CULL_REQUESTED, user=user, host=host, request_id=decision.request_id,
+            reason=decision.reason, detail={"seconds": seconds},
+        )  # fmt: skip
         return True
-
-    def _emit(
-        self,
-        name: str,
-        host: str,
-        pool: str | None,
-        user: str | None,
-        detail: Mapping[str, object],
-        request_id: str | None = None,
-    ) -> None:
-        """Tell the audit log and the exchange of events."""
-        reason = ", ".join(f"{value}" if key == "reason" else f"{key} {value}" for key, value in detail.items())
-        event_name = cast(audit_log.AuditEvent, name)
-        audit_log.record(event_name, user=user, host=host, pool=pool, request_id=request_id, reason=reason)
-        event = Event(sent_at=self._now(), name=name, host=host, pool=pool, user=user, detail=dict(detail))
-        self._publisher.emit(name, event.encode())
 
 
 def _of_host(records: dict[str, R], host: str) -> dict[str, R]:

@@ -15,6 +15,7 @@ from common.records.tickets import Seat, Ticket, TicketState
 from common.runtime import audit_log
 from common.store.cluster import Cluster
 from common.store.collections import Collection, Records
+from common.vocabulary import DropReason, EventName
 from frontend.culler.decide import SILENT
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,10 @@ def sweep_tickets(cluster: Cluster, now: datetime, bounds: TicketBounds, waiting
     def say(ticket: Ticket) -> None:
         if ticket.state is TicketState.WAITING:
             audit_log.record(
-                "ticket.abandoned",
+                EventName.TICKET_ABANDONED,
                 request_id=ticket.request_id,
                 pool=ticket.pool,
-                reason="nobody asked for it any more",
+                reason=DropReason.ABANDONED,
             )
 
     return _sweep(cluster.tickets, nobody_needs, listed, say, SWEPT_MAX_COUNT)

@@ -13,12 +13,10 @@ from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Gone
 from common.records.tickets import refused
 from common.store.cluster import Cluster
+from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import HostRunning, NotFound
 from frontend.operations.host_commands import send
-
-LOST = "culled: host lost"
-PROMISE_LOST = "the host that was starting it was lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +89,12 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
         if not may_go_on():
             break
         if claim is not None:
-            cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=LOST, at=now))
+            cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now))
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         cluster.routes.delete(user)
         # Whoever still waits for a server that the lost host was to make at an issued path.
         if claim is not None and is_request_id(claim.request_id):
-            cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=PROMISE_LOST))
+            cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=EndReason.HOST_LOST))
         cluster.claims.delete(user)
         closed[user] = claim
     return closed

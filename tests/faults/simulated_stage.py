@@ -24,6 +24,7 @@ from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
 from common.store.keys import last_segment
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
 from frontend.public.spawning.late_replies import LateReplies
@@ -190,7 +191,7 @@ class Stage:
         if host is not None:
             self.recorder.add(Cull(self.recorder.now(), user))
             request = CullRequest(
-                sent_at=utc_now(), user=user, reason="operator", force=True, request_id=request_id or None
+                sent_at=utc_now(), user=user, reason=EndReason.OPERATOR, force=True, request_id=request_id or None
             )
             self.broker.push(queues.host(host), Outgoing(request.encode(), new_request_id()), None)
 

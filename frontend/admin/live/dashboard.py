@@ -20,6 +20,8 @@ from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
+from common.vocabulary import EventName
+from frontend import texts
 from frontend.admin.live import snapshot
 from frontend.admin.live.feed import Feed, FeedEntry
 from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, PAUSE_S, Names
@@ -171,7 +173,7 @@ class Dashboard:
         for entry in entries:
             self._counted = entry.id
             waited_s = entry.event.detail.get("time_to_server_s")
-            if entry.event.name == "server.claimed" and isinstance(waited_s, int | float):
+            if entry.event.name == EventName.SERVER_CLAIMED and isinstance(waited_s, int | float):
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
@@ -236,7 +238,11 @@ def event_row(entry: FeedEntry) -> Json:
     """An event as the page gets it."""
     event = entry.event
     row: dict[str, Any] = {"id": entry.id, "at": event.sent_at.isoformat(), "name": event.name}
-    optional = {"host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail}
+    row["what"] = texts.event(event.name)
+    optional = {
+        "why": texts.event_detail(event.detail), "alarming": event.name in texts.ALARMING,
+        "host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail,
+    }  # fmt: skip
     return row | {name: value for name, value in optional.items() if value}
 
 

@@ -16,6 +16,7 @@ from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
 from common.store.collections import Stored
+from common.vocabulary import RequestRefusal
 from frontend.cluster.cache import CachedValue
 from frontend.cluster.queue_position import QueueFull, QueuePosition, ThroughputEstimate, places
 
@@ -100,10 +101,9 @@ class WaitingRoom:
             in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
             of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
         if in_pool >= self._bounds.of_pool:
-            raise QueueFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
+            raise QueueFull(RequestRefusal.LINE_FULL, in_pool)
         if visitor and of_visitor >= self._bounds.of_visitor:
-            text = f"{of_visitor} requests of your address or token are in line already, more are not accepted"
-            raise QueueFull(text)
+            raise QueueFull(RequestRefusal.LINE_FULL_FOR_VISITOR, of_visitor)
 
     def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
         """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there, or the

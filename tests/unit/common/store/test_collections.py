@@ -13,6 +13,7 @@ from common.store.cluster import Cluster, ServerRecords
 from common.store.collections import REPORTED_MAX, TRIES, Collection
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 KEYS = Keys("test")
@@ -280,7 +281,7 @@ def test_a_users_records_are_read_at_once(store: InterferingStore) -> None:
     claim = Claim(user=ANNA, host="a", pool="p", request_id=ID, claimed_at=NOW, idle_limit_s=0)
     cluster.routes.put(route)
     cluster.claims.put(claim)
-    cluster.gone.put(Gone(user="another", host="a", pool="p", reason="culled", at=NOW))
+    cluster.gone.put(Gone(user="another", host="a", pool="p", reason=EndReason.IDLE, at=NOW))
     assert cluster.server(ANNA) == ServerRecords(route, claim, None, True, True, False)
     store.put(cluster.claims.key(ANNA), b"nonsense")
     assert cluster.server(ANNA) == ServerRecords(route, None, None, True, True, False)

@@ -14,6 +14,7 @@ from common.broker.messages import Event
 from common.records.hosts import Drain, Failure, HostState, PoolStatus
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.admin.live import stream as streaming
 from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
@@ -216,12 +217,12 @@ def test_a_drain_shows_how_much_is_left(page: Page) -> None:
 
 def test_failures_are_told_newest_first_without_their_logs(page: Page) -> None:
     for number, host in enumerate(("a", "b")):
-        failure = Failure(at=page.clock.now() + timedelta(seconds=number), reason="it exited", log="a traceback")
+        failure = Failure(at=page.clock.now() + timedelta(seconds=number), reason=EndReason.EXITED, log="a traceback")
         put_host(page.store, host, default=PoolStatus(failing=True, last_failure=failure))
     shown = page.look()
-    assert [(row["host"], row["reason"], row["has_log"]) for row in shown["failures"]] == [
-        ("b", "it exited", True),
-        ("a", "it exited", True),
+    assert [(row["host"], row["why"], row["has_log"]) for row in shown["failures"]] == [
+        ("b", "container exited", True),
+        ("a", "container exited", True),
     ]
     assert "traceback" not in json.dumps(shown)
 
