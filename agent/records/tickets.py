@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from common.ids import is_request_id
-from common.records.tickets import Ticket, TicketState, in_line
+from common.records.tickets import Ticket, TicketState, in_line, refused
 from common.store.cluster import Cluster
 from common.store.collections import Stored
 from common.vocabulary import DropReason, EndReason
@@ -128,12 +129,8 @@ class Tickets:
 
     def refuse(self, request_id: str, user: str, reason: EndReason, note: str = "") -> bool:
         """Say why there will be no server at the old path of ``user``. False: no ticket waits for it."""
-
-        def refuse(ticket: Ticket) -> Ticket | None:
-            refused = {"state": TicketState.REFUSED, "reason": reason, "note": note}
-            return ticket.model_copy(update=refused) if _waits_for(ticket, user) else None
-
-        return is_request_id(request_id) and self._tickets.update(request_id, refuse) is not None
+        change = partial(refused, user=user, reason=reason, note=note)
+        return is_request_id(request_id) and self._tickets.update(request_id, change) is not None
 
 
 def _waits_for(ticket: Ticket, user: str) -> bool:

@@ -71,6 +71,14 @@ class Seat(Record):
         return now - self.at > SEAT_KEPT
 
 
+def refused(ticket: Ticket, user: str, reason: EndReason, note: str = "") -> Ticket | None:
+    """The ticket with word that there will be no server at the old path of ``user``. None: it does not wait for one,
+    because only tickets for servers at old paths name a user before they are assigned."""
+    if ticket.state is not TicketState.WAITING or ticket.user != user:
+        return None
+    return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": reason, "note": note})
+
+
 def in_line(tickets: Iterable[Ticket], now: datetime, abandon_s: float) -> list[Ticket]:
     """Those that wait and are still asked about, first come first served."""
     waiting = (ticket for ticket in tickets if ticket.state is TicketState.WAITING)

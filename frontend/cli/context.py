@@ -12,7 +12,6 @@ from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.cluster import Cluster
-from common.store.port import Store
 from common.vocabulary import EventName
 from frontend.adapters import connected
 from frontend.operations.context import Context
@@ -39,11 +38,6 @@ def note(
     )
 
 
-def store() -> Store:
-    """A connection to Consul."""
-    return consul_store(settings())
-
-
 def publisher() -> AbstractContextManager[Publisher]:
     """A connection to RabbitMQ for one command."""
     return connected(RabbitPublisher(rabbit_address(settings(), "tmpnb"), "publisher"))
@@ -51,15 +45,15 @@ def publisher() -> AbstractContextManager[Publisher]:
 
 def cluster() -> Cluster:
     """For commands that only look, or write to Consul alone."""
-    return Cluster(store(), settings().cluster)
+    chosen = settings()
+    return Cluster(consul_store(chosen), chosen.cluster)
 
 
 def cluster_and_time() -> tuple[Cluster, datetime]:
     """With the cluster's time; asks Consul for something, because its answers tell it."""
-    chosen = store()
-    found = Cluster(chosen, settings().cluster)
-    chosen.get(found.culler_lock)
-    return found, ClusterClock(chosen.clock_skew_s)()
+    found = cluster()
+    found.store.get(found.culler_lock)
+    return found, ClusterClock(found.store.clock_skew_s)()
 
 
 @contextmanager

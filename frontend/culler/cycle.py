@@ -11,12 +11,9 @@ from common.broker.messages import CullRequest
 from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
 from common.records.hosts import HostRecord, HostState
-from common.records.servers import Activity, Claim, Route
+from common.records.servers import Claim, Route
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
-from common.store.keys import Keys
-from common.store.port import Store
 from common.vocabulary import EndReason, EventName
 from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
@@ -38,8 +35,7 @@ class Cycle:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         publisher: Publisher,
         host_loss: HostLoss,
         *,
@@ -47,36 +43,28 @@ class Cycle:
         probe: Probe = tcp_probe,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._store = store
-        self._cluster = Cluster(store, keys.cluster)
-        self._keys = keys
+        self._cluster = cluster
         self._publisher = publisher
         self._host_loss = host_loss
         self._events = Events(publisher, now=now)
         self._period_s = period_s
         self._probe = probe
         self._now = now
-        self._claims = RecordCache(Claim, keys.claims)
-        self._routes = RecordCache(Route, keys.routes)
-        self._activity = RecordCache(Activity, keys.activity)
-        self._hosts = RecordCache(HostRecord, keys.hosts)
         self._reachable: set[str] = set()
         self._unreachable: dict[str, str] = {}
 
     def cull(self, is_sure: Callable[[], bool]) -> int:
         """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
-        claims = self._claims.read(self._store.list(self._keys.claims))
-        reported = self._store.list(self._keys.activity)
-        activity = self._activity.read(reported)
-        if len(activity) < len(reported.entries):
+        claims = self._cluster.claims.all()
+        reported = self._cluster.activity.list()
+        activity, unreadable = reported.readable(), reported.unreadable()
+        if unreadable:
             # Whose work is in what cannot be read nobody knows: as if nobody had reported. The sweep deletes it, and
             # its source writes it again.
-            log.warning(
-                "activity unreadable, only ages count", extra={"records": len(reported.entries) - len(activity)}
-            )
+            log.warning("activity unreadable, only ages count", extra={"records": len(unreadable)})
             activity = {}
-        hosts = self._hosts.read(self._store.list(self._keys.hosts))
-        routes = self._routes.read(self._store.list(self._keys.routes))
+        hosts = self._cluster.hosts.all()
+        routes = self._cluster.routes.all()
         self._host_loss.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
         self._note_unreachable(hosts, routes)
         decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
@@ -105,7 +93,7 @@ class Cycle:
 
     def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
         """Withdraw routes and close claims of hosts that are lost; their names."""
-        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        hosts = self._cluster.hosts.all()
         lost: list[str] = []
         found = self._host_loss.look(hosts, monotonic_s)
         self._count(hosts)
@@ -113,8 +101,8 @@ class Cycle:
         for host in found:
             if self._only_agent_away(host, host in answering):
                 continue
-            routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
-            claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
+            routes = _of_host(self._cluster.routes.all(), host)
+            claims = _of_host(self._cluster.claims.all(), host)
             closed = close_servers(self._cluster, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
@@ -140,8 +128,8 @@ class Cycle:
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""
-        routes = self._routes.read(self._store.list(self._keys.routes))
-        claims = self._claims.read(self._store.list(self._keys.claims))
+        routes = self._cluster.routes.all()
+        claims = self._cluster.claims.all()
         tried = {host: [routes[user] for user in sorted(_of_host(claims, host)) if user in routes] for host in hosts}
         found = self._probe([target_of(route) for some in tried.values() for route in some[:PROBES]])
         return {host for host, some in tried.items() if any(target_of(route) in found for route in some)}

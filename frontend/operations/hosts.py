@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from common.broker import queues
@@ -10,7 +11,7 @@ from common.broker.messages import SetHostState
 from common.ids import is_request_id
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Gone
-from common.records.tickets import Ticket, TicketState
+from common.records.tickets import refused
 from common.store.cluster import Cluster
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
@@ -91,8 +92,9 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
             cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now))
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         cluster.routes.delete(user)
-        if claim is not None:
-            _refuse_ticket(cluster, claim)
+        # Whoever still waits for a server that the lost host was to make at an issued path.
+        if claim is not None and is_request_id(claim.request_id):
+            cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=EndReason.HOST_LOST))
         cluster.claims.delete(user)
         closed[user] = claim
     return closed
@@ -106,16 +108,3 @@ def metrics_targets(cluster: Cluster) -> list[dict[str, Any]]:
         for name, record in sorted(cluster.hosts.all().items())
         if record.metrics
     ]
-
-
-def _refuse_ticket(cluster: Cluster, claim: Claim) -> None:
-    """Tell whoever still waits for the server that the lost host had promised to make at an issued path."""
-    if not is_request_id(claim.request_id):
-        return
-
-    def refuse(ticket: Ticket) -> Ticket | None:
-        if ticket.state is not TicketState.WAITING or ticket.user != claim.user:
-            return None
-        return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": EndReason.HOST_LOST})
-
-    cluster.tickets.update(claim.request_id, refuse)

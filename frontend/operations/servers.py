@@ -75,13 +75,11 @@ class Selection:
 def find_server(cluster: Cluster, user: str) -> tuple[Claim | None, Route | None]:
     """The claim and the route of a user's server, one of which is there. Raises ``NotFound`` or ``ServerEnded``."""
     found = cluster.server(user)
-    claim = found.claim.record if found.claim is not None else None
-    route = found.route.record if found.route is not None else None
-    if claim is None and route is None:
-        if found.gone is not None and found.gone.record is not None:
-            raise ServerEnded(user, found.gone.record.reason, found.gone.record.note)
+    if found.claim is None and found.route is None:
+        if found.gone is not None:
+            raise ServerEnded(user, found.gone.reason, found.gone.note)
         raise NotFound(f"there is no server of user {user[:80]!r}")
-    return claim, route
+    return found.claim, found.route
 
 
 def list_servers(cluster: Cluster) -> list[ServerRow]:

@@ -5,12 +5,11 @@ from typing import Any
 from flask import Blueprint, g
 
 from common.broker.messages import CullRequest
+from common.errors import StoreUnavailable
 from common.ids import request_of
-from common.records.servers import Claim, Gone
 from common.records.tickets import Ticket
 from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
-from common.store.cache import decoded
 from common.vocabulary import EndReason, RequestRefusal
 from frontend import texts
 from frontend.cluster.hosts import stats
@@ -134,9 +133,8 @@ def cancel_ticket(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    entry = deps.store.get(deps.keys.claim(record.user))
-    if entry is not None:
-        host = Claim.decode(entry.key, entry.value).host
+    claim = deps.cluster.claims.get(record.user)
+    if claim is not None:
         request = CullRequest(
             sent_at=deps.now(),
             user=record.user,
@@ -144,7 +142,7 @@ def cancel_ticket(ticket: str) -> Answer:
             request_id=record.request_id,
             force=True,
         )
-        send(deps.broker, host, request)
+        send(deps.broker, claim.host, request)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 
@@ -157,13 +155,14 @@ def cancel_ticket(ticket: str) -> Answer:
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
     deps = dependencies()
-    found = deps.store.get_all([deps.keys.claim(user), deps.keys.gone_of(user)])
-    entry, word = found.get(deps.keys.claim(user)), decoded(found.get(deps.keys.gone_of(user)), Gone)
-    if entry is None:
+    found = deps.cluster.server(user)
+    claim, word = found.claim, found.gone
+    if not found.is_claimed:
         if word is not None:
             raise gone(texts.why_ended(word.reason, word.note), word.reason)
         raise not_found("there is no such server")
-    claim = Claim.decode(entry.key, entry.value)
+    if claim is None:
+        raise StoreUnavailable("its claim cannot be read")
     leaves_at = word.until if word is not None else None
     return Answer(
         api_models.OwnServer(

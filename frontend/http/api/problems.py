@@ -3,7 +3,7 @@
 from flask import Blueprint, Flask, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
+from common.errors import InvalidPool, TmpnbError, TransientError
 from common.vocabulary import EndReason
 from frontend.http.responses import answer
 from frontend.operations.errors import InvalidValue, NotFound, ServerEnded, WrongState
@@ -92,7 +92,6 @@ _ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
     (InvalidPool, 400, "invalid pool", None),
     (WrongState, 409, "conflict", None),
     (TransientError, 503, "unavailable", RETRY_AFTER_S),
-    (MalformedRecord, 503, "unavailable", RETRY_AFTER_S),
 )
 
 

@@ -5,9 +5,8 @@ from flask import Blueprint, Response, g, request
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
-from common.records.servers import Claim, Gone
+from common.records.servers import Gone
 from common.runtime.loops import poll
-from common.store.cache import read_one
 from common.urls import server_url
 from frontend import texts
 from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
@@ -63,7 +62,7 @@ def _is_ending(user: str, word: Gone | None) -> bool:
     if word is None or word.until is not None:
         return False
     try:
-        claim = read_one(dependencies().store, dependencies().keys.claim(user), Claim)
+        claim = dependencies().cluster.claims.get(user)
     except StoreUnavailable:
         return False
     return claim is not None and claim.claimed_at < word.at
@@ -110,7 +109,7 @@ def once_more(user: str) -> Response:
         target = ""
     try:
         send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        poll(lambda: deps.store.get(deps.keys.route(user)), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
+        poll(lambda: deps.cluster.routes.find(user), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)

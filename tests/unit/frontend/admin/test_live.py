@@ -22,7 +22,7 @@ from frontend.admin.live.snapshot import changes
 from frontend.admin.live.stream import StreamSlots, stream
 from frontend.admin.live.window import GROWTH, ClaimsWindow
 from frontend.cluster.series import Sample, Series
-from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, records, user_id
 
 
 def test_claims_a_second_are_those_within_each_span() -> None:
@@ -79,7 +79,7 @@ class Page:
         self.feed = Feed()
         self.series = Series(10.0, 3600.0)
         self.dashboard = Dashboard(
-            self.store, KEYS, self.feed, self.series, self.clock.now, abandon_s=45.0, monotonic=self.clock.monotonic
+            records(self.store), self.feed, self.series, self.clock.now, abandon_s=45.0, monotonic=self.clock.monotonic
         )
         self.subscriber = self.broker.subscriber(self.feed.hear)
         self.subscriber.start()

@@ -25,7 +25,7 @@ from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
 from frontend.cli import context, servers
 from frontend.cli.output import ago
-from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, records, user_id
 
 
 class Cli:
@@ -40,7 +40,7 @@ class Cli:
             self.connections += 1
             yield self.broker.publisher()
 
-        monkeypatch.setattr(context, "store", lambda: self.store)
+        monkeypatch.setattr(context, "cluster", lambda: records(self.store))
         monkeypatch.setattr(context, "publisher", publisher)
 
     def run(self, *arguments: str) -> Result:

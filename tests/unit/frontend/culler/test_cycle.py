@@ -32,6 +32,7 @@ from tests.unit.frontend.fakes import (
     put_claim,
     put_host,
     put_route,
+    records,
     user_id,
 )
 
@@ -48,11 +49,12 @@ class Culler:
         self.reachable: set[str] = set()
         self.probed: list[str] = []
         host_loss = HostLoss(GRACE_S)
-        self.cycle = Cycle(store, KEYS, broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now)
-        self.leadership = Leadership(store, KEYS, name)
+        self.cycle = Cycle(
+            records(store), broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now
+        )
+        self.leadership = Leadership(records(store), name)
         self.loop = Loop(
-            store,
-            KEYS,
+            records(store),
             self.leadership,
             self.cycle,
             host_loss,
@@ -419,9 +421,9 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     (entry,) = lost.store.list(KEYS.gone).entries
     gone = Gone.decode(entry.key, entry.value)
     assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", EndReason.HOST_LOST)
-    assert sweep_gone(lost.store, KEYS, lost.clock.now(), 3600.0) == 0
+    assert sweep_gone(records(lost.store), lost.clock.now(), 3600.0) == 0
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=2), 3600.0) == 2
+    assert sweep_gone(records(lost.store), lost.clock.now() + timedelta(hours=2), 3600.0) == 2
     assert not lost.store.list(KEYS.gone).entries
 
 
@@ -440,9 +442,9 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
 def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
     now = culler.clock.now()
     for name, age_s, code in (("young", 890, 200), ("old", 910, 200), ("under-way", 110, 0), ("died", 130, 0)):
-        replay = Replay(request="", at=now - timedelta(seconds=age_s), code=code)
+        replay = Replay(key=name, request="", at=now - timedelta(seconds=age_s), code=code)
         culler.store.put(KEYS.replay(name), replay.encode())
-    assert sweep_replays(culler.store, KEYS, now) == 2
+    assert sweep_replays(records(culler.store), now) == 2
     left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
     assert left == {"young", "under-way"}
 
