@@ -52,8 +52,8 @@ class StaticsRig(Rig):
         super().__init__(consul_url, folder)
         self.frontend.end()
         self.cluster_of_fakes = FakeCluster(settings(statics_dir=folder / "shelf"))
-        self.shelf = self.cluster_of_fakes.parts.shelf
-        self.shelf.open()
+        self.blobs = self.cluster_of_fakes.parts.blobs
+        self.blobs.open()
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.ready = self.cluster_of_fakes.parts.statics
         self.ready.ready = True
@@ -94,7 +94,7 @@ class StaticsRig(Rig):
         )  # fmt: skip
         if shelve:
             for data in files.values():
-                self.shelf.put(sha(data), data)
+                self.blobs.put(sha(data), data)
         self.store.put(self.keys.statics_of(statics), record.encode())
 
     def learner(self, statics: str = SET) -> Server:

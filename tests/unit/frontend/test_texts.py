@@ -74,4 +74,5 @@ def test_the_detail_of_an_event_is_told_whatever_it_holds(detail: dict[str, Any]
 
 
 def test_the_limits_of_a_claim_are_told_apart() -> None:
-    assert len({texts.short(reason) for reason in get_args(LimitReason)}) == 3
+    limits = get_args(LimitReason)
+    assert len({texts.short(reason) for reason in limits}) == len(limits)
