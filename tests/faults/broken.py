@@ -137,12 +137,12 @@ BROKEN = {
         _other_sites_may,
     ),
     "a8 a thread ends with its work": Broken(
-        "tests/unit/common/test_threads.py::test_a8_a_thread_that_fails_at_once_every_time_is_no_busy_loop",
+        "tests/unit/common/runtime/test_threads.py::test_a8_a_thread_that_fails_at_once_every_time_is_no_busy_loop",
         "[0.1, 0.2, 0.4]",
         _a_thread_ends_with_its_work,
     ),
     "a8 consul's answers are believed": Broken(
-        "tests/unit/common/test_store_answers.py::test_a8_a_read_says_store_unavailable_whatever_the_answer_is[[null]]",
+        "tests/unit/common/store/test_store_answers.py::test_a8_a_read_says_store_unavailable_whatever_the_answer_is[[null]]",
         "AttributeError: 'NoneType' object",
         _consuls_answers_are_believed,
     ),
