@@ -48,8 +48,8 @@ CORS = {
 }
 
 
-# HAProxy counts before it refuses, and several at a time: of many that come at once more are refused than must be. Tests
-# of such a bound add to a crowd until one more is refused.
+# HAProxy counts before it refuses, and several at a time: of many that come at once more are refused than must be. So a
+# test of such a bound adds to a crowd until one more is refused.
 
 
 @contextlib.contextmanager
