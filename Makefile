@@ -72,10 +72,11 @@ fuzz: test-stack ## Give 20,000 inputs by chance to all that reads what others w
 		TMPNB_FUZZ_SEED=$${TMPNB_FUZZ_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
 		$(PYTHON) -m pytest -s --timeout 0 tests/fuzz
 
-docs: venv ## Write docs/configuration.md, docs/metrics.md and docs/limits.md from the code
+docs: venv ## Write the pages of docs/ that come from the code: configuration, metrics, limits, reasons
 	$(PYTHON) docs/configuration.py
 	$(PYTHON) docs/metrics.py
 	$(PYTHON) docs/limits.py
+	$(PYTHON) docs/reasons.py
 
 bench: test-stack ## Measure and print the table of medians (claims beside those of a commit: BEFORE=ref)
 	@scripts/have.sh wrk wrk

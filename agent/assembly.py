@@ -24,13 +24,12 @@ from agent.commands.handler import Commands
 from agent.engine.network import ClusterNetwork, uplink_mtu
 from agent.engine.port import Engine
 from agent.engine.throttle import EngineThrottle
-from agent.events import Events
 from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity
 from agent.host.saved_state import SavedState
 from agent.host.status import HostStatus
 from agent.inventory import Inventory, Phase, Server
-from agent.metrics import CULLS, START_STAGES, HostFigures, cull_reason
+from agent.metrics import CULLS, START_STAGES, HostFigures
 from agent.pool.apply import Applier
 from agent.pool.images import Images
 from agent.pool.loop import Loop
@@ -52,8 +51,9 @@ from agent.settings import AgentSettings
 from agent.statics import assets
 from agent.statics.extract import ExtractLimits
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.port import Consumer, Delivery, Publisher
-from common.errors import TransientError
+from common.errors import StartFailed, TransientError
 from common.records.hosts import HostRecord, HostState
 from common.runtime.clock import ClusterClock
 from common.runtime.loops import LoopThread
@@ -62,6 +62,7 @@ from common.runtime.retry import retry_forever
 from common.runtime.threads import Pool
 from common.store.cluster import Cluster
 from common.store.port import Store
+from common.vocabulary import EventName
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class Agent:
         if self._keeper is not None:
             self._keeper.stop()
         if self._joined:
-            self._events.publish("host.left", reason="the agent was stopped")
+            self._events.publish(EventName.HOST_LEFT)
 
     def wake(self) -> None:
         """What this host may do has changed. Any thread."""
@@ -346,7 +347,7 @@ class Agent:
             self._keeper.changed()
             if self._keeper.holds() and not self._joined:
                 self._joined = True
-                self._events.publish("host.joined", detail={"address": self._parts.address})
+                self._events.publish(EventName.HOST_JOINED, detail={"address": self._parts.address})
 
     def _wake(self) -> None:
         self.loop.wake()
@@ -385,19 +386,23 @@ class Agent:
         if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
             self._recreator.made(server, stages_ms)
         else:
-            self._events.publish("server.ready", user=server.user, pool=server.pool, detail={"stages_ms": stages})
+            self._events.publish(
+                EventName.SERVER_READY, user=server.user, pool=server.pool, figures={"stages_ms": stages}
+            )
         self._wake()
 
-    def _on_failed(self, server: Server, reason: str) -> None:
+    def _on_failed(self, server: Server, failure: StartFailed) -> None:
         """The container's last lines are in the host record, not in the event: they may be long, and hold anything."""
-        self._events.publish("server.failed", user=server.user, pool=server.pool, detail={"reason": reason})
+        self._events.publish(
+            EventName.SERVER_FAILED, user=server.user, pool=server.pool, reason=failure.reason, note=failure.note
+        )
 
     def _on_gone(self, server: Server) -> None:
-        event = "server.culled" if server.was_claimed else "server.retired"
+        event = EventName.SERVER_CULLED if server.was_claimed else EventName.SERVER_RETIRED
         request_id = server.claim.request_id if server.claim else None
         if server.was_claimed:
-            CULLS.labels(server.pool, cull_reason(server.reason)).inc()
+            CULLS.labels(server.pool, server.reason).inc()
         self._events.publish(
             event, user=server.user, pool=server.pool, request_id=request_id, container=server.container,
-            reason=server.reason,
+            reason=server.reason, note=server.note,
         )  # fmt: skip

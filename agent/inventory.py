@@ -14,16 +14,13 @@ from enum import StrEnum
 from typing import Any
 
 from common.records.servers import Claim
+from common.vocabulary import EndReason
 
 # Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
 # Far longer than any listing takes (the engine adapter's timeout is 60 s).
 FORGOTTEN_S = 180.0
 # Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
 ABSENT_S = 1.0
-# Why a server is removed whose container has ended; ``servers/out_of_memory.py`` may know more.
-EXITED = "container exited"
-# Why a server is culled whose host is being emptied, past the time that its learner was given.
-DRAINED = "culled: host drained"
 
 
 class Phase(StrEnum):
@@ -42,8 +39,8 @@ class Server:
     claim. ``stale``: to be replaced although its generation
     is current. ``was_claimed`` never goes back to False. ``reserved_at`` (monotonic seconds): since when it is to be
     made at an old path. ``warned_at`` (the same): since when its learner is told that it goes with its host;
-    ``reopened``: and wanted to see it once more. ``reason``: why it is stopping. ``statics``: the set of static
-    files that its image has."""
+    ``reopened``: and wanted to see it once more. ``reason`` and ``note``: why it is stopping. ``statics``: the set
+    of static files that its image has."""
 
     user: str
     pool: str
@@ -59,7 +56,8 @@ class Server:
     reserved_at: float | None = None
     warned_at: float | None = None
     reopened: bool = False
-    reason: str = ""
+    reason: EndReason = EndReason.OTHER
+    note: str = ""
     statics: str = ""
     name: str = ""
 
@@ -112,7 +110,7 @@ class Inventory:
                 if len(free) < needed:
                     return False
                 for last in free[:needed]:
-                    self._set(replace(last, phase=Phase.STOPPING, reason="gives up its place"))
+                    self._set(replace(last, phase=Phase.STOPPING, reason=EndReason.PREEMPTED))
             self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, reserved_at=self._clock()))
             return True
 
@@ -159,9 +157,9 @@ class Inventory:
         """The set of static files that its container is made with."""
         self._change(user, statics=statics)
 
-    def set_reason(self, user: str, reason: str) -> Server | None:
+    def set_reason(self, user: str, reason: EndReason, note: str) -> Server | None:
         """Why it is stopping, as found out later; the server as it is then. None: it is gone."""
-        self._change(user, reason=reason)
+        self._change(user, reason=reason, note=note)
         return self.get(user)
 
     def set_port(self, user: str, port: int) -> None:
@@ -229,14 +227,16 @@ class Inventory:
             self._set(replace(server, warned_at=None, reopened=False))
             return True
 
-    def stop(self, user: str, reason: str, phases: Collection[Phase] = tuple(Phase)) -> Server | None:
+    def stop(
+        self, user: str, reason: EndReason, phases: Collection[Phase] = tuple(Phase), note: str = ""
+    ) -> Server | None:
         """To stopping, if it is in one of ``phases``; returns the server as it is then. None: it is not."""
         with self._lock:
             server = self._servers.get(user)
             if server is None or server.phase not in phases:
                 return None
             if server.phase is not Phase.STOPPING:
-                server = self._set(replace(server, phase=Phase.STOPPING, reason=reason))
+                server = self._set(replace(server, phase=Phase.STOPPING, reason=reason, note=note))
             return server
 
     def make_stale(self, pool: str | None) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -10,6 +11,7 @@ from prometheus_client.registry import Collector
 from agent.inventory import Phase
 from common.records.hosts import HostState
 from common.runtime.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
+from common.vocabulary import CullRefusal, EndReason, StartFailure
 
 # A server of a large image on a busy disk takes minutes; start_timeout_s ends it.
 START_BUCKETS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
@@ -44,8 +46,7 @@ STARTS = Counter(
 )
 START_FAILURES = Counter(
     "tmpnb_server_start_failures_total",
-    "Failed starts by reason: no_answer (in time), wrong_answer (404, out of its path), exited, memory (it needed "
-    "more), image (missing, not fetched), create, ports, network (full), engine.",
+    f"Failed starts by reason: {', '.join(get_args(StartFailure))}.",
     ["pool", "reason"],
 )
 START_SECONDS = Histogram(
@@ -61,10 +62,7 @@ START_STAGES = Histogram(
     buckets=START_BUCKETS_S,
 )
 CULLS = Counter(
-    "tmpnb_culls_total",
-    "Claimed servers that ended, by reason: idle, age, unvisited, operator, undeliverable, host_lost, host_drained, "
-    "memory (it needed more), exited (by itself), gone (removed by others), other.",
-    ["pool", "reason"],
+    "tmpnb_culls_total", f"Claimed servers that ended, by reason: {', '.join(EndReason)}.", ["pool", "reason"]
 )
 OUT_OF_MEMORY = Counter(
     "tmpnb_servers_out_of_memory_total",
@@ -74,8 +72,7 @@ OUT_OF_MEMORY = Counter(
 )
 CULLS_REFUSED = Counter(
     "tmpnb_culls_refused_total",
-    "Culls that the second look refused: active, visited, kernel_busy, computing, unread (kernels that "
-    "may not be read), kept (by an operator), not_claimed.",
+    f"Culls that the second look refused, by reason: {', '.join(CullRefusal)}.",
     ["pool", "reason"],
 )
 DOCKER_SECONDS = Histogram(
@@ -95,58 +92,6 @@ RECONCILED = Gauge(
 )
 ACTIONS = Counter("tmpnb_reconcile_actions_total", "Actions begun by the loop, by kind.", ["action"])
 REPAIRS = Counter("tmpnb_records_repaired_total", "Records in Consul that were missing or wrong and written again.")
-
-_FAILURES = {
-    "no answer": "no_answer",
-    "answers ": "wrong_answer",
-    "leads ": "wrong_answer",
-    "the container exited": "exited",
-    "the container needed more memory": "memory",
-    "image ": "image",
-    "container cannot be": "create",
-    "5 ports": "ports",
-    "network ": "network",
-}
-_CULLS = {
-    "culled: idle": "idle",
-    "culled: age": "age",
-    "culled: unvisited": "unvisited",
-    "culled: operator": "operator",
-    "culled: undeliverable": "undeliverable",
-    "culled: host lost": "host_lost",
-    "culled: host drained": "host_drained",
-    "container exited": "exited",
-    "needed more memory": "memory",
-    "container is gone": "gone",
-    "reply cannot be delivered": "undeliverable",
-    "nobody could be told": "undeliverable",
-}
-_REFUSALS = {
-    "active": "active",
-    "visited": "visited",
-    "a kernel": "kernel_busy",
-    "computing": "computing",
-    "its kernels": "unread",
-    "kept by": "kept",
-    "server is": "not_claimed",
-}
-
-
-def failure_reason(text: str) -> str:
-    """The label of a failed start; ``text`` as ``StartFailed`` says it, which may hold anything."""
-    return _class(_FAILURES, text)
-
-
-def cull_reason(text: str) -> str:
-    return _class(_CULLS, text)
-
-
-def refusal_reason(text: str) -> str:
-    return _class(_REFUSALS, text)
-
-
-def _class(known: Mapping[str, str], text: str) -> str:
-    return next((label for start, label in known.items() if text.startswith(start)), "other")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@
 Exceptions of pika, consul, requests and docker never leave their adapters.
 """
 
+from common.vocabulary import StartFailure
+
 
 class TmpnbError(Exception):
     """Base of everything we raise on purpose."""
@@ -67,8 +69,10 @@ class InvalidPool(PermanentError):
 
 
 class StartFailed(PermanentError):
-    """A container that exited or did not answer in time; ``log`` holds its last lines."""
+    """A container that does not come up. ``note``: what more there is to say of ``reason``; ``log``: its last lines."""
 
-    def __init__(self, reason: str, log: str = "") -> None:
-        super().__init__(reason)
+    def __init__(self, reason: StartFailure, note: str = "", log: str = "") -> None:
+        super().__init__(f"{reason}: {note}" if note else reason.value)
+        self.reason = reason
+        self.note = note
         self.log = log

@@ -16,12 +16,12 @@ from agent.claims.recreate import Recreator, Requeue
 from agent.claims.replies import WINDOW_MARGIN_S, Replies, ReplyOutcome, Stages, address_of
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.port import Engine
-from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.records.registry import Registry
-from agent.records.tickets import Tickets, Wanted
+from agent.records.tickets import Tickets
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.messages import SpawnRequest, decode
 from common.broker.port import Consumer, Delivery
 from common.errors import EngineUnavailable, MalformedMessage, StoreUnavailable, TmpnbError, TransientError
@@ -29,6 +29,7 @@ from common.records.pools import PoolSpec
 from common.records.tickets import Seat, Ticket
 from common.runtime.clock import utc_now
 from common.runtime.retry import retry_for
+from common.vocabulary import DropReason, EndReason, EventName
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Claimer:
         self._wake = wake
 
     def handle(self, delivery: Delivery) -> None:
-        """Serve, drop, hand back or bury one delivery. Never raises."""
+        """Serve, drop, requeue or dead-letter one delivery. Never raises."""
         try:
             request = _spawn_request(delivery)
         except MalformedMessage as exc:
@@ -128,7 +129,8 @@ class Claimer:
         stages.ms["queue"] = round(1000 * age_s, 2)
         before = self._inventory.served(request.request_id) if not request.user else None
         is_late = self._is_late(request, age_s)
-        turn, unwanted = None, ""
+        turn: Ticket | None = None
+        unwanted: DropReason | None = None
         if is_late:
             if not self._host.may_claim():
                 raise Requeue("this host may not claim now")
@@ -143,7 +145,9 @@ class Claimer:
         if unwanted:
             log.info("request dropped", extra={"request_id": request.request_id, "reason": unwanted})
             CLAIMS.labels(request.pool, "dropped").inc()
-            self._events.publish("request.dropped", pool=request.pool, request_id=request.request_id, reason=unwanted)
+            self._events.publish(
+                EventName.REQUEST_DROPPED, pool=request.pool, request_id=request.request_id, reason=unwanted
+            )
             self._consumer.ack(delivery)
             return
         if not self._host.may_claim():
@@ -163,15 +167,15 @@ class Claimer:
         """Whether its requester has gone to the waiting room, so that it is the line's turn."""
         return not request.user and request.deadline is None and age_s + WINDOW_MARGIN_S > request.window_s
 
-    def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, str]:
+    def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
         """Whose turn it is; otherwise why nobody wants the server, or nothing: the request itself may have it."""
         found = self._tickets.turn(request.request_id, request.pool, self._host.now())
         if found.ticket is not None:
-            return found.ticket, ""
-        if found.own is Wanted.ABSENT and age_s <= request.window_s + TICKET_GRACE_S:
-            return None, ""  # the frontend may be just about to write it
+            return found.ticket, None
+        if found.own is DropReason.NO_TICKET and age_s <= request.window_s + TICKET_GRACE_S:
+            return None, None  # the frontend may be just about to write it
         # Of one that waits another agent has taken hold.
-        return None, f"ticket {found.own.value}"
+        return None, found.own or DropReason.HELD
 
     def _give_in_turn(self, delivery: Delivery, request: SpawnRequest, turn: Ticket, stages: Stages) -> None:
         """A server for the first in line. Raises ``Requeue``."""
@@ -207,28 +211,27 @@ class Claimer:
         if self._answer(delivery, request, server, stages):
             waited_s = (self._host.now() - request.sent_at).total_seconds()
             self._events.publish(
-                "server.claimed",
+                EventName.SERVER_CLAIMED,
                 user=server.user,
                 pool=server.pool,
                 request_id=request.request_id,
                 container=server.container,
-                detail={"time_to_server_s": round(waited_s, 4), "stages_ms": dict(stages.ms)},
+                figures={"time_to_server_s": round(waited_s, 4), "stages_ms": dict(stages.ms)},
             )
             TIME_TO_SERVER.labels(server.pool).observe(waited_s)
             for stage, elapsed_ms in stages.ms.items():
                 CLAIM_STAGES.labels(stage).observe(elapsed_ms / 1000)
 
-    def _unwanted(self, request: SpawnRequest) -> str:
-        """Why nobody wants the server any more; empty: somebody does."""
+    def _unwanted(self, request: SpawnRequest) -> DropReason | None:
+        """Why nobody wants the server any more; None: somebody does."""
         now = self._host.now()
         if request.deadline is not None and now >= request.deadline:
-            return "past its deadline"
+            return DropReason.EXPIRED
         # A browser that asks for an old path has a ticket before its request is sent. If that is gone, Consul has lost
         # its data, and with them perhaps the claim of a server that is there.
         if not request.user or request.deadline is not None:
-            return ""
-        wanted = self._tickets.wanted(request.request_id, now)
-        return "" if wanted is Wanted.WAITING else f"ticket {wanted.value}"
+            return None
+        return self._tickets.unwanted(request.request_id, now)
 
     def _claim(self, request: SpawnRequest, stages: Stages) -> Server:
         """A server that is this request's and nobody else's, in Consul and by its name. Raises ``Requeue``."""
@@ -253,11 +256,11 @@ class Claimer:
         try:
             seat = retry_for(self._stop, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
         except StoreUnavailable as exc:
-            self._inventory.stop(server.user, "seat cannot be proved")
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its visitor's other requests")
             self._host.suspect_store()
             raise Requeue(str(exc)) from exc
         if seat.user != server.user:
-            self._inventory.stop(server.user, "its visitor was given another one")
+            self._inventory.stop(server.user, EndReason.DUPLICATE)
             raise _SeatedError(seat)
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
@@ -283,7 +286,7 @@ class Claimer:
             found = retry_for(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
         except StoreUnavailable as exc:
             # It may have been written. Nobody was told of the server, so it can go.
-            self._inventory.stop(server.user, "claim cannot be proved")
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its claim")
             self._host.suspect_store()
             raise Requeue(str(exc)) from exc
         if found is not None:
@@ -303,11 +306,11 @@ class Claimer:
         try:
             exists = renaming.result()
         except EngineUnavailable as exc:
-            self._inventory.stop(server.user, "claim cannot be marked")
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its container's name")
             self._host.suspect_engine()
             raise Requeue(str(exc)) from exc
         if not exists:
-            self._inventory.stop(server.user, "container is gone")
+            self._inventory.stop(server.user, EndReason.GONE)
         return exists
 
     def _answer(
@@ -323,7 +326,7 @@ class Claimer:
             raise Requeue("the agent stops")
         if outcome is ReplyOutcome.UNKNOWN:  # the request is not to be lost (I2)
             if not again:
-                self._inventory.stop(server.user, "nobody could be told")
+                self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
             self._host.suspect_store()
             raise Requeue("neither requester nor ticket can be told")
         told = outcome is ReplyOutcome.YES
@@ -334,10 +337,10 @@ class Claimer:
                    "container": server.container[:12], **{f"{k}_ms": v for k, v in stages.ms.items()}},
         )  # fmt: skip
         if not told and not again:
-            self._inventory.stop(server.user, "reply cannot be delivered")
+            self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
             self._events.publish(
-                "server.released", user=server.user, pool=server.pool, request_id=request.request_id,
-                container=server.container, reason="reply cannot be delivered",
+                EventName.SERVER_RELEASED, user=server.user, pool=server.pool, request_id=request.request_id,
+                container=server.container, reason=EndReason.UNDELIVERABLE,
             )  # fmt: skip
         return told
 

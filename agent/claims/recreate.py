@@ -10,16 +10,17 @@ import threading
 from collections.abc import Callable
 
 from agent.claims.replies import Replies, ReplyOutcome, Stages, address_of
-from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
+from common.broker.events import Events
 from common.broker.messages import SpawnRequest
 from common.broker.port import Delivery
 from common.errors import StoreUnavailable, TmpnbError
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.retry import retry_for, retry_forever
+from common.vocabulary import EndReason, EventName
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Recreator:
         )  # fmt: skip
         if told is ReplyOutcome.YES:
             self._events.publish(
-                "server.claimed",
+                EventName.SERVER_CLAIMED,
                 user=server.user,
                 pool=server.pool,
                 request_id=request.request_id,
@@ -104,7 +105,7 @@ class Recreator:
                 detail={"recreated": True},
             )
         elif told is not ReplyOutcome.STOPPED:  # then the next agent finds the ticket, and tells it
-            self._inventory.stop(server.user, "reply cannot be delivered")
+            self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
 
     def owed(self, claim: Claim) -> bool:
         """Whether somebody still waits for that server. Raises ``StoreUnavailable``."""
@@ -128,7 +129,7 @@ class Recreator:
             # It may have been written. Whoever is delivered the request again, and finds it, counts on us: so the
             # ticket is refused when this server is removed.
             self._inventory.set_claim(request.user, claim)
-            self._inventory.stop(request.user, "claim cannot be proved")
+            self._inventory.stop(request.user, EndReason.UNCERTAIN, note="its claim")
             raise
         if found is None or found.request_id != request.request_id:
             self._inventory.cancel_reservation(request.user)

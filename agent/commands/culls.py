@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 from agent.commands.quiet import Watch, ended, watched
 from agent.engine.port import Engine
@@ -18,6 +20,7 @@ from common.errors import StoreUnavailable
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.store.cluster import Cluster
+from common.vocabulary import AVERTED_BY_USE, CullRefusal, EndReason, LimitReason
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +40,16 @@ WATCHES_MAX = 4096
 # A mass cull looks at the same records over and over; proxies rewrite them every few seconds at most.
 ACTIVITY_CACHE_S = 3.0
 
-# Reasons that the agent's own look can contradict. All others are done.
-DOUBTABLE = frozenset({"idle", "unvisited"})
 # Reasons that do not count while an operator has given the server more time.
-DEFERRABLE = DOUBTABLE | {"age"}
+DEFERRABLE = frozenset(get_args(LimitReason))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a server is not culled."""
+
+    code: CullRefusal
+    note: str = ""
 
 
 class ActivityReader:
@@ -73,16 +82,17 @@ class ActivityReader:
         return newest
 
 
-def in_use_again(request: CullRequest, server: Server, last_activity: float, now: datetime) -> str:
-    """Why an idle or unvisited server is not to be culled, from its last activity (Unix time); empty: it is."""
+def in_use_again(request: CullRequest, server: Server, last_activity: float, now: datetime) -> Refusal | None:
+    """Why an idle or unvisited server is not to be culled, from its last activity (Unix time); None: it is."""
     claim = server.claim
-    if request.reason == "unvisited":
+    if request.reason is EndReason.UNVISITED:
         visited = claim is not None and last_activity > claim.claimed_at.timestamp()
-        return "visited meanwhile" if visited else ""
+        return Refusal(CullRefusal.VISITED) if visited else None
     if claim is None or claim.idle_limit_s == 0:
-        return "active since the decision" if last_activity > request.sent_at.timestamp() else ""
-    last = max(last_activity, claim.claimed_at.timestamp())
-    return "active again" if now.timestamp() - last < claim.idle_limit_s else ""
+        is_active = last_activity > request.sent_at.timestamp()
+    else:
+        is_active = now.timestamp() - max(last_activity, claim.claimed_at.timestamp()) < claim.idle_limit_s
+    return Refusal(CullRefusal.ACTIVE) if is_active else None
 
 
 class Culls:
@@ -110,18 +120,18 @@ class Culls:
         # Pool -> generation of a server that did not tell of its kernels.
         self._closed: dict[str, str] = {}
 
-    def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
-        """Why the server is not to be culled; empty: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""
+    def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> Refusal | None:
+        """Why the server is not to be culled; None: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""
         if request.force:
-            return ""
+            return None
         if request.reason in DEFERRABLE:
             claim = self._read_claim(server.user) or server.claim
             if claim is not None and claim.is_kept(self._clock()):
-                return f"kept by an operator until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC"
-        if request.reason not in DOUBTABLE:
-            return ""
+                return Refusal(CullRefusal.KEPT, f"until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC")
+        if request.reason not in AVERTED_BY_USE:
+            return None
         if server.phase is not Phase.CLAIMED:
-            return f"server is {server.phase.value}"
+            return Refusal(CullRefusal.NOT_CLAIMED, server.phase.value)
         active = in_use_again(request, server, self._activity.last(server.user), self._clock())
         return active or self._work(request, server, spec)
 
@@ -129,8 +139,8 @@ class Culls:
         """Pool -> what an operator should know of how its idleness is seen. Any thread."""
         return dict.fromkeys(tuple(self._closed), CLOSED_NOTE)
 
-    def _work(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> str:
-        """What the server seems to do; empty: nothing."""
+    def _work(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> Refusal | None:
+        """What the server seems to do; None: nothing."""
         watch = self._watches.pop(server.container, None)
         begun = self._engine.usage(server.container, quick=True) if watch is not None else None
         kernels = Kernels.UNKNOWN
@@ -138,25 +148,25 @@ class Culls:
             kernels = self._probe.kernels(server.port, server.user, server.token)
             self._note(server, kernels)
         if kernels is Kernels.BUSY:
-            return "a kernel is busy"
+            return Refusal(CullRefusal.KERNEL_BUSY)
         used = self._engine.usage(server.container)
         if used.cores >= busy_cores(spec):
-            return f"computing ({used.cores:.2f} cores)"
+            return Refusal(CullRefusal.COMPUTING, f"{used.cores:.2f} cores")
         if kernels is Kernels.STUCK:
-            what, needed_s = "a kernel says that it is busy", STUCK_S
-        elif kernels is Kernels.REFUSED and request.reason == "idle":
-            what, needed_s = "its kernels cannot be read", CLOSED_S
+            code, needed_s = CullRefusal.KERNEL_BUSY, STUCK_S
+        elif kernels is Kernels.REFUSED and request.reason is EndReason.IDLE:
+            code, needed_s = CullRefusal.UNREAD, CLOSED_S
         else:
-            return ""
+            return None
         now_s = self._monotonic()
         watch = watched(watch, begun or used, now_s)
         quiet_s = now_s - watch.since_s
         if quiet_s >= needed_s:
-            return ""
+            return None
         if len(self._watches) >= WATCHES_MAX:
             self._watches.clear()  # left over from servers that went otherwise; the others are looked at anew
         self._watches[server.container] = ended(watch, used)
-        return f"{what}; nothing else seen of it for {quiet_s:.0f} of {needed_s:.0f} s"
+        return Refusal(code, f"nothing else seen of it for {quiet_s:.0f} of {needed_s:.0f} s")
 
     def _note(self, server: Server, kernels: Kernels) -> None:
         """Say once per generation of a pool that its servers do not tell of their kernels."""

@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import Protocol
 
 from agent.commands.cull_checks import CullChecks
-from agent.commands.culls import DOUBTABLE, Culls
-from agent.events import Events
+from agent.commands.culls import Culls
 from agent.inventory import Inventory, Server
-from agent.metrics import CULLS_REFUSED, refusal_reason
+from agent.metrics import CULLS_REFUSED
+from common.broker.events import Events
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, Reopen, SetHostState, StaticsRequest, decode
 from common.broker.port import Consumer, Delivery
 from common.errors import MalformedMessage, StoreUnavailable, TransientError
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
+from common.vocabulary import AVERTED_BY_USE, EventName
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Commands:
         self._looks.stop()
 
     def handle(self, delivery: Delivery) -> None:
-        """Do, hand back or bury one delivery. Never raises."""
+        """Handle, requeue or dead-letter one delivery. Never raises."""
         try:
             message = decode(delivery.body)
             if isinstance(message, CullRequest):
@@ -90,7 +91,7 @@ class Commands:
                 count = self._inventory.make_stale(message.pool)
                 log.info("ready servers to be replaced", extra={"pool": message.pool, "count": count})
             else:
-                raise MalformedMessage(f"a {message.type} message on a host queue")  # noqa: TRY301 one way to bury
+                raise MalformedMessage(f"a {message.type} message on a host queue")  # noqa: TRY301 one way to dead-letter
         except MalformedMessage as exc:
             log.warning("command cannot be read", extra={"queue": delivery.queue, "error": str(exc)})
             self._consumer.dead_letter(delivery, str(exc))
@@ -98,7 +99,7 @@ class Commands:
         except TransientError as exc:
             log.info("command handed back", extra={"reason": str(exc)})
             if isinstance(exc, StoreUnavailable):
-                # Else it would come back at once, over and over, until RabbitMQ buries it (the delivery limit).
+                # Else it would come back at once, over and over, until RabbitMQ dead-letters it (the delivery limit).
                 self._doubt_store()
             self._consumer.requeue(delivery)
             return
@@ -110,7 +111,7 @@ class Commands:
         self._wake()
 
     def _cull(self, request: CullRequest) -> None:
-        if request.reason in DOUBTABLE and not request.force:
+        if request.reason in AVERTED_BY_USE and not request.force:
             # The culler decides these again every period, so they may be acknowledged before they are done. Nothing
             # else waits for what a server answers.
             self._looks.submit(request.user, lambda: self._try_cull(request))
@@ -136,20 +137,21 @@ class Commands:
             return
         refusal = self._culls.refusal(request, server, self._spec_of(server.pool))
         fields = {"user": server.user, "pool": server.pool, "reason": request.reason}
-        if refusal:
-            log.info("cull refused", extra=fields | {"refusal": refusal})
-            CULLS_REFUSED.labels(server.pool, refusal_reason(refusal)).inc()
+        if refusal is not None:
+            log.info("cull refused", extra=fields | {"refusal": refusal.code, "note": refusal.note})
+            CULLS_REFUSED.labels(server.pool, refusal.code).inc()
             self._events.publish(
-                "server.cull_refused",
+                EventName.SERVER_CULL_REFUSED,
                 user=server.user,
                 pool=server.pool,
                 request_id=request.request_id,
                 container=server.container,
-                reason=f"{request.reason}: {refusal}",
-                detail={"reason": request.reason, "refusal": refusal},
+                reason=request.reason,
+                note=refusal.note,
+                detail={"refusal": refusal.code.value},
             )
             return
-        self._inventory.stop(server.user, f"culled: {request.reason}")
+        self._inventory.stop(server.user, request.reason)
         self._wake()
 
 

@@ -35,6 +35,7 @@ from agent.engine.unix_http import UnixHttp
 from agent.metrics import DOCKER_ERRORS, DOCKER_SECONDS
 from common.errors import EngineUnavailable, StartFailed, TmpnbError
 from common.runtime.metrics import timed
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +129,9 @@ class DockerEngine:
                 # An empty configuration, so that nobody's credentials on this machine are sent.
                 for line in self._api().pull(image, stream=True, decode=True, auth_config={}):
                     if "error" in line:
-                        raise StartFailed(f"image {image} is not on this host and cannot be pulled: {line['error']}")
+                        raise StartFailed(EndReason.IMAGE, _not_pulled(image, line["error"]))
             except docker.errors.APIError as exc:
-                raise StartFailed(f"image {image} is not on this host and cannot be pulled: {exc.explanation}") from exc
+                raise StartFailed(EndReason.IMAGE, _not_pulled(image, exc.explanation)) from exc
 
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         with self._translated("list"):
@@ -144,12 +145,12 @@ class DockerEngine:
             try:
                 container = self._create(spec)
             except docker.errors.ImageNotFound as exc:
-                raise ImageMissing(f"image {spec.image} is not on this host") from exc
+                raise ImageMissing(spec.image) from exc
             except docker.errors.APIError as exc:
                 if exc.status_code == 409:
                     container = self._find(spec.name)
                 elif exc.status_code is not None and exc.status_code < 500:
-                    raise StartFailed(f"container cannot be created: {exc.explanation}") from exc
+                    raise StartFailed(EndReason.CREATE, str(exc.explanation)) from exc
                 else:
                     raise
             return self._start(container, spec)
@@ -169,10 +170,10 @@ class DockerEngine:
                     host_config=api.create_host_config(network_mode="none", cap_drop=["ALL"]),
                 )
             except docker.errors.ImageNotFound as exc:
-                raise ImageMissing(f"image {image} is not on this host") from exc
+                raise ImageMissing(image) from exc
             except docker.errors.APIError as exc:
                 if exc.status_code is not None and exc.status_code < 500:
-                    raise StartFailed(f"container cannot be created: {exc.explanation}") from exc
+                    raise StartFailed(EndReason.CREATE, str(exc.explanation)) from exc
                 raise
             return _id(created)
 
@@ -317,14 +318,14 @@ class DockerEngine:
             if any(sign in text.lower() for sign in _TAKEN):
                 raise PortTaken(f"port {spec.bind_port}: {text}") from exc
             if any(sign in text.lower() for sign in _FULL):
-                raise NetworkFull(f"network {spec.network} takes no more containers: {text}") from exc
+                raise NetworkFull(spec.network, text) from exc
             if self._init and "docker-init" in text:
                 self._init = False  # the engine names its init, and the program is not there
                 log.warning("engine has no init for containers", extra={"error": text})
                 return self._start(self._create(spec), spec)
             if "cannot assign requested address" in text.lower():
                 text = f"{spec.bind_ip} is no address of this host (TMPNB_ADDRESS, TMPNB_CONTAINER_IP): {text}"
-            raise StartFailed(f"container cannot be started: {text}") from exc
+            raise StartFailed(EndReason.CREATE, f"it cannot be started: {text}") from exc
         return container
 
     def _find(self, name: str) -> str:
@@ -362,6 +363,10 @@ def _said(error: Exception) -> str:
 
 def _filter(labels: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in labels.items()]
+
+
+def _not_pulled(image: str, why: object) -> str:
+    return f"{image} is not on this host and cannot be pulled: {why}"
 
 
 def _id(found: Any) -> str:

@@ -22,6 +22,7 @@ from agent.engine.port import (
     Usage,
 )
 from common.errors import EngineUnavailable, StartFailed
+from common.vocabulary import EndReason
 
 # What Docker gives to the first network that is made.
 SUBNET = "172.18.0.0/16"
@@ -95,7 +96,7 @@ class MemoryEngine:
         if image in self.registry:
             self.images.add(image)
             return
-        raise StartFailed(f"image {image} is not on this host and cannot be pulled: no registry")
+        raise StartFailed(EndReason.IMAGE, f"{image} is not on this host and cannot be pulled: no registry")
 
     def list(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
         with self._changed:
@@ -118,14 +119,14 @@ class MemoryEngine:
 
     def _create(self, spec: ContainerSpec) -> Container:
         if spec.image not in self.images:
-            raise ImageMissing(f"image {spec.image} is not on this host")
+            raise ImageMissing(spec.image)
         taken = {(s.bind_ip, s.bind_port) for c, s in self._containers.values() if c.state == "running"}
         is_taken = spec.bind_port in self.foreign_ports or (spec.bind_ip, spec.bind_port) in taken
         if is_taken and not spec.host_network:
             raise PortTaken(f"port {spec.bind_port}: port is already allocated")
         there = sum(1 for c, s in self._containers.values() if c.state == "running" and s.network == spec.network)
         if self.network_places is not None and there >= self.network_places:
-            raise NetworkFull(f"network {spec.network} takes no more containers: exchange full")
+            raise NetworkFull(spec.network, "exchange full")
         state = "exited" if spec.image in self.crashing else "running"
         container = Container(f"{next(self._ids):064x}", spec.name, state, dict(spec.labels))
         self._containers[container.id] = (container, spec)
@@ -137,7 +138,7 @@ class MemoryEngine:
             self._check()
             image = self._image_named(image)
             if image not in self.images:
-                raise ImageMissing(f"image {image} is not on this host")
+                raise ImageMissing(image)
             self._containers = {key: pair for key, pair in self._containers.items() if pair[0].name != name}
             container = Container(f"{next(self._ids):064x}", name, "created", dict(labels))
             spec = ContainerSpec(name, image, (), dict(labels), "none", 0, "", 0, 0, 0)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from common.errors import ConflictError, StartFailed
 from common.records.pool_fields import HostDirectory
+from common.vocabulary import EndReason
 
 
 class PortTaken(ConflictError):
@@ -18,9 +19,15 @@ class PortTaken(ConflictError):
 class ImageMissing(StartFailed):
     """The image is not on this host (yet)."""
 
+    def __init__(self, image: str) -> None:
+        super().__init__(EndReason.IMAGE, f"{image} is not on this host")
+
 
 class NetworkFull(StartFailed):
     """The network takes no further container: its bridge has no port left, or its subnet no address."""
+
+    def __init__(self, network: str, text: str) -> None:
+        super().__init__(EndReason.NETWORK, f"{network} takes no more containers: {text}")
 
 
 @dataclass(frozen=True, slots=True)

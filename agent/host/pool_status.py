@@ -8,6 +8,7 @@ from agent.inventory import Phase, Server
 from agent.pool.capacity import Capacity
 from common.records.hosts import Failure, PoolStatus
 from common.records.pools import PoolSpec
+from common.vocabulary import EndReason
 
 
 def pool_statuses(
@@ -44,7 +45,9 @@ def pool_statuses(
             generation=generations.get(pool, ""),
             failing=pool in failing,
             # Nothing starts that could fail, and the operator asked for something else.
-            last_failure=Failure(at=since, reason=limit.reason) if spec and limit.reason and limit.count == 0 else None,
+            last_failure=Failure(at=since, reason=EndReason.NO_ROOM, note=limit.reason)
+            if spec and limit.reason and limit.count == 0
+            else None,
             out_of_memory=out_of_memory.get(pool, 0),
             statics=statics_id,
             statics_note=note,

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from agent.engine.network import ClusterNetwork
 from agent.engine.port import EngineInfo
-from agent.events import Events
 from agent.host.pool_status import pool_statuses
 from agent.host.predecessor import ProcessIdentity
 from agent.host.problems import problem
@@ -23,10 +22,12 @@ from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings
 from agent.statics.assets import StaticAssets
 from common import __version__
+from common.broker.events import Events
 from common.broker.port import Publisher
 from common.records.hosts import Drain, HostRecord, HostState, ImageState
 from common.records.pools import PoolSpec
 from common.runtime.clock import ClusterClock
+from common.vocabulary import EventName
 
 
 class HostStatus:
@@ -91,9 +92,7 @@ class HostStatus:
                 if self._inventory.take_warning_back(server.user):
                     self._registry.publish(server.user)
         until = {"deadline": deadline.isoformat()} if deadline else {}
-        self._events.publish(
-            "host.state", reason=" until ".join([state.value, *until.values()]), detail={"state": state.value, **until}
-        )
+        self._events.publish(EventName.HOST_STATE, detail={"state": state.value, **until})
 
     def reopen(self, user: str) -> None:
         """Open a server once more whose learner was warned, for the time that is left. Raises ``StoreUnavailable``."""

@@ -17,6 +17,7 @@ from agent.servers.starter import Starter
 from agent.servers.stuck import StuckContainers
 from common.errors import TransientError
 from common.records.pools import PoolSpec
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Applier:
             work()
         finally:
             if not self._stopping:
-                self._inventory.stop(user, "start interrupted", {Phase.STARTING})
+                self._inventory.stop(user, EndReason.INTERRUPTED, {Phase.STARTING})
 
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)

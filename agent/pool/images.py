@@ -83,7 +83,7 @@ class Images:
                 self._engine.pull(image)
             except StartFailed as exc:
                 log.warning("image not fetched", extra={"image": image, "error": str(exc)})
-                self._note(image, ImageStatus(state=ImageState.FAILED, reason=str(exc)))
+                self._note(image, ImageStatus(state=ImageState.FAILED, reason=exc.note))
                 return True
             except EngineUnavailable:
                 self._note(image, None)

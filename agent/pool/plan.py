@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.engine.port import Container
-from agent.inventory import ABSENT_S, DRAINED, EXITED, Phase, Server
+from agent.inventory import ABSENT_S, Phase, Server
 from agent.names import identity, is_claimed
 from agent.pool.capacity import Bound, Room, capacities
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
+from common.vocabulary import EndReason
 
 # How long a reservation waits for its place: the ready one that gives it up is gone in a second, unless the engine
 # hangs or the pool was made smaller; its visitor should hear of that.
@@ -68,7 +69,7 @@ class Remove:
     """Stop and remove a server, if it is still in one of ``phases``."""
 
     user: str
-    reason: str
+    reason: EndReason
     phases: frozenset[Phase] = frozenset(Phase)
 
 
@@ -164,9 +165,9 @@ def _recreator(
     for server in reserved:
         spec = specs.get(server.pool)
         if spec is None:
-            actions.append(Remove(server.user, "pool removed"))
+            actions.append(Remove(server.user, EndReason.POOL_REMOVED))
         elif now - (server.reserved_at or 0.0) > RESERVATION_S:
-            actions.append(Remove(server.user, "could not be started in time"))
+            actions.append(Remove(server.user, EndReason.NO_PLACE))
         elif server.claim is not None and taken[server.pool] < limits[server.pool] and room.take(spec):
             taken[server.pool] += 1
             actions.append(Recreate(server.user))
@@ -191,7 +192,7 @@ def _reconcile(observed: Observed, listing: EngineListing, now: float) -> list[A
         server = by_container.get(container.id)
         if server is not None:
             if container.over:
-                actions.append(Remove(server.user, EXITED))
+                actions.append(Remove(server.user, EndReason.EXITED))
             elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
                 actions.append(MarkClaimed(server.user))
             elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
@@ -209,7 +210,7 @@ def _reconcile(observed: Observed, listing: EngineListing, now: float) -> list[A
         else:
             actions.append(Adopt(container))
     absent = (u for u in sorted(missing(listing)) if now - observed.missing_since.get(u, now) >= ABSENT_S)
-    return [*actions, *(Remove(user, "container is gone") for user in absent)]
+    return [*actions, *(Remove(user, EndReason.GONE) for user in absent)]
 
 
 def _refill(
@@ -220,7 +221,7 @@ def _refill(
     ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
     starting = [s for s in servers if s.phase is Phase.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
-        why = "pool removed" if spec is None else "host is draining"
+        why = EndReason.POOL_REMOVED if spec is None else EndReason.HOST_DRAINED
         over = _end_drained(servers, observed.drain_grace_s, now) if observed.drain_over else []
         return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
@@ -232,14 +233,14 @@ def _refill(
     old = [s for s in ready if s.stale or s.generation != generation]
     fresh = len(ready) - len(old) + len(starting)
     room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
-    retirements: list[Remove | Warn] = [_retire(s, "surplus") for s in _surplus(ready, old, starting, wanted)]
+    retirements: list[Remove | Warn] = [_retire(s, EndReason.SURPLUS) for s in _surplus(ready, old, starting, wanted)]
     if not retirements and old and room == 0 and fresh < wanted and not failing and spec.name in observed.prepared:
         # A new generation needs room: a few at a time, never below half of what is wanted, save that one must go
         # when one is all there may be. The first alone, so that one that does not come up costs no more.
         floor = min((wanted + 1) // 2, wanted - 1)
         most = wanted - fresh if len(ready) > len(old) else 1 - len(starting)
         count = min(most - leaving, len(ready) - floor)
-        retirements = [_retire(s, "replaced") for s in old[: max(0, count)]]
+        retirements = [_retire(s, EndReason.REPLACED) for s in old[: max(0, count)]]
     starts = min(wanted - fresh, room)
     if failing:
         # One at a time while it fails, and not before the pause is over.
@@ -254,7 +255,7 @@ def _end_drained(servers: Sequence[Server], drain_grace_s: float, now: float) ->
     over = [
         s for s in claimed if drain_grace_s <= 0 or (s.warned_at is not None and now - s.warned_at >= drain_grace_s)
     ]
-    return [*warnings, *(Remove(s.user, DRAINED, frozenset({Phase.CLAIMED})) for s in over)]
+    return [*warnings, *(Remove(s.user, EndReason.HOST_DRAINED, frozenset({Phase.CLAIMED})) for s in over)]
 
 
 def pool_failing(observed: Observed, pool: str) -> bool:
@@ -270,5 +271,5 @@ def _surplus(ready: Sequence[Server], old: Sequence[Server], starting: Sequence[
     return [*starting, *ready][: max(0, len(ready) + len(starting) - wanted)]
 
 
-def _retire(server: Server, why: str) -> Remove:
+def _retire(server: Server, why: EndReason) -> Remove:
     return Remove(server.user, why, frozenset({Phase.READY, Phase.STARTING}))

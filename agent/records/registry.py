@@ -18,17 +18,12 @@ from common.records.tickets import Seat
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
 from common.store.collections import Collection
+from common.vocabulary import EndReason
 
 R = TypeVar("R", Route, Claim)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
-
-
-# The reason in the record of a server whose learner is warned that it goes with its host.
-LEAVING = "leaving: host drained"
-# Why a server is removed whose user has been given a new one at the same path, on another host.
-REPLACED = "made again on another host"
 
 
 def _is_parked(server: Server) -> bool:
@@ -80,17 +75,19 @@ class Registry:
 
     def say_gone(self, server: Server) -> None:
         """Leave word of why the server of a learner is no more, for the page at its address."""
-        self._cluster.gone.put(
-            Gone(user=server.user, host=self._me.host, pool=server.pool, reason=server.reason, at=self._now())
-        )
+        self._leave_word(server, server.reason, server.note)
 
     def say_leaving(self, server: Server, left_s: float) -> None:
         """Leave word that a learner's server goes with its host in ``left_s`` seconds."""
+        self._leave_word(server, EndReason.HOST_DRAINED, left_s=left_s)
+
+    def _leave_word(self, server: Server, reason: EndReason, note: str = "", left_s: float | None = None) -> None:
         now = self._now()
-        until = now + timedelta(seconds=left_s)
-        self._cluster.gone.put(
-            Gone(user=server.user, host=self._me.host, pool=server.pool, reason=LEAVING, at=now, until=until)
+        until = None if left_s is None else now + timedelta(seconds=left_s)
+        word = Gone(
+            user=server.user, host=self._me.host, pool=server.pool, reason=reason, note=note, at=now, until=until
         )
+        self._cluster.gone.put(word)
 
     def close(self, user: str) -> None:
         """Delete the claim, if it is ours, the last thing of a server."""
@@ -161,7 +158,7 @@ class Registry:
             wrote = self._cluster.claims.create(claim)
             stored = None if wrote else self.read_claim(server.user)
         if stored is not None and stored.host != self._me.host:
-            self._inventory.stop(server.user, REPLACED)
+            self._inventory.stop(server.user, EndReason.RECREATED_ELSEWHERE)
             return False, False
         if stored is not None and stored != server.claim:
             # An operator may have given it more time: that, too, is written again when Consul loses it.

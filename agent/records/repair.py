@@ -13,14 +13,13 @@ from agent.records.tickets import Tickets
 from common.errors import TransientError
 from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
 # Repairs after an outage do not wait for this; it finds what nobody noticed (a key deleted by hand).
 PERIOD_S = 60.0
 RETRY_S = 2.0
-# To a visitor whose server was reserved and not made.
-INTERRUPTED = "the host was restarted in the meantime"
 
 
 class Repairer:
@@ -92,7 +91,7 @@ class Repairer:
             log.info("leftover records deleted", extra={"user": user})
             claim = self._registry.own_claim(user)
             if claim is not None:  # reserved at an old path by an agent that ended before the container was there
-                self._tickets.refuse(claim.request_id, user, INTERRUPTED)
+                self._tickets.refuse(claim.request_id, user, EndReason.HOST_RESTARTED)
             self._drop(user)
 
     def _drop_leftovers(self) -> bool:

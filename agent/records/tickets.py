@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from functools import partial
 
 from common.ids import is_request_id
-from common.records.tickets import Ticket, TicketState, in_line
+from common.records.tickets import Ticket, TicketState, in_line, refused
 from common.store.cluster import Cluster
 from common.store.collections import Stored
+from common.vocabulary import DropReason, EndReason
 
 # So long nobody else serves a ticket that is about to be served. Longer than a claim takes; should its agent die, the
 # learner waits for so much longer.
@@ -22,21 +23,13 @@ HELD = timedelta(seconds=10)
 LINE_MAX_AGE_S = 1.0
 
 
-class Wanted(StrEnum):
-    """What the ticket says about its request."""
-
-    WAITING = "waiting"
-    ABSENT = "absent"
-    ABANDONED = "abandoned"
-    SETTLED = "settled"
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """``ticket``: whose turn it is, held for the caller; None: nobody waits. ``own``: what became of the asker's."""
+    """``ticket``: whose turn it is, held for the caller; None: nobody waits. ``own``: why the asker's own request
+    is not wanted any more; None: it is."""
 
     ticket: Ticket | None
-    own: Wanted
+    own: DropReason | None
 
 
 class Tickets:
@@ -53,27 +46,28 @@ class Tickets:
         # By pool; each is used by the one thread that serves it.
         self._lines: dict[str, tuple[float, deque[Stored[Ticket]]]] = {}
 
-    def wanted(self, request_id: str, now: datetime) -> Wanted:
+    def unwanted(self, request_id: str, now: datetime) -> DropReason | None:
+        """Why nobody wants the server of a request any more; None: its ticket waits."""
         ticket = self._tickets.get(request_id)
-        return self._wanted(ticket, now) if ticket is not None else Wanted.ABSENT
+        return self._unwanted(ticket, now) if ticket is not None else DropReason.NO_TICKET
 
-    def _wanted(self, ticket: Ticket, now: datetime) -> Wanted:
+    def _unwanted(self, ticket: Ticket, now: datetime) -> DropReason | None:
         if ticket.state is not TicketState.WAITING:
-            return Wanted.SETTLED
+            return DropReason.SETTLED
         idle_s = (now - ticket.seen_at).total_seconds()
-        return Wanted.ABANDONED if idle_s > self._abandon_s else Wanted.WAITING
+        return DropReason.ABANDONED if idle_s > self._abandon_s else None
 
     def turn(self, request_id: str, pool: str, now: datetime) -> Turn:
         """Whose turn it is when a message of ``request_id`` that is past its window is taken. A message is a turn of
         the pool's line, not of the ticket that it was sent for: that may have been served, or left, since."""
         held = self._first(self._known_line(pool), now)
         if held is not None:
-            return Turn(held, Wanted.WAITING)
-        own = Wanted.ABSENT
+            return Turn(held, None)
+        own: DropReason | None = DropReason.NO_TICKET
         listed = self._tickets.list()
         tickets = listed.readable()
         if request_id in tickets:
-            own = self._wanted(tickets[request_id], now)
+            own = self._unwanted(tickets[request_id], now)
         # Those for servers at old paths have their own messages: their claim is made before there is a server.
         candidates = (ticket for ticket in tickets.values() if ticket.pool == pool and ticket.user is None)
         line = deque(listed.stored[ticket.request_id] for ticket in in_line(candidates, now, self._abandon_s))
@@ -133,14 +127,10 @@ class Tickets:
         found = self._tickets.get(request_id) if is_request_id(request_id) else None
         return found if found is not None and _waits_for(found, user) else None
 
-    def refuse(self, request_id: str, user: str, reason: str) -> bool:
+    def refuse(self, request_id: str, user: str, reason: EndReason, note: str = "") -> bool:
         """Say why there will be no server at the old path of ``user``. False: no ticket waits for it."""
-
-        def refuse(ticket: Ticket) -> Ticket | None:
-            refused = {"state": TicketState.REFUSED, "reason": reason}
-            return ticket.model_copy(update=refused) if _waits_for(ticket, user) else None
-
-        return is_request_id(request_id) and self._tickets.update(request_id, refuse) is not None
+        change = partial(refused, user=user, reason=reason, note=note)
+        return is_request_id(request_id) and self._tickets.update(request_id, change) is not None
 
 
 def _waits_for(ticket: Ticket, user: str) -> bool:

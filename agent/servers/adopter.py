@@ -99,7 +99,7 @@ class Adopter:
         try:
             self._starter.finish(server.user, spec, {})
         except StartFailed as exc:
-            self._inventory.stop(server.user, f"adopted, but {exc}")
+            self._inventory.stop(server.user, exc.reason, note=exc.note)
             return False
         return True
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.errors import StartFailed
 from common.records.pools import PoolSpec
+from common.vocabulary import EndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ class HostPolicy:
     def check(self, spec: PoolSpec) -> None:
         """Raises ``StartFailed`` for a pool that asks for more."""
         if spec.host_network and not self.host_network:
-            raise StartFailed("host_network is not allowed on this host (TMPNB_ALLOW_HOST_NETWORK)")
+            raise StartFailed(EndReason.NOT_ALLOWED, "host_network (TMPNB_ALLOW_HOST_NETWORK)")
         for directory in spec.directories:
-            reason = self._reason(Path(directory.source))
-            if reason:
-                raise StartFailed(f"host_directories: {directory.source} {reason}")
+            obstacle = self._obstacle(Path(directory.source))
+            if obstacle:
+                raise StartFailed(EndReason.NOT_ALLOWED, f"host_directories: {directory.source} {obstacle}")
 
-    def _reason(self, wanted: Path) -> str:
+    def _obstacle(self, wanted: Path) -> str:
         """Why a directory may not be mounted; empty: it may."""
         above = [Path(allowed) for allowed in self.directories if wanted.is_relative_to(allowed)]
         if not above:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.engine.port import Condition, Engine
-from agent.events import Events
 from agent.inventory import LIVE, Inventory, Server
 from agent.metrics import OUT_OF_MEMORY
+from common.broker.events import Events
 from common.errors import EngineUnavailable
+from common.vocabulary import EndReason, EventName, StartFailure
 
-# Begins the reason, for whoever has to tell it from others (agent/metrics.py, frontend/public/views/server.py).
-NEEDED_MORE = "needed more memory"
 # The engine tells of the kill before it tells of the end, if that follows: both within a second.
 SETTLE_S = 3.0
 # A container that ends so soon after a process of it was ended did so because of that: its parent took notice.
@@ -56,18 +55,19 @@ class MemoryWatch:
                 return  # one kill may be told more than once
             self._kills[container] = replace(before or _Kill(0.0), at=self._clock(), is_settled=False)
 
-    def why_ended(self, container: str) -> str:
-        """Why it has ended, if that was for want of memory; else empty. Raises ``EngineUnavailable``."""
+    def why_ended(self, container: str) -> tuple[StartFailure, str]:
+        """Why a container has ended, and a note: for want of memory, with how much it may have, or of itself. Raises
+        ``EngineUnavailable``."""
         found = self._engine.condition(container)
         if found is None or found.running:
-            return ""
+            return EndReason.EXITED, ""
         with self._lock:
             kill = self._kills.get(container)
         if kill is not None:
             is_cause = self._clock() - kill.at <= RECENT_S
         else:  # nobody was listening then
             is_cause = found.oom_killed and found.exit_code == KILLED
-        return _reason(found) if is_cause else ""
+        return (EndReason.MEMORY, _limit(found)) if is_cause else (EndReason.EXITED, "")
 
     def ended(self, pool: str) -> None:
         """A server of the pool has ended for want of memory."""
@@ -109,13 +109,13 @@ class MemoryWatch:
         if found is None or not found.running:
             return False  # its end is told
         self._events.publish(
-            "server.out_of_memory", user=server.user, pool=server.pool, container=server.container,
+            EventName.SERVER_OUT_OF_MEMORY, user=server.user, pool=server.pool, container=server.container,
             request_id=server.claim.request_id or None if server.claim else None,
-            reason=f"a process {_reason(found)}",
+            reason=EndReason.MEMORY, note=_limit(found),
         )  # fmt: skip
         return True
 
 
-def _reason(found: Condition) -> str:
-    limit = f"{found.mem_limit_bytes >> 20} MiB" if found.mem_limit_bytes else "the host has"
-    return f"{NEEDED_MORE} than {limit}"
+def _limit(found: Condition) -> str:
+    """How much memory it may have; empty: whatever the host has."""
+    return f"{found.mem_limit_bytes >> 20} MiB" if found.mem_limit_bytes else ""

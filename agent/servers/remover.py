@@ -10,13 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent.engine.port import Engine
-from agent.inventory import EXITED, Inventory, Server
-from agent.records.registry import REPLACED, Registry
+from agent.inventory import Inventory, Server
+from agent.records.registry import Registry
 from agent.records.tickets import Tickets
 from agent.servers.out_of_memory import MemoryWatch
 from agent.servers.ports import PortAllocator
 from agent.servers.stuck import StuckContainers
 from common.errors import EngineUnavailable, StoreUnavailable
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ class Remover:
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
         server = self._explained(server)
-        if server.was_claimed and server.reason != REPLACED:
+        if server.was_claimed and server.reason is not EndReason.RECREATED_ELSEWHERE:
             self._registry.say_gone(server)
             if server.claim is not None:  # reserved at an old path, and somebody waits for it
-                self._tickets.refuse(server.claim.request_id, server.user, server.reason)
+                self._tickets.refuse(server.claim.request_id, server.user, server.reason, server.note)
         # Before anything ends, so that no path leads to a container that is going (I5).
         self._registry.withdraw(server.user)
         if server.container:
@@ -69,17 +70,19 @@ class Remover:
         log.info(
             "server removed",
             extra={"user": server.user, "pool": server.pool, "container": server.container[:12],
-                   "reason": server.reason, "claimed": server.was_claimed},
+                   "reason": server.reason, "note": server.note, "claimed": server.was_claimed},
         )  # fmt: skip
         self._on_gone(server)
 
     def _explained(self, server: Server) -> Server:
         """With the reason that it ended by itself, if there is one to be found: before its container is removed."""
-        why = self._memory.why_ended(server.container) if server.reason == EXITED and server.container else ""
-        if not why:
+        if server.reason is not EndReason.EXITED or not server.container:
+            return server
+        reason, note = self._memory.why_ended(server.container)
+        if reason is EndReason.EXITED:
             return server
         self._memory.ended(server.pool)
-        return self._inventory.set_reason(server.user, why) or server
+        return self._inventory.set_reason(server.user, reason, note) or server
 
     def warn(self, user: str) -> None:
         """Let a server's learner know that it is about to go: its route gives way to a page that says so. What they

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from common.errors import StartFailed
 from common.records.hosts import Failure
 from common.records.pools import PoolSpec
 
@@ -39,7 +40,7 @@ class StartBackoff:
         self._streaks: dict[str, _Streak] = {}
         self._clock = clock
 
-    def failed(self, pool: str, generation: str, at: datetime, reason: str, log: str) -> float:
+    def failed(self, pool: str, generation: str, at: datetime, failed: StartFailed) -> float:
         """Note a failed start; returns the pause in seconds before the next."""
         with self._lock:
             before = self._streaks.get(pool)
@@ -50,7 +51,7 @@ class StartBackoff:
             else:
                 count = 1 + (before.count if before is not None and before.generation == generation else 0)
             pause = pause_s(count)
-            failure = Failure(at=at, reason=reason, log=log[-LOG_CHARS:])
+            failure = Failure(at=at, reason=failed.reason, note=failed.note, log=failed.log[-LOG_CHARS:])
             self._streaks[pool] = _Streak(generation, count, now + pause, failure)
             return pause
 

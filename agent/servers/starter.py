@@ -14,8 +14,8 @@ from datetime import datetime
 
 from agent import names
 from agent.engine.port import ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken
-from agent.inventory import EXITED, Inventory, Phase, Server
-from agent.metrics import START_FAILURES, START_SECONDS, STARTS, failure_reason
+from agent.inventory import Inventory, Phase, Server
+from agent.metrics import START_FAILURES, START_SECONDS, STARTS
 from agent.records.registry import Registry
 from agent.servers.host_policy import HostPolicy
 from agent.servers.ports import PortAllocator
@@ -27,6 +27,7 @@ from common.records.pools import PoolSpec
 from common.runtime.clock import utc_now
 from common.runtime.retry import retry_forever
 from common.urls import base_path
+from common.vocabulary import EndReason, StartFailure
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +65,14 @@ class Starter:
         stop: threading.Event,
         on_ready: Callable[[Server, dict[str, float]], None],
         now: Callable[[], datetime] = utc_now,
-        on_failed: Callable[[Server, str], None] = lambda _server, _reason: None,
+        on_failed: Callable[[Server, StartFailed], None] = lambda _server, _failure: None,
         set_of: Callable[[PoolSpec], str] = lambda _spec: "",
         on_full: Callable[[str], None] = lambda _reason: None,
-        why_ended: Callable[[str], str] = lambda _container: "",
+        why_ended: Callable[[str], tuple[StartFailure, str]] = lambda _container: (EndReason.EXITED, ""),
     ) -> None:
         """``set_of``: the set of static files of a container that is made now; ``on_full`` is told that the network
-        takes no more, once the server that found out counts no more; ``why_ended``: more than that a container has
-        exited, if it is known, or empty."""
+        takes no more, once the server that found out counts no more; ``why_ended``: why a container has ended, and
+        a note."""
         self._on_full = on_full
         self._why_ended = why_ended
         self._now = now
@@ -115,9 +116,9 @@ class Starter:
             if self.finish(server.user, spec, {"start": 1000 * (started - begun)}):
                 START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
         except NetworkFull as exc:
-            self._no_room(server, Phase.STARTING, str(exc))
+            self._no_room(server, Phase.STARTING, exc)
         except StartFailed as exc:
-            self._fail(server.user, str(exc), exc.log)
+            self._fail(server.user, exc)
         except TransientError as exc:
             if self._stop.is_set():
                 return  # what was made stays, for the next agent
@@ -125,13 +126,12 @@ class Starter:
             fields: dict[str, object] = {"user": server.user, "pool": server.pool, "error": str(exc)}
             if isinstance(exc, EngineUnavailable):
                 # Listings may go on succeeding (the disk is full), and the next start would follow at once.
-                fields["next_try_s"] = self._start_backoff.failed(
-                    server.pool, server.generation, self._now(), str(exc), ""
-                )
-                START_FAILURES.labels(server.pool, "engine").inc()
+                failure = StartFailed(EndReason.ENGINE, str(exc))
+                fields["next_try_s"] = self._start_backoff.failed(server.pool, server.generation, self._now(), failure)
+                START_FAILURES.labels(server.pool, failure.reason).inc()
             STARTS.labels(server.pool, "interrupted").inc()
             log.warning("server not started", extra=fields)
-            self._inventory.stop(server.user, "start interrupted", {Phase.STARTING})
+            self._inventory.stop(server.user, EndReason.INTERRUPTED, {Phase.STARTING})
 
     def recreate(self, user: str, spec: PoolSpec) -> None:
         """Make the container of a server that is reserved. Raises ``TransientError``: do it again; the container has
@@ -144,13 +144,13 @@ class Starter:
             self._inventory.set_container(user, self._run(server, spec))
             self.finish(user, spec, {"start": 1000 * (time.monotonic() - begun)})
         except NetworkFull as exc:
-            self._no_room(server, Phase.CLAIMED, str(exc))
+            self._no_room(server, Phase.CLAIMED, exc)
         except StartFailed as exc:
-            self._fail(user, str(exc), exc.log)
+            self._fail(user, exc)
         except TransientError:
             raise
         except Exception:
-            self._inventory.stop(user, "start interrupted", {Phase.CLAIMED})
+            self._inventory.stop(user, EndReason.INTERRUPTED, {Phase.CLAIMED})
             raise
 
     def finish(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float]) -> bool:
@@ -168,7 +168,8 @@ class Starter:
             self._probe, server.port, user, path, timeout_s, self._stop, lambda: not self._is(user, phase)
         )
         if not found.ready:
-            self._explain(user, phase, found.reason or f"no answer on {base_path('<user>')}{path}", timeout_s)
+            where = f"{base_path('<user>')}{path} within {timeout_s:g} s"
+            self._explain(user, phase, found.reason, where)
             return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
@@ -192,24 +193,26 @@ class Starter:
         server = self._inventory.get(user)
         return server is not None and server.phase is phase
 
-    def _explain(self, user: str, phase: Phase, seen: str, timeout_s: float) -> None:
-        """Raise why a server did not become ready, unless nobody wants it any more. ``seen``: of its answers."""
+    def _explain(self, user: str, phase: Phase, seen: str, where: str) -> None:
+        """Raise why a server did not become ready, unless nobody wants it any more. ``seen``: what was wrong with its
+        answers, empty: there were none; ``where``: they were asked for, and for how long."""
         server = self._inventory.get(user)
         if server is None or self._stop.is_set():
             return
+        reason: StartFailure
         if server.phase is phase:
-            reason = f"{seen} within {timeout_s:g} s" if seen.startswith("no answer") else seen
-        elif server.phase is Phase.STOPPING and server.reason == EXITED:
-            reason = "the container exited"
+            reason, note = (EndReason.WRONG_ANSWER, seen) if seen else (EndReason.NO_ANSWER, where)
+        elif server.phase is Phase.STOPPING and server.reason is EndReason.EXITED:
+            reason, note = EndReason.EXITED, ""
         else:
             return
         try:
             if server.phase is Phase.STOPPING:
-                reason = f"the container {self._why_ended(server.container) or 'exited'}"
+                reason, note = self._why_ended(server.container)
             tail = self._engine.log_tail(server.container, LOG_LINES)
         except EngineUnavailable:
             tail = ""
-        raise StartFailed(reason, tail)
+        raise StartFailed(reason, note, tail)
 
     def _run(self, server: Server, spec: PoolSpec) -> str:
         for _ in range(PORT_TRIES):
@@ -225,7 +228,7 @@ class Starter:
                 # Outside the semaphore and once for all that wait: a pull may take minutes.
                 with self._pulling:
                     self._engine.pull(spec.image)
-        raise StartFailed(f"{PORT_TRIES} ports in a row were taken by other programs")
+        raise StartFailed(EndReason.PORTS, f"{PORT_TRIES} in a row were taken by other programs")
 
     def _run_once(self, server: Server, spec: PoolSpec) -> str:
         statics = self._set_of(spec)
@@ -245,29 +248,31 @@ class Starter:
                 # Timed out, perhaps after it was created: the same name finds it again.
                 return self._engine.run(wanted)
 
-    def _no_room(self, server: Server, phase: Phase, reason: str) -> None:
+    def _no_room(self, server: Server, phase: Phase, failure: NetworkFull) -> None:
         """No fault of the image, so nothing to pause for: the host has less room than it thought."""
         STARTS.labels(server.pool, "failed").inc()
-        START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
-        log.info("server not started", extra={"user": server.user, "pool": server.pool, "error": reason})
-        self._inventory.stop(server.user, "no room in the network", {phase})
-        self._on_full(reason)
+        START_FAILURES.labels(server.pool, failure.reason).inc()
+        log.info("server not started", extra={"user": server.user, "pool": server.pool, "error": str(failure)})
+        self._inventory.stop(server.user, failure.reason, {phase}, failure.note)
+        self._on_full(f"network {failure.note}")
 
-    def _fail(self, user: str, reason: str, tail: str) -> None:
-        server = self._inventory.stop(user, f"start failed: {reason}")
+    def _fail(self, user: str, failure: StartFailed) -> None:
+        server = self._inventory.stop(user, failure.reason, note=failure.note)
         if server is None:
             return
+        tail = failure.log
         if server.token:
             tail = tail.replace(server.token, "<token>")
-        pause = self._start_backoff.failed(server.pool, server.generation, self._now(), reason, tail)
+        failure = StartFailed(failure.reason, failure.note, tail)
+        pause = self._start_backoff.failed(server.pool, server.generation, self._now(), failure)
         STARTS.labels(server.pool, "failed").inc()
-        START_FAILURES.labels(server.pool, failure_reason(reason)).inc()
+        START_FAILURES.labels(server.pool, failure.reason).inc()
         log.warning(
             "server did not start",
-            extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": reason,
-                   "next_try_s": pause, "log": tail[-1000:]},
+            extra={"user": user, "pool": server.pool, "container": server.container[:12], "reason": failure.reason,
+                   "note": failure.note, "next_try_s": pause, "log": tail[-1000:]},
         )  # fmt: skip
-        self._on_failed(server, reason)
+        self._on_failed(server, failure)
 
 
 def container_spec(server: Server, spec: PoolSpec, host: HostContext) -> ContainerSpec:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agent.engine.port import Engine
-from common.errors import StartFailed
+from common.errors import PermanentError
 from common.records.statics import StaticFile
 from common.statics import Tree, url_of
 
@@ -29,7 +29,7 @@ class ExtractLimits:
     max_count: int = 2000
 
 
-class TooMuch(StartFailed):
+class TooMuch(PermanentError):
     """A set beyond the limits."""
 
 
@@ -106,7 +106,7 @@ class _Collector:
                     if ".." not in below.split("/") and _is_text(below):
                         files[below] = file
         except tarfile.TarError as exc:
-            raise StartFailed(f"the engine's archive cannot be read: {exc}") from exc
+            raise PermanentError(f"the engine's archive cannot be read: {exc}") from exc
         return files
 
     def _read(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> StaticFile | None:

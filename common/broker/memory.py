@@ -20,7 +20,7 @@ class _Queue:
 
 
 class MemoryBroker:
-    """All queues of one vhost. ``events`` and ``dead`` are what was emitted and buried, for assertions."""
+    """All queues of one vhost. ``events`` and ``dead`` are what was emitted and dead-lettered, for assertions."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

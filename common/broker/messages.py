@@ -12,6 +12,7 @@ from common.errors import MalformedMessage
 from common.ids import is_user
 from common.records.base import IMAGE, Name, RequestId, explain
 from common.records.hosts import HostState
+from common.vocabulary import CullReason
 
 MAX_BYTES = 64 * 1024  # ours are under 2 KB; anything much larger is not one of ours
 # Of a bundle of static files, at once: large enough for few questions, small enough to hold nobody up.
@@ -75,7 +76,7 @@ class CullRequest(Message):
 
     type: Literal["cull"] = "cull"
     user: str
-    reason: Literal["idle", "age", "unvisited", "operator", "undeliverable", "host lost"]
+    reason: CullReason
     request_id: str | None = None
     force: bool = False
 

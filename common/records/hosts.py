@@ -13,6 +13,7 @@ from common.bounds import (
     Time,
 )
 from common.records.base import Labels, Name, Record, StaticsId
+from common.vocabulary import EndReason
 
 
 class HostState(StrEnum):
@@ -22,12 +23,14 @@ class HostState(StrEnum):
 
 
 class Failure(BaseModel):
-    """Why the last start of a server of this pool failed; ``log`` holds the container's last lines."""
+    """Why the last start of a server of this pool failed; ``note``: what more there is to say; ``log`` holds the
+    container's last lines."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     at: Time
-    reason: str
+    reason: EndReason
+    note: str = ""
     log: str = ""
 
 

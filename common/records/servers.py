@@ -15,6 +15,7 @@ from common.bounds import (
     UnixTime,
 )
 from common.records.base import Name, Record, StaticsId, UserId
+from common.vocabulary import EndReason
 
 
 class Route(Record):
@@ -76,13 +77,15 @@ class Claim(Record):
 
 
 class Gone(Record):
-    """Why the server of a user is no more; kept for a while, for the page at its old address. With ``until`` it is
-    still there: its host is being emptied, its learner is warned, and may open it once more until then."""
+    """Why the server of a user is no more (``note``: what more there is to say); kept for a while, for the page at its
+    old address. With ``until`` it is still there: its host is being emptied, its learner is warned, and may open it
+    once more until then."""
 
     user: str
     host: Name
     pool: Name
-    reason: str
+    reason: EndReason
+    note: str = ""
     at: Time
     until: Time | None = None
 

@@ -8,6 +8,7 @@ from common.bounds import (
     Time,
 )
 from common.records.base import Name, Record, RequestId, UserId
+from common.vocabulary import EndReason
 
 # Longer than tabs that were opened together can be apart, and a browser takes to know its new cookie.
 SEAT_KEPT = timedelta(seconds=60)
@@ -20,7 +21,8 @@ class TicketState(StrEnum):
 
 
 class Ticket(Record):
-    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` once it is refused.
+    """A request's place in the waiting room. ``url`` is set once it is assigned, ``reason`` (and ``note``)
+    once it is refused: why the server that it waited for did not come about.
 
     ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
     old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
@@ -41,7 +43,8 @@ class Ticket(Record):
     once: bool = False
     url: str | None = None
     user: UserId | None = None
-    reason: str | None = None
+    reason: EndReason | None = None
+    note: str = ""
 
     @property
     def record_id(self) -> str:
@@ -66,6 +69,14 @@ class Seat(Record):
     def is_over(self, now: datetime) -> bool:
         """Whether whoever asks with that request now begins anew."""
         return now - self.at > SEAT_KEPT
+
+
+def refused(ticket: Ticket, user: str, reason: EndReason, note: str = "") -> Ticket | None:
+    """The ticket with word that there will be no server at the old path of ``user``. None: it does not wait for one,
+    because only tickets for servers at old paths name a user before they are assigned."""
+    if ticket.state is not TicketState.WAITING or ticket.user != user:
+        return None
+    return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": reason, "note": note})
 
 
 def in_line(tickets: Iterable[Ticket], now: datetime, abandon_s: float) -> list[Ticket]:

@@ -7,47 +7,35 @@ if one is set. Ids only: never a token, never a query string. Lines for people a
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from io import TextIOWrapper
+from itertools import islice
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.bounds import COUNT_MAX
 from common.runtime.clock import utc_now
 from common.runtime.metrics import AUDIT_LINES, AUDIT_LOST
 from common.runtime.outage import Outage
+from common.vocabulary import AuditEvent, Code
 
 log = logging.getLogger(__name__)
 _lines = logging.getLogger("tmpnb.audit")
 _service = "unknown"
 
-AuditEvent = Literal[
-    "server.claimed",
-    "server.released",
-    "server.culled",
-    "server.out_of_memory",
-    "server.cull_requested",
-    "server.cull_refused",
-    "request.dropped",
-    "request.full",
-    "request.unavailable",
-    "request.refused",
-    "ticket.abandoned",
-    "host.joined",
-    "host.left",
-    "host.state",
-    "host.lost",
-    "host.unreachable",
-    "admin.action",
-]
-EVENTS = frozenset(get_args(AuditEvent))
+# A field's characters, and a detail's entries.
+CHARS = 200
+ENTRIES = 20
 
 
 class AuditLine(BaseModel):
     """One line. ``who``: by which right (the name of a token, ``none`` if none is asked for), never the token itself;
-    ``action``: of an operator, method and pattern of the address; ``status``: the HTTP status of the answer."""
+    ``action``: of an operator, method and pattern of the address; ``status``: the HTTP status of the answer;
+    ``reason``: a code of ``common/vocabulary.py``; ``detail``: what more there is to say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,18 +51,38 @@ class AuditLine(BaseModel):
     who: str | None = Field(default=None, max_length=120)
     action: str | None = Field(default=None, max_length=200)
     status: int | None = None
-    reason: str | None = Field(default=None, max_length=500)
+    reason: str | None = Field(default=None, max_length=64)
+    detail: dict[str, str | int | float | bool] | None = None
 
 
-def record(event: AuditEvent, at: datetime | None = None, **fields: Any) -> None:
-    """Write one line; ``fields`` are those of ``AuditLine``. Never raises: what does not fit is cut or left out."""
+def record(
+    event: AuditEvent,
+    *,
+    reason: Code | None = None,
+    detail: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+    **fields: Any,
+) -> None:
+    """Write one line; ``fields``: the others of ``AuditLine``. Never raises: what does not fit is cut or left out."""
+    why = None if reason is None else str(reason)[:64]
+    said: dict[str, Any] = {"service": _service, "event": event, "reason": why, "detail": _cut(detail or {})}
     try:
-        line = AuditLine(at=at or utc_now(), service=_service, event=event, **fields)
+        line = AuditLine(at=at or utc_now(), **said, **fields)
     except ValueError:
-        kept = {name: str(value)[:60] for name, value in fields.items() if name in {"user", "host", "pool", "reason"}}
-        line = AuditLine(at=at or utc_now(), service=_service, event=event, **kept)
-    AUDIT_LINES.labels(event).inc()
+        kept = {name: str(value)[:60] for name, value in fields.items() if name in {"user", "host", "pool"}}
+        line = AuditLine(at=at or utc_now(), **said, **kept)
+    AUDIT_LINES.labels(event.value).inc()
     _lines.info(line.model_dump_json(exclude_none=True))
+
+
+def _cut(detail: Mapping[str, Any]) -> dict[str, str | int | float | bool] | None:
+    """What fits into one line; None: nothing. Numbers that JSON does not have become words."""
+    found: dict[str, str | int | float | bool] = {}
+    for name, value in islice(detail.items(), ENTRIES):
+        if value is not None:
+            is_number = isinstance(value, int | float) and abs(value) <= COUNT_MAX
+            found[name[:60]] = value if is_number else str(value)[:CHARS].encode(errors="replace").decode()
+    return found or None
 
 
 def setup_audit(service: str, audit_file: Path | None, to_stdout: bool = True) -> None:

@@ -9,18 +9,22 @@ from common.records.servers import Activity, Claim, Gone, Route
 from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket
 from common.records.tokens import Token
-from common.store.collections import Collection, Stored
+from common.store.collections import Collection
 from common.store.keys import Keys
 from common.store.port import Store
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRecords:
-    """What is stored of one user's server; None: no such record."""
+    """What is stored of one user's server. None: there is no such record, or none that can be read, which
+    ``is_routed``, ``is_claimed`` and ``is_gone`` tell apart."""
 
-    route: Stored[Route] | None
-    claim: Stored[Claim] | None
-    gone: Stored[Gone] | None
+    route: Route | None
+    claim: Claim | None
+    gone: Gone | None
+    is_routed: bool
+    is_claimed: bool
+    is_gone: bool
 
 
 class Cluster:
@@ -28,7 +32,7 @@ class Cluster:
 
     def __init__(self, store: Store, name: str) -> None:
         self.name = name
-        self._store = store
+        self.store = store
         self._keys = keys = Keys(name)
         self.pools = Collection(store, keys.pools, PoolSpec)
         #: Earlier specs, by pool.
@@ -71,9 +75,12 @@ class Cluster:
         """What is stored of a user's server, read at once: whoever guesses ids costs one question each. Raises
         ``StoreUnavailable``."""
         keys = (self.routes.key(user), self.claims.key(user), self.gone.key(user))
-        route, claim, gone = map(self._store.get_all(keys).get, keys)
+        route, claim, gone = map(self.store.get_all(keys).get, keys)
         return ServerRecords(
-            self.routes.decode(route) if route is not None else None,
-            self.claims.decode(claim) if claim is not None else None,
-            self.gone.decode(gone) if gone is not None else None,
+            self.routes.decode(route).record if route is not None else None,
+            self.claims.decode(claim).record if claim is not None else None,
+            self.gone.decode(gone).record if gone is not None else None,
+            route is not None,
+            claim is not None,
+            gone is not None,
         )

@@ -13,6 +13,8 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim, Route
 from common.records.tickets import TicketState
 from common.records.tokens import Scope
+from common.vocabulary import AVERTED_BY_USE
+from frontend import texts
 from frontend.admin import api_models as models
 from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
@@ -140,7 +142,10 @@ def search(query: models.SearchQuery) -> Answer:
     """By user or the beginning of one, by host, by pool: with when and why each will be culled."""
     found = dependencies().search.find(query.q, dependencies().now())
     rows = [_server(row.claim, row.route, _forecast(row.forecast)) for row in found.servers]
-    gone = models.GoneServer.model_validate(found.gone.model_dump()) if found.gone is not None else None
+    gone = None
+    if found.gone is not None:
+        why = {"why": texts.short(found.gone.reason, found.gone.note)}
+        gone = models.GoneServer.model_validate(found.gone.model_dump() | why)
     return Answer(models.SearchResults(total=found.total, servers=rows, gone=gone))
 
 
@@ -219,7 +224,7 @@ def failure_log(host: str, pool: str) -> Answer:
     failure = status.last_failure if status else None
     if failure is None:
         raise not_found("no start of this pool has failed there lately")
-    return Answer(models.FailureLog(reason=failure.reason, at=failure.at, log=failure.log))
+    return Answer(models.FailureLog(reason=failure.reason, note=failure.note, at=failure.at, log=failure.log))
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
@@ -359,7 +364,10 @@ def _forecast(forecast: CullForecast) -> models.Culling:
         reason=forecast.reason,
         last_seen_at=forecast.last_seen,
         was_seen=forecast.was_seen,
+        why=texts.short(forecast.reason),
+        unless_used=forecast.reason in AVERTED_BY_USE,
         obstacle=forecast.obstacle,
+        obstacle_why=texts.short(forecast.obstacle),
     )
 
 

@@ -11,6 +11,7 @@ from common.ids import USER_LENGTH_MAX
 from common.records.base import IMAGE, Name
 from common.records.hosts import HostRecord, HostState
 from common.records.pools import PoolSpec
+from common.vocabulary import CullObstacle, EndReason, LimitReason
 from frontend.admin.live.search import MAX_CHARS
 from frontend.http.api.models import USER, HostFigures, example
 from frontend.operations.errors import InvalidValue
@@ -48,14 +49,17 @@ class TicketsQuery(Query):
 class Culling(BaseModel):
     """When and why a server will be culled if nobody uses it any more; the culler looks once per period.
 
-    ``obstacle``: why only its age counts, or nothing at all; empty: nothing is in the way.
+    ``obstacle``: why only its age counts, or nothing at all; null: nothing is in the way.
     """
 
     at: datetime | None
-    reason: Literal["idle", "age", "unvisited"] | None
+    reason: LimitReason | None
     last_seen_at: datetime
     was_seen: bool = Field(description="false: nobody reported a visit; last_seen_at is the safe guess")
-    obstacle: str
+    why: str = Field(description="the reason in words; empty: there is none")
+    unless_used: bool = Field(description="whether it is not culled if somebody uses it before")
+    obstacle: CullObstacle | None
+    obstacle_why: str = Field(description="the obstacle in words; empty: there is none")
 
 
 class Server(BaseModel):
@@ -65,7 +69,7 @@ class Server(BaseModel):
         user=USER, host="host-1", pool="default", state="claimed", target="192.0.2.1:40001",
         claimed_at="2026-03-01T12:00:00Z", expires_at="2026-03-01T16:00:00Z", kept_until=None,
         culling={"at": "2026-03-01T13:20:00Z", "reason": "idle", "last_seen_at": "2026-03-01T12:20:00Z",
-                 "was_seen": True, "obstacle": ""},
+                 "was_seen": True, "why": "idle", "unless_used": True, "obstacle": None, "obstacle_why": ""},
     )  # fmt: skip
 
     user: str
@@ -101,7 +105,8 @@ class GoneServer(BaseModel):
     user: str
     host: str
     pool: str
-    reason: str
+    reason: EndReason
+    why: str = Field(description="the reason in words")
     at: datetime
 
 
@@ -301,7 +306,8 @@ class PoolRemoved(BaseModel):
 class FailureLog(BaseModel):
     """The last start that failed. ``log``: the container's last lines."""
 
-    reason: str
+    reason: EndReason
+    note: str
     at: datetime
     log: str
 
@@ -315,7 +321,8 @@ class PoolProgress(BaseModel):
     old: int = Field(description="ready, of older ones")
     starting: int
     claimed_old: int = Field(description="in use, of older ones: they stay")
-    reason: str = Field(description="why it is stalled")
+    reason: EndReason | None = Field(description="why it is stalled")
+    note: str = Field(description="what more there is to say of that")
     log: str = Field(description="the last lines of the container that did not come up")
 
 

@@ -6,6 +6,7 @@ from flask import Flask, Response, g, redirect, request
 
 from common.records.tokens import Scope
 from common.runtime import audit_log
+from common.vocabulary import EventName, RequestRefusal
 from frontend.admin import api, legacy, login, page, sessions
 from frontend.admin.dependencies import AdminDependencies
 from frontend.http import auth, metrics, request_log
@@ -62,7 +63,7 @@ def _authorize() -> Response | None:
     if "Authorization" in request.headers or known is None:
         # A browser that is led here by another site's page has no token to show, but may reach an open address.
         if needed is Scope.ADMIN and not sessions.is_ours():
-            return auth.forbidden("the request comes from another site's page")
+            return auth.forbidden(RequestRefusal.OTHER_SITE)
         return auth.authorize((needed,), legacy=legacy)
     principal = known.principal()
     if principal is None:
@@ -74,7 +75,7 @@ def _authorize() -> Response | None:
     if turned_away is not None:
         return turned_away
     if needed is Scope.ADMIN and not sessions.is_from_page():
-        return auth.forbidden(f"a browser's session is accepted from the operator's page only ({sessions.OWN_HEADER})")
+        return auth.forbidden(RequestRefusal.OTHER_PAGE, header=sessions.OWN_HEADER)
     return None
 
 
@@ -86,12 +87,12 @@ def _note_action(response: Response) -> Response:
     ids.pop("token_name", None)
     known = {name: str(ids.pop(name)) for name in ("user", "host", "pool") if name in ids}
     audit_log.record(
-        "admin.action",
+        EventName.ADMIN_ACTION,
         request_id=g.request_id,
         who=auth.caller() or None,
         action=auth.action(),
         status=response.status_code,
-        reason=", ".join(f"{name} {value}" for name, value in ids.items())[:500] or None,
+        detail=ids,
         user=known.get("user"),
         host=known.get("host"),
         pool=known.get("pool"),

@@ -12,7 +12,6 @@ from common.records.tokens import Token
 from common.runtime.clock import ClusterClock
 from common.settings import environment as process_environment
 from common.store.cluster import Cluster
-from common.store.keys import Keys
 from common.store.port import Store
 from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
@@ -34,8 +33,6 @@ class AdminDependencies:
     """Injected into ``app.create_admin_app``."""
 
     settings: AdminSettings
-    store: Store
-    keys: Keys
     cluster: Cluster
     publisher: Publisher
     bootstrap: Bootstrap
@@ -56,20 +53,18 @@ class AdminDependencies:
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """``environment``: what ``${NAME}`` in the first pools' file may name; None: the process's."""
-        keys, cluster = Keys(settings.cluster), Cluster(store, settings.cluster)
+        cluster = Cluster(store, settings.cluster)
         now = ClusterClock(store.clock_skew_s)
         series = Series(settings.sample_s, settings.sample_kept_s)
-        dashboard = Dashboard(store, keys, Feed(), series, now, abandon_s=settings.abandon_s)
+        dashboard = Dashboard(cluster, Feed(), series, now, abandon_s=settings.abandon_s)
         variables = process_environment() if environment is None else environment
         return cls(
             settings,
-            store,
-            keys,
             cluster,
             publisher,
             Bootstrap(cluster, settings.pools_file, variables),
-            tokens_view(store, keys),
-            listing_view(store, keys),
+            tokens_view(cluster),
+            listing_view(cluster),
             dashboard,
             StreamSlots(settings.streams_count),
             Throttle(

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.records.hosts import HostRecord
-from common.records.servers import Activity, Claim, Route
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
+from common.records.servers import Claim, Route
+from common.store.cluster import Cluster
 from frontend.cluster.cache import CachedValue
 from frontend.culler.decide import Source, sources
 
@@ -25,19 +23,16 @@ class ServerListing:
     users: Sequence[str]
 
 
-def listing_view(store: Store, keys: Keys) -> CachedValue[ServerListing]:
+def listing_view(cluster: Cluster) -> CachedValue[ServerListing]:
     """At most a second old. ``get`` raises ``StoreUnavailable``."""
-    claims, routes = RecordCache(Claim, keys.claims), RecordCache(Route, keys.routes)
-    hosts, activity = RecordCache(HostRecord, keys.hosts), RecordCache(Activity, keys.activity)
 
     def read() -> ServerListing:
-        claimed = claims.read(store.list(keys.claims))
-        routed = routes.read(store.list(keys.routes))
+        claimed, routed = cluster.claims.all(), cluster.routes.all()
         return ServerListing(
             claimed,
             routed,
-            hosts.read(store.list(keys.hosts)),
-            sources(activity.read(store.list(keys.activity)).values()),
+            cluster.hosts.all(),
+            sources(cluster.activity.all().values()),
             sorted(claimed.keys() | routed.keys()),
         )
 

@@ -1,7 +1,7 @@
 """The command line's connections: made when a command needs them, closed when it ends."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ from common.runtime import audit_log
 from common.runtime.clock import ClusterClock
 from common.settings import load
 from common.store.cluster import Cluster
-from common.store.port import Store
+from common.vocabulary import EventName
 from frontend.adapters import connected
 from frontend.operations.context import Context
 from frontend.settings import CliSettings
@@ -29,16 +29,13 @@ def note(
     user: str | None = None,
     host: str | None = None,
     pool: str | None = None,
-    reason: str | None = None,
+    detail: Mapping[str, str | int | None] | None = None,
 ) -> None:
     """Record in the audit file, if there is one, what an operator has done here: stdout is the command's own."""
     audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
-    audit_log.record("admin.action", who="command line", action=action, user=user, host=host, pool=pool, reason=reason)
-
-
-def store() -> Store:
-    """A connection to Consul."""
-    return consul_store(settings())
+    audit_log.record(
+        EventName.ADMIN_ACTION, who="command line", action=action, user=user, host=host, pool=pool, detail=detail
+    )
 
 
 def publisher() -> AbstractContextManager[Publisher]:
@@ -48,15 +45,15 @@ def publisher() -> AbstractContextManager[Publisher]:
 
 def cluster() -> Cluster:
     """For commands that only look, or write to Consul alone."""
-    return Cluster(store(), settings().cluster)
+    chosen = settings()
+    return Cluster(consul_store(chosen), chosen.cluster)
 
 
 def cluster_and_time() -> tuple[Cluster, datetime]:
     """With the cluster's time; asks Consul for something, because its answers tell it."""
-    chosen = store()
-    found = Cluster(chosen, settings().cluster)
-    chosen.get(found.culler_lock)
-    return found, ClusterClock(chosen.clock_skew_s)()
+    found = cluster()
+    found.store.get(found.culler_lock)
+    return found, ClusterClock(found.store.clock_skew_s)()
 
 
 @contextmanager

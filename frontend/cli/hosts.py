@@ -10,6 +10,7 @@ from common.errors import TmpnbError
 from common.records.hosts import HostRecord, HostState, PoolStatus
 from common.runtime.loops import poll
 from common.store.cluster import Cluster
+from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
 from frontend.cli.waiting import LOOK_S, parse_span_s
@@ -63,7 +64,7 @@ def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
     host = (record.host, record.address, state, record.agent_version, labels, ago(record.updated_at, now))
     return [
         (*host, pool, status.generation, status.ready, status.claimed, status.starting, status.capacity,
-         status.last_failure.reason if status.last_failure else "")
+         texts.short(status.last_failure.reason, status.last_failure.note) if status.last_failure else "")
         for pool, status in sorted((record.pools or {"": PoolStatus()}).items())
     ]  # fmt: skip
 
@@ -123,7 +124,8 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
 def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> None:
     with context.operating() as operating:
         deadline = host_operations.set_host_state(operating, name, state, deadline_s)
-    context.note("host state", host=name, reason=state.value + (f" until {deadline.isoformat()}" if deadline else ""))
+    detail = {"state": state.value, "deadline": deadline.isoformat() if deadline else None}
+    context.note("host state", host=name, detail=detail)
 
 
 def _tell(name: str, state: str, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from common.settings import environment
+from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
@@ -60,7 +61,7 @@ def apply_file(
     if not no_prepare:
         prepare(specs, limit_s, as_json)
     applied = pool_operations.apply_pools(context.cluster(), specs)
-    context.note("pools apply", reason=f"changed {' '.join(applied.changed) or 'nothing'}"[:500])
+    context.note("pools apply", detail={"changed": " ".join(applied.changed) or "nothing"})
     for warning in applied.warnings:
         complain(f"warning: {warning}")
     if not as_json:
@@ -88,7 +89,7 @@ def rollback(
 ) -> None:
     """Roll a pool back to the generation before the present one."""
     spec = pool_operations.rollback(context.cluster(), name)
-    context.note("pools rollback", pool=name, reason=f"generation {spec.generation}")
+    context.note("pools rollback", pool=name, detail={"generation": spec.generation})
     if not as_json:
         say(f"{name}: back to generation {spec.generation}, image {spec.image}")
     stalled = [] if no_wait else follow_change([spec], parse_span_s(timeout), as_json)
@@ -135,7 +136,7 @@ def status(
             row.starting,
             row.old,
             row.claimed_old,
-            row.reason,
+            texts.short(row.reason, row.note),
         )
         for pool, found in rows.items()
         for row in found

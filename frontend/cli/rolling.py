@@ -7,6 +7,7 @@ import typer
 
 from common.records.pools import PoolSpec
 from common.runtime.loops import poll
+from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import LOOK_S
@@ -72,7 +73,7 @@ def follow_change(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> l
                 say(f"{pool}: {done} of {len(rows)} hosts done")
             for row in rows:
                 if row.stage is Stage.STALLED:
-                    complain(f"{pool} on {row.host}: {row.reason}")
+                    complain(f"{pool} on {row.host}: {texts.short(row.reason, row.note)}")
 
     found = poll(look, lambda seen: all(map(pool_operations.is_over, seen.values())), timeout_s, LOOK_S, tell)
     for pool, rows in found.items():

@@ -95,7 +95,7 @@ def cull(
         claims = server_operations.cull_selected(operating, selection, dry_run=dry_run)
         now = operating.now()
     if not dry_run:
-        context.note("cull", pool=pool, host=host, reason=f"{selection}; {len(claims)} servers"[:500])
+        context.note("cull", pool=pool, host=host, detail={"selection": str(selection), "servers": len(claims)})
     _tell_selected(claims, now, dry_run, as_json)
 
 
@@ -108,7 +108,7 @@ def extend(
     seconds = parse_span_s(time)
     with context.operating() as operating:
         until = server_operations.extend(operating, user, seconds, context.settings().extend_max_s)
-    context.note("extend", user=user[:64], reason=f"until {until.isoformat()}")
+    context.note("extend", user=user[:64], detail={"kept_until": until.isoformat()})
     if as_json:
         print_json({"user": user, "kept_until": until.isoformat()})
     else:

@@ -37,7 +37,7 @@ def create(
     cluster, now = context.cluster_and_time()
     until = None if expires is None else now + timedelta(seconds=parse_span_s(expires))
     text, record = token_operations.create_token(cluster, name, scope, now, until)
-    context.note("tokens create", reason=f"{record.name}, scope {record.scope}")
+    context.note("tokens create", detail={"name": record.name, "scope": record.scope.value})
     if as_json:
         print_json({"token": text} | _shown(record))
         return
@@ -66,7 +66,7 @@ def show(as_json: JsonFlag = False) -> None:
 def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Revoke a token. It stops working within a second."""
     token_operations.revoke_token(context.cluster(), name)
-    context.note("tokens revoke", reason=name)
+    context.note("tokens revoke", detail={"name": name})
     print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
 
 

@@ -6,20 +6,15 @@ from typing import Any
 
 from common import __version__
 from common.records.hosts import HostRecord, HostState
-from common.store.cache import RecordCache
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.cluster.cache import CachedValue
 
 MAX_AGE_S = 1.0
 
 
-def hosts_view(
-    store: Store, keys: Keys, monotonic: Callable[[], float] = time.monotonic
-) -> CachedValue[dict[str, HostRecord]]:
+def hosts_view(cluster: Cluster, monotonic: Callable[[], float] = time.monotonic) -> CachedValue[dict[str, HostRecord]]:
     """All host records by name, at most a second old. ``get`` raises ``StoreUnavailable``."""
-    decoded = RecordCache(HostRecord, keys.hosts)
-    return CachedValue(lambda: decoded.read(store.list(keys.hosts)), MAX_AGE_S, monotonic)
+    return CachedValue(cluster.hosts.all, MAX_AGE_S, monotonic)
 
 
 def stats(hosts: Mapping[str, HostRecord], container_image: str) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from common.records.pool_fields import USUAL_LINKS
 from common.records.pools import PoolSpec
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.cluster.watched import Watched
 
 log = logging.getLogger(__name__)
@@ -15,8 +14,8 @@ log = logging.getLogger(__name__)
 class PoolsView(Watched[PoolSpec]):
     """What ``pools/`` holds."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
-        super().__init__(store, PoolSpec, keys.pools, "pools")
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster.pools, "pools")
 
     @property
     def specs(self) -> Mapping[str, PoolSpec]:

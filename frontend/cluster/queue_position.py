@@ -10,6 +10,7 @@ from datetime import datetime
 
 from common.errors import TmpnbError
 from common.records.tickets import Ticket, TicketState, in_line
+from common.vocabulary import RequestRefusal
 
 # The pace is measured over so many seconds at most, ...
 PACE_WINDOW_S = 120.0
@@ -21,7 +22,12 @@ PACE_GAP_S = 15.0
 
 
 class QueueFull(TmpnbError):
-    """There is no room for one more ticket; the text says which bound was reached."""
+    """There is no room for one more ticket: ``count`` are there already. ``reason``: which bound was reached."""
+
+    def __init__(self, reason: RequestRefusal, count: int) -> None:
+        super().__init__(f"{reason}: {count}")
+        self.reason = reason
+        self.count = count
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from common.broker.rabbitmq import RabbitPublisher
 from common.runtime.clock import ClusterClock
 from common.runtime.process import Process
 from common.settings import load
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from frontend.adapters import service_registration
 from frontend.cluster.reachability import tcp_probe
 from frontend.culler.cycle import Cycle
@@ -24,18 +24,17 @@ def main(argv: list[str]) -> None:
     """Run until SIGTERM or SIGINT."""
     settings = load(CullerSettings, argv)
     process = Process("culler", settings)
-    keys = Keys(settings.cluster)
     store = consul_store(settings)
+    cluster = Cluster(store, settings.cluster)
     name = f"{socket.gethostname()}-{os.getpid()}"
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
     host_loss = HostLoss(settings.host_grace_s)
     now = ClusterClock(store.clock_skew_s)
     probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
-    cycle = Cycle(store, keys, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
+    cycle = Cycle(cluster, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
     loop = Loop(
-        store,
-        keys,
-        Leadership(store, keys, name),
+        cluster,
+        Leadership(cluster, name),
         cycle,
         host_loss,
         settings=settings,

@@ -2,21 +2,19 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from common.broker.messages import CullRequest, Event
+from common.broker.events import Events
+from common.broker.messages import CullRequest
 from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
 from common.records.hosts import HostRecord, HostState
-from common.records.servers import Activity, Claim, Route
-from common.runtime import audit_log
+from common.records.servers import Claim, Route
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
-from common.store.keys import Keys
-from common.store.port import Store
+from common.vocabulary import EndReason, EventName
 from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.host_loss import HostLoss
@@ -37,8 +35,7 @@ class Cycle:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         publisher: Publisher,
         host_loss: HostLoss,
         *,
@@ -46,35 +43,28 @@ class Cycle:
         probe: Probe = tcp_probe,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._store = store
-        self._cluster = Cluster(store, keys.cluster)
-        self._keys = keys
+        self._cluster = cluster
         self._publisher = publisher
         self._host_loss = host_loss
+        self._events = Events(publisher, now=now)
         self._period_s = period_s
         self._probe = probe
         self._now = now
-        self._claims = RecordCache(Claim, keys.claims)
-        self._routes = RecordCache(Route, keys.routes)
-        self._activity = RecordCache(Activity, keys.activity)
-        self._hosts = RecordCache(HostRecord, keys.hosts)
         self._reachable: set[str] = set()
         self._unreachable: dict[str, str] = {}
 
     def cull(self, is_sure: Callable[[], bool]) -> int:
         """Ask the agents to cull whoever is due; how many were asked. ``is_sure``: whether we still lead."""
-        claims = self._claims.read(self._store.list(self._keys.claims))
-        reported = self._store.list(self._keys.activity)
-        activity = self._activity.read(reported)
-        if len(activity) < len(reported.entries):
+        claims = self._cluster.claims.all()
+        reported = self._cluster.activity.list()
+        activity, unreadable = reported.readable(), reported.unreadable()
+        if unreadable:
             # Whose work is in what cannot be read nobody knows: as if nobody had reported. The sweep deletes it, and
             # its source writes it again.
-            log.warning(
-                "activity unreadable, only ages count", extra={"records": len(reported.entries) - len(activity)}
-            )
+            log.warning("activity unreadable, only ages count", extra={"records": len(unreadable)})
             activity = {}
-        hosts = self._hosts.read(self._store.list(self._keys.hosts))
-        routes = self._routes.read(self._store.list(self._keys.routes))
+        hosts = self._cluster.hosts.all()
+        routes = self._cluster.routes.all()
         self._host_loss.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
         self._note_unreachable(hosts, routes)
         decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
@@ -97,13 +87,13 @@ class Cycle:
         for host, target in found.items():
             if host not in self._unreachable:
                 log.error("host cannot be reached (TMPNB_ADDRESS, firewall)", extra={"host": host, "target": target})
-                self._emit("host.unreachable", host, None, None, {"target": target})
+                self._events.publish(EventName.HOST_UNREACHABLE, host=host, detail={"target": target})
         self._unreachable = found
         UNREACHABLE.set(len(found))
 
     def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
         """Withdraw routes and close claims of hosts that are lost; their names."""
-        hosts = self._hosts.read(self._store.list(self._keys.hosts))
+        hosts = self._cluster.hosts.all()
         lost: list[str] = []
         found = self._host_loss.look(hosts, monotonic_s)
         self._count(hosts)
@@ -111,19 +101,22 @@ class Cycle:
         for host in found:
             if self._only_agent_away(host, host in answering):
                 continue
-            routes = _of_host(self._routes.read(self._store.list(self._keys.routes)), host)
-            claims = _of_host(self._claims.read(self._store.list(self._keys.claims)), host)
+            routes = _of_host(self._cluster.routes.all(), host)
+            claims = _of_host(self._cluster.claims.all(), host)
             closed = close_servers(self._cluster, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
-                    self._emit("server.culled", host, claim.pool, user, {"reason": "host lost"})
+                    self._events.publish(
+                        EventName.SERVER_CULLED, host=host, pool=claim.pool, user=user, reason=EndReason.HOST_LOST
+                    )
             if not is_sure():
                 return lost
             self._host_loss.dealt_with(host)
             if routes or claims:
-                log.error("host lost", extra={"host": host, "routes": len(routes), "claims": len(claims)})
+                counts = {"routes": len(routes), "claims": len(claims)}
+                log.error("host lost", extra={"host": host, **counts})
                 HOSTS_LOST.inc()
-                self._emit("host.lost", host, None, None, {"routes": len(routes), "claims": len(claims)})
+                self._events.publish(EventName.HOST_LOST, host=host, detail=counts)
                 lost.append(host)
         return lost
 
@@ -135,8 +128,8 @@ class Cycle:
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""
-        routes = self._routes.read(self._store.list(self._keys.routes))
-        claims = self._claims.read(self._store.list(self._keys.claims))
+        routes = self._cluster.routes.all()
+        claims = self._cluster.claims.all()
         tried = {host: [routes[user] for user in sorted(_of_host(claims, host)) if user in routes] for host in hosts}
         found = self._probe([target_of(route) for some in tried.values() for route in some[:PROBES]])
         return {host for host, some in tried.items() if any(target_of(route) in found for route in some)}
@@ -157,26 +150,13 @@ class Cycle:
         )
         if not send(self._publisher, decision.host, request, expires_s=self._period_s):
             return False
-        detail = {"reason": decision.reason, "seconds": round(decision.seconds)}
-        log.info("cull requested", extra={"user": decision.user, "host": decision.host, **detail})
-        self._emit("server.cull_requested", decision.host, None, decision.user, detail, decision.request_id)
+        user, host, seconds = decision.user, decision.host, round(decision.seconds)
+        log.info("cull requested", extra={"user": user, "host": host, "reason": decision.reason, "seconds": seconds})
+        self._events.publish(
+            EventName.SERVER_CULL_REQUESTED, user=user, host=host, request_id=decision.request_id,
+            reason=decision.reason, detail={"seconds": seconds},
+        )  # fmt: skip
         return True
-
-    def _emit(
-        self,
-        name: str,
-        host: str,
-        pool: str | None,
-        user: str | None,
-        detail: Mapping[str, object],
-        request_id: str | None = None,
-    ) -> None:
-        """Tell the audit log and the exchange of events."""
-        reason = ", ".join(f"{value}" if key == "reason" else f"{key} {value}" for key, value in detail.items())
-        event_name = cast(audit_log.AuditEvent, name)
-        audit_log.record(event_name, user=user, host=host, pool=pool, request_id=request_id, reason=reason)
-        event = Event(sent_at=self._now(), name=name, host=host, pool=pool, user=user, detail=dict(detail))
-        self._publisher.emit(name, event.encode())
 
 
 def _of_host(records: dict[str, R], host: str) -> dict[str, R]:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from common.records.servers import Activity, Claim
+from common.vocabulary import CullObstacle, EndReason, LimitReason
 
 # Sources write every minute or more often; after three missed ones nobody knows what happens behind them.
 FRESH = timedelta(minutes=3)
@@ -17,8 +17,6 @@ FRESH = timedelta(minutes=3)
 SILENT = timedelta(hours=1)
 # As good as never, and a date that the calendar has.
 FAR_S = 10 * 366 * 86400.0
-
-Reason = Literal["idle", "age", "unvisited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Decision:
 
     user: str
     host: str
-    reason: Reason
+    reason: LimitReason
     request_id: str
     seconds: float
 
@@ -49,16 +47,16 @@ class CullForecast:
     ``last_seen``: as ``last_seen`` gives it; ``was_seen``: it is a visit that somebody reported. ``obstacle``: why
     only its age counts, or nothing at all; empty: nothing is in the way."""
 
-    reason: Reason | None
+    reason: LimitReason | None
     at: datetime | None
     last_seen: datetime
     was_seen: bool
-    obstacle: str
+    obstacle: CullObstacle | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    reason: Reason
+    reason: LimitReason
     since: datetime
     at: datetime
 
@@ -104,9 +102,9 @@ def cull_forecast(claim: Claim, activity: Iterable[Source], host_names: Collecti
     dues = _dues(claim, relevant, now)
     seen = last_seen(claim, relevant)
     was_seen = any(claim.user in source.users for source in relevant)
-    obstacle = "" if _is_known(relevant, now) else "nobody reports activity"
+    obstacle = None if _is_known(relevant, now) else CullObstacle.NOBODY_REPORTS
     if claim.host not in host_names:
-        obstacle = "its host is away"
+        obstacle = CullObstacle.HOST_AWAY
     if not dues:
         return CullForecast(None, None, seen, was_seen, obstacle)
     first = min(due.at for due in dues)
@@ -142,13 +140,13 @@ def _dues(claim: Claim, relevant: list[Source], now: datetime) -> list[_Due]:
     """Every limit that the claim runs into, in the order in which they are told."""
     found = []
     if claim.expires_at is not None:
-        found.append(_Due("age", claim.claimed_at, claim.expires_at))
+        found.append(_Due(EndReason.AGE, claim.claimed_at, claim.expires_at))
     if not _is_known(relevant, now):
         return found
     if claim.unvisited_limit_s > 0 and _never_seen(claim, relevant):
-        found.append(_due("unvisited", claim.claimed_at, claim.unvisited_limit_s))
+        found.append(_due(EndReason.UNVISITED, claim.claimed_at, claim.unvisited_limit_s))
     if claim.idle_limit_s > 0:
-        found.append(_due("idle", last_seen(claim, relevant), claim.idle_limit_s))
+        found.append(_due(EndReason.IDLE, last_seen(claim, relevant), claim.idle_limit_s))
     return found
 
 
@@ -166,7 +164,7 @@ def _relevant(claim: Claim, heard: list[Source], known_hosts: Collection[str]) -
     return [source for source in heard if source.name not in known_hosts or source.name == claim.host]
 
 
-def _due(reason: Reason, since: datetime, limit_s: float) -> _Due:
+def _due(reason: LimitReason, since: datetime, limit_s: float) -> _Due:
     return _Due(reason, since, since + timedelta(seconds=min(limit_s, FAR_S)))
 
 

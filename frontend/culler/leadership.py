@@ -2,9 +2,8 @@
 
 import logging
 
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from common.store.lease import Lease
-from common.store.port import Store
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +16,9 @@ TICK_S = 5.0
 class Leadership:
     """Held by one thread, the culler's loop."""
 
-    def __init__(self, store: Store, keys: Keys, name: str) -> None:
+    def __init__(self, cluster: Cluster, name: str) -> None:
         """``name`` is shown as the lock's value in Consul's UI."""
-        self._lease = Lease(store, keys.culler_lock, "tmpnb-culler", SESSION_TTL_S)
+        self._lease = Lease(cluster.store, cluster.culler_lock, "tmpnb-culler", SESSION_TTL_S)
         self._name = name
 
     def is_sure(self) -> bool:

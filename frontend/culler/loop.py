@@ -13,8 +13,7 @@ from common.runtime.heartbeat import PATH, Heartbeat
 from common.runtime.loops import LoopThread
 from common.runtime.metrics import timed
 from common.runtime.outage import Outage
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import TICK_S, Leadership
@@ -43,8 +42,7 @@ class Loop:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         leadership: Leadership,
         cycle: Cycle,
         host_loss: HostLoss,
@@ -53,8 +51,7 @@ class Loop:
         now: Callable[[], datetime] = utc_now,
         heartbeat: Path = PATH,
     ) -> None:
-        self._store = store
-        self._keys = keys
+        self._cluster = cluster
         self._leadership = leadership
         self._cycle = cycle
         self._host_loss = host_loss
@@ -111,17 +108,17 @@ class Loop:
         now = self._now()
         # Pools whose line is empty now stay, with 0.
         self._waiting = Counter(dict.fromkeys(self._waiting, 0))
-        tickets = sweep_tickets(self._store, self._keys, now, self._tickets, self._waiting)
+        tickets = sweep_tickets(self._cluster, now, self._tickets, self._waiting)
         for pool, count in self._waiting.items():
             WAITING.labels(pool).set(count)
-        parts = sweep_activity(self._store, self._keys, now)
-        seats = sweep_seats(self._store, self._keys, now)
+        parts = sweep_activity(self._cluster, now)
+        seats = sweep_seats(self._cluster, now)
         gone = replays = statics = 0
         if time.monotonic() >= self._next_gone:
             # They may be many, and live for long.
-            gone = sweep_gone(self._store, self._keys, now, self._remember_s)
-            replays = sweep_replays(self._store, self._keys, now)
-            statics = sweep_statics(self._store, self._keys, now)
+            gone = sweep_gone(self._cluster, now, self._remember_s)
+            replays = sweep_replays(self._cluster, now)
+            statics = sweep_statics(self._cluster, now)
             self._next_gone = time.monotonic() + GONE_EVERY_S
         counts = {
             "tickets": tickets,

@@ -1,6 +1,10 @@
 """What a culler tells Prometheus (docs/metrics.md). Only the leader's figures move; a standby's are gone or 0."""
 
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from common.vocabulary import LimitReason
 
 LEADER = Gauge("tmpnb_culler_leader", "1 while this culler surely holds the lock.")
 ROUND_SECONDS = Histogram(
@@ -14,7 +18,8 @@ LAST_ROUND = Gauge(
 )
 DECISIONS = Counter(
     "tmpnb_culler_decisions_total",
-    "Servers found due to be culled, by reason (idle, age, unvisited); one whose agent refuses is decided again.",
+    f"Servers found due to be culled, by reason: {', '.join(get_args(LimitReason))}. One whose agent refuses is "
+    "decided again.",
     ["reason"],
 )
 HOSTS = Gauge("tmpnb_hosts", "Hosts as the leader sees them: active, cordoned, draining, absent.", ["state"])

@@ -3,21 +3,19 @@ static files that no server has."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from common.errors import MalformedRecord
 from common.records.idempotency import Replay
-from common.records.servers import Activity, Gone, Route
+from common.records.servers import Activity, Gone
 from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket, TicketState
 from common.runtime import audit_log
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
-from common.store.keys import Keys
-from common.store.port import Entry, Store
+from common.store.collections import Collection, Records
+from common.vocabulary import DropReason, EventName
 from frontend.culler.decide import SILENT
 
 log = logging.getLogger(__name__)
@@ -58,11 +56,11 @@ class TicketBounds:
     tickets_kept_max: int = 1000
 
 
-def sweep_tickets(store: Store, keys: Keys, now: datetime, bounds: TicketBounds, waiting: Counter[str]) -> int:
+def sweep_tickets(cluster: Cluster, now: datetime, bounds: TicketBounds, waiting: Counter[str]) -> int:
     """Delete old tickets, ``SWEPT_MAX_COUNT`` at most; how many. Those that go on waiting are added to ``waiting``, by
     pool. Raises ``StoreUnavailable``."""
-    entries = store.list(keys.tickets).entries
-    is_crowded = len(entries) > bounds.tickets_kept_max
+    listed = cluster.tickets.list()
+    is_crowded = len(listed) > bounds.tickets_kept_max
 
     def nobody_needs(ticket: Ticket) -> bool:
         old = is_old(ticket, now, bounds.ticket_max_s, is_crowded)
@@ -73,77 +71,64 @@ def sweep_tickets(store: Store, keys: Keys, now: datetime, bounds: TicketBounds,
     def say(ticket: Ticket) -> None:
         if ticket.state is TicketState.WAITING:
             audit_log.record(
-                "ticket.abandoned",
+                EventName.TICKET_ABANDONED,
                 request_id=ticket.request_id,
                 pool=ticket.pool,
-                reason="nobody asked for it any more",
+                reason=DropReason.ABANDONED,
             )
 
-    return _sweep_entries(store, entries, Ticket, nobody_needs, say, SWEPT_MAX_COUNT)
+    return _sweep(cluster.tickets, nobody_needs, listed, say, SWEPT_MAX_COUNT)
 
 
-def sweep_activity(store: Store, keys: Keys, now: datetime) -> int:
+def sweep_activity(cluster: Cluster, now: datetime) -> int:
     """Delete the parts of silent sources; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.activity, Activity, lambda part: now - part.updated_at > SILENT)
+    return _sweep(cluster.activity, lambda part: now - part.updated_at > SILENT)
 
 
-def sweep_gone(store: Store, keys: Keys, now: datetime, remember_s: float) -> int:
+def sweep_gone(cluster: Cluster, now: datetime, remember_s: float) -> int:
     """Delete the words left of servers that are gone for ``remember_s`` seconds; how many. Raises
     ``StoreUnavailable``."""
-    return _sweep(store, keys.gone, Gone, lambda word: now - word.at > timedelta(seconds=remember_s))
+    return _sweep(cluster.gone, lambda word: now - word.at > timedelta(seconds=remember_s))
 
 
-def sweep_seats(store: Store, keys: Keys, now: datetime) -> int:
+def sweep_seats(cluster: Cluster, now: datetime) -> int:
     """Delete what was noted of visitors' requests a minute ago; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.seats, Seat, lambda seat: seat.is_over(now))
+    return _sweep(cluster.seats, lambda seat: seat.is_over(now))
 
 
-def sweep_replays(store: Store, keys: Keys, now: datetime) -> int:
+def sweep_replays(cluster: Cluster, now: datetime) -> int:
     """Delete answers that nobody will ask for again; how many. Raises ``StoreUnavailable``."""
-    return _sweep(store, keys.replays, Replay, lambda replay: replay.is_over(now))
+    return _sweep(cluster.replays, lambda replay: replay.is_over(now))
 
 
-def sweep_statics(store: Store, keys: Keys, now: datetime) -> int:
+def sweep_statics(cluster: Cluster, now: datetime) -> int:
     """Delete the sets of static files that no server and no host's pool uses; how many. Raises ``StoreUnavailable``.
 
     Should one be wanted again (Consul had lost its routes), the next host that looks takes it once more.
     """
-    if not store.watch_keys(keys.statics, 0, 0).keys:
+    if not cluster.statics.ids():
         return 0
-    used = {pool.statics for host in Cluster(store, keys.cluster).hosts.all().values() for pool in host.pools.values()}
-    used |= {route.statics for route in RecordCache(Route, keys.routes).read(store.list(keys.routes)).values()}
-    return _sweep(store, keys.statics, Statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
+    used = {pool.statics for host in cluster.hosts.all().values() for pool in host.pools.values()}
+    used |= {route.statics for route in cluster.routes.all().values()}
+    return _sweep(cluster.statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 
 
 def _sweep(
-    store: Store,
-    prefix: str,
-    record: type[R],
+    records: Collection[R],
     nobody_needs: Callable[[R], bool],
-) -> int:
-    return _sweep_entries(store, store.list(prefix).entries, record, nobody_needs)
-
-
-def _sweep_entries(
-    store: Store,
-    entries: Iterable[Entry],
-    record: type[R],
-    nobody_needs: Callable[[R], bool],
+    listed: Records[R] | None = None,
     on_swept: Callable[[R], None] = lambda _record: None,
     max_count: int | None = None,
 ) -> int:
+    """Delete the records that nobody needs, and those that nobody can read."""
     swept = 0
-    for entry in entries:
-        found: R | None = None
-        try:
-            found = record.decode(entry.key, entry.value)
-            old = nobody_needs(found)
-        except MalformedRecord:
-            log.warning("record malformed, deleted", extra={"key": entry.key})
-            old = True
+    for each in (listed or records.list()).stored.values():
+        is_old = each.record is None or nobody_needs(each.record)
         # Unchanged only: somebody may be writing it right now.
-        if old and swept != max_count and store.delete_unchanged(entry.key, entry.modify_index):
+        if is_old and swept != max_count and records.delete_unchanged(each):
             swept += 1
-            if found is not None:
-                on_swept(found)
+            if each.record is None:
+                log.warning("malformed record deleted", extra={"key": records.key(each.id)})
+            else:
+                on_swept(each.record)
     return swept

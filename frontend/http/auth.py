@@ -9,6 +9,8 @@ from flask import Flask, Response, current_app, g, request
 
 from common.records.tokens import Scope, split
 from common.runtime import audit_log
+from common.vocabulary import EventName, RequestRefusal
+from frontend import texts
 from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.guesses import GuessBounds, Guesses, client_of
 from frontend.http.metrics import AUTH_REFUSALS
@@ -48,7 +50,7 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
     if authenticator().is_open and (token is None or (legacy and split(token) is None)):
         return None
     if token is None:
-        return _unauthorized("Authorization: token … is required")
+        return _unauthorized(RequestRefusal.NO_TOKEN)
     guesses: Guesses = current_app.extensions[GUESSES]
     who = client()
     pause_s = guesses.pause_s(who, token)
@@ -60,8 +62,8 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
         if pause_s > 0:
             return _too_many(pause_s)
         if legacy:
-            return forbidden("the token is wrong")
-        return _unauthorized("the token is wrong, or its time is over")
+            return forbidden(RequestRefusal.WRONG_TOKEN)
+        return _unauthorized(RequestRefusal.WRONG_TOKEN)
     guesses.right(who, token)
     return admit(principal, accepted)
 
@@ -82,11 +84,12 @@ def admit(principal: Principal, accepted: Collection[Scope]) -> Response | None:
     """None: the principal may do this. Otherwise the answer: 403."""
     g.caller = g.ids["token_name"] = principal.name
     allowed = any(principal.scope.allows(scope) for scope in accepted)
-    return None if allowed else forbidden("the token is not for this")
+    return None if allowed else forbidden(RequestRefusal.SCOPE)
 
 
-def forbidden(message: str) -> Response:
-    return refused(answer({"status": "forbidden", "message": message}, 403), message)
+def forbidden(reason: RequestRefusal, **values: str) -> Response:
+    """403; ``values``: those that the reason's text names."""
+    return refused(answer({"status": "forbidden", "message": texts.refusal(reason, **values)}, 403), reason)
 
 
 def caller() -> str:
@@ -105,23 +108,24 @@ def given() -> str | None:
     return given.strip() or None if scheme.lower() in {"token", "bearer"} else None
 
 
-def _unauthorized(message: str) -> Response:
-    response = answer({"status": "unauthorized", "message": message}, 401)
+def _unauthorized(reason: RequestRefusal) -> Response:
+    response = answer({"status": "unauthorized", "message": texts.refusal(reason)}, 401)
     response.headers["WWW-Authenticate"] = "token"
-    return refused(response, message)
+    return refused(response, reason)
 
 
 def _too_many(pause_s: float) -> Response:
     left_s = int(pause_s) + 1
-    message = f"too many wrong tokens from this address, try again in {left_s} seconds"
-    return refused(answer({"status": "too many wrong tokens", "message": message}, 429, left_s), message)
+    reason = RequestRefusal.TOO_MANY_WRONG_TOKENS
+    message = texts.refusal(reason, left_s=left_s)
+    return refused(answer({"status": "too many wrong tokens", "message": message}, 429, left_s), reason)
 
 
-def refused(response: Response, reason: str) -> Response:
+def refused(response: Response, reason: RequestRefusal) -> Response:
     """Note that somebody was turned away."""
     AUTH_REFUSALS.labels(str(response.status_code)).inc()
     audit_log.record(
-        "request.refused",
+        EventName.REQUEST_REFUSED,
         request_id=g.request_id,
         who=caller() or None,
         action=action(),

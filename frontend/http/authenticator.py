@@ -12,8 +12,7 @@ from pydantic import SecretStr
 
 from common.errors import StoreUnavailable
 from common.records.tokens import Scope, Token, split
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
 from frontend.cluster.watched import Watched
 
 # Consul answers a watch of an empty prefix at every write to anything; so often a cluster without tokens looks.
@@ -30,9 +29,9 @@ class Principal:
     scope: Scope
 
 
-def tokens_view(store: Store, keys: Keys) -> Watched[Token]:
+def tokens_view(cluster: Cluster) -> Watched[Token]:
     """The tokens by name. A revoked one is gone within a second; while Consul is away the last known ones count."""
-    return Watched(store, Token, keys.tokens, "tokens", PAUSE_S)
+    return Watched(cluster.tokens, "tokens", PAUSE_S)
 
 
 class Authenticator:

@@ -17,6 +17,8 @@ When a store is away operations raise ``StoreUnavailable`` and ``BrokerUnavailab
 """
 
 from common.errors import TmpnbError
+from common.vocabulary import EndReason
+from frontend import texts
 
 
 class NotFound(TmpnbError):
@@ -26,8 +28,8 @@ class NotFound(TmpnbError):
 class ServerEnded(NotFound):
     """There was such a server."""
 
-    def __init__(self, user: str, reason: str) -> None:
-        super().__init__(f"the server of user {user!r} is gone: {reason}")
+    def __init__(self, user: str, reason: EndReason, note: str) -> None:
+        super().__init__(f"the server of user {user!r} is gone: {texts.short(reason, note)}")
         #: Why it ended, as its host left word of it.
         self.reason = reason
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from common.broker import queues
@@ -10,14 +11,12 @@ from common.broker.messages import SetHostState
 from common.ids import is_request_id
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Claim, Gone
-from common.records.tickets import Ticket, TicketState
+from common.records.tickets import refused
 from common.store.cluster import Cluster
+from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import HostRunning, NotFound
 from frontend.operations.host_commands import send
-
-LOST = "culled: host lost"
-PROMISE_LOST = "the host that was starting it was lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +89,12 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
         if not may_go_on():
             break
         if claim is not None:
-            cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=LOST, at=now))
+            cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now))
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         cluster.routes.delete(user)
-        if claim is not None:
-            _refuse_ticket(cluster, claim)
+        # Whoever still waits for a server that the lost host was to make at an issued path.
+        if claim is not None and is_request_id(claim.request_id):
+            cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=EndReason.HOST_LOST))
         cluster.claims.delete(user)
         closed[user] = claim
     return closed
@@ -108,16 +108,3 @@ def metrics_targets(cluster: Cluster) -> list[dict[str, Any]]:
         for name, record in sorted(cluster.hosts.all().items())
         if record.metrics
     ]
-
-
-def _refuse_ticket(cluster: Cluster, claim: Claim) -> None:
-    """Tell whoever still waits for the server that the lost host had promised to make at an issued path."""
-    if not is_request_id(claim.request_id):
-        return
-
-    def refuse(ticket: Ticket) -> Ticket | None:
-        if ticket.state is not TicketState.WAITING or ticket.user != claim.user:
-            return None
-        return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": PROMISE_LOST})
-
-    cluster.tickets.update(claim.request_id, refuse)

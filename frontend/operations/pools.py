@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.broker.messages import PrepareImage, RecyclePool
-from common.records.hosts import HostRecord, HostState, ImageState
+from common.records.hosts import Failure, HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
 from common.records.tickets import Ticket, TicketState
 from common.store.cluster import Cluster
 from common.store.collections import Stored
+from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
 from frontend.operations.host_commands import send
@@ -21,8 +22,6 @@ from frontend.operations.pool_files import check_sizes
 
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
 HISTORY_COUNT = 5
-# Told to whoever waits for a server of a pool that is removed.
-POOL_REMOVED = "there is no such pool any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ class Stage(StrEnum):
 @dataclass(frozen=True, slots=True)
 class HostProgress:
     """Servers of one pool on one host: ready ones of the present generation (``fresh``) and of older ones (``old``),
-    claimed ones of older generations, which stay until they are culled. ``reason``: why it is stalled; ``log``: the
-    last lines of the container that did not come up."""
+    claimed ones of older generations, which stay until they are culled. ``reason`` and ``note``: why it is
+    stalled; ``log``: the last lines of the container that did not come up."""
 
     host: str
     stage: Stage
@@ -67,7 +66,8 @@ class HostProgress:
     old: int
     starting: int
     claimed_old: int
-    reason: str = ""
+    reason: EndReason | None = None
+    note: str = ""
     log: str = ""
 
 
@@ -191,20 +191,20 @@ def _progress(spec: PoolSpec, generation: str, record: HostRecord) -> HostProgre
     image = record.images.get(spec.image)
     fresh = status.ready - status.ready_old
     wanted = min(spec.ready_target, status.capacity - status.claimed)
-    stage, reason, tail = Stage.ROLLING, "", ""
+    stage, failure = Stage.ROLLING, None
     if record.state is not HostState.ACTIVE:
         stage = Stage.HELD
     elif status.failing:
         stage = Stage.STALLED
-        if status.last_failure is not None:
-            reason, tail = status.last_failure.reason, status.last_failure.log
+        failure = status.last_failure
     elif image is not None and image.state is ImageState.FAILED:
-        stage, reason = Stage.STALLED, image.reason
+        stage, failure = Stage.STALLED, Failure(at=record.updated_at, reason=EndReason.IMAGE, note=image.reason)
     elif image is None or image.state is ImageState.PULLING:
         stage = Stage.FETCHING
     elif status.ready_old == 0 and status.starting == 0 and fresh >= wanted:
         stage = Stage.DONE
-    return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, reason, tail)
+    why = (failure.reason, failure.note, failure.log) if failure is not None else ()
+    return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, *why)
 
 
 def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> list[str]:
@@ -233,6 +233,6 @@ def _refused(cluster: Cluster, stored: Stored[Ticket], pool: str) -> bool:
     def refuse(ticket: Ticket) -> Ticket | None:
         if ticket.pool != pool or ticket.state is not TicketState.WAITING:
             return None
-        return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": POOL_REMOVED})
+        return ticket.model_copy(update={"state": TicketState.REFUSED, "reason": EndReason.POOL_REMOVED})
 
     return cluster.tickets.update(stored.id, refuse, stored) is not None

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from common.bounds import EXTEND_MAX_S
-from common.broker.messages import CullRequest, Event
+from common.broker.events import Events
+from common.broker.messages import CullRequest
 from common.records.servers import Claim, Route
 from common.store.cluster import Cluster
+from common.vocabulary import EndReason, EventName
 from frontend.operations.context import Context
 from frontend.operations.errors import InvalidValue, NotFound, ServerEnded
 from frontend.operations.host_commands import send
@@ -73,13 +75,11 @@ class Selection:
 def find_server(cluster: Cluster, user: str) -> tuple[Claim | None, Route | None]:
     """The claim and the route of a user's server, one of which is there. Raises ``NotFound`` or ``ServerEnded``."""
     found = cluster.server(user)
-    claim = found.claim.record if found.claim is not None else None
-    route = found.route.record if found.route is not None else None
-    if claim is None and route is None:
-        if found.gone is not None and found.gone.record is not None:
-            raise ServerEnded(user, found.gone.record.reason)
+    if found.claim is None and found.route is None:
+        if found.gone is not None:
+            raise ServerEnded(user, found.gone.reason, found.gone.note)
         raise NotFound(f"there is no server of user {user[:80]!r}")
-    return claim, route
+    return found.claim, found.route
 
 
 def list_servers(cluster: Cluster) -> list[ServerRow]:
@@ -145,14 +145,15 @@ def extend(context: Context, user: str, seconds: float, max_s: float = EXTEND_MA
     kept = context.cluster.claims.update(user, keep)
     if kept is None or kept.kept_until is None:
         raise NotFound(f"user {user[:80]!r} has no claimed server")
-    detail = {"kept_until": kept.kept_until.isoformat()}
-    event = Event(sent_at=context.now(), name="server.extended", user=user, detail=detail)
-    context.publisher.emit(event.name, event.encode())
+    events = Events(context.publisher, now=context.now)
+    events.publish(EventName.SERVER_EXTENDED, user=user, detail={"kept_until": kept.kept_until.isoformat()})
     return kept.kept_until
 
 
 def _ask(context: Context, user: str, host: str, claim: Claim | None) -> None:
     # Which server is meant: there may be another one at this path by the time that the host reads it.
     request_id = (claim.request_id or None) if claim is not None else None
-    request = CullRequest(sent_at=context.now(), user=user, reason="operator", request_id=request_id, force=True)
+    request = CullRequest(
+        sent_at=context.now(), user=user, reason=EndReason.OPERATOR, request_id=request_id, force=True
+    )
     send(context.publisher, host, request)

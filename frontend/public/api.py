@@ -5,12 +5,13 @@ from typing import Any
 from flask import Blueprint, g
 
 from common.broker.messages import CullRequest
+from common.errors import StoreUnavailable
 from common.ids import request_of
-from common.records.servers import Claim, Gone
 from common.records.tickets import Ticket
 from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
-from common.store.cache import decoded
+from common.vocabulary import EndReason, RequestRefusal
+from frontend import texts
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import QueueFull, QueuePosition
 from frontend.http.api.document import serve_document
@@ -53,7 +54,7 @@ def _check(body: api_models.SpawnBody) -> None:
         try:
             dependencies().room.admit(command.pool, command.visitor)
         except QueueFull as exc:
-            raise _line_full(str(exc)) from exc
+            raise _line_full(exc.reason, exc.count, command.pool) from exc
 
 
 def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
@@ -70,8 +71,8 @@ def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
     return SpawnCommand(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
 
 
-def _line_full(reason: str) -> Refused:
-    return Refused(429, "line full", reason, retry_after_s=CROWDED_AFTER_S)
+def _line_full(reason: RequestRefusal, count: int, pool: str) -> Refused:
+    return Refused(429, "line full", texts.refusal(reason, count=count, pool=pool), retry_after_s=CROWDED_AFTER_S)
 
 
 @operation(
@@ -99,7 +100,7 @@ def spawn(body: api_models.SpawnBody) -> Answer:
         )
         return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
     if isinstance(outcome, Crowded):
-        raise _line_full(outcome.reason)
+        raise _line_full(outcome.reason, outcome.count, command.pool)
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)
@@ -114,7 +115,8 @@ def ticket_state(ticket: str) -> Answer:
     record, place = found
     if place is not None:
         return Answer(_waiting(ticket, place))
-    return Answer(_assigned(record) or api_models.TicketRefused(reason=record.reason))
+    refused = api_models.TicketRefused(reason=record.reason, message=texts.short(record.reason, record.note))
+    return Answer(_assigned(record) or refused)
 
 
 @operation(
@@ -131,13 +133,16 @@ def cancel_ticket(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    entry = deps.store.get(deps.keys.claim(record.user))
-    if entry is not None:
-        host = Claim.decode(entry.key, entry.value).host
+    claim = deps.cluster.claims.get(record.user)
+    if claim is not None:
         request = CullRequest(
-            sent_at=deps.now(), user=record.user, reason="undeliverable", request_id=record.request_id, force=True
+            sent_at=deps.now(),
+            user=record.user,
+            reason=EndReason.UNDELIVERABLE,
+            request_id=record.request_id,
+            force=True,
         )
-        send(deps.broker, host, request)
+        send(deps.broker, claim.host, request)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 
@@ -150,13 +155,14 @@ def cancel_ticket(ticket: str) -> Answer:
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
     deps = dependencies()
-    found = deps.store.get_all([deps.keys.claim(user), deps.keys.gone_of(user)])
-    entry, word = found.get(deps.keys.claim(user)), decoded(found.get(deps.keys.gone_of(user)), Gone)
-    if entry is None:
+    found = deps.cluster.server(user)
+    claim, word = found.claim, found.gone
+    if not found.is_claimed:
         if word is not None:
-            raise gone(word.reason)
+            raise gone(texts.why_ended(word.reason, word.note), word.reason)
         raise not_found("there is no such server")
-    claim = Claim.decode(entry.key, entry.value)
+    if claim is None:
+        raise StoreUnavailable("its claim cannot be read")
     leaves_at = word.until if word is not None else None
     return Answer(
         api_models.OwnServer(

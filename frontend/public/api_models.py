@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.records.base import Name
+from common.vocabulary import EndReason
 from frontend.http.api.models import USER, HostFigures, example
 from frontend.public.targets import MAX_CHARS
 
@@ -54,8 +55,11 @@ class Waiting(BaseModel):
 class TicketRefused(BaseModel):
     """The ticket will not get a server."""
 
+    model_config = example(status="refused", reason="no_place", message="no free place in time")
+
     status: Literal["refused"] = "refused"
-    reason: str | None
+    reason: EndReason | None
+    message: str = Field(description="the reason in words")
 
 
 TicketState = Annotated[Assigned | Waiting | TicketRefused, Field(discriminator="status")]

@@ -8,6 +8,7 @@ a GET: what remains of such a request is that it does not look like somebody's v
 
 from flask import Flask, Response, request
 
+from common.vocabulary import RequestRefusal
 from frontend.http import auth
 from frontend.http.responses import problem
 
@@ -28,7 +29,7 @@ def install(app: Flask, allowed: str | None) -> None:
     def check() -> Response | None:
         if request.endpoint not in _GUARDED or not is_foreign(allowed):
             return None
-        return auth.refused(problem(403, "Not from another site's page", TEXT, "forbidden"), TEXT)
+        return auth.refused(problem(403, "Not from another site's page", TEXT, "forbidden"), RequestRefusal.OTHER_SITE)
 
     app.before_request(check)
 

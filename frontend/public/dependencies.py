@@ -15,8 +15,7 @@ from common.records.hosts import HostRecord
 from common.records.servers import Gone
 from common.records.tokens import Token
 from common.runtime.clock import ClusterClock
-from common.store.cache import decoded
-from common.store.keys import Keys
+from common.store.cluster import Cluster
 from common.store.port import Store
 from frontend.cluster.cache import CachedValue, Remembered
 from frontend.cluster.hosts import hosts_view
@@ -59,8 +58,7 @@ class Dependencies:
     """Injected into ``app.create_app``."""
 
     settings: PublicSettings
-    store: Store
-    keys: Keys
+    cluster: Cluster
     broker: Broker
     pools: PoolsView
     tokens: Watched[Token]
@@ -86,11 +84,10 @@ def assemble(
     """Wire the parts. ``connect`` makes the broker, given the handler of late replies; ``now`` None: the cluster's
     time; ``connect_aside``: a connection for large answers (None: the broker's). Nothing is started yet."""
     now = now or ClusterClock(store.clock_skew_s)
-    keys = Keys(settings.cluster)
+    cluster = Cluster(store, settings.cluster)
     life_s = message_life_s(settings.abandon_s)
     room = WaitingRoom(
-        store,
-        keys,
+        cluster,
         settings.abandon_s,
         settings.ticket_max_s,
         now,
@@ -110,37 +107,34 @@ def assemble(
         bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
         now=now,
     )
-    hosts = hosts_view(store, keys, monotonic)
+    hosts = hosts_view(cluster, monotonic)
     series = Series(settings.sample_s, settings.sample_kept_s)
     blobs = BlobCache(settings.statics_dir)
     return Dependencies(
         settings=settings,
-        store=store,
-        keys=keys,
+        cluster=cluster,
         broker=broker,
-        pools=PoolsView(store, keys),
-        tokens=tokens_view(store, keys),
+        pools=PoolsView(cluster),
+        tokens=tokens_view(cluster),
         hosts=hosts,
         room=room,
         spawner=spawner,
         late=late,
         sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
-        statuses=Remembered(lambda user: _known(store, keys, user), STATUS_MAX_AGE_S, monotonic),
+        statuses=Remembered(lambda user: _known(cluster, user), STATUS_MAX_AGE_S, monotonic),
         blobs=blobs,
         statics=StaticsSync(
-            store, keys, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+            cluster, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
         ),
         now=now,
     )
 
 
-def _known(store: Store, keys: Keys, user: str) -> Known:
-    """Read at once: whoever guesses ids costs one question each."""
-    found = store.get_all([keys.route(user), keys.claim(user), keys.gone_of(user)])
-    word = decoded(found.get(keys.gone_of(user)), Gone)
-    if keys.route(user) in found:
-        return Known(ServerStatus.ROUTED, word)
-    return Known(ServerStatus.CLAIMED if keys.claim(user) in found else ServerStatus.GONE, word)
+def _known(cluster: Cluster, user: str) -> Known:
+    found = cluster.server(user)
+    if found.is_routed:
+        return Known(ServerStatus.ROUTED, found.gone)
+    return Known(ServerStatus.CLAIMED if found.is_claimed else ServerStatus.GONE, found.gone)
 
 
 def dependencies() -> Dependencies:

@@ -4,14 +4,12 @@ An id that anybody could name would let strangers squat ids and burn servers. So
 names it), or remembered (word was left of a claimed server's end, ``gone/<user>``, for ``remember_s`` seconds).
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import session
 
-from common.errors import MalformedRecord, StoreUnavailable
+from common.errors import StoreUnavailable
 from common.records.servers import Gone
-from common.store.cache import read_one
 from frontend.public.dependencies import dependencies
 
 
@@ -29,22 +27,18 @@ def issued_path(user: str) -> IssuedPath | None:
     """What is known of the path of ``user``; None: it was never issued, as far as anybody knows. Raises
     ``StoreUnavailable``."""
     deps = dependencies()
-    entry = deps.store.get(deps.keys.gone_of(user))
-    if entry is None and session.get("user") != user:
+    found = deps.cluster.server(user)
+    if not found.is_gone and session.get("user") != user:
         return None
-    pool = None
-    if entry is not None:
-        with suppress(MalformedRecord):  # then it is there, all the same
-            pool = Gone.decode(entry.key, entry.value).pool
-    claimed = deps.store.get(deps.keys.claim(user)) is not None
-    return IssuedPath(pool, claimed, claimed and deps.store.get(deps.keys.route(user)) is not None)
+    pool = found.gone.pool if found.gone is not None else None
+    return IssuedPath(pool, found.is_claimed, found.is_claimed and found.is_routed)
 
 
 def tombstone(user: str) -> Gone | None:
     """What was left in Consul about a server that is gone or about to go."""
     deps = dependencies()
     try:
-        return read_one(deps.store, deps.keys.gone_of(user), Gone)
+        return deps.cluster.gone.get(user)
     except StoreUnavailable:
         return None
 

@@ -11,9 +11,8 @@ from itertools import product
 from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
-from common.errors import MalformedRecord, StoreUnavailable
+from common.errors import StoreUnavailable
 from common.ids import is_user, new_ticket
-from common.records.servers import Claim
 from frontend.http.responses import is_https
 from frontend.public.dependencies import dependencies
 
@@ -145,13 +144,10 @@ def remembered() -> Remembered | None:
     if not isinstance(user, str) or not is_user(user):
         return None
     try:
-        entry = dependencies().store.get(dependencies().keys.claim(user))
+        found = dependencies().cluster.claims.find(user)
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
         return Remembered(user, None)
-    if entry is None:
+    if found is None:
         return None
-    try:
-        return Remembered(user, Claim.decode(entry.key, entry.value).pool)
-    except MalformedRecord:
-        return Remembered(user, None)
+    return Remembered(user, found.record.pool if found.record is not None else None)

@@ -38,7 +38,7 @@ def create_app(settings: PublicSettings | None = None) -> Flask:
         deps.tokens,
         deps.sampler,
         deps.statics,
-        service_registration(deps.store, settings, "frontend", settings.port),
+        service_registration(deps.cluster.store, settings, "frontend", settings.port),
         FirstLook(deps.pools, deps.tokens),
     )
     return app

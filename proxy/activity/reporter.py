@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # A value in Consul holds 512 KB; a user takes up to 52 bytes in our JSON, and parts fill unevenly by a little.
 USERS_PER_PART = 4000
-# An unchanged part is written again after so many periods: ``updated_at`` shows that we watch, and a Consul that lost
+# An unchanged part is written again after this many periods: ``updated_at`` shows that we watch, and a Consul that lost
 # its records gets ours back.
 REFRESH_PERIODS = 2
 # A gap in watching longer than this cannot be bridged: HAProxy has forgotten who came in it (haproxy.cfg, "expire").

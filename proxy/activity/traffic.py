@@ -52,7 +52,8 @@ class Reading:
 def was_active(
     before: Counters | None, after: Counters, elapsed_s: float, limits: Limits, earlier: Counters | None = None
 ) -> bool:
-    """Whether the user did something between two readings, ``elapsed_s`` apart; None: had no entry.
+    """Whether the user did something between two readings, ``elapsed_s`` apart. ``before`` is None if
+    there was no entry.
 
     ``earlier``: at least ``LAG_S`` before ``before``; openings since then may be in the bytes. Counters that went down
     began again at 0 (HAProxy was restarted, or the entry had expired): what they show now has happened since.

@@ -26,7 +26,7 @@ class Target:
 
     @classmethod
     def parse(cls, entry: str) -> "Target | None":
-        """The target in an entry of the table; None: it is none."""
+        """Parse an entry of the table. Returns None if it is none."""
         value = place(entry)
         statics = entry[len(value) + 1 :]
         port, _, address = value.partition("@")
@@ -89,7 +89,7 @@ class Table:
         return {user: target.pool for user, target in tuple(self._targets.items())}
 
     def value(self, user: str) -> str | None:
-        """What HAProxy shall have for the user; None: no entry."""
+        """The user's entry as HAProxy should have it. None if it should have none."""
         target = self._targets.get(user)
         return target.entry if target is not None and self._users_at[target.value][0] == user else None
 

@@ -16,7 +16,7 @@ from proxy.routes.table import Delta, Target, target_of
 
 log = logging.getLogger(__name__)
 
-# So many routes, or this part of those known, do not vanish between two looks (20 ms apart at least) by being removed
+# This many routes, or this part of those known, do not vanish between two looks (20 ms apart at least) by being removed
 # one after the other, which is how agents remove them.
 BULK_COUNT = 50
 BULK_PART = 0.25
@@ -73,7 +73,7 @@ class View:
         return Delta(puts, frozenset(last_segment(key) for key in gone))
 
     def next_look_s(self, now_s: float) -> float | None:
-        """Seconds until a doubtful disappearance is due to be looked at again; None: there is none."""
+        """Seconds until a doubtful disappearance is due to be looked at again. None if there is none."""
         if not self.missing_since:
             return None
         return max(0.0, min(self.missing_since.values()) + self._grace_s - now_s)

@@ -141,7 +141,7 @@ class RouteWatcher:
         return self._store.list(watch.prefix)
 
     def _look_at_names(self, watch: _Watch, index: int, wait_s: float) -> Listing | None:
-        """Wait for a change, and read only what is new. None: that does not show what has changed."""
+        """Wait for a change, and read only what is new. Returns None if that does not show what has changed."""
         names = self._store.watch_keys(watch.prefix, index, wait_s)
         known = watch.view.known
         new = names.keys - known.keys()

@@ -20,7 +20,7 @@ class MapDiffers(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step from what HAProxy has to what it shall have; None: no entry."""
+    """One step from what HAProxy has (``old``) to what it should have (``new``). None stands for no entry."""
 
     user: str
     old: str | None

@@ -290,7 +290,7 @@ def listening(request: pytest.FixtureRequest) -> Iterator[Callable[[Listener], L
 
 def test_a_subscriber_hears_every_topic_in_order(listening: Callable[[Listener], Listening]) -> None:
     parts = listening(lambda _topic, _body: None)
-    told = [("server.ready", b"1"), ("host.joined", b"2"), ("request.refused", b"3")]
+    told = [("server.ready", b"1"), ("host.joined", b"2"), ("request.full", b"3")]
     for topic, body in told:
         parts.tell(topic, body)
     assert [parts.heard.get(timeout=10) for _ in told] == told

@@ -200,7 +200,7 @@ def test_learners_of_a_lost_host_are_told_that_it_is_lost_and_its_servers_count_
 
     def closed() -> list[str]:
         gone = hosts.cluster.records("gone")
-        return [user for user, word in gone.items() if word["host"] == lost and word["reason"] == "culled: host lost"]
+        return [user for user, word in gone.items() if word["host"] == lost and word["reason"] == "host_lost"]
 
     # Until the grace period is over it may come back; the page says so from the first moment (test_hosts.py).
     users = wait_until(closed, "its servers to be closed", 150)

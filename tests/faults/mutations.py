@@ -14,6 +14,7 @@ from agent.records.registry import Registry
 from agent.records.repair import Repairer
 from agent.servers.adopter import Adopter
 from agent.servers.ports import PortAllocator
+from common.vocabulary import EndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _lost_records_are_taken_for_culls(patch: Any) -> None:
     def cull(self: Repairer, full: bool) -> bool:
         for server in self._inventory.snapshot():
             if server.phase is Phase.CLAIMED and not self._registry.find_claim(server.user)[0]:
-                self._inventory.stop(server.user, "claim is gone")
+                self._inventory.stop(server.user, EndReason.UNCERTAIN)
         return repair(self, full)
 
     patch.setattr(Repairer, "repair", cull)
@@ -100,7 +101,7 @@ def _claimed_servers_are_retired(patch: Any) -> None:
         turn(self, applier)
         for server in self._inventory.snapshot():
             if server.phase is Phase.CLAIMED:
-                applier.apply(Remove(server.user, "surplus"))
+                applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)
 

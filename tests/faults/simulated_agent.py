@@ -9,10 +9,10 @@ from agent.claims import claimer, recreate, replies
 from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.events import Events
 from agent.records import repair
 from agent.records.repair import Repairer
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.port import Delivery
 from common.errors import StoreUnavailable
 from common.records.hosts import HostRecord, HostState

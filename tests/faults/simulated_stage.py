@@ -21,8 +21,10 @@ from common.records.hosts import HostState
 from common.records.servers import Claim, Route
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.keys import last_segment
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
 from frontend.public.spawning.late_replies import LateReplies
@@ -71,7 +73,7 @@ class Frontend:
         self._requester.disconnect()
         self._late: list[bytes] = []
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
-        self.room = WaitingRoom(self._store, KEYS, 45.0, 3600.0)
+        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), 45.0, 3600.0)
         ledger = RequestTracker()
         self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
         self._replies = LateReplies(ledger, self.room)
@@ -104,8 +106,7 @@ class Stage:
         self.table: dict[str, str] = {}
         self.host_loss = HostLoss(GRACE_S)
         self.cycle = Cycle(
-            self.store,
-            KEYS,
+            Cluster(self.store, KEYS.cluster),
             self.broker.publisher(),
             self.host_loss,
             period_s=60.0,
@@ -190,7 +191,7 @@ class Stage:
         if host is not None:
             self.recorder.add(Cull(self.recorder.now(), user))
             request = CullRequest(
-                sent_at=utc_now(), user=user, reason="operator", force=True, request_id=request_id or None
+                sent_at=utc_now(), user=user, reason=EndReason.OPERATOR, force=True, request_id=request_id or None
             )
             self.broker.push(queues.host(host), Outgoing(request.encode(), new_request_id()), None)
 

@@ -155,10 +155,15 @@ def records(mutator: Mutator, count: int, report: Report) -> None:
 def _readers(stage: Stage) -> list[Callable[[], Any]]:
     """Everything else that reads records."""
     store = stage.store
-    pools, tokens, hosts = PoolsView(store, KEYS), tokens_view(store, KEYS), hosts_view(store, KEYS, lambda: 0.0)
-    snapshot = listing_view(store, KEYS)
-    search = Search(store, KEYS, hosts.get, lambda: pools.specs)
-    view, looks = View(Cluster(store, KEYS.cluster).routes, {}, 30.0, {}), iter(range(1 << 62))
+    records = Cluster(store, KEYS.cluster)
+    pools, tokens, hosts = (
+        PoolsView(records),
+        tokens_view(records),
+        hosts_view(records, lambda: 0.0),
+    )
+    snapshot = listing_view(records)
+    search = Search(records, hosts.get, lambda: pools.specs)
+    view, looks = View(records.routes, {}, 30.0, {}), iter(range(1 << 62))
 
     def proxy() -> None:
         view.observe(store.list(KEYS.routes).entries, float(next(looks)), doubtful=False)
@@ -173,15 +178,15 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
 
     def sweep() -> None:
         now = utc_now()
-        sweep_tickets(store, KEYS, now, TicketBounds(3600.0), Counter())
-        sweep_activity(store, KEYS, now)
-        sweep_gone(store, KEYS, now, 86400.0)
-        sweep_replays(store, KEYS, now)
-        sweep_statics(store, KEYS, now)
+        sweep_tickets(records, now, TicketBounds(3600.0), Counter())
+        sweep_activity(records, now)
+        sweep_gone(records, now, 86400.0)
+        sweep_replays(records, now)
+        sweep_statics(records, now)
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,
-        lambda: ActivityReader(Cluster(store, KEYS.cluster), lambda: 0.0).last("x"),
+        lambda: ActivityReader(records, lambda: 0.0).last("x"),
         lambda: stage.frontend.room.look("f" * 32),
         lambda: stage.frontend.room.find("e" * 32),
         sweep,

@@ -24,6 +24,7 @@ from common.records.hosts import HostState
 from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.vocabulary import EndReason
 from frontend.admin.live.feed import Feed
 from tests.conftest import CONSUL_IMAGE
 from tests.support.agent_rig import KILL, ROOT, TERM, AgentRig
@@ -210,9 +211,9 @@ def test_the_life_of_host_and_servers_is_told_to_those_who_watch(rig: AgentRig, 
         assert 0 < claimed.detail["time_to_server_s"] < 60
         rig.command(cull(reply.user, "operator"))
         culled = wait_told("server.culled")
-        assert (culled.user, culled.detail["reason"]) == (reply.user, "culled: operator")
+        assert (culled.user, culled.detail["reason"]) == (reply.user, "operator")
         failed = wait_told("server.failed")
-        assert (failed.pool, failed.detail) == (broken.name, {"reason": "the container exited"})
+        assert (failed.pool, failed.detail) == (broken.name, {"reason": "exited"})
         rig.command(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
         assert wait_told("host.state").detail["state"] == "cordoned"
         agent.signal(TERM)
@@ -246,7 +247,7 @@ def test_an_image_that_does_not_start_is_reported_and_other_pools_serve(rig: Age
         return record and record.pools[broken.name].last_failure
 
     found = wait_until(failure, "the failure in the host record")
-    assert found.reason == "the container exited"
+    assert found.reason is EndReason.EXITED
     assert "no such notebook" in found.log
     assert "secret <token>" in found.log
     assert rig.visit(rig.claim().url) == 200
@@ -264,8 +265,8 @@ def test_an_image_that_is_nowhere_and_a_pool_too_big_are_reported(rig: AgentRig)
         return record and record.pools[missing.name].last_failure and record
 
     record = wait_until(both, "the missing image in the host record")
-    assert "127.0.0.1:9/nowhere:1" in record.pools[missing.name].last_failure.reason
-    assert "4000g" in record.pools[big.name].last_failure.reason
+    assert "127.0.0.1:9/nowhere:1" in record.pools[missing.name].last_failure.note
+    assert "4000g" in record.pools[big.name].last_failure.note
     assert record.pools[big.name].capacity == 0
 
 
@@ -373,11 +374,12 @@ def test_c5_a_server_that_needs_more_memory_says_so_to_its_learner_and_the_opera
     key = rig.keys.gone_of(lost.user)
     entry = wait_until(lambda: rig.store.get(key), "word of the one that ended")
     assert entry is not None
-    assert Gone.decode(key, entry.value).reason == "needed more memory than 64 MiB"
+    word = Gone.decode(key, entry.value)
+    assert (word.reason, word.note) == (EndReason.MEMORY, "64 MiB")
 
     def audited() -> dict[str, str]:
         lines = [json.loads(line) for line in (rig.folder / "audit.log").read_text().splitlines()]
-        return {line["event"]: line["user"] for line in lines if "memory" in line.get("reason", "")}
+        return {line["event"]: line["user"] for line in lines if line.get("reason") == "memory"}
 
     told = {"server.culled": lost.user, "server.out_of_memory": kept.user}
     wait_until(lambda: audited() == told, "both to be in the audit log")

@@ -152,6 +152,6 @@ def test_an_address_that_is_not_this_host_s_is_in_the_host_record(rig: AgentRig)
     def said() -> bool:
         found = rig.record()
         failure = found.pools[rig.pool].last_failure if found and rig.pool in found.pools else None
-        return failure is not None and "TMPNB_ADDRESS" in failure.reason
+        return failure is not None and "TMPNB_ADDRESS" in failure.note
 
     wait_until(said, "the host record to tell of it", 60)

@@ -74,7 +74,7 @@ def test_c1_a_server_that_does_not_know_its_path_is_not_ready_and_why_is_in_the_
         rig.ready(1)
         return
     found = failure(rig)
-    assert said in found.reason
+    assert said in found.note
     assert " here" in found.log
     assert rig.routes() == {}
 

@@ -66,7 +66,7 @@ def failed(rig: AgentRig, pool: str) -> str:
     """Why the last start of a pool failed, as the host record says."""
     record = rig.record()
     status = record.pools.get(pool) if record else None
-    return status.last_failure.reason if status and status.last_failure else ""
+    return status.last_failure.note if status and status.last_failure else ""
 
 
 @pytest.mark.tmpnb("max_dock_workers")
@@ -102,8 +102,8 @@ def test_an_agent_allows_neither_its_network_nor_directories_by_default(trial: T
     pools = trial.record.pools
     assert pools[trial.rig.pool].last_failure is None
     said = [pools[f"{kind}-{trial.rig.pool}"].last_failure for kind in ("network", "directory")]
-    assert [failure.reason for failure in said if failure] == [
-        "host_network is not allowed on this host (TMPNB_ALLOW_HOST_NETWORK)",
+    assert [failure.note for failure in said if failure] == [
+        "host_network (TMPNB_ALLOW_HOST_NETWORK)",
         "host_directories: /etc is not allowed on this host; allowed: none (TMPNB_ALLOWED_HOST_DIRECTORIES)",
     ]
     assert len(trial.rig.containers()) == 8, "nothing was made for them"

@@ -17,6 +17,7 @@ from common.runtime.clock import utc_now
 from common.runtime.process import InOrder
 from common.store.keys import Keys
 from common.store.port import Entry, Listing, Store
+from common.vocabulary import EndReason
 from tests.sim.engine import SimEngine, SimProbe
 
 
@@ -102,7 +103,7 @@ class SimHost:
         for server in agent.inventory.snapshot():
             claim = server.claim if server.phase is Phase.CLAIMED else None
             if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
-                agent.inventory.stop(server.user, "culled: simulated", {Phase.CLAIMED})
+                agent.inventory.stop(server.user, EndReason.OPERATOR, {Phase.CLAIMED})
                 agent.loop.wake()
 
 

@@ -35,6 +35,11 @@ def test_the_page_of_limits_is_up_to_date() -> None:
     assert (DOCS / "limits.md").read_text() == generator["page"](), "run: make docs"
 
 
+def test_the_page_of_reasons_is_up_to_date() -> None:
+    generator = runpy.run_path(str(DOCS / "reasons.py"))
+    assert (DOCS / "reasons.md").read_text() == generator["page"](), "run: make docs"
+
+
 def test_every_setting_that_is_a_limit_is_on_the_page_of_limits() -> None:
     generator = runpy.run_path(str(DOCS / "limits.py"))
     rows = {limit.source for section in generator["SECTIONS"].values() for limit in section}

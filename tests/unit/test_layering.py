@@ -51,8 +51,14 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
+            found |= {_module(f"{node.module}.{alias.name}") or node.module or "" for alias in node.names}
     return found
+
+
+def _module(dotted: str) -> str:
+    """Empty: it is no module of ours, but something in one."""
+    path = ROOT.joinpath(*dotted.split("."))
+    return dotted if path.is_dir() or path.with_suffix(".py").exists() else ""
 
 
 def name(path: Path) -> str:
@@ -154,7 +160,6 @@ def test_the_frontends_folders_import_only_what_is_below_them(path: Path) -> Non
     (level,) = (number for number, folders in enumerate(FRONTEND) if own in folders)
     below = {folder for folders in FRONTEND[level + 1 :] for folder in folders}
     used = {module for module in imported(path) if module.startswith("frontend.")}
-    assert "frontend" not in imported(path), "say which module"
     if own == "admin":
         used.discard("frontend.culler.decide")
     folders = {module.split(".")[1] for module in used}

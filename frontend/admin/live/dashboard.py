@@ -17,11 +17,11 @@ from common import __version__
 from common.broker.port import Publisher, Subscriber
 from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
-from common.records.tickets import Ticket
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.cluster import Cluster
+from common.vocabulary import EventName
+from frontend import texts
 from frontend.admin.live import snapshot
 from frontend.admin.live.feed import Feed, FeedEntry
 from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, PAUSE_S, Names
@@ -46,8 +46,7 @@ class Dashboard:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         feed: Feed,
         series: Series,
         now: Callable[[], datetime],
@@ -58,17 +57,17 @@ class Dashboard:
         """``abandon_s``: as the public application has it: who counts as waiting."""
         self.feed = feed
         self.series = series
-        self._keys = keys
+        self._cluster = cluster
         self._now = now
         self._monotonic = monotonic
         self._abandon_s = abandon_s
         self._consul = outage = Outage(log, "consul unreachable", "consul reachable again", now=now)
         # The connection itself says it in the log.
         self._rabbitmq = Outage(log, "rabbitmq unreachable", None, level=logging.DEBUG, now=now)
-        self._hosts = Watched(store, HostRecord, keys.hosts, "hosts", PAUSE_S, outage=outage)
-        self._pools = Watched(store, PoolSpec, keys.pools, "pools", PAUSE_S, outage=outage)
-        self._tickets = Watched(store, Ticket, keys.tickets, "tickets", LINE_PAUSE_S, per_s=LINE_PER_S, outage=outage)
-        self._names = Names(store, (keys.notes, keys.claims, keys.routes), self._consul)
+        self._hosts = Watched(cluster.hosts, "hosts", PAUSE_S, outage=outage)
+        self._pools = Watched(cluster.pools, "pools", PAUSE_S, outage=outage)
+        self._tickets = Watched(cluster.tickets, "tickets", LINE_PAUSE_S, per_s=LINE_PER_S, outage=outage)
+        self._names = Names((cluster.notes, cluster.claims, cluster.routes), self._consul)
         self._parts = (self._hosts, self._pools, self._tickets, self._names)
         self._subscriber: Subscriber | None = None
         self._publisher: Publisher | None = None
@@ -174,19 +173,22 @@ class Dashboard:
         for entry in entries:
             self._counted = entry.id
             waited_s = entry.event.detail.get("time_to_server_s")
-            if entry.event.name == "server.claimed" and isinstance(waited_s, int | float):
+            if entry.event.name == EventName.SERVER_CLAIMED and isinstance(waited_s, int | float):
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
         hosts, tickets = self._hosts.records, self._tickets.records
         waiting = snapshot.waiting_by_pool(tickets, self._now(), self._abandon_s)
         return {
-            "cluster": self._keys.cluster,
+            "cluster": self._cluster.name,
             "release": __version__,
             "loaded": self._hosts.wait_loaded(0),
             "away": {"consul": _told(self._consul), "rabbitmq": _told(self._rabbitmq)},
             "totals": snapshot.totals(hosts, waiting.total()),
-            "records": {"claims": self._names.count(self._keys.claims), "routes": self._names.count(self._keys.routes)},
+            "records": {
+                "claims": self._names.count(self._cluster.claims),
+                "routes": self._names.count(self._cluster.routes),
+            },
             "rates": snapshot.rates(self._window.rates(self._monotonic())),
             "hosts": self._host_rows(hosts),
             "pools": {
@@ -203,7 +205,7 @@ class Dashboard:
         for name, record in hosts.items():
             known = self._rows.get(name)
             rows[name] = known if known is not None and known[0] is record else (record, snapshot.host_row(record))
-        notes = self._names.below(self._keys.notes)
+        notes = self._names.of(self._cluster.notes)
         self._rows = rows | {name: known for name, known in self._rows.items() if name not in rows and name in notes}
         found = {name: row for name, (_, row) in rows.items()}
         for name in notes - rows.keys():
@@ -236,7 +238,11 @@ def event_row(entry: FeedEntry) -> Json:
     """An event as the page gets it."""
     event = entry.event
     row: dict[str, Any] = {"id": entry.id, "at": event.sent_at.isoformat(), "name": event.name}
-    optional = {"host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail}
+    row["what"] = texts.event(event.name)
+    optional = {
+        "why": texts.event_detail(event.detail), "alarming": event.name in texts.ALARMING,
+        "host": event.host, "pool": event.pool, "user": event.user, "detail": event.detail,
+    }  # fmt: skip
     return row | {name: value for name, value in optional.items() if value}
 
 

@@ -1,12 +1,13 @@
-"""How often the dashboard reads what it shows, and the names of keys that it counts."""
+"""How often the dashboard reads what it shows, and the ids of records that it counts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from common.errors import StoreUnavailable
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.port import Store
+from common.store.collections import Collection
 
 # Every agent may write its record once a second; more often than this nobody reads.
 PAUSE_S = 0.5
@@ -21,11 +22,10 @@ NAMES_PAUSE_S = 2.0
 
 
 class Names:
-    """Which keys there are below some prefixes, read once in a while by one thread, ``start`` to ``stop``."""
+    """Which records there are of some families, read once in a while by one thread, ``start`` to ``stop``."""
 
-    def __init__(self, store: Store, prefixes: Sequence[str], outage: Outage) -> None:
-        self._store = store
-        self._prefixes = prefixes
+    def __init__(self, families: Sequence[Collection[Any]], outage: Outage) -> None:
+        self._families = families
         self._outage = outage
         self._found: Mapping[str, frozenset[str]] = {}
         self._fresh = Freshness("names")
@@ -42,16 +42,16 @@ class Names:
     def load(self) -> None:
         """Read once. Raises ``StoreUnavailable``."""
         with self._outage.observe(StoreUnavailable):
-            self._found = {prefix: self._store.watch_keys(prefix, 0, 0).keys for prefix in self._prefixes}
+            self._found = {family.prefix: family.ids() for family in self._families}
         self._fresh.read()
 
-    def below(self, prefix: str) -> frozenset[str]:
-        """The names below ``prefix`` without it, as last read."""
-        return frozenset(key.removeprefix(prefix) for key in self._found.get(prefix, ()))
+    def of(self, family: Collection[Any]) -> frozenset[str]:
+        """The ids of a family's records, as last read."""
+        return self._found.get(family.prefix, frozenset())
 
-    def count(self, prefix: str) -> int | None:
+    def count(self, family: Collection[Any]) -> int | None:
         """None: not read yet."""
-        found = self._found.get(prefix)
+        found = self._found.get(family.prefix)
         return None if found is None else len(found)
 
     def _step(self) -> float:

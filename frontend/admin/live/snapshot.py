@@ -11,6 +11,7 @@ from typing import Any
 from common.records.hosts import HostRecord, HostState, PoolStatus
 from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
+from frontend import texts
 from frontend.admin.live.window import Rate
 from frontend.cluster.queue_position import places
 from frontend.operations.hosts import drain_progress
@@ -51,6 +52,7 @@ def host_row(record: HostRecord) -> Json:
 
 def _pool_on_host(status: PoolStatus) -> Json:
     failure = status.last_failure
+    why = {"at": failure.at.isoformat(), "why": texts.short(failure.reason, failure.note)} if failure else None
     return {
         "capacity": status.capacity,
         "limited_by": status.limited_by,
@@ -62,7 +64,7 @@ def _pool_on_host(status: PoolStatus) -> Json:
         "claimed_old": status.claimed_old,
         "generation": status.generation,
         "failing": status.failing,
-        "failure": {"at": failure.at.isoformat(), "reason": failure.reason} if failure else None,
+        "failure": why,
     }
 
 
@@ -93,7 +95,9 @@ def pool_row(spec: PoolSpec, hosts: Mapping[str, HostRecord], waiting: int) -> J
         "waiting": waiting,
         "hosts": {"all": len(rows), "done": stages[Stage.DONE.value]},
         "stages": dict(stages),
-        "stalled": next((f"{row.host}: {row.reason}" for row in rows if row.stage is Stage.STALLED), ""),
+        "stalled": next(
+            (f"{row.host}: {texts.short(row.reason, row.note)}" for row in rows if row.stage is Stage.STALLED), ""
+        ),
     }
 
 
@@ -118,8 +122,8 @@ def totals(hosts: Mapping[str, HostRecord], waiting: int) -> Json:
 def failures(hosts: Iterable[HostRecord]) -> list[Json]:
     """What the hosts say is wrong now, newest first. The logs are asked for one by one: they may be long."""
     found = [
-        {"host": record.host, "pool": pool, "at": failure.at.isoformat(), "reason": failure.reason,
-         "failing": status.failing, "has_log": bool(failure.log)}
+        {"host": record.host, "pool": pool, "at": failure.at.isoformat(), "failing": status.failing,
+         "why": texts.short(failure.reason, failure.note), "has_log": bool(failure.log)}
         for record in hosts
         for pool, status in record.pools.items()
         if (failure := status.last_failure) is not None

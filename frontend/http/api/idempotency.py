@@ -15,10 +15,10 @@ from typing import Protocol, cast
 
 from flask import Flask, Response, current_app, make_response, request
 
-from common.errors import MalformedRecord, TransientError
+from common.errors import TransientError
 from common.records.idempotency import KEPT, Replay
-from common.store.keys import Keys
-from common.store.port import Entry, Store
+from common.store.cluster import Cluster
+from common.store.collections import Collection
 from frontend.http import auth
 from frontend.http.api.problems import Refused, bad_field
 from frontend.http.api.quota import Quota
@@ -37,10 +37,7 @@ class SharedDependencies(Protocol):
     """What both applications have."""
 
     @property
-    def store(self) -> Store: ...
-
-    @property
-    def keys(self) -> Keys: ...
+    def cluster(self) -> Cluster: ...
 
     @property
     def now(self) -> Callable[[], datetime]: ...
@@ -61,33 +58,33 @@ def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) 
         return act()
     _check(key)
     dependencies = cast(SharedDependencies, current_app.extensions["tmpnb"])
-    place = dependencies.keys.replay(_digest(auth.caller(), key))
+    replays = dependencies.cluster.replays
+    mark = Replay(key=_digest(auth.caller(), key), request=_fingerprint(), at=dependencies.now())
     quota: Quota = current_app.extensions[EXTENSION]
     who = visitor()
     try:
         check()
         _take(quota, who)
     except Refused as refused:
-        known = _known(dependencies.store, place, dependencies.now()) if refused.code == 429 else None
-        if known is None:
+        known = replays.get(mark.key) if refused.code == 429 else None
+        if known is None or known.is_over(mark.at):
             raise
         return _again(known)
-    mark = Replay(request=_fingerprint(), at=dependencies.now())
     done = False
     try:
-        before = _enter(dependencies.store, place, mark)
-        if before is not None:
-            return _again(before)
+        entered = replays.create_unless(mark, lambda before: not before.is_over(mark.at))
+        if entered is not mark:
+            return _again(entered)
         try:
             response = act()
         except Exception:
-            _forget(dependencies.store, place)
+            _forget(replays, mark)
             raise
         if response.status_code < 300:
             done = True
-            _keep(dependencies.store, place, mark, response)
+            _keep(replays, mark, response)
         else:
-            _forget(dependencies.store, place)
+            _forget(replays, mark)
         return response
     finally:
         if not done:
@@ -121,34 +118,6 @@ def _fingerprint() -> str:
     return _digest(request.method, request.full_path, body)
 
 
-def _enter(store: Store, place: str, mark: Replay) -> Replay | None:
-    """Take the key for this request; or what it was used for before. Raises ``StoreUnavailable``."""
-    while not store.create(place, mark.encode()):
-        entry = store.get(place)
-        if entry is None:
-            continue
-        before = _decode(entry)
-        if before is not None and not before.is_over(mark.at):
-            return before
-        if store.replace(place, mark.encode(), entry.modify_index):
-            break
-    return None
-
-
-def _known(store: Store, place: str, now: datetime) -> Replay | None:
-    """What the key was used for."""
-    entry = store.get(place)
-    found = None if entry is None else _decode(entry)
-    return None if found is None or found.is_over(now) else found
-
-
-def _decode(entry: Entry) -> Replay | None:
-    try:
-        return Replay.decode(entry.key, entry.value)
-    except MalformedRecord:
-        return None
-
-
 def _again(before: Replay) -> Response:
     if before.request != _fingerprint():
         raise Refused(422, "key used before", f"{HEADER}: it was used for another request; take a new one")
@@ -161,20 +130,20 @@ def _again(before: Replay) -> Response:
     return response
 
 
-def _keep(store: Store, place: str, mark: Replay, response: Response) -> None:
+def _keep(replays: Collection[Replay], mark: Replay, response: Response) -> None:
     headers = {name: response.headers[name] for name in ("Content-Type", "Location") if name in response.headers}
     done = mark.model_copy(
         update={"code": response.status_code, "headers": headers, "body": response.get_data(as_text=True)}
     )
     try:
-        store.put(place, done.encode())
+        replays.put(done)
     except TransientError as exc:
         # It is done, and the caller shall know. Who asks again is told that it is under way.
         log.warning("answer not kept for a repeated request", extra={"error": str(exc)})
 
 
-def _forget(store: Store, place: str) -> None:
+def _forget(replays: Collection[Replay], mark: Replay) -> None:
     try:
-        store.delete(place)
+        replays.delete(mark.key)
     except TransientError as exc:
         log.info("key of a refused request not freed", extra={"error": str(exc)})

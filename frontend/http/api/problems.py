@@ -3,7 +3,8 @@
 from flask import Blueprint, Flask, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import InvalidPool, MalformedRecord, TmpnbError, TransientError
+from common.errors import InvalidPool, TmpnbError, TransientError
+from common.vocabulary import EndReason
 from frontend.http.responses import answer
 from frontend.operations.errors import InvalidValue, NotFound, ServerEnded, WrongState
 
@@ -37,6 +38,7 @@ class Problem(BaseModel):
     status: str
     message: str
     fields: list[FieldProblem] = Field(default_factory=list, description="of a bad request: which fields are wrong")
+    reason: EndReason | None = Field(default=None, description="of a server that is gone: why")
 
 
 class Refused(TmpnbError):
@@ -49,10 +51,11 @@ class Refused(TmpnbError):
         message: str,
         fields: list[FieldProblem] | None = None,
         retry_after_s: int | None = None,
+        reason: EndReason | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.problem = Problem(status=status, message=message, fields=fields or [])
+        self.problem = Problem(status=status, message=message, fields=fields or [], reason=reason)
         self.retry_after_s = retry_after_s
 
 
@@ -83,14 +86,12 @@ def bad_field(field: str, message: str, given: object) -> Refused:
 
 
 # What operations and stores raise, as an answer: the one table for all addresses of the admin application, and for the
-# API of the public one. The first that fits counts.
+# API of the public one.
 _ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
-    (ServerEnded, 410, "gone", None),
     (NotFound, 404, "not found", None),
     (InvalidPool, 400, "invalid pool", None),
     (WrongState, 409, "conflict", None),
     (TransientError, 503, "unavailable", RETRY_AFTER_S),
-    (MalformedRecord, 503, "unavailable", RETRY_AFTER_S),
 )
 
 
@@ -99,6 +100,7 @@ def install_problems(views: Blueprint | Flask) -> None:
     views.register_error_handler(
         InvalidValue, lambda error: respond(bad_field(error.field, error.accepted, error.given))
     )
+    views.register_error_handler(ServerEnded, lambda error: respond(gone(str(error), error.reason)))
     for kind, code, status, retry_after_s in _ERRORS:
         views.register_error_handler(
             kind,
@@ -112,6 +114,6 @@ def not_found(message: str) -> Refused:
     return Refused(404, "not found", message)
 
 
-def gone(message: str) -> Refused:
-    """It was there."""
-    return Refused(410, "gone", message)
+def gone(message: str, reason: EndReason) -> Refused:
+    """A server that was there, and why it is no more."""
+    return Refused(410, "gone", message, reason=reason)

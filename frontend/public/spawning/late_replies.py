@@ -16,6 +16,7 @@ from common.runtime.clock import utc_now
 from common.runtime.loops import QueueThread
 from common.runtime.retry import retry_for
 from common.urls import base_path
+from common.vocabulary import EndReason
 from frontend.http.metrics import LATE_REPLIES
 from frontend.public.spawning.request_tracker import Disposition, RequestTracker
 from frontend.public.spawning.waiting_room import WaitingRoom
@@ -106,7 +107,7 @@ class LateReplies:
 def give_back(publisher: Publisher, reply: SpawnReply) -> None:
     """Ask the host to remove a server that nobody will ever be told about."""
     request = CullRequest(
-        sent_at=utc_now(), user=reply.user, reason="undeliverable", request_id=reply.request_id, force=True
+        sent_at=utc_now(), user=reply.user, reason=EndReason.UNDELIVERABLE, request_id=reply.request_id, force=True
     )
     try:
         publisher.publish(queues.host(reply.host), Outgoing(request.encode(), new_request_id()))

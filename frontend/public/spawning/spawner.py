@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from common.broker import queues
-from common.broker.messages import Event, SpawnReply, SpawnRequest, decode
+from common.broker.events import Events
+from common.broker.messages import SpawnReply, SpawnRequest, decode
 from common.broker.port import Outgoing, Requester
 from common.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
 from common.ids import request_of
@@ -23,6 +24,7 @@ from common.records.tickets import Ticket, TicketState
 from common.runtime import audit_log
 from common.runtime.clock import utc_now
 from common.urls import base_path, server_url
+from common.vocabulary import EventName, RequestRefusal
 from frontend.cluster.queue_position import QueueFull
 from frontend.http.metrics import SPAWN_SECONDS, SPAWNS
 from frontend.public.spawning.request_tracker import RequestTracker, State
@@ -89,16 +91,17 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Crowded:
-    """Too many wait already; ``reason`` says who."""
+    """``count`` wait already, which is too many; ``reason`` says of whom."""
 
-    reason: str
+    reason: RequestRefusal
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """RabbitMQ or Consul is away; ``reason`` is for the log."""
+    """RabbitMQ or Consul is away; ``error`` is for the log."""
 
-    reason: str
+    error: str
 
 
 Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
@@ -129,6 +132,7 @@ class Spawner:
     ) -> None:
         """``message_life_s``: how long the broker keeps the request of somebody who may wait in line."""
         self._broker = broker
+        self._events = Events(broker, now=now)
         self._room = room
         self._tracker = tracker
         self._window_s = window_s
@@ -160,7 +164,7 @@ class Spawner:
             # Whoever could not even wait need not be asked for: an agent would find the others first.
             self._room.admit(command.pool, command.visitor)
         except QueueFull as exc:
-            return Crowded(str(exc))
+            return Crowded(exc.reason, exc.count)
         except StoreUnavailable as exc:
             return Unavailable(str(exc))
         with self._slot(wait_s) as window_s:
@@ -173,7 +177,7 @@ class Spawner:
                 return served if served is not None else self._queue(request, command)
             except QueueFull as exc:
                 reply = self._tracker.settle(request.request_id, State.REFUSED)
-                return _served(reply, 0.0) if reply is not None else Crowded(str(exc))
+                return _served(reply, 0.0) if reply is not None else Crowded(exc.reason, exc.count)
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
                     self._leave(request)
@@ -196,15 +200,10 @@ class Spawner:
         reply = self._tracker.settle(request.request_id, State.REFUSED)
         if reply is not None:
             return _served(reply, 0.0)
-        detail = {"reason": "full", "waited_s": wait_s}
-        event = Event(
-            sent_at=self._now(),
-            name="request.refused",
-            pool=request.pool,
-            request_id=request.request_id,
-            detail=detail,
-        )
-        self._broker.emit(event.name, event.encode())
+        self._events.publish(
+            EventName.REQUEST_FULL, pool=request.pool, request_id=request.request_id, who=command.who,
+            reason=RequestRefusal.FULL, detail={"waited_s": wait_s},
+        )  # fmt: skip
         return Full()
 
     @contextmanager
@@ -297,20 +296,12 @@ def _counted(command: SpawnCommand, begun: float, outcome: Outcome) -> Outcome:
     name = type(outcome).__name__.lower()
     SPAWNS.labels(command.pool, name).inc()
     SPAWN_SECONDS.labels(command.pool, name).observe(time.monotonic() - begun)
+    asked: dict[str, Any] = {"request_id": command.request_id, "pool": command.pool, "who": command.who}
     if isinstance(outcome, Crowded):
-        audit_log.record(
-            "request.full", request_id=command.request_id, pool=command.pool, who=command.who, reason=outcome.reason
-        )
-    elif isinstance(outcome, Full):
-        audit_log.record("request.full", request_id=command.request_id, pool=command.pool, who=command.who)
+        # Not told to the exchange: when too many wait there may be thousands of these.
+        audit_log.record(EventName.REQUEST_FULL, **asked, reason=outcome.reason, detail={"count": outcome.count})
     elif isinstance(outcome, Unavailable):
-        audit_log.record(
-            "request.unavailable",
-            request_id=command.request_id,
-            pool=command.pool,
-            who=command.who,
-            reason=outcome.reason[:500],
-        )
+        audit_log.record(EventName.REQUEST_UNAVAILABLE, **asked, detail={"error": outcome.error})
     return outcome
 
 

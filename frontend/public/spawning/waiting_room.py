@@ -7,17 +7,16 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from common.broker.messages import SpawnReply, SpawnRequest
-from common.errors import MalformedRecord
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
-from common.store.cache import RecordCache
-from common.store.keys import Keys, last_segment
-from common.store.port import Entry, Store
+from common.store.cluster import Cluster
+from common.store.collections import Stored
+from common.vocabulary import RequestRefusal
 from frontend.cluster.cache import CachedValue
 from frontend.cluster.queue_position import QueueFull, QueuePosition, ThroughputEstimate, places
 
@@ -38,7 +37,7 @@ PAST_WINDOW_S = 0.05
 @dataclass(frozen=True, slots=True)
 class _Look:
     tickets: dict[str, Ticket]
-    modify_indexes: dict[str, int]
+    stored: Mapping[str, Stored[Ticket]]
     places: dict[str, tuple[int, int]]
     count_by_pool: Counter[str]
     count_by_visitor: Counter[str]
@@ -62,8 +61,7 @@ class WaitingRoom:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         abandon_s: float,
         ticket_max_s: float,
         now: Callable[[], datetime] = utc_now,
@@ -74,13 +72,11 @@ class WaitingRoom:
         """``send_again``: publishes a request that still waits; False: it could not."""
         self._bounds = bounds
         self._send_again = send_again
-        self._store = store
-        self._keys = keys
+        self._tickets = cluster.tickets
         self._abandon_s = abandon_s
         self._ticket_max_s = ticket_max_s
         self._now = now
         self._monotonic = monotonic
-        self._decoded = RecordCache(Ticket, keys.tickets)
         self._throughput = ThroughputEstimate()
         self._line = CachedValue(self._list, LISTING_MAX_AGE_S, monotonic)
         self._lock = threading.Lock()
@@ -105,10 +101,9 @@ class WaitingRoom:
             in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
             of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
         if in_pool >= self._bounds.of_pool:
-            raise QueueFull(f"{in_pool} requests are in line for pool {pool!r} already, more are not accepted")
+            raise QueueFull(RequestRefusal.LINE_FULL, in_pool)
         if visitor and of_visitor >= self._bounds.of_visitor:
-            text = f"{of_visitor} requests of your address or token are in line already, more are not accepted"
-            raise QueueFull(text)
+            raise QueueFull(RequestRefusal.LINE_FULL_FOR_VISITOR, of_visitor)
 
     def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
         """The request's ticket. It may exist already: an agent that could not reach us leaves its answer there, or the
@@ -127,29 +122,21 @@ class WaitingRoom:
             visitor=visitor,
             once=request.once,
         )
-        key = self._keys.ticket(request.request_id)
-        while not self._store.create(key, ticket.encode()):
-            entry = self._store.get(key)
-            if entry is None:
-                continue
-            found = _decode(entry)
-            if found is not None and not (found.created_at < request.sent_at and self._is_over(found)):
-                return found
-            if self._store.replace(key, ticket.encode(), entry.modify_index):
-                break
-        if not request.user:
+        stored = self._tickets.create_unless(
+            ticket, lambda found: found.created_at >= request.sent_at or not self._is_over(found)
+        )
+        if stored is ticket and not request.user:
             with self._lock:
                 self._opened.append(ticket)
-        return ticket
+        return stored
 
     def close(self, request_id: str) -> None:
         """Forget the ticket: its request was not published."""
-        self._store.delete(self._keys.ticket(request_id))
+        self._tickets.delete(request_id)
 
     def find(self, request_id: str) -> Ticket | None:
         """The ticket as stored now. None: there is none (any more)."""
-        entry = self._store.get(self._keys.ticket(request_id))
-        return None if entry is None else _decode(entry)
+        return self._tickets.get(request_id)
 
     def look(self, request_id: str) -> tuple[Ticket, QueuePosition | None] | None:
         """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
@@ -164,8 +151,8 @@ class WaitingRoom:
             return ticket, None
         if self._has_lapsed(ticket):
             return None
-        if request_id in line.modify_indexes:
-            self._touch(ticket, line.modify_indexes[request_id])
+        if request_id in line.stored:
+            self._touch(ticket, line.stored[request_id])
         position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
         return ticket, QueuePosition(position, waiting_count, self._throughput.estimate_s(ticket.pool, position))
 
@@ -180,41 +167,30 @@ class WaitingRoom:
 
     def assign(self, reply: SpawnReply) -> bool:
         """Write the server to the request's ticket. False: the ticket is gone, or already has another server."""
-        key = self._keys.ticket(reply.request_id)
-        while (entry := self._store.get(key)) is not None:
-            ticket = _decode(entry)
-            if ticket is None:
-                return False
+        served = {"state": TicketState.ASSIGNED, "url": reply.url, "user": reply.user, "reason": None}
+
+        def assign(ticket: Ticket) -> Ticket | None:
             if ticket.state is TicketState.ASSIGNED:
-                return ticket.user == reply.user
-            assigned = ticket.model_copy(
-                update={"state": TicketState.ASSIGNED, "url": reply.url, "user": reply.user, "reason": None}
-            )
-            if self._store.replace(key, assigned.encode(), entry.modify_index):
-                return True
-        return False
+                return ticket if ticket.user == reply.user else None
+            return ticket.model_copy(update=served)
+
+        return self._tickets.update(reply.request_id, assign) is not None
 
     def cancel(self, request_id: str) -> Ticket | None:
         """Take the ticket away, in whatever state it is: what it was just then. None: there is none (any more).
 
         The message of a ticket that waited is dropped when its turn comes, as that of one nobody asks about.
         """
-        key = self._keys.ticket(request_id)
-        while (entry := self._store.get(key)) is not None:
-            if self._store.delete_unchanged(key, entry.modify_index):
-                return _decode(entry)
-        return None
+        return self._tickets.pop(request_id)
 
     def _list(self) -> _Look:
-        listing = self._store.list(self._keys.tickets)
-        # One below another's key is nobody's: whoever looked for it would get that one's.
-        tickets = {name: ticket for name, ticket in self._decoded.read(listing).items() if ticket.request_id == name}
+        listed = self._tickets.list()
+        tickets = listed.readable()
         self._throughput.look(tickets, self._monotonic())
-        modify_indexes = {last_segment(entry.key): entry.modify_index for entry in listing.entries}
         found = places(tickets, self._now(), self._abandon_s)
         look = _Look(
             tickets,
-            modify_indexes,
+            listed.stored,
             found,
             Counter(tickets[name].pool for name in found),
             Counter(tickets[name].visitor for name in found),
@@ -235,7 +211,7 @@ class WaitingRoom:
         """The broker has dropped its message by now."""
         return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
 
-    def _touch(self, ticket: Ticket, modify_index: int) -> None:
+    def _touch(self, ticket: Ticket, listed: Stored[Ticket]) -> None:
         """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote. And the
         message, which the broker keeps for as long as somebody asks."""
         now, at_s = self._now(), self._monotonic()
@@ -253,7 +229,7 @@ class WaitingRoom:
         # Losing this race is fine: another replica saw the browser, or an agent assigned the ticket.
         sent = is_due and self._send_again(_request(ticket))
         seen = ticket.model_copy(update={"seen_at": now, **({"asked_at": now} if sent else {})})
-        self._store.replace(self._keys.ticket(ticket.request_id), seen.encode(), modify_index)
+        self._tickets.replace(listed, seen)
 
 
 def _request(ticket: Ticket) -> SpawnRequest:
@@ -267,10 +243,3 @@ def _request(ticket: Ticket) -> SpawnRequest:
         user=ticket.user or "",
         once=ticket.once,
     )
-
-
-def _decode(entry: Entry) -> Ticket | None:
-    try:
-        return Ticket.decode(entry.key, entry.value)
-    except MalformedRecord:
-        return None

@@ -80,7 +80,7 @@
         over("Your place in line is gone", "This page was asleep for too long. You can get in line again.");
         return;
       case "refused":
-        over("No server could be started", state.reason || "Please tell whoever runs this service.");
+        over("No server could be started", `Please tell whoever runs this service${state.message ? `: ${state.message}` : ""}.`);
         return;
       default:
         away();

@@ -9,15 +9,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from common.broker.port import Requester
-from common.errors import MalformedRecord, StoreUnavailable, TmpnbError, TransientError
+from common.errors import TmpnbError, TransientError
 from common.records.statics import Statics
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
-from common.store.cache import RecordCache
 from common.store.cluster import Cluster
-from common.store.keys import Keys
-from common.store.port import Store
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
 
@@ -36,8 +33,7 @@ class StaticsSync:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        cluster: Cluster,
         blobs: BlobCache,
         connect: Callable[[], AbstractContextManager[Requester]],
         monotonic: Callable[[], float] = time.monotonic,
@@ -46,13 +42,10 @@ class StaticsSync:
         """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
         that a host has to give a set."""
         self._fetch_s = fetch_s
-        self._store = store
-        self._cluster = Cluster(store, keys.cluster)
-        self._keys = keys
+        self._cluster = cluster
         self._blobs = blobs
         self._connect = connect
         self._monotonic = monotonic
-        self._decoded = RecordCache(Statics, keys.statics)
         self._sets: dict[str, Statics] = {}
         self._tried: set[str] = set()
         self._unused_since: dict[str, float] = {}
@@ -73,11 +66,10 @@ class StaticsSync:
 
     def turn(self, wait_s: float = 0.0) -> bool:
         """Wait for a change, and fetch and drop what that asks for. True: nothing is left to do. Raises
-        ``StoreUnavailable`` and ``OSError``."""
+        ``TransientError`` and ``OSError``."""
         # An index and no time would mean Consul's own time, which is minutes.
-        listing = self._store.watch(self._keys.statics, self._index if wait_s else 0, wait_s)
-        self._index = listing.index
-        self._sets = self._decoded.read(listing)
+        records = self._cluster.statics.watch(self._index if wait_s else 0, wait_s)
+        self._index, self._sets = records.index, records.readable()
         self._fresh.read()
         lacking = [record for record in self._sets.values() if self._lacks(record)]
         if lacking:
@@ -96,7 +88,7 @@ class StaticsSync:
             if self._index == 0:
                 self._blobs.open()
             self._settled = self.turn(WATCH_S if self._settled else 0.0)
-        except (StoreUnavailable, OSError) as exc:
+        except (TransientError, OSError) as exc:
             self._index = 0
             raise TransientError(str(exc)) from exc
         return PAUSE_S if self._settled else RETRY_S
@@ -128,13 +120,7 @@ class StaticsSync:
 
     def _mark_served(self, record: Statics) -> None:
         """From now on proxies may send visitors here. Another frontend may be faster."""
-        entry = self._store.get(self._keys.statics_of(record.id))
-        try:
-            if entry is not None and not (found := Statics.decode(entry.key, entry.value)).served:
-                served = found.model_copy(update={"served": True})
-                self._store.replace(entry.key, served.encode(), entry.modify_index)
-        except MalformedRecord:
-            return  # said when it was read
+        self._cluster.statics.update(record.id, lambda found: found.model_copy(update={"served": True}))
 
     def _drop_unused(self) -> None:
         used = {file.sha256 for record in self._sets.values() for file in record.files.values()}

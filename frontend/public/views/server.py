@@ -1,16 +1,14 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
-import re
-
 from flask import Blueprint, Response, g, request
 
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
-from common.records.servers import Claim, Gone
+from common.records.servers import Gone
 from common.runtime.loops import poll
-from common.store.cache import read_one
 from common.urls import server_url
+from frontend import texts
 from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
 from frontend.operations.host_commands import send
 from frontend.public.dependencies import ServerStatus, dependencies
@@ -24,22 +22,6 @@ RETRY_AFTER_S = 3
 # How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
 REOPEN_S = 3.0
 REOPEN_LOOK_S = 0.1
-# By the reason that the agent (or, for a lost host, the culler) left in the record.
-WHY = {
-    "culled: idle": "It was not used for a while.",
-    "culled: age": "Its time was over.",
-    "culled: unvisited": "Nobody came to use it.",
-    "culled: operator": "It was ended by the people who run this place.",
-    "culled: host lost": "The machine that it ran on was lost.",
-    "leaving: host drained": "The machine that it ran on was taken out of service.",
-    "culled: host drained": "The machine that it ran on was taken out of service.",
-    "container exited": "It stopped by itself.",
-    "needed more memory": "It needed more memory than it may have.",
-    "container is gone": "It was removed from the machine that it ran on.",
-}
-WHY_UNKNOWN = "It was idle for too long, its time was over, or the machine it ran on was lost."
-# The agent says how much that was.
-_MEMORY = re.compile(r"needed more memory than ([0-9]+ MiB)")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -80,7 +62,7 @@ def _is_ending(user: str, word: Gone | None) -> bool:
     if word is None or word.until is not None:
         return False
     try:
-        claim = read_one(dependencies().store, dependencies().keys.claim(user), Claim)
+        claim = dependencies().cluster.claims.get(user)
     except StoreUnavailable:
         return False
     return claim is not None and claim.claimed_at < word.at
@@ -108,19 +90,10 @@ def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool)
     new = spawn_link(target, fresh=True)
     if left_s > 0:
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
-    why = _why(word.reason if word is not None else "")
+    why = texts.why_ended(word.reason, word.note) if word is not None else texts.UNKNOWN_END
     # While its claim is there, nothing can be made at its address.
     again = spawn_link(f"user/{user}/{target}") if may_return(user, word) and not is_ending else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
-
-
-def _why(reason: str) -> str:
-    found = _MEMORY.fullmatch(reason)
-    return (
-        f"It needed more memory than {found[1]}, which is all that it may have."
-        if found
-        else WHY.get(reason, WHY_UNKNOWN)
-    )
 
 
 @views.post("/leaving/<user>")
@@ -136,7 +109,7 @@ def once_more(user: str) -> Response:
         target = ""
     try:
         send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        poll(lambda: deps.store.get(deps.keys.route(user)), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
+        poll(lambda: deps.cluster.routes.find(user), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)

@@ -10,6 +10,7 @@ from common.errors import StoreUnavailable
 from common.ids import request_of
 from common.records.base import Name, explain
 from common.urls import server_url
+from frontend import texts
 from frontend.http.auth import caller
 from frontend.http.responses import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
 from frontend.http.visitors import is_browser, is_robot, visitor
@@ -174,7 +175,10 @@ def _for_person(command: SpawnCommand, wanted: str | None) -> Response:
         pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
         return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
     if isinstance(outcome, Crowded):
-        return page("crowded.html", 429, CROWDED_AFTER_S, reason=outcome.reason)
+        return page(
+            "crowded.html", 429, CROWDED_AFTER_S,
+            reason=texts.refusal(outcome.reason, count=outcome.count, pool=command.pool),
+        )  # fmt: skip
     return unavailable()
 
 
@@ -196,8 +200,10 @@ def note(outcome: object) -> None:
         g.ids.update(user=outcome.user, host=outcome.host)
         for stage, elapsed_ms in outcome.stages_ms.items():
             add_stage(stage, elapsed_ms)
-    elif isinstance(outcome, Crowded | Unavailable):
-        g.ids["reason"] = outcome.reason
+    elif isinstance(outcome, Crowded):
+        g.ids["reason"] = outcome.reason.value
+    elif isinstance(outcome, Unavailable):
+        g.ids["error"] = outcome.error
 
 
 def _no_pool(wanted: str | None) -> Response:

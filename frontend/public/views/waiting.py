@@ -8,6 +8,7 @@ from common.errors import StoreUnavailable
 from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
+from frontend import texts
 from frontend.cluster.queue_position import QueuePosition
 from frontend.http.responses import answer, go_to, page, problem, unavailable
 from frontend.public.dependencies import dependencies
@@ -42,7 +43,7 @@ def room(ticket: str) -> Response:
     if url is not None:
         return go_to(url)
     if place is None:
-        return page("refused.html", 503, PAGE_RETRY_S * 6, reason=record.reason, again=_again())
+        return page("refused.html", 503, PAGE_RETRY_S * 6, why=texts.short(record.reason, record.note), again=_again())
     return page(
         "waiting.html",
         503,
@@ -59,7 +60,7 @@ def room(ticket: str) -> Response:
 @views.get("/api/tickets/<ticket>")
 def ticket_state(ticket: str) -> Response:
     """``{"status": "waiting", "position", "waiting", "estimate_s", "retry_in_s"}``, ``{"status": "assigned", "url"}``,
-    ``{"status": "refused", "reason"}``, or 404 ``{"status": "gone"}``."""
+    ``{"status": "refused", "reason", "message"}``, or 404 ``{"status": "gone"}``."""
     if not is_request_id(ticket):
         return answer({"status": "gone"}, 404)
     try:
@@ -73,7 +74,9 @@ def ticket_state(ticket: str) -> Response:
     if url is not None:
         return answer({"status": "assigned", "url": url})
     if place is None:
-        return answer({"status": "refused", "reason": record.reason})
+        # In the words for operators, who are to be told of it.
+        message = texts.short(record.reason, record.note)
+        return answer({"status": "refused", "reason": record.reason, "message": message})
     return answer(
         {
             "status": "waiting",

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from agent import names
-from agent.events import Events
 from agent.host.lease import HostLease
 from agent.host.pool_status import pool_statuses
 from agent.host.predecessor import ProcessIdentity, is_dead
@@ -21,6 +20,7 @@ from agent.pool.capacity import Capacity, capacities
 from agent.pool.images import Images
 from agent.pool.specs import Specs
 from agent.settings import AgentSettings, resolve_address
+from common.broker.events import Events
 from common.errors import StoreUnavailable
 from common.records.hosts import HostNote, HostRecord, HostState
 from common.records.pools import PoolSpec
@@ -30,6 +30,7 @@ from common.settings import load
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry
+from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, KEYS, World, pool
 
 ME = ProcessIdentity.current("engine-1")
@@ -364,8 +365,8 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
-    assert "900g" in big.last_failure.reason
-    assert big.last_failure.reason == big.limited_by
+    assert "900g" in big.last_failure.note
+    assert (big.last_failure.reason, big.last_failure.note) == (EndReason.NO_ROOM, big.limited_by)
     assert light.limited_by == ""
     gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {}, {})
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"

@@ -2,20 +2,17 @@
 
 from datetime import timedelta
 
-import pytest
-
 from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.events import Events
 from agent.inventory import Phase
-from agent.metrics import HostCollector, HostFigures, PoolFigures, cull_reason, failure_reason, refusal_reason
+from agent.metrics import HostCollector, HostFigures, PoolFigures
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.messages import CullRequest
 from common.broker.port import Outgoing
 from common.records.hosts import HostState
 from common.runtime.clock import utc_now
-from frontend.public.views.server import WHY
 from tests.support.watching import Counted, audited
 from tests.unit.agent.commands.test_culls import Control
 from tests.unit.agent.world import HOST, World, pool
@@ -58,7 +55,7 @@ def test_a_request_past_its_deadline_is_counted_and_noted() -> None:
     with audited() as lines:
         world.send(world.request(deadline=utc_now() - timedelta(seconds=1)))
     assert dropped() == 1
-    assert [(line.event, line.reason) for line in lines] == [("request.dropped", "past its deadline")]
+    assert [(line.event, line.reason) for line in lines] == [("request.dropped", "expired")]
 
 
 def test_bytes_that_are_no_request_are_counted() -> None:
@@ -98,24 +95,6 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
         commands.cull(CullRequest(sent_at=utc_now(), user=reply.user, reason="idle"))
     assert refused() == 1
     assert [(line.event, line.user) for line in lines] == [("server.cull_refused", reply.user)]
-
-
-@pytest.mark.parametrize("text", WHY)
-def test_every_reason_that_a_learner_is_told_has_a_label_of_its_own(text: str) -> None:
-    if text.startswith("leaving"):
-        return  # it has not ended yet
-    assert cull_reason(text) != "other"
-
-
-def test_texts_from_outside_become_few_labels() -> None:
-    assert failure_reason("no answer on /user/<user>/ within 60 s") == "no_answer"
-    assert failure_reason("answers 404 at /user/<user>/; does it know") == "wrong_answer"
-    assert failure_reason("leads from /user/<user>/ in a circle") == "wrong_answer"
-    assert failure_reason("image hub/x is not on this host and cannot be pulled: anything") == "image"
-    assert failure_reason("anything else") == cull_reason("anything else") == refusal_reason("anything") == "other"
-    assert refusal_reason("computing (1.73 cores)") == "computing"
-    assert refusal_reason("its kernels cannot be read; nothing else seen of it for 0 of 600 s") == "unread"
-    assert refusal_reason("a kernel says that it is busy; nothing else seen of it for 0 of 180 s") == "kernel_busy"
 
 
 def test_the_collector_tells_what_the_host_has() -> None:

@@ -15,7 +15,6 @@ from agent.claims.replies import Replies
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.memory import MemoryEngine
 from agent.engine.network import ClusterNetwork
-from agent.events import Events
 from agent.inventory import Inventory, Phase, Server
 from agent.pool.apply import Applier
 from agent.pool.capacity import Capacity, capacities
@@ -36,6 +35,7 @@ from agent.statics.assets import Host as StaticsHost
 from agent.statics.assets import StaticAssets
 from agent.statics.extract import ExtractLimits
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.memory import MemoryBroker, MemoryConsumer
 from common.broker.messages import SpawnReply, SpawnRequest, decode
 from common.broker.port import Delivery, Outgoing

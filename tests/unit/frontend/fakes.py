@@ -14,8 +14,10 @@ from common.records.hosts import Drain, HostRecord, HostState, ImageStatus, Pool
 from common.records.pools import PoolSpec
 from common.records.servers import Activity, Claim, Route
 from common.records.tickets import Ticket
+from common.store.cluster import Cluster
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
+from common.store.port import Store
 from common.urls import server_url
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
@@ -24,6 +26,13 @@ from frontend.public.dependencies import Dependencies, assemble
 from frontend.settings import AdminSettings, PublicSettings
 
 KEYS = Keys("main")
+
+
+def records(store: Store) -> Cluster:
+    """The cluster's records in a store."""
+    return Cluster(store, KEYS.cluster)
+
+
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Sec-Fetch-Mode": "navigate"}
 

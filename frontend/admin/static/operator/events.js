@@ -2,30 +2,10 @@
 import { call } from "./api.js";
 import { byId, clock, el, say, span, time } from "./format.js";
 
-const WORDS = {
-  "server.ready": "server ready",
-  "server.claimed": "server given to a learner",
-  "server.culled": "server culled",
-  "server.retired": "ready server removed",
-  "server.failed": "server did not start",
-  "server.out_of_memory": "out of memory",
-  "server.extended": "server given more time",
-  "server.cull_requested": "cull asked for",
-  "server.cull_refused": "cull refused",
-  "request.refused": "request refused",
-  "request.dropped": "request dropped",
-  "host.joined": "host joined",
-  "host.left": "host left",
-  "host.state": "host state",
-  "host.lost": "host lost",
-  "host.unreachable": "host cannot be reached",
-};
-const BAD = new Set(["server.failed", "host.lost", "host.unreachable", "request.refused"]);
-
-/** What an event's detail says, in words. */
+/** Why, and when, in words: codes come with their text, times are told by this browser's clock. */
 function detail(event) {
   const found = event.detail ?? {};
-  const said = [found.reason, found.refusal, found.state].filter((word) => typeof word === "string" && word);
+  const said = [event.why].filter(Boolean);
   if (typeof found.time_to_server_s === "number") said.push(`after ${span(found.time_to_server_s)}`);
   if (found.deadline) said.push(`until ${clock(found.deadline, true)}`);
   if (found.kept_until) said.push(`until ${clock(found.kept_until, true)}`);
@@ -63,15 +43,15 @@ export class Events {
   }
 
   text(event) {
-    return `${event.name} ${WORDS[event.name] ?? ""} ${event.host ?? ""} ${event.pool ?? ""} ${event.user ?? ""} ${detail(event)}`.toLowerCase();
+    return `${event.name} ${event.what} ${event.host ?? ""} ${event.pool ?? ""} ${event.user ?? ""} ${detail(event)}`.toLowerCase();
   }
 
   item(event) {
     const user = event.user
       ? el("button", { class: "link", type: "button", title: `Look up ${event.user}`, onclick: () => this.search(event.user) }, event.user)
       : null;
-    return el("li", { "data-id": event.id, "data-event": event.name, class: BAD.has(event.name) ? "bad" : null },
-      time(event.at), el("span", { class: "what" }, WORDS[event.name] ?? event.name),
+    return el("li", { "data-id": event.id, "data-event": event.name, class: event.alarming ? "bad" : null },
+      time(event.at), el("span", { class: "what" }, event.what),
       el("span", { class: "where" }, [event.host, event.pool].filter(Boolean).join(" · ")), user,
       el("span", { class: "why" }, detail(event)));
   }
@@ -105,7 +85,7 @@ export class Failures {
       }
     });
     return el("li", { "data-key": key, "data-failure": failure.host },
-      el("p", {}, time(failure.at), el("strong", {}, failure.reason), el("span", { class: "where" }, `${failure.host} · ${failure.pool}`)),
+      el("p", {}, time(failure.at), el("strong", {}, failure.why), el("span", { class: "where" }, `${failure.host} · ${failure.pool}`)),
       failure.has_log ? more : null);
   }
 }

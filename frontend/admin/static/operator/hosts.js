@@ -103,7 +103,7 @@ class HostRow {
   fail(pools) {
     const failures = Object.entries(pools).filter(([, pool]) => pool.failure);
     this.failure.replaceChildren(...failures.map(([name, pool]) =>
-      el("div", { class: pool.failing ? "trouble" : null }, time(pool.failure.at), ` ${name}: ${pool.failure.reason}`)));
+      el("div", { class: pool.failing ? "trouble" : null }, time(pool.failure.at), ` ${name}: ${pool.failure.why}`)));
   }
 
   /** What changes by itself. */

@@ -2,21 +2,20 @@
 import { attempt, call, canChange, confirm, tell } from "./api.js";
 import { ago, byId, clock, el, now, number, say, span, time } from "./format.js";
 
-const REASONS = { idle: "idle", age: "too old", unvisited: "never visited" };
 // An answer is old after this: times of culls move with every click of a learner.
 const AGAIN_MS = 5000;
 const TYPING_MS = 300;
 
 /** Why and when, in words; the times are from the culler's own rules. */
 export function cullForecast(server) {
-  const { reason, at, obstacle } = server.culling;
+  const { why, at, unless_used: unlessUsed, obstacle_why: obstacle } = server.culling;
   const kept = server.kept_until && Date.parse(server.kept_until) > now();
   const said = [];
-  if (!reason) said.push(obstacle ? "Not now" : "Never by itself");
-  else if (Date.parse(at) <= now()) said.push(`Due: ${REASONS[reason]}. The culler culls it in its next cycle`);
-  else said.push(`At ${clock(at)} (in ${span((Date.parse(at) - now()) / 1000)}) as ${REASONS[reason]}${reason === "age" ? "" : ", unless it is used"}`);
+  if (!why) said.push(obstacle ? "Not now" : "Never by itself");
+  else if (Date.parse(at) <= now()) said.push(`Due: ${why}. The culler culls it in its next cycle`);
+  else said.push(`At ${clock(at)} (in ${span((Date.parse(at) - now()) / 1000)}) as ${why}${unlessUsed ? ", unless it is used" : ""}`);
   if (kept) said.push(`kept by an operator until ${clock(server.kept_until)}`);
-  if (obstacle) said.push(`${obstacle}, so only its age counts`.replace("its host is away, so only its age counts", "its host is away: nothing happens until it is back or given up"));
+  if (obstacle) said.push(obstacle);
   return `${said.join("; ")}.`;
 }
 
@@ -89,7 +88,7 @@ export class Search {
     byId("found").hidden = false;
     let said = error ?? `${number(total)} ${total === 1 ? "server" : "servers"} in use`;
     if (!error && total > servers.length) said += `; the ${servers.length} oldest are shown`;
-    if (gone) said = `${gone.user} is no more: ${gone.reason}, ${clock(gone.at)} (${gone.host}, ${gone.pool}).`;
+    if (gone) said = `${gone.user} is no more: ${gone.why}, ${clock(gone.at)} (${gone.host}, ${gone.pool}).`;
     say(byId("found-said"), said);
     byId("found-table").hidden = servers.length === 0;
     this.body.replaceChildren(...servers.map((server) => this.row(server)));

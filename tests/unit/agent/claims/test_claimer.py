@@ -14,6 +14,7 @@ from common.records.hosts import HostState
 from common.records.servers import Claim
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.vocabulary import EndReason
 from tests.unit.agent.world import KEYS, World, ago, pool
 
 
@@ -190,7 +191,7 @@ def test_a_late_claim_is_written_into_the_ticket_although_the_reply_arrived(worl
 
 def test_a_ticket_that_is_settled_wants_no_second_server(world: World) -> None:
     request = world.request(sent_at=ago(30))
-    ticket(world, request, state=TicketState.REFUSED, reason="no")
+    ticket(world, request, state=TicketState.REFUSED, reason=EndReason.NO_PLACE)
     assert world.send(request) is None
     assert len(world.users(Phase.READY)) == 3
 

@@ -5,7 +5,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent.inventory import Phase
-from agent.records.registry import REPLACED
 from agent.records.repair import Repairer
 from common.broker import queues
 from common.broker.messages import SpawnRequest
@@ -14,6 +13,7 @@ from common.ids import new_user
 from common.records.hosts import HostState
 from common.records.servers import Claim
 from common.records.tickets import Ticket, TicketState
+from common.vocabulary import EndReason
 from tests.unit.agent.claims.test_claimer import read_ticket, ticket
 from tests.unit.agent.world import KEYS, World, ago, delivery, pool, route
 
@@ -209,7 +209,7 @@ def test_an_agent_that_dies_before_the_container_is_made_refuses_the_ticket_in_i
     audit(world)
     told = read_ticket(world, request)
     assert told.state is TicketState.REFUSED
-    assert told.reason == "the host was restarted in the meantime"
+    assert told.reason is EndReason.HOST_RESTARTED
     assert claim(world) is None
     again = ask(world)
     world.settle()
@@ -256,7 +256,8 @@ def test_a_server_that_does_not_start_refuses_the_ticket_with_the_reason_and_lea
     world.settle()
     told = read_ticket(world, request)
     assert told.state is TicketState.REFUSED, told
-    assert "no answer on /user/<user>/" in (told.reason or "")
+    assert told.reason is EndReason.NO_ANSWER
+    assert told.note.startswith("/user/<user>/")
     assert containers(world) == []
     assert claim(world) is None
     assert USER not in world.stored(KEYS.routes)
@@ -354,7 +355,7 @@ def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world
     there = route(other, user)
     audit(world)
     server = world.inventory.get(user)
-    assert server is None or server.reason == REPLACED
+    assert server is None or server.reason is EndReason.RECREATED_ELSEWHERE
     world.settle()
     audit(world)
     assert route(world, user) == there
@@ -368,7 +369,7 @@ def test_the_records_of_a_removed_server_are_not_taken_for_leftovers_once_anothe
     """The audit deletes what late writes may have left of servers that went a moment ago."""
     reply = world.send(world.request())
     assert reply is not None
-    world.inventory.stop(reply.user, "culled: idle")
+    world.inventory.stop(reply.user, EndReason.IDLE)
     world.settle()
     other = another(world)
     take(other, reply.user)
@@ -445,15 +446,15 @@ def test_a_program_that_gave_up_gets_no_server_that_stays(world: World, monkeypa
 
 def test_a_ticket_that_was_refused_is_not_assigned_later(world: World) -> None:
     request = world.request(user=USER)
-    ticket(world, request, user=USER, state=TicketState.REFUSED, reason="because")
+    ticket(world, request, user=USER, state=TicketState.REFUSED, reason=EndReason.NO_PLACE)
     assert not world.tickets.assign(request.request_id, USER, "/user/x/")
-    assert read_ticket(world, request).reason == "because"
+    assert read_ticket(world, request).reason is EndReason.NO_PLACE
 
 
 def test_an_ordinary_ticket_is_never_refused(world: World) -> None:
     request = world.request()
     ticket(world, request)
-    assert not world.tickets.refuse(request.request_id, USER, "because")
+    assert not world.tickets.refuse(request.request_id, USER, EndReason.NO_PLACE)
     assert isinstance(read_ticket(world, request), Ticket)
     assert read_ticket(world, request).state is TicketState.WAITING
 

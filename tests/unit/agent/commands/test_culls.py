@@ -11,10 +11,10 @@ from agent.commands.culls import ActivityReader, Culls, busy_cores
 from agent.commands.handler import Commands
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
-from agent.events import Events
 from agent.inventory import Phase
 from agent.servers.probe import Kernels
 from common.broker import queues
+from common.broker.events import Events
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.broker.port import Outgoing
 from common.errors import StoreUnavailable
@@ -215,7 +215,7 @@ def test_a_pool_with_little_cpu_counts_as_computing_below_its_limit() -> None:
     assert busy_cores(None) == 0.1
 
 
-@pytest.mark.parametrize("reason", ["age", "operator", "undeliverable", "host lost"])
+@pytest.mark.parametrize("reason", ["age", "operator", "undeliverable"])
 def test_other_reasons_are_not_doubted(reason: str) -> None:
     culling = Culling()
     culling.active_ago(0)
@@ -349,7 +349,7 @@ class Holding(Culling):
         return server is None or server.phase is Phase.STOPPING
 
 
-@pytest.mark.parametrize("reason", ["age", "host lost", "operator"])
+@pytest.mark.parametrize("reason", ["age", "undeliverable", "operator"])
 def test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer(reason: str) -> None:
     culling = Holding()
     try:

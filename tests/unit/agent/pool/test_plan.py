@@ -8,7 +8,7 @@ import pytest
 
 from agent import names
 from agent.engine.port import Container
-from agent.inventory import DRAINED, Phase, Server
+from agent.inventory import Phase, Server
 from agent.pool.capacity import Bound, capacity
 from agent.pool.plan import (
     RESERVATION_S,
@@ -29,6 +29,7 @@ from agent.pool.plan import (
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
+from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, pool
 
 SPEC = pool(pool_size=8, ready=4)
@@ -116,7 +117,7 @@ def test_pools_take_turns_and_none_takes_the_last_slot() -> None:
 
 def test_surplus_servers_are_retired_when_a_pool_shrinks() -> None:
     actions = plan({"light": pool(pool_size=2)}, Observed(servers(ready=4, starting=1)), 0.0)
-    assert list(removed(actions).values()) == ["surplus"] * 3
+    assert list(removed(actions).values()) == [EndReason.SURPLUS] * 3
     assert next(u[0] for u in removed(actions)) == "s", "one that is not ready yet goes first"
 
 
@@ -127,7 +128,7 @@ def test_a_claimed_server_is_never_touched_by_a_smaller_or_deleted_pool() -> Non
 
 def test_a_deleted_pool_loses_its_ready_and_starting_servers() -> None:
     actions = plan({}, Observed(servers(ready=2, starting=1, claimed=1)), 0.0)
-    assert list(removed(actions).values()) == ["pool removed"] * 3
+    assert list(removed(actions).values()) == [EndReason.POOL_REMOVED] * 3
 
 
 def test_a_cordoned_host_stays_as_it_is() -> None:
@@ -136,13 +137,17 @@ def test_a_cordoned_host_stays_as_it_is() -> None:
 
 def test_a_draining_host_retires_what_nobody_has() -> None:
     actions = plan({"light": SPEC}, Observed(servers(ready=2, claimed=2), state=HostState.DRAINING), 0.0)
-    assert list(removed(actions).values()) == ["host is draining"] * 2
+    assert list(removed(actions).values()) == [EndReason.HOST_DRAINED] * 2
 
 
 def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
     known = servers(ready=1, claimed=2)
     observed = Observed(known, state=HostState.DRAINING, drain_over=True)
-    assert list(removed(plan({"light": SPEC}, observed, 0.0)).values()) == ["host is draining", DRAINED, DRAINED]
+    assert list(removed(plan({"light": SPEC}, observed, 0.0)).values()) == [
+        EndReason.HOST_DRAINED,
+        EndReason.HOST_DRAINED,
+        EndReason.HOST_DRAINED,
+    ]
 
 
 def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_for_farewell_is_over() -> None:
@@ -151,7 +156,7 @@ def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_
     observed = Observed(known, state=HostState.DRAINING, drain_over=True, drain_grace_s=60.0)
     actions = plan({"light": SPEC}, observed, 100.0)
     assert [a.user for a in actions if isinstance(a, Warn)] == [new.user]
-    assert removed(actions) == {late.user: DRAINED}
+    assert removed(actions) == {late.user: EndReason.HOST_DRAINED}
 
 
 def test_a_pool_too_big_for_the_host_has_no_capacity_and_others_are_unaffected() -> None:
@@ -166,7 +171,7 @@ def test_with_room_a_new_generation_starts_before_old_servers_go() -> None:
     assert shape(plan({"light": SPEC}, Observed(old), 0.0)) == {"Start": 4}
     both = old + servers(first=4, ready=2)
     actions = plan({"light": SPEC}, Observed(both), 0.0)
-    assert removed(actions) == {old[0].user: "surplus", old[1].user: "surplus"}
+    assert removed(actions) == {old[0].user: EndReason.SURPLUS, old[1].user: EndReason.SURPLUS}
 
 
 PREPARED = frozenset({"light"})
@@ -177,7 +182,7 @@ def test_without_room_the_first_of_a_new_generation_costs_one_old_server(size: i
     full = pool(pool_size=size)
     old = servers(full, generation="old", ready=size)
     actions = plan({"light": full}, Observed(old, prepared=PREPARED), 0.0)
-    assert list(removed(actions).values()) == ["replaced"]
+    assert list(removed(actions).values()) == [EndReason.REPLACED]
     leaving = [replace(old[0], phase=Phase.STOPPING), *old[1:]]
     assert set(removed(plan({"light": full}, Observed(leaving, prepared=PREPARED), 0.0))) == {old[0].user}
     trying = [*old[1:], *servers(full, first=size, starting=1)]
@@ -189,7 +194,7 @@ def test_once_one_has_come_up_it_replaces_no_more_than_half_at_once(size: int, g
     full = pool(pool_size=size)
     known = [*servers(full, generation="old", ready=size - 1), *servers(full, first=size, ready=1)]
     actions = plan({"light": full}, Observed(known, prepared=PREPARED), 0.0)
-    assert list(removed(actions).values()) == ["replaced"] * min(goes, size - 1)
+    assert list(removed(actions).values()) == [EndReason.REPLACED] * min(goes, size - 1)
 
 
 def test_nothing_is_replaced_before_the_image_is_here() -> None:
@@ -244,7 +249,7 @@ def test_an_exited_container_goes_at_once_whoever_has_it() -> None:
     known = servers(ready=1, claimed=1)
     containers = [container_of(known[0], "exited"), container_of(known[1], "dead")]
     actions = plan({"light": SPEC}, Observed(known, listing(known, containers)), 0.0)
-    assert removed(actions) == dict.fromkeys((s.user for s in known), "container exited")
+    assert removed(actions) == dict.fromkeys((s.user for s in known), EndReason.EXITED)
 
 
 def test_an_absent_container_is_acted_on_only_when_missed_twice() -> None:
@@ -256,7 +261,7 @@ def test_an_absent_container_is_acted_on_only_when_missed_twice() -> None:
     first = Observed(known, gone, missing_since={known[0].user: 99.5})
     assert removed(plan({"light": SPEC}, first, 100.0)) == {}
     second = Observed(known, gone, missing_since={known[0].user: 98.0})
-    assert removed(plan({"light": SPEC}, second, 100.0)) == {known[0].user: "container is gone"}
+    assert removed(plan({"light": SPEC}, second, 100.0)) == {known[0].user: EndReason.GONE}
 
 
 def test_a_container_made_during_the_listing_is_not_absent() -> None:
@@ -362,8 +367,8 @@ def test_a_promise_that_finds_no_room_is_over_after_a_while() -> None:
     there = [*servers(claimed=8), promised("a", 100.0)]
     assert removed(plan({SPEC.name: SPEC}, Observed(there), 100.0 + RESERVATION_S)) == {}
     late = plan({SPEC.name: SPEC}, Observed(there), 101.0 + RESERVATION_S)
-    assert removed(late) == {"a": "could not be started in time"}
-    assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": "pool removed"}
+    assert removed(late) == {"a": EndReason.NO_PLACE}
+    assert removed(plan({}, Observed([promised("a", 99.0)]), 100.0)) == {"a": EndReason.POOL_REMOVED}
 
 
 # Room

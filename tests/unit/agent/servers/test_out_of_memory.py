@@ -5,6 +5,7 @@ import pytest
 from agent.inventory import Phase, Server
 from agent.servers.probe import Readiness
 from common.records.servers import Gone
+from common.vocabulary import EndReason
 from tests.support.watching import Counted, audited
 from tests.unit.agent.world import KEYS, World, pool
 
@@ -28,10 +29,12 @@ def killed(world: World, server: Server, ends: bool = True) -> None:
     world.memory.killed(server.container)
 
 
-def word(world: World, user: str) -> str:
+def word(world: World, user: str) -> tuple[EndReason, str]:
+    """Why the server is gone, and a note."""
     entry = world.store.get(KEYS.gone_of(user))
     assert entry is not None
-    return Gone.decode(entry.key, entry.value).reason
+    gone = Gone.decode(entry.key, entry.value)
+    return gone.reason, gone.note
 
 
 def test_c5_a_server_that_needed_more_memory_leaves_word_of_it_and_is_counted_once() -> None:
@@ -45,7 +48,7 @@ def test_c5_a_server_that_needed_more_memory_leaves_word_of_it_and_is_counted_on
     world.engine.stuck = set()
     world.clock.now += 10.0
     world.settle()
-    assert word(world, server.user) == "needed more memory than 512 MiB"
+    assert word(world, server.user) == (EndReason.MEMORY, "512 MiB")
     assert (counted(), survived()) == (1, 0)
     assert world.memory.counts() == {"light": 1}
 
@@ -55,7 +58,7 @@ def test_c5_if_nobody_listened_the_engine_s_word_counts() -> None:
     server = learner(world)
     world.engine.run_out_of_memory(server.container, ends=True)
     world.settle()
-    assert word(world, server.user) == "needed more memory than 512 MiB"
+    assert word(world, server.user) == (EndReason.MEMORY, "512 MiB")
 
 
 @pytest.mark.parametrize("code", [0, 1, 137])
@@ -67,7 +70,7 @@ def test_c5_an_end_long_after_a_kernel_s_has_another_cause(code: int) -> None:
     world.clock.now += 60.0
     world.engine.kill(server.container, code)
     world.settle()
-    assert word(world, server.user) == "container exited"
+    assert word(world, server.user) == (EndReason.EXITED, "")
 
 
 def test_c5_a_server_whose_parent_ends_because_of_it_needed_more_too() -> None:
@@ -77,7 +80,7 @@ def test_c5_a_server_whose_parent_ends_because_of_it_needed_more_too() -> None:
     killed(world, server, ends=False)
     world.engine.kill(server.container, 1)
     world.settle()
-    assert word(world, server.user) == "needed more memory than 512 MiB"
+    assert word(world, server.user) == (EndReason.MEMORY, "512 MiB")
 
 
 def test_c5_an_end_by_itself_is_no_want_of_memory() -> None:
@@ -85,7 +88,7 @@ def test_c5_an_end_by_itself_is_no_want_of_memory() -> None:
     server = learner(world)
     world.engine.kill(server.container, 137)  # by an operator on the host
     world.settle()
-    assert word(world, server.user) == "container exited"
+    assert word(world, server.user) == (EndReason.EXITED, "")
     assert world.memory.counts() == {}
 
 
@@ -102,7 +105,7 @@ def test_c5_a_kernel_that_needed_more_is_counted_each_time_and_told_of_now_and_t
         assert counted() == 3
         (line,) = lines
         assert (line.event, line.user, line.pool) == ("server.out_of_memory", server.user, "light")
-        assert line.reason == "a process needed more memory than 512 MiB"
+        assert (line.reason, line.detail) == ("memory", {"note": "512 MiB"})
         world.clock.now += 600.0
         killed(world, server, ends=False)
         world.clock.now += 3.0
@@ -115,9 +118,9 @@ def test_c5_what_is_known_of_a_container_goes_with_it() -> None:
     world = World(LIMIT)
     server = learner(world)
     killed(world, server, ends=False)
-    world.inventory.stop(server.user, "culled: idle")
+    world.inventory.stop(server.user, EndReason.IDLE)
     world.settle()
-    assert word(world, server.user) == "culled: idle"
+    assert word(world, server.user) == (EndReason.IDLE, "")
     assert world.memory._kills == {}
     assert world.memory.counts() == {}
 
@@ -133,11 +136,11 @@ def test_c5_a_start_that_needed_more_says_so() -> None:
     def dies(port: int, user: str, path: str, timeout_s: float) -> Readiness:
         for container in world.engine.list({}):
             world.engine.run_out_of_memory(container.id, ends=True)
-            world.inventory.stop(user, "container exited")
+            world.inventory.stop(user, EndReason.EXITED)
         return looks(port, user, path, timeout_s)
 
     world.probe.ready = dies  # type: ignore[method-assign]
     world.starts.drain()
     failure = world.failures.last("light")
     assert failure is not None
-    assert failure.reason == "the container needed more memory than 512 MiB"
+    assert (failure.reason, failure.note) == (EndReason.MEMORY, "512 MiB")

@@ -12,6 +12,7 @@ from agent.records.repair import Repairer
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone
 from common.runtime.clock import utc_now
+from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
@@ -124,7 +125,7 @@ def test_a_server_ends_route_first() -> None:
     world = World(pool(pool_size=1))
     world.settle()
     (user,) = world.users(Phase.READY)
-    world.inventory.stop(user, "test")
+    world.inventory.stop(user, EndReason.OPERATOR)
     world.engine.down = True
     stopped = world.inventory.get(user)
     assert stopped is not None
@@ -142,7 +143,7 @@ def test_a_removal_that_fails_midway_is_done_again() -> None:
     world = World(pool(pool_size=1))
     world.settle()
     (user,) = world.users(Phase.READY)
-    world.inventory.stop(user, "test")
+    world.inventory.stop(user, EndReason.OPERATOR)
     server = world.inventory.get(user)
     assert server is not None
     world.registry.withdraw(user)
@@ -157,8 +158,8 @@ def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and
     world.settle()
     stuck, fine, _ = sorted(world.inventory.snapshot(), key=lambda s: s.user)
     world.engine.stuck = {stuck.container}
-    world.inventory.stop(stuck.user, "test")
-    world.inventory.stop(fine.user, "test")
+    world.inventory.stop(stuck.user, EndReason.OPERATOR)
+    world.inventory.stop(fine.user, EndReason.OPERATOR)
     world.settle()
     kept = world.inventory.get(stuck.user)
     assert kept is not None
@@ -191,7 +192,7 @@ def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeyp
         before(container, timeout_s)
 
     monkeypatch.setattr(MemoryEngine, "remove", lambda _engine, *given: remove(*given))
-    world.inventory.stop(server.user, "test")
+    world.inventory.stop(server.user, EndReason.OPERATOR)
     for _ in range(1000):
         world.turn()
         world.clock.now += 0.9
@@ -316,7 +317,7 @@ def test_a_server_that_is_being_removed_gets_no_record_back() -> None:
     world = World(pool(pool_size=1))
     world.settle()
     (user,) = world.users(Phase.READY)
-    world.inventory.stop(user, "test")
+    world.inventory.stop(user, EndReason.OPERATOR)
     world.registry.withdraw(user)
     assert not world.registry.repair(user, None)
     assert not world.registry.publish(user)
@@ -333,7 +334,7 @@ def test_no_state_leads_back_to_ready() -> None:
     taken = world.inventory.take("light", "")
     assert taken is not None
     assert not world.inventory.make_ready(taken.user)
-    world.inventory.stop(taken.user, "x")
+    world.inventory.stop(taken.user, EndReason.OPERATOR)
     assert not world.inventory.make_ready(taken.user)
     assert not world.inventory.make_claimed(taken.user)
     assert world.inventory.take("light", "") is None
@@ -346,7 +347,7 @@ def test_a_removed_server_is_remembered_long_enough_for_a_listing_begun_before()
     world.settle()
     server = world.inventory.snapshot()[0]
     inventory.add(server)
-    inventory.stop(server.user, "x")
+    inventory.stop(server.user, EndReason.OPERATOR)
     inventory.forget(server.user)
     assert [gone.container for gone in inventory.gone()] == [server.container]
     clock.now += 1000
@@ -386,7 +387,7 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     world.settle()
     assert not world.container_names()
     assert not world.stored(KEYS.routes) | world.stored(KEYS.claims)
-    assert Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value).reason == "culled: host drained"
+    assert Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value).reason is EndReason.HOST_DRAINED
 
 
 def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:

@@ -11,6 +11,7 @@ from agent.servers.start_backoff import pause_s
 from common.errors import StoreUnavailable
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.vocabulary import EndReason
 from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
 
 
@@ -75,10 +76,11 @@ def test_a_pool_that_asks_for_more_than_the_host_allows_starts_nothing_and_says_
     world = World(pool("a", host_network=True), pool("b", host_directories="/etc"), pool("c"))
     world.settle()
     assert {s.pool for s in world.inventory.snapshot()} == {"c"}
-    said = {name: failure.reason for name in "ab" if (failure := world.failures.last(name))}
+    said = {name: (failure.reason, failure.note) for name in "ab" if (failure := world.failures.last(name))}
+    elsewhere = "is not allowed on this host; allowed: none (TMPNB_ALLOWED_HOST_DIRECTORIES)"
     assert said == {
-        "a": "host_network is not allowed on this host (TMPNB_ALLOW_HOST_NETWORK)",
-        "b": "host_directories: /etc is not allowed on this host; allowed: none (TMPNB_ALLOWED_HOST_DIRECTORIES)",
+        "a": (EndReason.NOT_ALLOWED, "host_network (TMPNB_ALLOW_HOST_NETWORK)"),
+        "b": (EndReason.NOT_ALLOWED, f"host_directories: /etc {elsewhere}"),
     }
     assert len(world.engine.list({})) == 3
 
@@ -134,7 +136,8 @@ def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> 
         world.turn(2)
     failure = world.failures.last("light")
     assert failure is not None
-    assert "no space left" in failure.reason
+    assert failure.reason is EndReason.ENGINE
+    assert "no space left" in failure.note
     assert 4 <= world.engine.refused_count <= 12
     world.engine.refusing = ""
     world.clock.now += 60.0
@@ -161,7 +164,7 @@ def test_c1_a_server_that_does_not_know_its_path_has_not_started_and_its_last_li
     world.turn(2)
     failure = world.failures.last("light")
     assert failure is not None
-    assert failure.reason == world.probe.wrong
+    assert (failure.reason, failure.note) == (EndReason.WRONG_ANSWER, world.probe.wrong)
     assert "last line" in failure.log
     assert world.stored(KEYS.routes) == set()
     assert world.users(Phase.READY) == set()
@@ -183,7 +186,8 @@ def test_an_image_that_is_not_there_is_a_failure_with_its_name() -> None:
     world.turn()
     failure = world.failures.last("light")
     assert failure is not None
-    assert "nowhere:1" in failure.reason
+    assert failure.reason is EndReason.IMAGE
+    assert "nowhere:1" in failure.note
 
 
 def test_pauses_after_failures_double_up_to_a_cap() -> None:
@@ -252,7 +256,7 @@ def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> N
     assert reply is not None
     world.settle()
     assert len(world.users(Phase.READY)) == 2, "the third place is taken"
-    world.inventory.stop(reply.user, "test")
+    world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
     assert len(world.users(Phase.READY)) == 3
 
@@ -300,7 +304,7 @@ def test_a17_so_does_the_range_of_ports_and_the_quarantine_counts() -> None:
     assert reply is not None
     world.settle()
     assert len(world.users(Phase.READY)) == 4
-    world.inventory.stop(reply.user, "test")
+    world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
     assert len(world.users(Phase.READY)) == world.capacity("light") == 4, "its port is not used again yet"
     limit = capacities(world.specs, 0, world.room.bounds())["light"]

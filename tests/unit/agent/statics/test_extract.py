@@ -10,7 +10,7 @@ import pytest
 
 from agent.engine.memory import MemoryEngine
 from agent.statics.extract import ExtractLimits, TooMuch, extract, merge
-from common.errors import StartFailed
+from common.errors import PermanentError
 from common.records.statics import StaticFile
 from common.statics import Tree
 
@@ -137,5 +137,5 @@ def test_a_set_beyond_the_limits_is_refused_by_the_setting_s_name(limits: Extrac
 
 
 def test_an_archive_that_is_none_is_said() -> None:
-    with pytest.raises(StartFailed, match="cannot be read"):
+    with pytest.raises(PermanentError, match="cannot be read"):
         extract(Archives({LAB.path: b"x" * 4096}), "c", [LAB], ExtractLimits())

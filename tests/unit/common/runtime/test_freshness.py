@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from common.records.tokens import Token
 from common.runtime import freshness
 from common.runtime.freshness import Freshness
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Listing
 from frontend.cluster.watched import Watched
@@ -79,7 +79,7 @@ class Broken(MemoryStore):
 def test_a8_a_watch_whose_thread_fails_over_and_over_grows_old() -> None:
     """It is restarted each time, which must not look like news."""
     store = Broken()
-    view = Watched(store, Token, "tmpnb/test/tokens/", "trial-three", pause_s=0.01)
+    view = Watched(Cluster(store, "test").tokens, "trial-three", pause_s=0.01)
     begun = time.monotonic()
     view.start()
     try:

@@ -9,10 +9,11 @@ import pytest
 from common.errors import RecordContended, StoreUnavailable, TransientError
 from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Seat, Ticket, TicketState
-from common.store.cluster import Cluster
+from common.store.cluster import Cluster, ServerRecords
 from common.store.collections import REPORTED_MAX, TRIES, Collection
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 KEYS = Keys("test")
@@ -275,18 +276,15 @@ def test_a_changed_record_is_neither_replaced_nor_deleted(tickets: Collection[Ti
 def test_a_users_records_are_read_at_once(store: InterferingStore) -> None:
     cluster = Cluster(store, "test")
     nothing = cluster.server(ANNA)
-    assert (nothing.route, nothing.claim, nothing.gone) == (None, None, None)
+    assert nothing == ServerRecords(None, None, None, False, False, False)
     route = Route(user=ANNA, host="a", target="10.0.0.1:80", container="c", pool="p", generation="g", created_at=NOW)
     claim = Claim(user=ANNA, host="a", pool="p", request_id=ID, claimed_at=NOW, idle_limit_s=0)
     cluster.routes.put(route)
     cluster.claims.put(claim)
-    cluster.gone.put(Gone(user="another", host="a", pool="p", reason="culled", at=NOW))
-    found = cluster.server(ANNA)
-    assert found.route is not None
-    assert found.route.record == route
-    assert found.claim is not None
-    assert found.claim.record == claim
-    assert found.gone is None
+    cluster.gone.put(Gone(user="another", host="a", pool="p", reason=EndReason.IDLE, at=NOW))
+    assert cluster.server(ANNA) == ServerRecords(route, claim, None, True, True, False)
+    store.put(cluster.claims.key(ANNA), b"nonsense")
+    assert cluster.server(ANNA) == ServerRecords(route, None, None, True, True, False)
 
 
 def test_a_store_that_is_away_is_an_error_everywhere(store: InterferingStore, tickets: Collection[Ticket]) -> None:

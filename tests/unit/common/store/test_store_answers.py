@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from common.errors import StoreUnavailable
-from common.records.tokens import Scope, Token, new_token
+from common.records.tokens import Scope, new_token
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.consul import ConsulStore
 from common.store.keys import Keys
 from common.store.port import Service, Write
@@ -235,7 +236,7 @@ def test_a8_a_token_that_was_revoked_meanwhile_is_refused_once_consul_answers_pr
     _, record = new_token("anna", Scope.ADMIN, utc_now(), None)
     value = base64.b64encode(record.encode()).decode()
     server.say(entry("a token", Key=keys.token("anna"), Value=value))
-    view = Watched(store, Token, keys.tokens, "tokens", pause_s=0.01)
+    view = Watched(Cluster(store, "test").tokens, "tokens", pause_s=0.01)
     view.start()
     try:
         wait_until(lambda: "anna" in view.records, "the token")

@@ -10,6 +10,7 @@ from common.records.hosts import Drain, HostState, PoolStatus
 from common.records.servers import Gone
 from common.records.tickets import Ticket
 from common.records.tokens import Scope
+from common.vocabulary import EndReason
 from tests.support.watching import audited
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -70,7 +71,7 @@ def test_a_server_tells_when_and_why_it_will_be_culled(admin: Admin) -> None:
     put_activity(admin.store, "proxy-1", now - timedelta(hours=1), now, **{user_id(1): seen})
     row = v1(admin, "GET", f"servers/{user_id(1)}")
     assert (row["state"], row["host"], row["target"]) == ("claimed", "host-1", "192.0.2.1:40001")
-    assert (row["culling"]["reason"], row["culling"]["was_seen"], row["culling"]["obstacle"]) == ("idle", True, "")
+    assert (row["culling"]["reason"], row["culling"]["was_seen"], row["culling"]["obstacle"]) == ("idle", True, None)
     until = v1(admin, "POST", f"servers/{user_id(1)}/extend", json={"seconds": 7200})["kept_until"]
     row = v1(admin, "GET", f"servers/{user_id(1)}")
     assert row["kept_until"] == row["culling"]["at"] == until
@@ -80,9 +81,11 @@ def test_a_server_tells_when_and_why_it_will_be_culled(admin: Admin) -> None:
 
 def test_a_server_that_is_not_there_is_404_and_one_that_was_410(admin: Admin) -> None:
     assert v1(admin, "GET", f"servers/{user_id(1)}", 404)["status"] == "not found"
-    word = Gone(user=user_id(1), host="host-1", pool="default", reason="culled: idle", at=START)
+    word = Gone(user=user_id(1), host="host-1", pool="default", reason=EndReason.IDLE, at=START)
     admin.store.put(KEYS.gone_of(user_id(1)), word.encode())
-    assert v1(admin, "GET", f"servers/{user_id(1)}", 410)["message"].endswith("is gone: culled: idle")
+    was = v1(admin, "GET", f"servers/{user_id(1)}", 410)
+    assert was["reason"] == "idle"
+    assert was["message"].endswith("is gone: idle")
     assert v1(admin, "DELETE", f"servers/{user_id(1)}", 410)["status"] == "gone"
     v1(admin, "POST", f"servers/{user_id(1)}/extend", 404, json={"seconds": 60})
 
@@ -354,7 +357,7 @@ def test_the_audit_log_has_which_servers_were_culled_together(crowd: Admin) -> N
         v1(crowd, "POST", "culls", 202, json={"host": "a", "older_than_s": 60})
     (line,) = lines
     assert (line.action, line.status) == ("POST /api/v1/culls", 202)
-    assert line.reason == "selection host a, older_than_s 60.0, dry_run False, servers 3"
+    assert line.detail == {"selection": "host a, older_than_s 60.0", "dry_run": False, "servers": 3}
 
 
 def test_a_pool_is_created_and_changed(admin: Admin) -> None:

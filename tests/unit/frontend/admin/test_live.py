@@ -14,6 +14,7 @@ from common.broker.messages import Event
 from common.records.hosts import Drain, Failure, HostState, PoolStatus
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.admin.live import stream as streaming
 from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
@@ -21,7 +22,7 @@ from frontend.admin.live.snapshot import changes
 from frontend.admin.live.stream import StreamSlots, stream
 from frontend.admin.live.window import GROWTH, ClaimsWindow
 from frontend.cluster.series import Sample, Series
-from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, records, user_id
 
 
 def test_claims_a_second_are_those_within_each_span() -> None:
@@ -78,7 +79,7 @@ class Page:
         self.feed = Feed()
         self.series = Series(10.0, 3600.0)
         self.dashboard = Dashboard(
-            self.store, KEYS, self.feed, self.series, self.clock.now, abandon_s=45.0, monotonic=self.clock.monotonic
+            records(self.store), self.feed, self.series, self.clock.now, abandon_s=45.0, monotonic=self.clock.monotonic
         )
         self.subscriber = self.broker.subscriber(self.feed.hear)
         self.subscriber.start()
@@ -216,12 +217,12 @@ def test_a_drain_shows_how_much_is_left(page: Page) -> None:
 
 def test_failures_are_told_newest_first_without_their_logs(page: Page) -> None:
     for number, host in enumerate(("a", "b")):
-        failure = Failure(at=page.clock.now() + timedelta(seconds=number), reason="it exited", log="a traceback")
+        failure = Failure(at=page.clock.now() + timedelta(seconds=number), reason=EndReason.EXITED, log="a traceback")
         put_host(page.store, host, default=PoolStatus(failing=True, last_failure=failure))
     shown = page.look()
-    assert [(row["host"], row["reason"], row["has_log"]) for row in shown["failures"]] == [
-        ("b", "it exited", True),
-        ("a", "it exited", True),
+    assert [(row["host"], row["why"], row["has_log"]) for row in shown["failures"]] == [
+        ("b", "container exited", True),
+        ("a", "container exited", True),
     ]
     assert "traceback" not in json.dumps(shown)
 

@@ -12,6 +12,7 @@ from common.records.hosts import Failure, PoolStatus
 from common.records.servers import Gone
 from common.records.tokens import Scope, Token, new_token
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
@@ -283,7 +284,7 @@ def test_threads_are_left_for_everything_else() -> None:
 
 
 def test_the_log_of_a_failure_is_given_on_demand(desk: Desk) -> None:
-    failure = Failure(at=START, reason="it exited", log="<b>a traceback</b>")
+    failure = Failure(at=START, reason=EndReason.EXITED, log="<b>a traceback</b>")
     put_host(desk.store, "a", default=PoolStatus(failing=True, last_failure=failure))
     desk.load()
     desk.log_in()
@@ -320,8 +321,8 @@ def test_a_server_is_found_with_when_and_why_it_will_be_culled() -> None:
     (row,) = found["servers"]
     assert (row["host"], row["pool"], row["target"]) == ("host-1", "default", "192.0.2.1:40001")
     assert row["culling"] == {
-        "reason": "idle", "at": "2026-03-01T13:01:00Z", "obstacle": "",
-        "was_seen": True, "last_seen_at": "2026-03-01T12:01:00Z",
+        "reason": "idle", "why": "idle", "at": "2026-03-01T13:01:00Z", "unless_used": True, "obstacle": None,
+        "obstacle_why": "", "was_seen": True, "last_seen_at": "2026-03-01T12:01:00Z",
     }  # fmt: skip
     (never,) = Searching().find(user_id(1))["servers"]
     assert (never["culling"]["was_seen"], never["culling"]["reason"]) == (False, "unvisited")
@@ -338,9 +339,10 @@ def test_servers_are_found_by_the_beginning_of_a_user_by_host_and_by_pool() -> N
 
 def test_a_server_that_is_gone_is_told_with_its_reason() -> None:
     desk = Searching()
-    gone = Gone(user=user_id(9), host="host-1", pool="default", reason="culled: idle", at=START)
+    gone = Gone(user=user_id(9), host="host-1", pool="default", reason=EndReason.IDLE, at=START)
     desk.store.put(KEYS.gone_of(user_id(9)), gone.encode())
-    assert desk.find(user_id(9))["gone"]["reason"] == "culled: idle"
+    found = desk.find(user_id(9))["gone"]
+    assert (found["reason"], found["why"]) == ("idle", "idle")
 
 
 def test_of_many_only_some_are_shown() -> None:

@@ -22,9 +22,10 @@ from common.records.pools import PoolSpec
 from common.records.tokens import Token
 from common.runtime.clock import utc_now
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.cli import context, servers
 from frontend.cli.output import ago
-from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, user_id
+from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, records, user_id
 
 
 class Cli:
@@ -39,7 +40,7 @@ class Cli:
             self.connections += 1
             yield self.broker.publisher()
 
-        monkeypatch.setattr(context, "store", lambda: self.store)
+        monkeypatch.setattr(context, "cluster", lambda: records(self.store))
         monkeypatch.setattr(context, "publisher", publisher)
 
     def run(self, *arguments: str) -> Result:
@@ -308,13 +309,13 @@ def test_a_change_is_followed_and_a_generation_that_does_not_come_up_fails_it(cl
     file = tmp_path / "pools.toml"
     file.write_text('[pools.a]\nimage = "x:2"\n')
     images = {"x:2": ImageStatus(state=ImageState.PRESENT)}
-    bad = PoolStatus(generation=spec.generation, failing=True, last_failure=Failure(at=START, reason="it exited"))
+    bad = PoolStatus(generation=spec.generation, failing=True, last_failure=Failure(at=START, reason=EndReason.EXITED))
     put_host(cli.store, "h", images=images, a=bad)
     result = cli.run("pools", "apply", str(file))
     assert result.exit_code == 1
-    assert "a on h: it exited" in result.stderr
+    assert "a on h: container exited" in result.stderr
     assert "rollback" in result.stderr
-    assert "it exited" in cli.run("pools", "status", "a").stdout
+    assert "container exited" in cli.run("pools", "status", "a").stdout
     put_pool(cli.store, "a", image="x:1")
     put_host(cli.store, "h", images=images, a=PoolStatus(generation=spec.generation, ready=4))
     assert "1 of 1 hosts done" in cli.run("pools", "apply", str(file)).stdout
@@ -327,13 +328,16 @@ def test_c1_a_server_that_does_not_know_its_path_fails_the_change_with_its_last_
     file = tmp_path / "pools.toml"
     file.write_text('[pools.a]\nimage = "x:2"\n')
     failure = Failure(
-        at=START, reason="answers 404 at /user/<user>/; does it know {base_path}?", log="Serving at /\n\x1b[2JGET 404"
+        at=START,
+        reason=EndReason.WRONG_ANSWER,
+        note="answers 404 at /user/<user>/; does it know {base_path}?",
+        log="Serving at /\n\x1b[2JGET 404",
     )
     status = PoolStatus(generation=spec.generation, capacity=4, failing=True, last_failure=failure)
     put_host(cli.store, "h", images={"x:2": ImageStatus(state=ImageState.PRESENT)}, a=status)
     result = cli.run("pools", "apply", str(file))
     assert result.exit_code == 1
-    assert "a on h: answers 404 at /user/<user>/; does it know {base_path}?" in result.stderr
+    assert "a on h: wrong answer: answers 404 at /user/<user>/; does it know {base_path}?" in result.stderr
     assert "a on h | Serving at /\n" in result.stderr
     assert "a on h | ?[2JGET 404\n" in result.stderr, "a terminal obeys nothing of it"
 

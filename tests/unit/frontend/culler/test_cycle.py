@@ -15,6 +15,7 @@ from common.records.idempotency import Replay
 from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.cluster.reachability import Target, tcp_probe
 from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
@@ -31,6 +32,7 @@ from tests.unit.frontend.fakes import (
     put_claim,
     put_host,
     put_route,
+    records,
     user_id,
 )
 
@@ -47,11 +49,12 @@ class Culler:
         self.reachable: set[str] = set()
         self.probed: list[str] = []
         host_loss = HostLoss(GRACE_S)
-        self.cycle = Cycle(store, KEYS, broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now)
-        self.leadership = Leadership(store, KEYS, name)
+        self.cycle = Cycle(
+            records(store), broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now
+        )
+        self.leadership = Leadership(records(store), name)
         self.loop = Loop(
-            store,
-            KEYS,
+            records(store),
             self.leadership,
             self.cycle,
             host_loss,
@@ -200,7 +203,7 @@ def test_a_lost_hosts_routes_and_claims_are_withdrawn_after_the_grace_period(los
     assert users_left(lost) == ([user_id(3)], [user_id(3)])
     names = [(event.name, event.user) for event in lost.events()]
     assert names == [("server.culled", user_id(1)), ("host.lost", None)]
-    assert lost.events()[0].detail == {"reason": "host lost"}
+    assert lost.events()[0].detail == {"reason": "host_lost"}
     assert lost.asked() == []
 
 
@@ -417,10 +420,10 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     lost.ticks(GRACE_S + 45)
     (entry,) = lost.store.list(KEYS.gone).entries
     gone = Gone.decode(entry.key, entry.value)
-    assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", "culled: host lost")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now(), 3600.0) == 0
+    assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", EndReason.HOST_LOST)
+    assert sweep_gone(records(lost.store), lost.clock.now(), 3600.0) == 0
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
-    assert sweep_gone(lost.store, KEYS, lost.clock.now() + timedelta(hours=2), 3600.0) == 2
+    assert sweep_gone(records(lost.store), lost.clock.now() + timedelta(hours=2), 3600.0) == 2
     assert not lost.store.list(KEYS.gone).entries
 
 
@@ -439,9 +442,9 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
 def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
     now = culler.clock.now()
     for name, age_s, code in (("young", 890, 200), ("old", 910, 200), ("under-way", 110, 0), ("died", 130, 0)):
-        replay = Replay(request="", at=now - timedelta(seconds=age_s), code=code)
+        replay = Replay(key=name, request="", at=now - timedelta(seconds=age_s), code=code)
         culler.store.put(KEYS.replay(name), replay.encode())
-    assert sweep_replays(culler.store, KEYS, now) == 2
+    assert sweep_replays(records(culler.store), now) == 2
     left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
     assert left == {"young", "under-way"}
 
@@ -459,4 +462,4 @@ def test_whoever_waits_for_a_server_that_a_lost_host_has_promised_is_refused(los
         for entry in lost.store.list(KEYS.tickets).entries:
             told[entry.key.removeprefix(KEYS.tickets)] = Ticket.decode(entry.key, entry.value)
     assert (told[promised].state, told[other].state) == (TicketState.REFUSED, TicketState.WAITING)
-    assert "lost" in (told[promised].reason or "")
+    assert told[promised].reason is EndReason.HOST_LOST

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.bounds import LONG_S
 from common.records.servers import Activity, Claim
+from common.vocabulary import CullObstacle
 from frontend.culler.decide import FRESH, SILENT, Decision, Source, cull_forecast, decide, last_seen, sources
 from tests.unit.frontend.fakes import START, claim, user_id
 
@@ -216,7 +217,7 @@ def test_the_outlook_says_which_limit_comes_first_and_when() -> None:
     seen = cull_forecast(mine, [source(users={USER: 100}, updated_s=200)], ["host-1"], after(200))
     assert (seen.reason, seen.at, seen.last_seen, seen.was_seen) == ("idle", after(700), after(100), True)
     late = cull_forecast(mine, [source(users={USER: 2900}, updated_s=2900)], ["host-1"], after(2900))
-    assert (late.reason, late.at, late.obstacle) == ("age", after(3000), "")
+    assert (late.reason, late.at, late.obstacle) == ("age", after(3000), None)
 
 
 def test_the_outlook_of_a_kept_server_is_the_end_of_its_time_or_later() -> None:
@@ -232,10 +233,10 @@ def test_the_outlook_of_a_kept_server_is_the_end_of_its_time_or_later() -> None:
 def test_the_outlook_says_what_is_in_the_way() -> None:
     mine = claim(USER, idle_limit_s=600.0)
     nobody = cull_forecast(mine, [], ["host-1"], after(0))
-    assert (nobody.reason, nobody.at, nobody.obstacle) == (None, None, "nobody reports activity")
-    assert cull_forecast(mine, [source()], ["host-2"], after(0)).obstacle == "its host is away"
+    assert (nobody.reason, nobody.at, nobody.obstacle) == (None, None, CullObstacle.NOBODY_REPORTS)
+    assert cull_forecast(mine, [source()], ["host-2"], after(0)).obstacle is CullObstacle.HOST_AWAY
     endless = cull_forecast(claim(USER, idle_limit_s=0.0), [source()], ["host-1"], after(0))
-    assert (endless.reason, endless.at, endless.obstacle) == (None, None, "")
+    assert (endless.reason, endless.at, endless.obstacle) == (None, None, None)
 
 
 def test_a9_the_longest_limit_that_is_accepted_is_a_date() -> None:

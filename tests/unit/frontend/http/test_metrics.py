@@ -54,7 +54,7 @@ def test_a_broker_that_is_away_is_counted_and_noted(cluster: FakeCluster, browse
         assert browser.post("/api/spawn").status_code == 503
     assert unavailable() == 1
     assert [line.event for line in lines] == ["request.unavailable"]
-    assert lines[0].reason
+    assert lines[0].detail == {"error": "RabbitMQ: not connected"}
 
 
 def test_requests_are_counted_by_view_whatever_a_client_makes_up(browser: FlaskClient) -> None:
@@ -112,7 +112,7 @@ def test_what_an_operator_changes_is_noted_with_who_and_what_came_of_it() -> Non
         ("admin.action", "PUT /api/v1/pools/<pool>", 400, None, None),
     ]
     assert {line.who for line in lines} == {"ADMIN_AUTH_TOKEN"}
-    assert lines[0].reason == "state draining, deadline_s 60.0"
+    assert lines[0].detail == {"state": "draining", "deadline_s": 60.0}
 
 
 def test_prometheus_is_told_of_agents_that_can_be_asked() -> None:

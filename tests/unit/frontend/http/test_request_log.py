@@ -47,4 +47,4 @@ def test_an_outage_is_named(cluster: FakeCluster, lines: Any) -> None:
     cluster.client.post("/api/spawn")
     (line,) = lines()
     assert line.outcome == "unavailable"
-    assert "RabbitMQ" in line.reason
+    assert "RabbitMQ" in line.error

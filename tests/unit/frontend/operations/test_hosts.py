@@ -10,6 +10,7 @@ from common.records.hosts import Drain, HostNote, HostState, PoolStatus
 from common.records.servers import Gone
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import HostRunning, NotFound
 from frontend.operations.hosts import DrainProgress, drain_progress, read_host, remove_host, set_host_state
@@ -70,7 +71,7 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
     assert "host.h" not in broker.queues
     entry = store.get(KEYS.gone_of(user_id(1)))
     assert entry is not None
-    assert Gone.decode(entry.key, entry.value).reason == "culled: host lost"
+    assert Gone.decode(entry.key, entry.value).reason is EndReason.HOST_LOST
     with pytest.raises(NotFound):
         remove_host(context(store, broker), "h")
 

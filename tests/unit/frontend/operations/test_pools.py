@@ -8,6 +8,7 @@ from common.records.hosts import Failure, HostState, ImageState, ImageStatus, Po
 from common.records.pools import PoolHistory, PoolSpec
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
+from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
 from frontend.operations.pools import (
@@ -88,13 +89,14 @@ def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: Me
 
 def test_a_generation_that_does_not_come_up_is_reported_with_its_reason(store: MemoryStore) -> None:
     new = spec("img:2")
-    failure = Failure(at=START, reason="the container exited", log="last line")
+    failure = Failure(at=START, reason=EndReason.EXITED, log="last line")
     put_host(store, "h", images=PRESENT, default=status(new, ready=3, ready_old=3, failing=True, last_failure=failure))
     row = stage(store, new)
-    assert (row.stage, row.reason, row.log) == (Stage.STALLED, "the container exited", "last line")
+    assert (row.stage, row.reason, row.log) == (Stage.STALLED, EndReason.EXITED, "last line")
     assert is_over([row])
     put_host(store, "h", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="denied")}, default=status(new))
-    assert stage(store, new).reason == "denied"
+    row = stage(store, new)
+    assert (row.reason, row.note) == (EndReason.IMAGE, "denied")
 
 
 def test_c1_a_host_is_not_done_before_it_has_the_ready_servers_that_it_will_keep(store: MemoryStore) -> None:

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from common.broker.messages import CullRequest
 from common.records.servers import Gone
 from common.records.tokens import Scope
+from common.vocabulary import EndReason
 from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_claim, put_host, settings, user_id
 from tests.unit.frontend.http.test_auth import bearer, put_token
 
@@ -113,12 +114,14 @@ def test_a_server_says_until_when_it_is_there(cluster: FakeCluster) -> None:
         "user": user, "status": "claimed", "pool": "default", "claimed_at": "2026-03-01T12:00:00Z",
         "expires_at": "2026-03-01T16:00:00Z", "leaves_at": None,
     }  # fmt: skip
-    word = Gone(user=user, host="host-1", pool="default", reason="leaving: host drained", at=START, until=START)
+    word = Gone(user=user, host="host-1", pool="default", reason=EndReason.HOST_DRAINED, at=START, until=START)
     cluster.store.put(KEYS.gone_of(user), word.encode())
     assert (cluster.client.get(path).json or {})["status"] == "leaving"
     cluster.store.delete(KEYS.claim(user))
     gone = cluster.client.get(path)
-    assert (gone.status_code, gone.json) == (410, {"status": "gone", "message": "leaving: host drained"})
+    assert (gone.status_code, gone.json) == (410, {
+        "status": "gone", "message": "The machine that it ran on was taken out of service.", "reason": "host_drained",
+    })  # fmt: skip
 
 
 def test_the_figures_are_those_of_always(cluster: FakeCluster) -> None:

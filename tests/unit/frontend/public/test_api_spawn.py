@@ -50,7 +50,7 @@ def test_a_refusal_is_told_to_those_who_watch(cluster: FakeCluster) -> None:
     ((topic, body),) = cluster.broker.events
     event = decode(body)
     assert isinstance(event, Event)
-    assert (topic, event.name, event.pool, event.detail["reason"]) == ("request.refused", topic, "default", "full")
+    assert (topic, event.name, event.pool, event.detail["reason"]) == ("request.full", topic, "default", "full")
 
 
 def test_what_comes_after_full_is_given_back_at_once(cluster: FakeCluster) -> None:

@@ -17,7 +17,7 @@ from frontend.http.throttle import ThrottleBounds
 from frontend.public.spawning.request_tracker import Disposition, RequestTracker, State
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
 from tests.support.waiting import wait_until
-from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, settings, user_id
+from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, records, settings, user_id
 
 FRONTEND = Path(__file__).parents[4] / "frontend"
 
@@ -66,7 +66,7 @@ def test_the_ledger_forgets_the_oldest() -> None:
 
 def test_the_pools_view_follows_consul_and_survives_its_outage() -> None:
     store = MemoryStore()
-    view = PoolsView(store, KEYS)
+    view = PoolsView(records(store))
     view.start()
     assert view.wait_loaded(5)
     put_pool(store, "a")
@@ -85,7 +85,7 @@ def test_the_pools_view_follows_consul_and_survives_its_outage() -> None:
 def test_the_last_known_pools_stay_when_consul_loses_them() -> None:
     store = MemoryStore()
     put_pool(store, "a")
-    view = PoolsView(store, KEYS)
+    view = PoolsView(records(store))
     view.load()
     store.wipe()
     view.load()

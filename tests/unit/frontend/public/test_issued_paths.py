@@ -9,6 +9,7 @@ from common.broker.messages import SpawnRequest, decode
 from common.broker.port import Delivery
 from common.records.servers import Gone
 from common.records.tickets import TicketState
+from common.vocabulary import EndReason
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_claim, put_pool, put_route, user_id
 
 USER = user_id(77)
@@ -17,7 +18,7 @@ OLD = f"/spawn/user/{USER}/lab/tree/a%20b.ipynb?x=1"
 
 def remember(cluster: FakeCluster, pool: str = "default") -> None:
     """A server was here, and word was left of its end."""
-    gone = Gone(user=USER, host="host-1", pool=pool, reason="culled: idle", at=START)
+    gone = Gone(user=USER, host="host-1", pool=pool, reason=EndReason.IDLE, at=START)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
 
 
@@ -196,11 +197,11 @@ def test_a_refused_start_says_why_and_leads_back_to_the_same_path(cluster: FakeC
     cluster.agent.serving = False
     room = cluster.client.get(OLD, headers=BROWSER).headers["Location"]
     ((request_id, ticket),) = cluster.tickets().items()
-    refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": "the container exited"})
+    refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": EndReason.EXITED})
     cluster.store.put(KEYS.ticket(request_id), refused.encode())
     page = cluster.client.get(room, headers=BROWSER)
     assert page.status_code == 503
-    assert "the container exited" in page.text
+    assert "container exited" in page.text
     assert f'href="/spawn/user/{USER}/lab/tree/a%20b.ipynb?x=1"' in page.text
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.records.servers import Gone
 from common.records.tickets import TicketState
 from common.urls import server_url
+from common.vocabulary import EndReason
 from frontend.public.targets import asked, below, checked, raw_path_and_query, spawn_link
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_claim, put_pool, user_id
 
@@ -44,7 +45,7 @@ def links(cluster: FakeCluster, path: str) -> list[str]:
 
 def refuse(cluster: FakeCluster) -> None:
     ((name, ticket),) = cluster.tickets().items()
-    refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": "no"})
+    refused = ticket.model_copy(update={"state": TicketState.REFUSED, "reason": EndReason.NO_PLACE})
     cluster.store.put(KEYS.ticket(name), refused.encode())
 
 
@@ -125,7 +126,7 @@ def test_b1_a_programs_ticket_gets_the_query(cluster: FakeCluster, query: str) -
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_b1_an_old_address_keeps_its_query(cluster: FakeCluster, query: str) -> None:
-    gone = Gone(user=OLD, host="host-1", pool="default", reason="culled: idle", at=START)
+    gone = Gone(user=OLD, host="host-1", pool="default", reason=EndReason.IDLE, at=START)
     cluster.store.put(KEYS.gone_of(OLD), gone.encode())
     again = links(cluster, f"/user/{OLD}/lab/tree/n.ipynb?{query}")[0]
     assert again == f"/spawn/user/{OLD}/lab/tree/n.ipynb?{query}"
@@ -139,7 +140,7 @@ def test_b1_an_old_address_keeps_its_query(cluster: FakeCluster, query: str) -> 
 @pytest.mark.parametrize("query", QUERIES)
 def test_b1_a_server_that_is_about_to_go_is_opened_with_the_query(cluster: FakeCluster, query: str) -> None:
     until = cluster.clock.now().replace(hour=23)
-    word = Gone(user=OLD, host="host-1", pool="default", reason="leaving: host drained", at=START, until=until)
+    word = Gone(user=OLD, host="host-1", pool="default", reason=EndReason.HOST_DRAINED, at=START, until=until)
     cluster.store.put(KEYS.gone_of(OLD), word.encode())
     put_claim(cluster.store, OLD)
     path = f"/user/{OLD}/lab/tree/n.ipynb?{query}"

@@ -7,6 +7,7 @@ from flask.testing import FlaskClient
 
 from common.broker.messages import Reopen
 from common.records.servers import Claim, Gone
+from common.vocabulary import EndReason
 from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
 
 USER = user_id(5)
@@ -20,7 +21,7 @@ def test_a_person_gets_a_page_with_a_way_to_a_new_server_at_the_same_place(brows
 
 
 def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: FakeCluster) -> None:
-    gone = Gone(user=USER, host="h", pool="default", reason="culled: host lost", at=START)
+    gone = Gone(user=USER, host="h", pool="default", reason=EndReason.HOST_LOST, at=START)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
     assert "The machine that it ran on was lost." in cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
     cluster.store.put(KEYS.gone_of(USER), b"{")
@@ -28,17 +29,20 @@ def test_the_page_says_why_the_server_is_gone_if_anybody_left_word(cluster: Fake
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "note", "said"),
     [
-        ("needed more memory than 512 MiB", "It needed more memory than 512 MiB, which is all that it may have."),
-        ("needed more memory than <b>much</b>", "its time was over, or the machine it ran on was lost"),
-        ("container exited", "It stopped by itself."),
+        (EndReason.MEMORY, "512 MiB", "It needed more memory than 512 MiB, which is all that it may have."),
+        (EndReason.MEMORY, "<b>much</b>", "It needed more memory than &lt;b&gt;much"),
+        (EndReason.MEMORY, "", "It needed more memory than it may have."),
+        (EndReason.EXITED, "", "It stopped by itself."),
+        (EndReason.IDLE, "<b>for long</b>", "It was not used for a while."),
+        (EndReason.OTHER, "", "its time was over, or the machine it ran on was lost"),
     ],
 )
 def test_c5_the_page_says_how_much_memory_a_server_needed_more_than(
-    cluster: FakeCluster, reason: str, said: str
+    cluster: FakeCluster, reason: EndReason, note: str, said: str
 ) -> None:
-    gone = Gone(user=USER, host="h", pool="default", reason=reason, at=START)
+    gone = Gone(user=USER, host="h", pool="default", reason=reason, note=note, at=START)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
     text = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).text
     assert said in text
@@ -51,7 +55,7 @@ def test_a16_a_server_whose_removal_hangs_is_gone_and_not_starting(cluster: Fake
         user=USER, host="h", pool="default", request_id="0" * 32, claimed_at=START - timedelta(hours=1), idle_limit_s=0
     )
     cluster.store.put(KEYS.claim(USER), claim.encode())
-    gone = Gone(user=USER, host="h", pool="default", reason="culled: idle", at=START)
+    gone = Gone(user=USER, host="h", pool="default", reason=EndReason.IDLE, at=START)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
     page = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER)
     assert page.status_code == 404
@@ -174,7 +178,7 @@ def test_b3_nobody_chooses_an_id(cluster: FakeCluster) -> None:
 
 def leave_word(cluster: FakeCluster, left_s: float) -> None:
     until = cluster.clock.now() + timedelta(seconds=left_s)
-    gone = Gone(user=USER, host="host-1", pool="default", reason="leaving: host drained", at=START, until=until)
+    gone = Gone(user=USER, host="host-1", pool="default", reason=EndReason.HOST_DRAINED, at=START, until=until)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
 
 

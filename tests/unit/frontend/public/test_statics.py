@@ -22,7 +22,7 @@ from common.store.keys import Keys
 from frontend.culler.sweep import sweep_statics
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
-from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_host, settings
+from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_host, records, settings
 
 SET = "0123456789abcdef"
 NOISE = b"".join(hashlib.sha256(bytes([n & 255, n >> 8])).digest() for n in range(2 * PART_BYTES // 32))
@@ -301,8 +301,8 @@ def test_sets_that_no_server_and_no_pool_uses_are_swept(cluster: FakeCluster) ->
         statics=routed,
     )  # fmt: skip
     cluster.store.put(KEYS.route("u" * 12), route.encode())
-    assert sweep_statics(cluster.store, KEYS, START + timedelta(minutes=5)) == 0
-    assert sweep_statics(cluster.store, KEYS, late) == 1
+    assert sweep_statics(records(cluster.store), START + timedelta(minutes=5)) == 0
+    assert sweep_statics(records(cluster.store), late) == 1
     assert {entry.key for entry in cluster.store.list(KEYS.statics).entries} == {
         KEYS.statics_of(used), KEYS.statics_of(routed),
     }  # fmt: skip

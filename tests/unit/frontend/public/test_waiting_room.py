@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from common.broker.messages import CullRequest
 from common.ids import request_of
 from common.records.tickets import Ticket, TicketState
+from common.vocabulary import EndReason
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, user_id
 
@@ -257,10 +258,12 @@ def test_start_again_never_leads_elsewhere(full: FakeCluster, path: str) -> None
 def test_a_refused_ticket_shows_the_reason(full: FakeCluster) -> None:
     ticket = enter(full)
     record = full.tickets()[request_of(ticket)].model_copy(
-        update={"state": TicketState.REFUSED, "reason": "image <x> broken"}
+        update={"state": TicketState.REFUSED, "reason": EndReason.IMAGE, "note": "image <x> broken"}
     )
     full.store.put(KEYS.ticket(request_of(ticket)), record.encode())
-    assert state(full, ticket) == {"status": "refused", "reason": "image <x> broken"}
+    assert state(full, ticket) == {
+        "status": "refused", "reason": "image", "message": "image not available: image <x> broken",
+    }  # fmt: skip
     page = full.client.get(f"/waiting/{ticket}", headers=BROWSER)
     assert page.status_code == 503
     assert "image &lt;x&gt; broken" in page.text
