@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -133,13 +134,20 @@ def open_tab(server: Server, method: str, path: str, every_s: float) -> Iterator
         asking.join(15)
 
 
-@pytest.mark.parametrize(("method", "path", "visit"), [
-    ("POST", "events/get_events", {"Accept": "text/html,*/*"}),
-    ("GET", "some-ext/status", {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}),
-])  # fmt: skip
-def test_c3_a_page_that_asks_by_itself_is_no_activity_and_a_person_beside_it_is(
-    idle: Server, method: str, path: str, visit: dict[str, str]
-) -> None:
+TABS = {
+    "POST events/get_events": {"Accept": "text/html,*/*"},
+    "GET some-ext/status": {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"},
+}
+
+
+def test_c3_a_page_that_asks_by_itself_is_no_activity_and_a_person_beside_it_is(shared_rig: Rig) -> None:
+    idle = idle_servers(shared_rig, TABS)
+    with ThreadPoolExecutor(len(TABS)) as together:
+        for seen in [together.submit(tell_apart, idle[tab], *tab.split(), TABS[tab]) for tab in TABS]:
+            seen.result()
+
+
+def tell_apart(idle: Server, method: str, path: str, visit: dict[str, str]) -> None:
     rig = idle.rig
     with open_tab(idle, method, path, 1.5):
         began = time.time()
