@@ -28,7 +28,8 @@ from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity
 from agent.host.saved_state import SavedState
 from agent.host.status import HostStatus
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Server, State
 from agent.metrics import CULLS, START_STAGES, HostFigures
 from agent.pool.apply import Applier
 from agent.pool.images import Images
@@ -383,7 +384,7 @@ class Agent:
         )  # fmt: skip
         for stage, elapsed_ms in stages_ms.items():
             START_STAGES.labels(stage).observe(elapsed_ms / 1000)
-        if server.phase is Phase.CLAIMED:  # at an old path: it is somebody's already
+        if server.state is State.CLAIMED:  # at an old path: it is somebody's already
             self._recreator.made(server, stages_ms)
         else:
             self._events.publish(

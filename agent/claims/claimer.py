@@ -16,7 +16,8 @@ from agent.claims.recreate import Recreator, Requeue
 from agent.claims.replies import WINDOW_MARGIN_S, Replies, ReplyOutcome, Stages, address_of
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.port import Engine
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets

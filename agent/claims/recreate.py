@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 
 from agent.claims.replies import Replies, ReplyOutcome, Stages, address_of
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
 from common.broker.events import Events

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 
-from agent.inventory import Server
+from agent.lifecycle import Server
 from agent.metrics import TICKET_WAIT
 from agent.records.tickets import Tickets
 from common.broker.messages import SpawnReply, SpawnRequest

@@ -13,7 +13,7 @@ from typing import get_args
 
 from agent.commands.quiet import Watch, ended, watched
 from agent.engine.port import Engine
-from agent.inventory import Phase, Server
+from agent.lifecycle import Server, State
 from agent.servers.probe import Kernels, Probe
 from common.broker.messages import CullRequest
 from common.errors import StoreUnavailable
@@ -130,8 +130,8 @@ class Culls:
                 return Refusal(CullRefusal.KEPT, f"until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC")
         if request.reason not in AVERTED_BY_USE:
             return None
-        if server.phase is not Phase.CLAIMED:
-            return Refusal(CullRefusal.NOT_CLAIMED, server.phase.value)
+        if server.state is not State.CLAIMED:
+            return Refusal(CullRefusal.NOT_CLAIMED, server.state.value)
         active = in_use_again(request, server, self._activity.last(server.user), self._clock())
         return active or self._work(request, server, spec)
 

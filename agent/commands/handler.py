@@ -8,7 +8,8 @@ from typing import Protocol
 
 from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import Culls
-from agent.inventory import Inventory, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Server
 from agent.metrics import CULLS_REFUSED
 from common.broker.events import Events
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, Reopen, SetHostState, StaticsRequest, decode

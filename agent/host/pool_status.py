@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 
-from agent.inventory import Phase, Server
+from agent.lifecycle import Server, State
 from agent.pool.capacity import Capacity
 from common.records.hosts import Failure, PoolStatus
 from common.records.pools import PoolSpec
@@ -26,9 +26,9 @@ def pool_statuses(
     does not start; ``limits``: pool -> how many there may be; ``since``: when the agent started; ``statics``: pool ->
     its set of static files and what became of it; ``kernels_notes``: pool -> what is in the way of seeing whether its
     servers compute; ``out_of_memory``: pool -> how often its servers needed more memory than they may have."""
-    counts = Counter((server.pool, server.phase) for server in servers)
+    counts = Counter((server.pool, server.state) for server in servers)
     generations = {pool: spec.generation for pool, spec in specs.items()}  # a hash each: once, not once per server
-    old = Counter((s.pool, s.phase) for s in servers if s.generation != generations.get(s.pool, s.generation))
+    old = Counter((s.pool, s.state) for s in servers if s.generation != generations.get(s.pool, s.generation))
     statuses = {}
     for pool in sorted({*specs, *(server.pool for server in servers)}):
         spec = specs.get(pool)
@@ -37,11 +37,11 @@ def pool_statuses(
         statuses[pool] = PoolStatus(
             capacity=limit.count,
             limited_by=limit.reason,
-            starting=counts[pool, Phase.STARTING],
-            ready=counts[pool, Phase.READY],
-            claimed=counts[pool, Phase.CLAIMED],
-            ready_old=old[pool, Phase.READY],
-            claimed_old=old[pool, Phase.CLAIMED],
+            starting=counts[pool, State.STARTING],
+            ready=counts[pool, State.READY],
+            claimed=counts[pool, State.CLAIMED],
+            ready_old=old[pool, State.READY],
+            claimed_old=old[pool, State.CLAIMED],
             generation=generations.get(pool, ""),
             failing=pool in failing,
             # Nothing starts that could fail, and the operator asked for something else.

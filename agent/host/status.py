@@ -9,7 +9,8 @@ from agent.host.pool_status import pool_statuses
 from agent.host.predecessor import ProcessIdentity
 from agent.host.problems import problem
 from agent.host.saved_state import SavedState
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import State
 from agent.metrics import HostFigures, PoolFigures
 from agent.pool.capacity import Bound, Capacity, capacities
 from agent.pool.images import Images
@@ -83,7 +84,7 @@ class HostStatus:
         ``StoreUnavailable``."""
         drain = None
         if state is HostState.DRAINING:
-            claimed = sum(1 for server in self._inventory.snapshot() if server.phase is Phase.CLAIMED)
+            claimed = sum(1 for server in self._inventory.snapshot() if server.state is State.CLAIMED)
             begun = self._saved_state.drain or Drain(since=self._now(), claimed=claimed)
             drain = begun.model_copy(update={"deadline": deadline})
         self._saved_state.set_state(state, drain)
@@ -134,9 +135,9 @@ class HostStatus:
     def priority(self, pool: str) -> int | None:
         """How much this host wants the pool's requests; None: it cannot serve any."""
         spec = self._specs().get(pool)
-        claimed_count = self._inventory.count(pool, Phase.CLAIMED)
+        claimed_count = self._inventory.count(pool, State.CLAIMED)
         # With all places claimed, what is ready beyond them is about to be retired.
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
+        if spec is None or self._inventory.count(pool, State.READY) == 0:
             return None
         limit = self.limit(spec)
         return priority(spec.placement, claimed_count, limit) if claimed_count < limit else None
@@ -149,7 +150,7 @@ class HostStatus:
             pool: PoolFigures(
                 limits[pool].count if pool in limits else 0,
                 pool in failing,
-                {phase: counts.get((pool, phase), 0) for phase in Phase},
+                {state: counts.get((pool, state), 0) for state in State},
             )
             for pool in {*specs, *(pool for pool, _ in counts)}
         }

@@ -8,7 +8,8 @@ from concurrent.futures import Executor
 
 from agent import names
 from agent.engine.port import Engine
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import State
 from agent.pool.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.servers.adopter import Adopter
 from agent.servers.ports import NoPortError, PortAllocator
@@ -110,7 +111,7 @@ class Applier:
         return self._submit(self._starts, server.user, lambda: self._starter.recreate(server.user, spec))
 
     def _remove(self, action: Remove) -> bool:
-        server = self._inventory.stop(action.user, action.reason, action.phases)
+        server = self._inventory.stop(action.user, action.reason, action.states)
         if server is None:
             return False
         # With a starting thread still at it, that thread notices and ends; the next pass removes.
@@ -137,11 +138,11 @@ class Applier:
             work()
         finally:
             if not self._stopping:
-                self._inventory.stop(user, EndReason.INTERRUPTED, {Phase.STARTING})
+                self._inventory.stop(user, EndReason.INTERRUPTED, {State.STARTING})
 
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
-        if server is not None and server.phase is Phase.CLAIMED:
+        if server is not None and server.state is State.CLAIMED:
             self._engine.rename(server.container, names.claimed_name(server.name))
 
     def _submit(self, pool: Executor, subject: str, work: Callable[[], None]) -> bool:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent.engine.network import ClusterNetwork
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import State
 from agent.pool.capacity import Bound, in_network
 from agent.servers.ports import PortAllocator
 from common.records.pools import PoolSpec
@@ -46,7 +47,7 @@ class HostRoom:
         count = sum(
             1 for server in self._inventory.snapshot()
             if (spec := specs.get(server.pool)) is None or in_network(spec)
-            if server.container or server.phase is Phase.STARTING
+            if server.container or server.state is State.STARTING
         )  # fmt: skip
         with self._lock:
             was_full = self._full is not None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from agent.inventory import LIVE, Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
 from common.ids import digest
 from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Route
@@ -24,11 +25,6 @@ R = TypeVar("R", Route, Claim)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
-
-
-def _is_parked(server: Server) -> bool:
-    """Whether no route may lead to it: its learner sees the warning instead."""
-    return server.warned_at is not None and not server.reopened
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +57,9 @@ class Registry:
         same path, on another host, while this one was cut off."""
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase is Phase.STOPPING or _is_parked(server):
+            if server is None or server.state is State.STOPPING or server.phase is Phase.WARNED:
                 return False
-            if server.phase is Phase.CLAIMED and not self._hold_claim(server, None)[0]:
+            if server.state is State.CLAIMED and not self._hold_claim(server, None)[0]:
                 return False
             self._cluster.routes.put(self._route(server))
             return True
@@ -135,14 +131,14 @@ class Registry:
         repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase not in LIVE or (server.is_reserved and server.claim is None):
+            if server is None or server.state not in LIVE or server.phase is Phase.RESERVING:
                 return False
-            if server.phase is Phase.CLAIMED:
+            if server.state is State.CLAIMED:
                 held, repaired = self._hold_claim(server, spec)
-                if not held or server.is_reserved:
+                if not held or server.phase in WITHOUT_ROUTE:
                     return repaired
             route = self._route(server)
-            if not _is_parked(server) and self._cluster.routes.get(user) != route:
+            if self._cluster.routes.get(user) != route:
                 self._cluster.routes.put(route)
                 repaired = True
         return repaired

@@ -6,7 +6,8 @@ A thread of its own: many small reads that nothing waits for.
 import logging
 from collections.abc import Callable
 
-from agent.inventory import ABSENT_S, LIVE, Inventory
+from agent.inventory import ABSENT_S, Inventory
+from agent.lifecycle import LIVE
 from agent.metrics import REPAIRS
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
@@ -74,7 +75,7 @@ class Repairer:
         repaired = [
             server.user
             for server in self._inventory.snapshot()
-            if server.phase in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
+            if server.state in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
         ]
         REPAIRS.inc(len(repaired))
         if repaired:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from agent import names
 from agent.engine.port import Container, Engine
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server, State
 from agent.records.registry import Registry
 from agent.servers.ports import PortAllocator
 from agent.servers.starter import Starter
@@ -73,11 +74,11 @@ class Adopter:
     def settle(self, server: Server, spec: PoolSpec | None) -> None:
         """Learn from Consul whether it is claimed; if not, probe it and make it ready, if so, repair its records."""
         exists, claim = retry_forever(self._stop)(self._registry.find_claim, server.user)
-        if server.phase is Phase.CLAIMED or exists:
+        if server.state is State.CLAIMED or exists:
             self._inventory.make_claimed(server.user)
             if claim is not None:
                 self._inventory.set_claim(server.user, claim)
-            if server.phase is not Phase.CLAIMED:
+            if server.state is not State.CLAIMED:
                 self._mark(server)
             if claim is not None and retry_forever(self._stop)(self._owed, claim):
                 if not self._finish(server, spec):
@@ -91,7 +92,7 @@ class Adopter:
             log.info(
                 "server adopted",
                 extra={"user": adopted.user, "pool": adopted.pool, "container": adopted.container[:12],
-                       "phase": adopted.phase.value},
+                       "phase": adopted.phase.word},
             )  # fmt: skip
 
     def _finish(self, server: Server, spec: PoolSpec | None) -> bool:

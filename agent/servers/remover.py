@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent.engine.port import Engine
-from agent.inventory import Inventory, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Server
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
 from agent.servers.out_of_memory import MemoryWatch
@@ -91,7 +92,7 @@ class Remover:
         if server is None:
             return
         self._registry.say_leaving(server, self._drain_grace_s)
-        if self._inventory.warn(user) is None:
+        if not self._inventory.warn(user):
             return
         try:
             self._registry.withdraw(user)

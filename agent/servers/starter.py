@@ -14,7 +14,8 @@ from datetime import datetime
 
 from agent import names
 from agent.engine.port import ContainerSpec, Engine, ImageMissing, NetworkFull, PortTaken
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server, State
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS
 from agent.records.registry import Registry
 from agent.servers.host_policy import HostPolicy
@@ -103,8 +104,8 @@ class Starter:
         )
 
     def reserved(self, spec: PoolSpec, user: str, port: int) -> Server:
-        """A server of that pool at the old path of ``user``, claimed and without a container."""
-        return replace(self.new(spec, port), user=user, phase=Phase.CLAIMED)
+        """A server of that pool at the old path of ``user``, without a container."""
+        return replace(self.new(spec, port), user=user, phase=Phase.RESERVING)
 
     def start(self, server: Server, spec: PoolSpec) -> None:
         """Start a server that is in the inventory as starting."""
@@ -116,7 +117,7 @@ class Starter:
             if self.finish(server.user, spec, {"start": 1000 * (started - begun)}):
                 START_SECONDS.labels(server.pool).observe(time.monotonic() - begun)
         except NetworkFull as exc:
-            self._no_room(server, Phase.STARTING, exc)
+            self._no_room(server, State.STARTING, exc)
         except StartFailed as exc:
             self._fail(server.user, exc)
         except TransientError as exc:
@@ -131,7 +132,7 @@ class Starter:
                 START_FAILURES.labels(server.pool, failure.reason).inc()
             STARTS.labels(server.pool, "interrupted").inc()
             log.warning("server not started", extra=fields)
-            self._inventory.stop(server.user, EndReason.INTERRUPTED, {Phase.STARTING})
+            self._inventory.stop(server.user, EndReason.INTERRUPTED, {State.STARTING})
 
     def recreate(self, user: str, spec: PoolSpec) -> None:
         """Make the container of a server that is reserved. Raises ``TransientError``: do it again; the container has
@@ -144,13 +145,13 @@ class Starter:
             self._inventory.set_container(user, self._run(server, spec))
             self.finish(user, spec, {"start": 1000 * (time.monotonic() - begun)})
         except NetworkFull as exc:
-            self._no_room(server, Phase.CLAIMED, exc)
+            self._no_room(server, State.CLAIMED, exc)
         except StartFailed as exc:
             self._fail(user, exc)
         except TransientError:
             raise
         except Exception:
-            self._inventory.stop(user, EndReason.INTERRUPTED, {Phase.CLAIMED})
+            self._inventory.stop(user, EndReason.INTERRUPTED, {State.CLAIMED})
             raise
 
     def finish(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float]) -> bool:
@@ -161,15 +162,15 @@ class Starter:
         server = self._inventory.get(user)
         if server is None:
             return False
-        phase = server.phase
+        state = server.state
         begun = time.monotonic()
         timeout_s, path = (spec.start_timeout_s, spec.probe_path) if spec else (ADOPTED_S, "")
         found = wait_until_ready(
-            self._probe, server.port, user, path, timeout_s, self._stop, lambda: not self._is(user, phase)
+            self._probe, server.port, user, path, timeout_s, self._stop, lambda: not self._is(user, state)
         )
         if not found.ready:
             where = f"{base_path('<user>')}{path} within {timeout_s:g} s"
-            self._explain(user, phase, found.reason, where)
+            self._explain(user, state, found.reason, where)
             return False
         answered = time.monotonic()
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
@@ -179,35 +180,35 @@ class Starter:
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
         if self._stop.wait(self._host.route_settle_s):
             return False
-        if phase is Phase.STARTING and not self._inventory.make_ready(user):
+        self._inventory.make_ready(user)
+        ready = self._inventory.get(user)
+        if ready is None or ready.state is not (State.READY if state is State.STARTING else State.CLAIMED):
             return False
         self._start_backoff.succeeded(server.pool)
         stages_ms |= {"probe": 1000 * (answered - begun), "route": 1000 * (routed - answered)}
         STARTS.labels(server.pool, "ready").inc()
-        ready = self._inventory.get(user)
-        if ready is not None:
-            self._on_ready(ready, stages_ms)
+        self._on_ready(ready, stages_ms)
         return True
 
-    def _is(self, user: str, phase: Phase) -> bool:
+    def _is(self, user: str, state: State) -> bool:
         server = self._inventory.get(user)
-        return server is not None and server.phase is phase
+        return server is not None and server.state is state
 
-    def _explain(self, user: str, phase: Phase, seen: str, where: str) -> None:
+    def _explain(self, user: str, state: State, seen: str, where: str) -> None:
         """Raise why a server did not become ready, unless nobody wants it any more. ``seen``: what was wrong with its
         answers, empty: there were none; ``where``: they were asked for, and for how long."""
         server = self._inventory.get(user)
         if server is None or self._stop.is_set():
             return
         reason: StartFailure
-        if server.phase is phase:
+        if server.state is state:
             reason, note = (EndReason.WRONG_ANSWER, seen) if seen else (EndReason.NO_ANSWER, where)
-        elif server.phase is Phase.STOPPING and server.reason is EndReason.EXITED:
+        elif server.state is State.STOPPING and server.reason is EndReason.EXITED:
             reason, note = EndReason.EXITED, ""
         else:
             return
         try:
-            if server.phase is Phase.STOPPING:
+            if server.state is State.STOPPING:
                 reason, note = self._why_ended(server.container)
             tail = self._engine.log_tail(server.container, LOG_LINES)
         except EngineUnavailable:
@@ -248,12 +249,12 @@ class Starter:
                 # Timed out, perhaps after it was created: the same name finds it again.
                 return self._engine.run(wanted)
 
-    def _no_room(self, server: Server, phase: Phase, failure: NetworkFull) -> None:
+    def _no_room(self, server: Server, state: State, failure: NetworkFull) -> None:
         """No fault of the image, so nothing to pause for: the host has less room than it thought."""
         STARTS.labels(server.pool, "failed").inc()
         START_FAILURES.labels(server.pool, failure.reason).inc()
         log.info("server not started", extra={"user": server.user, "pool": server.pool, "error": str(failure)})
-        self._inventory.stop(server.user, failure.reason, {phase}, failure.note)
+        self._inventory.stop(server.user, failure.reason, {state}, failure.note)
         self._on_full(f"network {failure.note}")
 
     def _fail(self, user: str, failure: StartFailed) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.claims import claimer
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, State
 from agent.pool import plan
 from agent.pool.capacity import Capacity
 from agent.pool.loop import Loop
@@ -83,7 +84,7 @@ def _lost_records_are_taken_for_culls(patch: Any) -> None:
 
     def cull(self: Repairer, full: bool) -> bool:
         for server in self._inventory.snapshot():
-            if server.phase is Phase.CLAIMED and not self._registry.find_claim(server.user)[0]:
+            if server.state is State.CLAIMED and not self._registry.find_claim(server.user)[0]:
                 self._inventory.stop(server.user, EndReason.UNCERTAIN)
         return repair(self, full)
 
@@ -100,7 +101,7 @@ def _claimed_servers_are_retired(patch: Any) -> None:
     def retire(self: Loop, applier: Any) -> None:
         turn(self, applier)
         for server in self._inventory.snapshot():
-            if server.phase is Phase.CLAIMED:
+            if server.state is State.CLAIMED:
                 applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)

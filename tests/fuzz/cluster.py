@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.commands.culls import ActivityReader
 from agent.engine.memory import MemoryEngine
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.servers.host_policy import HostPolicy
 from common.broker import queues
 from common.broker.messages import SetHostState, decode
@@ -223,7 +223,7 @@ def _use(spec: PoolSpec, report: Report, body: bytes) -> None:
         policy=HostPolicy(host_network=True, directories=("/",)),
     )  # fmt: skip
     world.settle()
-    if not world.users(Phase.READY):
+    if not world.users(State.READY):
         if spec.pool_size and not spec.host_labels:
             report.violate("accepted, and no server became ready", body, str(world.failures.__dict__))
         return

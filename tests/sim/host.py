@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.assembly import Agent, Parts
 from agent.engine.port import Engine
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.servers.probe import Probe
 from agent.settings import AgentSettings
 from common.adapters import consul_store, rabbit_address, service_registration
@@ -101,9 +101,9 @@ class SimHost:
             return
         now = utc_now()
         for server in agent.inventory.snapshot():
-            claim = server.claim if server.phase is Phase.CLAIMED else None
+            claim = server.claim if server.state is State.CLAIMED else None
             if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
-                agent.inventory.stop(server.user, EndReason.OPERATOR, {Phase.CLAIMED})
+                agent.inventory.stop(server.user, EndReason.OPERATOR, {State.CLAIMED})
                 agent.loop.wake()
 
 
@@ -136,5 +136,5 @@ def claimed_users(hosts: Iterable[SimHost]) -> list[str]:
         for host in hosts
         if host.agent is not None
         for server in host.agent.inventory.snapshot()
-        if server.phase is Phase.CLAIMED
+        if server.state is State.CLAIMED
     ]

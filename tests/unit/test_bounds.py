@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from agent import names
 from agent.commands.culls import ActivityReader
 from agent.engine.memory import MemoryEngine
-from agent.inventory import Phase, Server
+from agent.lifecycle import Phase, Server
 from agent.pool.capacity import capacity
 from agent.records.registry import HostAddress, Registry
 from agent.servers.host_policy import HostPolicy

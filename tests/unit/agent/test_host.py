@@ -15,7 +15,7 @@ from agent.host.predecessor import ProcessIdentity, is_dead
 from agent.host.problems import problem
 from agent.host.saved_state import SavedState
 from agent.host.status import HostStatus
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.pool.capacity import Capacity, capacities
 from agent.pool.images import Images
 from agent.pool.specs import Specs
@@ -380,7 +380,7 @@ def test_what_is_written_on_a_container_is_read_again() -> None:
     found = names.identity(container.labels)
     assert found is not None
     assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
-    assert server.phase is Phase.READY
+    assert server.state is State.READY
     assert not names.is_claimed(container.name)
     assert names.is_claimed(names.claimed_name(container.name))
 
@@ -397,7 +397,7 @@ def test_a10_no_name_of_a_container_holds_or_follows_from_its_user_or_request() 
     world.send(request)
     world.settle()
     shown = " ".join(world.container_names())
-    assert "2" * 12 in world.users(Phase.CLAIMED)
+    assert "2" * 12 in world.users(State.CLAIMED)
     for server in world.inventory.snapshot():
         assert server.user not in shown
         for function in (hashlib.md5, hashlib.sha1, hashlib.sha256):
@@ -415,7 +415,7 @@ def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_i
     world.engine.rename(free.container, f"tmpnb-test-light-{free.user}")
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {taken.user}
+    assert world.users(State.CLAIMED) == {taken.user}
     reply = world.send(world.request())
     assert reply is not None
     assert reply.user == free.user

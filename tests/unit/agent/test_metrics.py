@@ -5,7 +5,7 @@ from datetime import timedelta
 from agent.commands.cull_checks import CullChecks
 from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.metrics import HostCollector, HostFigures, PoolFigures
 from common.broker import queues
 from common.broker.events import Events
@@ -98,7 +98,7 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
 
 
 def test_the_collector_tells_what_the_host_has() -> None:
-    pools = {"p": PoolFigures(4, True, {Phase.READY: 1, Phase.CLAIMED: 2})}
+    pools = {"p": PoolFigures(4, True, {State.READY: 1, State.CLAIMED: 2})}
     families = HostCollector(lambda: HostFigures(HostState.DRAINING, False, 1.5, pools)).collect()
     told = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
     assert told[("tmpnb_pool_servers", "p", "ready")] == 1

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.engine.port import Container
-from agent.inventory import Phase
+from agent.lifecycle import Phase, State
 from agent.names import identity, is_claimed
 from agent.pool.plan import RESERVATION_S
 from common.broker.messages import SpawnRequest
@@ -171,7 +171,7 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def i3_what_was_claimed_is_never_ready_again(self) -> None:
         self._note_claims()
-        assert not self.ever_claimed & self.world.users(Phase.READY), "I3"
+        assert not self.ever_claimed & self.world.users(State.READY), "I3"
 
     @invariant()
     def i7_no_more_servers_than_the_capacity(self) -> None:
@@ -193,7 +193,7 @@ class Protocol(RuleBasedStateMachine):
         assert {c.id for c in world.engine.list({})} == set(known), "I6"
         assert {s.phase for s in known.values()} <= {Phase.READY, Phase.CLAIMED}, "I6"
         self._note_claims()
-        assert not self.ever_claimed & world.users(Phase.READY), "I3"
+        assert not self.ever_claimed & world.users(State.READY), "I3"
 
 
 PICK = st.integers(0, 11)

@@ -15,7 +15,8 @@ from agent.claims.replies import Replies
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.memory import MemoryEngine
 from agent.engine.network import ClusterNetwork
-from agent.inventory import Inventory, Phase, Server
+from agent.inventory import Inventory
+from agent.lifecycle import Server, State
 from agent.pool.apply import Applier
 from agent.pool.capacity import Capacity, capacities
 from agent.pool.loop import DesiredState, Loop
@@ -239,7 +240,7 @@ class World:
         self.network.check_again()
 
     def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
-        if server.phase is Phase.CLAIMED:
+        if server.state is State.CLAIMED:
             self.recreator.made(server, stages_ms)
 
     def serve(self, delivery: Delivery) -> None:
@@ -266,8 +267,8 @@ class World:
             spec = self.specs.get(name)
             if spec is None or not self.may_claim or not self.loop.engine_ok:
                 return None
-            full = self.inventory.count(name, Phase.CLAIMED) >= self.capacity(name)
-            return 0 if self.inventory.count(name, Phase.READY) > 0 and not full else None
+            full = self.inventory.count(name, State.CLAIMED) >= self.capacity(name)
+            return 0 if self.inventory.count(name, State.READY) > 0 and not full else None
 
         return priority
 
@@ -323,8 +324,8 @@ class World:
         """Requests in the queue."""
         return len(self.broker.declare(queues.spawn(pool_name)).messages)
 
-    def users(self, phase: Phase) -> set[str]:
-        return {s.user for s in self.inventory.snapshot() if s.phase is phase}
+    def users(self, state: State) -> set[str]:
+        return {s.user for s in self.inventory.snapshot() if s.state is state}
 
     def stored(self, prefix: str) -> set[str]:
         return {entry.key.removeprefix(prefix) for entry in self.store.list(prefix).entries}

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent.inventory import Phase
+from agent.lifecycle import Phase, State
 from agent.records.repair import Repairer
 from common.broker import queues
 from common.broker.messages import SpawnRequest
@@ -91,33 +91,33 @@ def test_a_requester_that_still_listens_gets_a_reply(world: World) -> None:
 
 def test_a_full_host_gives_the_place_of_a_ready_server_and_never_runs_more_than_it_may(world: World) -> None:
     """I7, at every step."""
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
     ask(world)
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     for _ in range(8):
         assert len(world.engine.list({})) <= 3
         world.turn()
-    assert len(world.users(Phase.READY)) == 2
-    assert USER in world.users(Phase.CLAIMED)
+    assert len(world.users(State.READY)) == 2
+    assert USER in world.users(State.CLAIMED)
 
 
 def test_a_host_with_room_keeps_its_ready_servers() -> None:
     world = World(pool(pool_size=5, ready=2))
     world.settle()
-    before = world.users(Phase.READY)
+    before = world.users(State.READY)
     ask(world)
     world.settle()
-    assert world.users(Phase.READY) == before
+    assert world.users(State.READY) == before
 
 
 def test_an_old_generation_gives_up_its_place_first() -> None:
     world = World(pool(pool_size=2))
     world.settle()
     world.specs["light"] = pool(pool_size=2, environment={"V": "2"})
-    old = world.users(Phase.READY)
+    old = world.users(State.READY)
     ask(world)
     world.turn()
-    assert len(old & world.users(Phase.READY)) == 1
+    assert len(old & world.users(State.READY)) == 1
 
 
 def test_many_at_once_are_made_as_room_comes_and_no_claim_is_turned_away() -> None:
@@ -130,7 +130,7 @@ def test_many_at_once_are_made_as_room_comes_and_no_claim_is_turned_away() -> No
     for _ in range(10):
         assert len(world.engine.list({})) <= 4
         world.turn()
-    assert set(users) <= world.users(Phase.CLAIMED)
+    assert set(users) <= world.users(State.CLAIMED)
     assert all(len(containers(world, user)) == 1 for user in users)
 
 
@@ -339,7 +339,7 @@ def test_a_container_that_comes_back_with_its_host_does_not_take_the_path_back(w
     assert found is not None
     assert found.host == "host-2"
     assert containers(world, user) == [], "the survivor is removed"
-    assert user in other.users(Phase.CLAIMED)
+    assert user in other.users(State.CLAIMED)
     assert read_ticket(world, request).state is TicketState.ASSIGNED
 
 

@@ -11,7 +11,7 @@ from agent.commands.culls import ActivityReader, Culls, busy_cores
 from agent.commands.handler import Commands
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.servers.probe import Kernels
 from common.broker import queues
 from common.broker.events import Events
@@ -126,7 +126,7 @@ def test_an_idle_server_is_culled_and_replaced() -> None:
     culling.claimed_ago(700)
     culling.active_ago(650)
     assert culling.cull("idle")
-    assert len(culling.world.users(Phase.READY)) == 2
+    assert len(culling.world.users(State.READY)) == 2
 
 
 def test_a_server_used_again_since_the_decision_is_not_culled() -> None:
@@ -248,10 +248,10 @@ def test_a_cull_of_the_server_that_was_at_this_path_before_does_not_meet_the_nex
 
 def test_a_ready_server_is_not_culled_for_idleness() -> None:
     culling = Culling()
-    (ready,) = culling.world.users(Phase.READY)
+    (ready,) = culling.world.users(State.READY)
     culling.send(CullRequest(sent_at=utc_now(), user=ready, reason="idle"))
     culling.world.settle()
-    assert culling.world.users(Phase.READY) == {ready}
+    assert culling.world.users(State.READY) == {ready}
 
 
 def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> None:
@@ -259,7 +259,7 @@ def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> N
     culling.claimed_ago(700)
     culling.world.store.outage(True)
     culling.send(CullRequest(sent_at=utc_now(), user=culling.user, reason="idle"))
-    assert culling.world.users(Phase.CLAIMED) == {culling.user}
+    assert culling.world.users(State.CLAIMED) == {culling.user}
 
 
 def test_a_command_that_finds_the_store_away_waits_in_its_queue_instead_of_coming_back_at_once() -> None:
@@ -282,7 +282,7 @@ def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     assert culling.control.states == [HostState.CORDONED, HostState.DRAINING]
     assert culling.control.deadlines == [None, until]
     assert culling.control.images == ["image:2"]
-    assert {s.stale for s in culling.world.inventory.snapshot() if s.phase is Phase.READY} == {True}
+    assert {s.is_stale for s in culling.world.inventory.snapshot() if s.state is State.READY} == {True}
 
 
 @pytest.mark.parametrize("body", [b"nonsense", b'{"type":"cull"}'])
@@ -346,7 +346,7 @@ class Holding(Culling):
 
     def is_stopping(self, user: str) -> bool:
         server = self.world.inventory.get(user)
-        return server is None or server.phase is Phase.STOPPING
+        return server is None or server.state is State.STOPPING
 
 
 @pytest.mark.parametrize("reason", ["age", "undeliverable", "operator"])

@@ -1,13 +1,15 @@
 """From adoption to the end of a server: adoption, removal, repair. On fakes."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from agent import names
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import ContainerSpec
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, State
 from agent.records.repair import Repairer
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone
@@ -43,8 +45,8 @@ def test_a_new_agent_adopts_ready_and_claimed_servers_and_starts_none_too_many()
     world.restart()
     world.settle()
     assert world.container_names() == before
-    assert world.users(Phase.CLAIMED) == {reply.user}
-    assert len(world.users(Phase.READY)) == 2
+    assert world.users(State.CLAIMED) == {reply.user}
+    assert len(world.users(State.READY)) == 2
 
 
 def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_say_so() -> None:
@@ -55,7 +57,7 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.store.put(KEYS.claim(server.user), b"not even readable")
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {server.user}
+    assert world.users(State.CLAIMED) == {server.user}
     assert names.claimed_name(server.name) in world.container_names()
 
 
@@ -68,7 +70,7 @@ def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everythin
     world.store.wipe()
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {reply.user}
+    assert world.users(State.CLAIMED) == {reply.user}
     entry = world.store.get(KEYS.claim(reply.user))
     assert entry is not None
     assert Claim.decode(entry.key, entry.value).pool == "light"
@@ -78,13 +80,13 @@ def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everythin
 def test_an_adopted_server_that_does_not_answer_is_replaced() -> None:
     world = World(pool(pool_size=1))
     world.settle()
-    (old,) = world.users(Phase.READY)
+    (old,) = world.users(State.READY)
     world.restart()
     world.probe.mute = True
     world.turn()
     world.probe.mute = False
     world.settle()
-    assert world.users(Phase.READY) - {old}
+    assert world.users(State.READY) - {old}
     assert old not in world.stored(KEYS.routes)
 
 
@@ -116,7 +118,7 @@ def test_a_crashed_server_loses_its_route_and_its_claim_at_once_and_is_replaced(
     world.engine.kill(server.container)
     world.settle()
     assert reply.user not in world.stored(KEYS.routes) | world.stored(KEYS.claims)
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert len(world.container_names()) == 2
 
 
@@ -124,7 +126,7 @@ def test_a_server_ends_route_first() -> None:
     """I5: no path may lead to a container that is going."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     world.engine.down = True
     stopped = world.inventory.get(user)
@@ -142,7 +144,7 @@ def test_a_removal_that_fails_midway_is_done_again() -> None:
     """I6."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     server = world.inventory.get(user)
     assert server is not None
@@ -163,9 +165,9 @@ def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and
     world.settle()
     kept = world.inventory.get(stuck.user)
     assert kept is not None
-    assert kept.phase is Phase.STOPPING
+    assert kept.state is State.STOPPING
     assert world.inventory.get(fine.user) is None
-    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
+    assert len(world.users(State.READY)) == 2, "the third place is taken"
     assert world.stuck.trouble() == "", "an engine under load takes a while"
     world.clock.now += 20.0
     world.settle()
@@ -175,7 +177,7 @@ def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and
     world.clock.now += 300.0
     world.settle()
     assert world.inventory.get(stuck.user) is None
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
     assert world.stuck.trouble() == ""
 
 
@@ -235,12 +237,12 @@ def test_recycling_replaces_ready_servers_and_leaves_claimed_ones() -> None:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
-    old = world.users(Phase.READY)
+    old = world.users(State.READY)
     world.inventory.make_stale(None)
     world.settle()
-    assert world.users(Phase.CLAIMED) == {reply.user}
-    assert len(world.users(Phase.READY)) == 2
-    assert not old & world.users(Phase.READY)
+    assert world.users(State.CLAIMED) == {reply.user}
+    assert len(world.users(State.READY)) == 2
+    assert not old & world.users(State.READY)
 
 
 # Repair
@@ -267,7 +269,7 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     """I6."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     mine = route(world, user).model_copy(update={"user": "a" * 12})
     theirs = route(world, user).model_copy(update={"user": "b" * 12, "host": "host-2"})
     world.store.put(KEYS.route("a" * 12), mine.encode())
@@ -280,7 +282,7 @@ def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to
     """I4: its learners are at work."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     other = "a" * 12
     there = route(world, user).model_copy(update={"user": other, "target": "10.9.9.9:20000"})
     world.store.put(KEYS.route(other), there.encode())
@@ -296,7 +298,7 @@ def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to
 def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.restart()
     world.engine.down = True
     assert not repairer(world).repair(full=True)
@@ -309,14 +311,14 @@ def test_an_agent_under_a_name_that_another_holds_deletes_none_of_its_records() 
     first.settle()
     second = World(pool(pool_size=0), store=first.store)
     assert not repairer(second, holds=False).repair(full=True)
-    assert second.stored(KEYS.routes) == first.users(Phase.READY)
+    assert second.stored(KEYS.routes) == first.users(State.READY)
 
 
 def test_a_server_that_is_being_removed_gets_no_record_back() -> None:
     """I5."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     world.registry.withdraw(user)
     assert not world.registry.repair(user, None)
@@ -346,7 +348,7 @@ def test_a_removed_server_is_remembered_long_enough_for_a_listing_begun_before()
     world = World(pool(pool_size=1))
     world.settle()
     server = world.inventory.snapshot()[0]
-    inventory.add(server)
+    inventory.add(replace(server, phase=Phase.STARTING))
     inventory.stop(server.user, EndReason.OPERATOR)
     inventory.forget(server.user)
     assert [gone.container for gone in inventory.gone()] == [server.container]
@@ -371,7 +373,7 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     world = World(pool(pool_size=1))
     user = warned(world)
     assert user not in world.stored(KEYS.routes)
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
     word = Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value)
     assert word.until is not None
     assert (word.until - word.at).total_seconds() == 300.0
@@ -382,7 +384,7 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     assert user in world.stored(KEYS.routes)
     world.clock.now += 299.0
     world.turn(3)
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
     world.clock.now += 1.0
     world.settle()
     assert not world.container_names()
@@ -398,7 +400,7 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
     world.store.outage(True)
     world.state, world.drain_over = HostState.DRAINING, True
     world.turn(3)
-    assert world.inventory.snapshot()[0].warned_at is None
+    assert world.inventory.snapshot()[0].phase is Phase.CLAIMED
     world.store.outage(False)
     world.turn(3)
     assert reply.user not in world.stored(KEYS.routes)
@@ -414,13 +416,13 @@ def test_a_warning_taken_back_leaves_the_server_as_it_was() -> None:
     assert user in world.stored(KEYS.routes)
     world.clock.now += 1000.0
     world.settle()
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
 
 
 def test_only_a_warned_server_is_opened_once_more() -> None:
     world = World(pool(pool_size=1))
     world.settle()
     (server,) = world.inventory.snapshot()
-    assert world.inventory.warn(server.user) is None, "nobody has it"
+    assert not world.inventory.warn(server.user), "nobody has it"
     assert not world.inventory.reopen(server.user)
     assert not world.inventory.reopen("nobody")

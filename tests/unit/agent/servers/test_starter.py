@@ -3,7 +3,7 @@
 import pytest
 
 from agent.engine.network import Network, options
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.pool.capacity import capacities
 from agent.servers.host_policy import HostPolicy
 from agent.servers.ports import NoPortError, PortAllocator
@@ -50,7 +50,7 @@ def test_a_port_taken_by_another_program_is_passed_over() -> None:
     world = World(pool(pool_size=2))
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
-    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+    assert {s.port for s in world.inventory.snapshot() if s.state is State.READY} == {20001, 20003}
 
 
 def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> None:
@@ -69,7 +69,7 @@ def test_a_port_of_the_host_at_which_another_program_listens_is_passed_over() ->
     world = World(pool(pool_size=2, host_network=True), policy=HostPolicy(host_network=True))
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
-    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+    assert {s.port for s in world.inventory.snapshot() if s.state is State.READY} == {20001, 20003}
 
 
 def test_a_pool_that_asks_for_more_than_the_host_allows_starts_nothing_and_says_why() -> None:
@@ -89,7 +89,7 @@ def test_a_start_whose_answer_is_lost_is_found_by_its_name() -> None:
     world = World(pool(pool_size=1))
     world.engine.lose_answers = 1
     world.settle()
-    assert len(world.users(Phase.READY)) == 1
+    assert len(world.users(State.READY)) == 1
     assert len(world.container_names()) == 1
 
 
@@ -98,7 +98,7 @@ def test_a_start_given_up_for_lost_answers_leaves_nothing_behind() -> None:
     world = World(pool(pool_size=1))
     world.engine.lose_answers = 2
     world.settle()
-    assert len(world.users(Phase.READY)) == 1
+    assert len(world.users(State.READY)) == 1
     assert len(world.container_names()) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() 
     assert failure is not None
     assert "last line" in failure.log
     assert "<token>" in failure.log, "a token is never reported"
-    assert len(world.users(Phase.READY)) == 3, "the other pool is unaffected"
+    assert len(world.users(State.READY)) == 3, "the other pool is unaffected"
     assert not any("light" in name for name in world.container_names())
 
     def tries_in(seconds: int) -> int:
@@ -124,7 +124,7 @@ def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() 
     first, then = tries_in(10), tries_in(100)
     assert 2 <= first <= 4
     assert 3 <= then <= 6
-    assert world.stored(KEYS.routes) == world.users(Phase.READY)
+    assert world.stored(KEYS.routes) == world.users(State.READY)
 
 
 def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> None:
@@ -142,7 +142,7 @@ def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> 
     world.engine.refusing = ""
     world.clock.now += 60.0
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.failures.last("light") is None
 
 
@@ -154,7 +154,7 @@ def test_a_repaired_image_comes_up_and_clears_the_failure() -> None:
     world.probe.mute = False
     world.specs["light"] = pool(pool_size=2, environment={"FIXED": "1"})  # a new generation need not wait
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.failures.last("light") is None
 
 
@@ -167,7 +167,7 @@ def test_c1_a_server_that_does_not_know_its_path_has_not_started_and_its_last_li
     assert (failure.reason, failure.note) == (EndReason.WRONG_ANSWER, world.probe.wrong)
     assert "last line" in failure.log
     assert world.stored(KEYS.routes) == set()
-    assert world.users(Phase.READY) == set()
+    assert world.users(State.READY) == set()
 
 
 def test_c2_the_pool_s_path_is_asked_for_and_a_change_of_it_need_not_wait_for_the_failure_before() -> None:
@@ -177,7 +177,7 @@ def test_c2_the_pool_s_path_is_asked_for_and_a_change_of_it_need_not_wait_for_th
     world.probe.wrong = ""
     world.specs["light"] = pool(pool_size=2, probe_path="api/status")
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.probe.paths == {"nowhere", "api/status"}
 
 
@@ -247,7 +247,7 @@ def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> N
     world = World(pool(pool_size=8))
     world.engine.network_places = 3
     world.settle()
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
     assert world.capacity("light") == 3
     limit = capacities(world.specs, 0, world.room.bounds())["light"]
     assert "exchange full" in limit.reason
@@ -255,10 +255,10 @@ def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> N
     reply = world.send(world.request())
     assert reply is not None
     world.settle()
-    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
+    assert len(world.users(State.READY)) == 2, "the third place is taken"
     world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a17_room_that_others_have_left_is_found_after_a_while() -> None:
@@ -270,18 +270,18 @@ def test_a17_room_that_others_have_left_is_found_after_a_while() -> None:
     assert world.capacity("light") == 3
     world.clock.now += 60.0
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 8
+    assert len(world.users(State.READY)) == world.capacity("light") == 8
 
 
 def test_a17_trying_again_costs_none_of_the_servers_that_are_there() -> None:
     world = World(pool(pool_size=8))
     world.engine.network_places = 3
     world.settle()
-    before = world.users(Phase.READY)
+    before = world.users(State.READY)
     for _ in range(5):
         world.clock.now += 61.0
         world.settle()
-        assert world.users(Phase.READY) == before
+        assert world.users(State.READY) == before
 
 
 def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() -> None:
@@ -289,7 +289,7 @@ def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() 
     world.bridge_ports_max = 5
     world.restart()
     world.settle()
-    assert len(world.users(Phase.READY)) == 5
+    assert len(world.users(State.READY)) == 5
     assert {world.capacity("light"), world.capacity("more")} == {2, 3}
     assert "TMPNB_BRIDGE_PORTS_MAX" in capacities(world.specs, 0, world.room.bounds())["light"].reason
 
@@ -303,10 +303,10 @@ def test_a17_so_does_the_range_of_ports_and_the_quarantine_counts() -> None:
     reply = world.send(world.request())
     assert reply is not None
     world.settle()
-    assert len(world.users(Phase.READY)) == 4
+    assert len(world.users(State.READY)) == 4
     world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 4, "its port is not used again yet"
+    assert len(world.users(State.READY)) == world.capacity("light") == 4, "its port is not used again yet"
     limit = capacities(world.specs, 0, world.room.bounds())["light"]
     assert "1 of them not to be used again yet" in limit.reason
     world.clock.now += 120.0
@@ -319,7 +319,7 @@ def test_a17_and_the_addresses_of_the_subnet() -> None:
     world.engine.networks["tmpnb-test"] = Network("n", "bridge", options=options("net", 0), subnets=("10.9.0.0/29",))
     world.network.check()
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 5
+    assert len(world.users(State.READY)) == world.capacity("light") == 5
     assert "10.9.0.0/29" in capacities(world.specs, 0, world.room.bounds())["light"].reason
 
 
