@@ -1,6 +1,6 @@
 """One agent, put together from ports: what wakes what, and the order of starting and stopping.
 
-Threads: the loop; starts and removals (``pool/apply``); one per pool for claims and one for the host's commands
+Threads: the loop; starts and removals (``reconcile/apply``); one per pool for claims and one for the host's commands
 (``claims/workers``); the session and host record; the watch of the pools; the repair of records. RabbitMQ's are in its
 adapter.
 """
@@ -26,26 +26,26 @@ from agent.engine.port import Engine
 from agent.engine.throttle import EngineThrottle
 from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity
-from agent.host.saved_state import SavedState
 from agent.host.status import HostStatus
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
 from agent.metrics import CULLS, START_STAGES, HostFigures
-from agent.pool.apply import Applier
 from agent.pool.images import Images
-from agent.pool.loop import Loop
+from agent.pool.ports import PortAllocator
 from agent.pool.room import HostRoom
-from agent.pool.specs import Specs
+from agent.pool.start_backoff import StartBackoff
+from agent.reconcile.apply import Applier
+from agent.reconcile.loop import Loop
 from agent.records.registry import HostAddress, Registry
 from agent.records.repair import Repairer
+from agent.records.saved_state import SavedState
+from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
 from agent.servers.host_policy import HostPolicy
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortAllocator
 from agent.servers.probe import Probe
 from agent.servers.remover import Remover
-from agent.servers.start_backoff import StartBackoff
 from agent.servers.starter import HostContext, Starter
 from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings

@@ -8,17 +8,17 @@ from agent.engine.port import EngineInfo
 from agent.host.pool_status import pool_statuses
 from agent.host.predecessor import ProcessIdentity
 from agent.host.problems import problem
-from agent.host.saved_state import SavedState
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.metrics import HostFigures, PoolFigures
 from agent.pool.capacity import Bound, Capacity, capacities
 from agent.pool.images import Images
-from agent.pool.loop import DesiredState
 from agent.pool.placement import priority
 from agent.pool.room import HostRoom
+from agent.pool.start_backoff import StartBackoff
+from agent.reconcile.loop import DesiredState
 from agent.records.registry import Registry
-from agent.servers.start_backoff import StartBackoff
+from agent.records.saved_state import SavedState
 from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings
 from agent.statics.assets import StaticAssets

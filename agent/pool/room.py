@@ -10,7 +10,7 @@ from agent.engine.network import ClusterNetwork
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.capacity import Bound, in_network
-from agent.servers.ports import PortAllocator
+from agent.pool.ports import PortAllocator
 from common.records.pools import PoolSpec
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from agent import names
 from agent.engine.port import Container, Engine
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
+from agent.pool.ports import PortAllocator
 from agent.records.registry import Registry
-from agent.servers.ports import PortAllocator
 from agent.servers.starter import Starter
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec

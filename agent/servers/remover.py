@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from agent.engine.port import Engine
 from agent.inventory import Inventory
 from agent.lifecycle import Server
+from agent.pool.ports import PortAllocator
 from agent.records.registry import Registry
 from agent.records.tickets import Tickets
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortAllocator
 from agent.servers.stuck import StuckContainers
 from common.errors import EngineUnavailable, StoreUnavailable
 from common.vocabulary import EndReason

@@ -17,11 +17,11 @@ from agent.engine.port import ContainerSpec, Engine, ImageMissing, NetworkFull, 
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
 from agent.metrics import START_FAILURES, START_SECONDS, STARTS
+from agent.pool.ports import PortAllocator
+from agent.pool.start_backoff import LOG_LINES, StartBackoff
 from agent.records.registry import Registry
 from agent.servers.host_policy import HostPolicy
-from agent.servers.ports import PortAllocator
 from agent.servers.probe import Probe, wait_until_ready
-from agent.servers.start_backoff import LOG_LINES, StartBackoff
 from common.errors import EngineUnavailable, StartFailed, TransientError
 from common.ids import new_token, new_user
 from common.records.pools import PoolSpec

@@ -7,14 +7,14 @@ from typing import Any
 from agent.claims import claimer
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
-from agent.pool import plan
 from agent.pool.capacity import Capacity
-from agent.pool.loop import Loop
-from agent.pool.plan import Action, Remove, RemoveContainer
+from agent.pool.ports import PortAllocator
+from agent.reconcile import plan
+from agent.reconcile.loop import Loop
+from agent.reconcile.plan import Action, Remove, RemoveContainer
 from agent.records.registry import Registry
 from agent.records.repair import Repairer
 from agent.servers.adopter import Adopter
-from agent.servers.ports import PortAllocator
 from common.vocabulary import EndReason
 
 

@@ -13,12 +13,12 @@ from agent.host.lease import HostLease
 from agent.host.pool_status import pool_statuses
 from agent.host.predecessor import ProcessIdentity, is_dead
 from agent.host.problems import problem
-from agent.host.saved_state import SavedState
 from agent.host.status import HostStatus
 from agent.lifecycle import State
 from agent.pool.capacity import Capacity, capacities
 from agent.pool.images import Images
-from agent.pool.specs import Specs
+from agent.records.saved_state import SavedState
+from agent.records.specs import Specs
 from agent.settings import AgentSettings, resolve_address
 from common.broker.events import Events
 from common.errors import StoreUnavailable

@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from agent.engine.port import Container
 from agent.lifecycle import Phase, State
 from agent.names import identity, is_claimed
-from agent.pool.plan import RESERVATION_S
+from agent.reconcile.plan import RESERVATION_S
 from common.broker.messages import SpawnRequest
 from common.errors import MalformedRecord
 from common.ids import new_user

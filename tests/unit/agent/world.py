@@ -17,19 +17,19 @@ from agent.engine.memory import MemoryEngine
 from agent.engine.network import ClusterNetwork
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
-from agent.pool.apply import Applier
 from agent.pool.capacity import Capacity, capacities
-from agent.pool.loop import DesiredState, Loop
+from agent.pool.ports import PortAllocator
 from agent.pool.room import HostRoom
+from agent.pool.start_backoff import StartBackoff
+from agent.reconcile.apply import Applier
+from agent.reconcile.loop import DesiredState, Loop
 from agent.records.registry import HostAddress, Registry
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
 from agent.servers.host_policy import HostPolicy
 from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortAllocator
 from agent.servers.probe import Kernels, Readiness
 from agent.servers.remover import Remover
-from agent.servers.start_backoff import StartBackoff
 from agent.servers.starter import HostContext, Starter
 from agent.servers.stuck import StuckContainers
 from agent.statics.assets import Host as StaticsHost

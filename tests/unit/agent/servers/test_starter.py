@@ -5,9 +5,9 @@ import pytest
 from agent.engine.network import Network, options
 from agent.lifecycle import State
 from agent.pool.capacity import capacities
+from agent.pool.ports import NoPortError, PortAllocator
+from agent.pool.start_backoff import pause_s
 from agent.servers.host_policy import HostPolicy
-from agent.servers.ports import NoPortError, PortAllocator
-from agent.servers.start_backoff import pause_s
 from common.errors import StoreUnavailable
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now

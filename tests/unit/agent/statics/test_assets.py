@@ -9,7 +9,7 @@ import pytest
 
 from agent import names
 from agent.engine.memory import MemoryEngine
-from agent.pool.plan import EngineListing, Observed, RemoveContainer, plan
+from agent.reconcile.plan import EngineListing, Observed, RemoveContainer, plan
 from agent.statics.extract import ExtractLimits
 from common.broker import queues
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode

@@ -10,7 +10,7 @@ from agent import names
 from agent.engine.port import Container
 from agent.lifecycle import Phase, Server, State
 from agent.pool.capacity import Bound, capacity
-from agent.pool.plan import (
+from agent.reconcile.plan import (
     RESERVATION_S,
     Action,
     Adopt,

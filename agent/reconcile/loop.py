@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from agent.engine.port import Engine
 from agent.inventory import ABSENT_S, Inventory
 from agent.metrics import ACTIONS, RECONCILE_SECONDS, RECONCILED
-from agent.pool.apply import Applier
 from agent.pool.capacity import Bound
-from agent.pool.plan import EngineListing, Observed, missing, plan
-from agent.servers.start_backoff import StartBackoff
+from agent.pool.start_backoff import StartBackoff
+from agent.reconcile.apply import Applier
+from agent.reconcile.plan import EngineListing, Observed, missing, plan
 from common.errors import EngineUnavailable
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec

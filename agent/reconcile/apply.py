@@ -10,9 +10,9 @@ from agent import names
 from agent.engine.port import Engine
 from agent.inventory import Inventory
 from agent.lifecycle import State
-from agent.pool.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
+from agent.pool.ports import NoPortError, PortAllocator
+from agent.reconcile.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.servers.adopter import Adopter
-from agent.servers.ports import NoPortError, PortAllocator
 from agent.servers.remover import Remover
 from agent.servers.starter import Starter
 from agent.servers.stuck import StuckContainers
