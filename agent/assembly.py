@@ -269,7 +269,8 @@ class Agent:
             settings = self._settings
             self._keeper = HostLease(
                 self._parts.store, self._cluster.hosts, settings.host, ProcessIdentity.current(self._status.engine.id),
-                settings.session_ttl_s, settings.session_tick_s, self._record, self._wake, self._on_restored, self._now,
+                settings.session_ttl_s, settings.session_tick_s, self._record, self._on_held, self._on_restored,
+                self._now,
             )  # fmt: skip
             self._keeper.start()
         return self._keeper
@@ -366,6 +367,12 @@ class Agent:
 
     def _store_lost(self) -> bool:
         return self._keeper is not None and self._keeper.lost()
+
+    def _on_held(self) -> None:
+        """The host record became ours for sure, or no longer is."""
+        if self._holds():
+            self._stuck.store_answers()
+        self._wake()
 
     def _on_restored(self) -> None:
         """Our session was gone, and perhaps everything else (I8)."""

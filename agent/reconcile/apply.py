@@ -16,7 +16,7 @@ from agent.servers.adopter import Adopter
 from agent.servers.remover import Remover
 from agent.servers.starter import Starter
 from agent.servers.stuck import StuckContainers
-from common.errors import TransientError
+from common.errors import StoreUnavailable, TransientError
 from common.records.pools import PoolSpec
 from common.vocabulary import EndReason
 
@@ -86,7 +86,9 @@ class Applier:
                     log.warning("server was claimed by another agent", extra={"user": action.user})
                     return self._inventory.make_claimed(action.user)
                 case Warn():
-                    return self._submit(self._removals, action.user, lambda: self._remover.warn(action.user))
+                    return self._end(
+                        action.user, "", lambda: self._record_end(action.user, lambda: self._remover.warn(action.user))
+                    )
                 case MarkClaimed():
                     return self._submit(self._removals, action.user, lambda: self._mark(action.user))
         except (TransientError, NoPortError) as exc:
@@ -115,13 +117,24 @@ class Applier:
         if server is None:
             return False
         # With a starting thread still at it, that thread notices and ends; the next pass removes.
-        return self._end(server.user, server.container, lambda: self._remover.remove(server))
+        return self._end(
+            server.user, server.container, lambda: self._record_end(server.user, lambda: self._remover.remove(server))
+        )
 
     def _end(self, subject: str, container: str, work: Callable[[], None]) -> bool:
-        """Begin a removal, unless the container's is not due again yet."""
-        if not self._stuck.is_due(container):
+        """Begin a removal, or a warning of one, unless it failed and is not due again yet."""
+        if not self._stuck.is_due(container, subject):
             return False
         return self._submit(self._retries if self._stuck.knows(container) else self._removals, subject, work)
+
+    def _record_end(self, user: str, work: Callable[[], None]) -> None:
+        """Remove or warn, which writes to Consul; without it the next try is to wait."""
+        try:
+            work()
+        except StoreUnavailable:
+            self._stuck.unrecorded(user)
+            raise
+        self._stuck.store_answers()
 
     def _adopt(self, action: Adopt) -> bool:
         server = self._adopter.adopt(action.container)

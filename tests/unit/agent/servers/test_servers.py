@@ -202,6 +202,35 @@ def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeyp
     assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 300]
 
 
+def test_a_removal_that_consul_does_not_take_is_tried_less_often_and_at_once_when_it_takes_another() -> None:
+    """A hundred servers that ended while Consul was away were thousands of failing calls a minute."""
+    world = World(pool(pool_size=2))
+    world.settle()
+    first, second = sorted(world.users(State.READY))
+    tries: list[float] = []
+    withdraw = world.registry.withdraw
+
+    def count(user: str) -> None:
+        if user == first:
+            tries.append(world.clock.now)
+        withdraw(user)
+
+    world.registry.withdraw = count  # type: ignore[method-assign]
+    world.store.outage(True)
+    world.inventory.stop(first, EndReason.OPERATOR)
+    for _ in range(100):
+        world.turn()
+        world.clock.now += 0.9
+    gaps = [round(after - before) for before, after in itertools.pairwise(tries)]
+    assert gaps == [1, 2, 4, 8, 15, 15, 15, 15, 15]
+    world.store.outage(False)
+    world.turn()
+    assert world.inventory.get(first) is not None
+    world.inventory.stop(second, EndReason.OPERATOR)
+    world.turn(2)
+    assert world.inventory.get(first) is None
+
+
 def test_a16_one_that_somebody_else_has_removed_at_last_is_named_no_more() -> None:
     world = World(pool(pool_size=1))
     world.settle()
@@ -402,6 +431,7 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
     world.turn(3)
     assert world.inventory.snapshot()[0].phase is Phase.CLAIMED
     world.store.outage(False)
+    world.clock.now += 15.0
     world.turn(3)
     assert reply.user not in world.stored(KEYS.routes)
 
