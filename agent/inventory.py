@@ -18,8 +18,6 @@ from common.vocabulary import EndReason
 # Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
 # Far longer than any listing takes (the engine adapter's timeout is 60 s).
 FORGOTTEN_S = 180.0
-# Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
-ABSENT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

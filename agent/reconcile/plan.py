@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.engine.listing import ABSENT_S, EngineListing, missing
 from agent.engine.port import Container
-from agent.inventory import ABSENT_S
 from agent.lifecycle import FREE, Phase, Server, State
 from agent.names import identity, is_claimed
 from agent.pool.capacity import Bound, Room, capacities
@@ -20,15 +20,6 @@ from common.vocabulary import EndReason
 # How long a reservation waits for its place: the ready one that gives it up is gone in a second, unless the engine
 # hangs or the pool was made smaller; its visitor should hear of that.
 RESERVATION_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineListing:
-    """One listing of the engine. ``known``: the servers as they were before the listing began, so that a container
-    made during it is not taken for absent."""
-
-    containers: Sequence[Container]
-    known: Sequence[Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +110,6 @@ class Recreate:
 
 
 Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Recreate
-
-
-def missing(listing: EngineListing) -> frozenset[str]:
-    """The users whose containers a listing should have shown and did not."""
-    listed = {container.id for container in listing.containers}
-    return frozenset(s.user for s in listing.known if s.container and s.container not in listed)
 
 
 def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:

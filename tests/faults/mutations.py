@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.claims import claimer
+from agent.claims.requests import Requests
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
 from agent.pool.capacity import Capacity
@@ -43,17 +43,17 @@ def _ready_again_after_an_adoption(patch: Any) -> None:
 
 def _remove_everything_at_start(patch: Any) -> None:
     """tmpnb's old fault."""
-    patch.setattr(Adopter, "adopt", lambda self, container: self._engine.remove(container.id))
+    patch.setattr(Adopter, "adopt", lambda self, container: self._containers._engine.remove(container.id))
 
 
 def _ack_before_the_claim(patch: Any) -> None:
-    serve = claimer.Claimer._serve
+    handle = Requests._handle
 
-    def acked(self: claimer.Claimer, delivery: Any, request: Any) -> None:
-        self._consumer.ack(delivery)
-        serve(self, delivery, request)
+    def acked(self: Requests, delivery: Any, request: Any) -> None:
+        self._subscriptions._consumer.ack(delivery)
+        handle(self, delivery, request)
 
-    patch.setattr(claimer.Claimer, "_serve", acked)
+    patch.setattr(Requests, "_handle", acked)
 
 
 def _capacity_ignored(patch: Any) -> None:
@@ -98,11 +98,11 @@ def _lost_records_stay_lost(patch: Any) -> None:
 def _claimed_servers_are_retired(patch: Any) -> None:
     turn = Loop.turn
 
-    def retire(self: Loop, applier: Any) -> None:
-        turn(self, applier)
-        for server in self._inventory.snapshot():
+    def retire(self: Loop) -> None:
+        turn(self)
+        for server in self._observer._inventory.snapshot():
             if server.state is State.CLAIMED:
-                applier.apply(Remove(server.user, EndReason.SURPLUS))
+                self._applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)
 

@@ -308,7 +308,7 @@ class Stage:
             return
         agent.cut = True
         agent.disconnect()
-        self.store.delete(KEYS.host(agent.host))
+        agent.lapse()
         self._fault("network cut", hurts=frozenset({agent.host}))
 
     def lose(self, pick: int) -> None:
@@ -375,8 +375,9 @@ class Stage:
             agent = host.agent
             agent._interrupt = None
             agent.engine.down, agent.engine.lose_answers = False, 0
-            agent.state = HostState.ACTIVE
         self.restart_agents()
+        for host in self.hosts.values():
+            host.agent.state = HostState.ACTIVE
         for _ in range(2):
             for host in self.hosts.values():
                 host.agent.failures.succeeded(POOL)
@@ -409,7 +410,7 @@ class Stage:
             for c in self._containers(host)
         )
         agent = host.agent
-        gives = agent.working and agent.may_claim and agent.loop.engine_ok
+        gives = agent.working and agent.may_claim and agent.health.engine_ok
         ready = frozenset(agent.users(State.READY)) if gives else frozenset()
         return HostLook(boxes, {POOL: SIZE}, ready)
 

@@ -74,7 +74,7 @@ def test_a_replacement_is_planned_as_soon_as_a_server_is_claimed() -> None:
     world = World(pool(pool_size=4, ready=2))
     world.settle()
     assert world.send(world.request()) is not None
-    world.loop.turn(world.applier)  # no listing of the engine is needed for it
+    world.loop.turn()  # no listing of the engine is needed for it
     assert len(world.users(State.STARTING)) == 1
 
 
@@ -89,7 +89,7 @@ def test_with_the_last_ready_server_the_host_takes_no_further_request(world: Wor
     requests = [world.request() for _ in range(5)]
     replies = [world.send(request) for request in requests]
     assert [reply is not None for reply in replies] == [True, True, True, False, False]
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     assert world.waiting() == 2
 
 
@@ -289,11 +289,11 @@ def test_while_the_store_is_away_a_request_goes_back_and_its_server_is_given_to_
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I2 and I3: the claim may have been written, so the server goes; the request stays."""
-    monkeypatch.setattr("agent.claims.claimer.CLAIM_TRY_S", 0.05)
+    monkeypatch.setattr("agent.claims.claims.CLAIM_TRY_S", 0.05)
     world.store.outage(True)
     assert world.send(world.request()) is None
     assert world.waiting() == 1
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     assert world.suspicions == 1
     (doubtful,) = world.users(State.STOPPING)
     world.store.outage(False)
@@ -325,12 +325,12 @@ def test_a_server_that_cannot_be_marked_as_claimed_is_given_to_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I3: its name must say it before anybody is told, for Consul may lose the claim."""
-    monkeypatch.setattr("agent.claims.claimer.MARK_TRY_S", 0.0)
+    monkeypatch.setattr("agent.claims.claims.MARK_TRY_S", 0.0)
     world.engine.down = True
     assert world.send(world.request()) is None
     (doubtful,) = world.users(State.STOPPING)
     assert world.waiting() == 1
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     world.engine.down = False
     world.settle()
     (served,) = world.users(State.CLAIMED)
@@ -351,7 +351,7 @@ def test_a_draining_host_consumes_nothing_after_its_ready_servers_are_gone(world
     world.state = HostState.DRAINING
     world.settle()
     assert world.inventory.snapshot() == ()
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
 
 
 def test_the_event_of_a_claim_says_how_long_the_learner_has_waited_and_where() -> None:

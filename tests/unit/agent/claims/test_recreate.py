@@ -5,7 +5,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent.lifecycle import Phase, State
-from agent.records.repair import Repairer
 from common.broker import queues
 from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
@@ -47,7 +46,7 @@ def take(world: World, user: str) -> SpawnRequest:
     """As ``ask``, and this host is the one that gets the request."""
     request = world.request(user=user)
     ticket(world, request, user=user)
-    world.serve(delivery(request.encode()))
+    world.requests.handle(delivery(request.encode()))
     return request
 
 
@@ -158,7 +157,7 @@ def test_a_request_that_is_delivered_twice_makes_one_container(world: World) -> 
 def test_delivered_twice_to_two_hosts_it_makes_one_container(world: World) -> None:
     request = ask(world)
     other = another(world)
-    other.serve(delivery(request.encode()))
+    other.requests.handle(delivery(request.encode()))
     other.settle()
     world.settle()
     assert len(containers(world)) + len(containers(other)) == 1
@@ -185,7 +184,7 @@ def test_two_tabs_at_two_hosts_make_one_container(world: World) -> None:
     other.registry.find_claim = lambda user: (False, None)  # type: ignore[method-assign]
     second = other.request(user=USER)
     ticket(other, second, user=USER)
-    other.serve(delivery(second.encode()))
+    other.requests.handle(delivery(second.encode()))
     other.registry.find_claim = real  # type: ignore[method-assign]
     other.settle()
     world.settle()
@@ -203,10 +202,10 @@ def test_an_agent_that_dies_before_the_container_is_made_refuses_the_ticket_in_i
     monkeypatch.setattr("agent.records.repair.ABSENT_S", 0.0)
     request = ask(world)
     for _ in range(passes):
-        world.loop.turn(world.applier)
+        world.loop.turn()
     world.restart()
     world.settle()
-    audit(world)
+    assert world.repairer.repair(full=True)
     told = read_ticket(world, request)
     assert told.state is TicketState.REFUSED
     assert told.reason is EndReason.HOST_RESTARTED
@@ -216,20 +215,12 @@ def test_an_agent_that_dies_before_the_container_is_made_refuses_the_ticket_in_i
     assert read_ticket(world, again).state is TicketState.ASSIGNED
 
 
-def audit(world: World) -> None:
-    def look() -> bool:
-        world.turn()
-        return world.loop.engine_ok
-
-    assert Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: True).repair(True)
-
-
 def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(world: World) -> None:
     request = ask(world)
     world.probe.mute = True
     real = world.starts.jobs
-    world.loop.turn(world.applier)
-    world.loop.turn(world.applier)
+    world.loop.turn()
+    world.loop.turn()
     assert real
     world.engine.run(_spec_of_the_promised(world))  # what its thread did, and no more
     world.restart()
@@ -242,11 +233,12 @@ def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(
 
 
 def _spec_of_the_promised(world: World):  # type: ignore[no-untyped-def]
-    from agent.servers.starter import HostContext, container_spec
+    from agent.context import Host
+    from agent.servers.launcher import container_spec
 
     server = world.inventory.get(USER)
     assert server is not None
-    return container_spec(server, world.specs["light"], HostContext("test", world.host, world.ip, 0.0))
+    return container_spec(server, world.specs["light"], Host("test", world.host, world.ip, world.ip))
 
 
 def test_a_server_that_does_not_start_refuses_the_ticket_with_the_reason_and_leaves_nothing(world: World) -> None:
@@ -353,11 +345,11 @@ def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world
     take(other, user)
     other.settle()
     there = route(other, user)
-    audit(world)
+    assert world.repairer.repair(full=True)
     server = world.inventory.get(user)
     assert server is None or server.reason is EndReason.RECREATED_ELSEWHERE
     world.settle()
-    audit(world)
+    assert world.repairer.repair(full=True)
     assert route(world, user) == there
     assert claim(other, user) is not None
     assert containers(world, user) == []
@@ -375,7 +367,7 @@ def test_the_records_of_a_removed_server_are_not_taken_for_leftovers_once_anothe
     take(other, reply.user)
     other.settle()
     there = route(other, reply.user)
-    audit(world)
+    assert world.repairer.repair(full=True)
     assert route(world, reply.user) == there
     assert claim(other, reply.user) is not None
 
@@ -386,7 +378,7 @@ def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World
     request = take(other, USER)
     left = route(world, world.send(world.request()).user).model_copy(update={"user": USER})  # type: ignore[union-attr]
     world.store.put(KEYS.route(USER), left.encode())
-    Repairer(world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True).drop(USER)
+    world.repairer.drop(USER)
     assert read_ticket(world, request).state is TicketState.WAITING
     other.settle()
     assert read_ticket(world, request).state is TicketState.ASSIGNED
@@ -411,7 +403,7 @@ def test_after_the_store_lost_everything_the_promise_stands(world: World) -> Non
     """I8: the claim is written again, and so is the route once there is one."""
     ask(world)
     world.store.wipe()
-    audit(world)
+    assert world.repairer.repair(full=True)
     world.settle()
     assert claim(world) is not None
     assert route(world, USER)

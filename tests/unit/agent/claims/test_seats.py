@@ -82,7 +82,7 @@ def test_a7_while_the_store_is_away_nobody_is_given_a_server(
 ) -> None:
     """I2, I3."""
     first, _ = hosts
-    monkeypatch.setattr("agent.claims.claimer.CLAIM_TRY_S", 0.05)
+    monkeypatch.setattr("agent.claims.claims.CLAIM_TRY_S", 0.05)
     first.store.outage(True)
     assert first.send(first.request(once=True)) is None
     assert first.waiting() == 1

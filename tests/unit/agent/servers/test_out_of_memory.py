@@ -129,8 +129,8 @@ def test_c5_a_start_that_needed_more_says_so() -> None:
     world = World(pool(pool_size=1, mem_limit="512m", start_timeout_s=5.0))
     world.probe.mute = True
     world.clock.now += 0.1
-    world.loop.wake_to_list()
-    world.loop.turn(world.applier)
+    world.health.wakeup.wake_to_list()
+    world.loop.turn()
     looks = world.probe.ready
 
     def dies(port: int, user: str, path: str, timeout_s: float) -> Readiness:

@@ -10,20 +10,11 @@ from agent.engine.memory import MemoryEngine
 from agent.engine.port import ContainerSpec
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
-from agent.records.repair import Repairer
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone
 from common.runtime.clock import utc_now
 from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
-
-
-def repairer(world: World, holds: bool = True) -> Repairer:
-    def look() -> bool:
-        world.turn()
-        return world.loop.engine_ok
-
-    return Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds)
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -168,17 +159,17 @@ def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and
     assert kept.state is State.STOPPING
     assert world.inventory.get(fine.user) is None
     assert len(world.users(State.READY)) == 2, "the third place is taken"
-    assert world.stuck.trouble() == "", "an engine under load takes a while"
+    assert world.stuck.trouble == "", "an engine under load takes a while"
     world.clock.now += 20.0
     world.settle()
-    assert stuck.container[:12] in world.stuck.trouble()
-    assert "device or resource busy" in world.stuck.trouble()
+    assert stuck.container[:12] in world.stuck.trouble
+    assert "device or resource busy" in world.stuck.trouble
     world.engine.stuck = set()
     world.clock.now += 300.0
     world.settle()
     assert world.inventory.get(stuck.user) is None
     assert len(world.users(State.READY)) == 3
-    assert world.stuck.trouble() == ""
+    assert world.stuck.trouble == ""
 
 
 def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,11 +232,11 @@ def test_a16_one_that_somebody_else_has_removed_at_last_is_named_no_more() -> No
     world.settle()
     world.clock.now += 60.0
     world.settle()
-    assert broken[:12] in world.stuck.trouble()
+    assert broken[:12] in world.stuck.trouble
     world.engine.stuck = set()
     world.engine.remove(broken)
     world.settle()
-    assert world.stuck.trouble() == ""
+    assert world.stuck.trouble == ""
 
 
 def test_while_the_engine_is_away_nothing_is_concluded() -> None:
@@ -255,7 +246,7 @@ def test_while_the_engine_is_away_nothing_is_concluded() -> None:
     world.engine.down = True
     world.turn(3)
     assert world.inventory.snapshot() == before
-    assert not world.loop.engine_ok
+    assert not world.health.engine_ok
     world.engine.down = False
     world.settle()
     assert world.inventory.snapshot() == before
@@ -287,7 +278,7 @@ def test_after_the_store_lost_everything_the_records_are_written_again_as_they_w
     routes = {e.key: e.value for e in world.store.list(KEYS.routes).entries}
     assert entry is not None
     world.store.wipe()
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     again = world.store.get(KEYS.claim(reply.user))
     assert again is not None
     assert again.value == entry.value, "with the time of the claim, so that nobody is culled for it"
@@ -303,7 +294,7 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     theirs = route(world, user).model_copy(update={"user": "b" * 12, "host": "host-2"})
     world.store.put(KEYS.route("a" * 12), mine.encode())
     world.store.put(KEYS.route("b" * 12), theirs.encode())
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert world.stored(KEYS.routes) == {user, "b" * 12}
 
 
@@ -317,10 +308,10 @@ def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to
     world.store.put(KEYS.route(other), there.encode())
     claim = Claim(user=other, host=HOST, pool="light", request_id="0" * 32, claimed_at=utc_now(), idle_limit_s=0)
     world.store.put(KEYS.claim(other), claim.encode())
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert (other in world.stored(KEYS.routes), other in world.stored(KEYS.claims)) == (True, True)
     world.store.delete(KEYS.route(other))
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert other not in world.stored(KEYS.claims), "nothing leads anywhere any more"
 
 
@@ -330,7 +321,7 @@ def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
     (user,) = world.users(State.READY)
     world.restart()
     world.engine.down = True
-    assert not repairer(world).repair(full=True)
+    assert not world.repairer.repair(full=True)
     assert world.stored(KEYS.routes) == {user}
 
 
@@ -339,7 +330,8 @@ def test_an_agent_under_a_name_that_another_holds_deletes_none_of_its_records() 
     first = World(pool(pool_size=1))
     first.settle()
     second = World(pool(pool_size=0), store=first.store)
-    assert not repairer(second, holds=False).repair(full=True)
+    second.may_claim = False
+    assert not second.repairer.repair(full=True)
     assert second.stored(KEYS.routes) == first.users(State.READY)
 
 
@@ -393,7 +385,7 @@ def warned(world: World) -> str:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
-    world.state, world.drain_over = HostState.DRAINING, True
+    world.drain(over=True)
     world.turn(3)
     return reply.user
 
@@ -406,7 +398,7 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     word = Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value)
     assert word.until is not None
     assert (word.until - word.at).total_seconds() == 300.0
-    repairer(world).repair(full=True)
+    world.repairer.repair(full=True)
     assert user not in world.stored(KEYS.routes), "an audit does not bring it back"
     assert world.inventory.reopen(user)
     world.registry.publish(user)
@@ -426,8 +418,8 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
+    world.drain(over=True)
     world.store.outage(True)
-    world.state, world.drain_over = HostState.DRAINING, True
     world.turn(3)
     assert world.inventory.snapshot()[0].phase is Phase.CLAIMED
     world.store.outage(False)
@@ -439,10 +431,10 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
 def test_a_warning_taken_back_leaves_the_server_as_it_was() -> None:
     world = World(pool(pool_size=1))
     user = warned(world)
-    world.state, world.drain_over = HostState.ACTIVE, False
+    world.state = HostState.ACTIVE
     assert world.inventory.take_warning_back(user)
     assert not world.inventory.take_warning_back(user)
-    repairer(world).repair(full=False)
+    world.repairer.repair(full=False)
     assert user in world.stored(KEYS.routes)
     world.clock.now += 1000.0
     world.settle()

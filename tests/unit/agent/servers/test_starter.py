@@ -7,12 +7,14 @@ from agent.lifecycle import State
 from agent.pool.capacity import capacities
 from agent.pool.ports import NoPortError, PortAllocator
 from agent.pool.start_backoff import pause_s
-from agent.servers.host_policy import HostPolicy
+from agent.records.saved_state import SavedState
 from common.errors import StoreUnavailable
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
+from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
-from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
+from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
 def test_a_server_is_ready_only_with_a_route_that_leads_to_it() -> None:
@@ -55,7 +57,7 @@ def test_a_port_taken_by_another_program_is_passed_over() -> None:
 
 def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> None:
     spec = pool(pool_size=2, command="serve {ip} {port}", host_network=True, container_port=9000)
-    world = World(spec, policy=HostPolicy(host_network=True))
+    world = World(spec, allow_host_network=True)
     world.settle()
     for server in world.inventory.snapshot():
         made = world.engine.spec_of(server.container)
@@ -66,7 +68,7 @@ def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> No
 
 def test_a_port_of_the_host_at_which_another_program_listens_is_passed_over() -> None:
     """I5: its answer would be taken for the server's."""
-    world = World(pool(pool_size=2, host_network=True), policy=HostPolicy(host_network=True))
+    world = World(pool(pool_size=2, host_network=True), allow_host_network=True)
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
     assert {s.port for s in world.inventory.snapshot() if s.state is State.READY} == {20001, 20003}
@@ -197,10 +199,14 @@ def test_pauses_after_failures_double_up_to_a_cap() -> None:
 # Ports
 
 
+def saved_state(store: MemoryStore | None = None) -> SavedState:
+    return SavedState(Cluster(store or MemoryStore(), CLUSTER), HOST)
+
+
 def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
     """I5: a port used again must not be reached by the route of before."""
     clock = Clock()
-    book = PortAllocator(20000, 20003, 120.0, lambda _cursor: None, clock)
+    book = PortAllocator(20000, 20003, 120.0, saved_state(), clock)
     ports = [book.take() for _ in range(4)]
     assert sorted(ports) == [20000, 20001, 20002, 20003]
     book.release(20001)
@@ -215,26 +221,28 @@ def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
 
 def test_a_new_agent_goes_on_behind_every_port_its_predecessor_used() -> None:
     """I5 over a restart: the quarantine is forgotten, the cursor is not."""
-    noted: list[int] = []
-    first = PortAllocator(20000, 29999, 120.0, noted.append)
+    store = MemoryStore()
+    first = PortAllocator(20000, 29999, 120.0, saved_state(store))
     first.resume(20000)
     used = {first.take() for _ in range(700)}
-    second = PortAllocator(20000, 29999, 120.0, noted.append)
-    second.resume(noted[-1])
+    noted = saved_state(store)
+    second = PortAllocator(20000, 29999, 120.0, noted)
+    note = noted.read()
+    assert note is not None
+    second.resume(note.next_port)
     assert not used & {second.take() for _ in range(700)}
 
 
 def test_no_port_is_given_that_could_not_be_noted_before() -> None:
-    def away(_cursor: int) -> None:
-        raise StoreUnavailable("away")
-
-    book = PortAllocator(20000, 29999, 120.0, away)
+    store = MemoryStore()
+    store.outage(True)
+    book = PortAllocator(20000, 29999, 120.0, saved_state(store))
     with pytest.raises(StoreUnavailable):
         book.take()
 
 
 def test_ports_of_adopted_containers_are_taken() -> None:
-    book = PortAllocator(20000, 20003, 0.0, lambda _cursor: None)
+    book = PortAllocator(20000, 20003, 0.0, saved_state())
     book.adopt([20000, 20002])
     assert {book.take(), book.take()} == {20001, 20003}
 
@@ -286,8 +294,7 @@ def test_a17_trying_again_costs_none_of_the_servers_that_are_there() -> None:
 
 def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() -> None:
     world = World(pool(pool_size=6), pool("more", pool_size=6))
-    world.bridge_ports_max = 5
-    world.restart()
+    world.restart(bridge_ports_max=5)
     world.settle()
     assert len(world.users(State.READY)) == 5
     assert {world.capacity("light"), world.capacity("more")} == {2, 3}
@@ -296,8 +303,7 @@ def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() 
 
 def test_a17_so_does_the_range_of_ports_and_the_quarantine_counts() -> None:
     world = World(pool(pool_size=8, ready=4))
-    world.port_max = 20004
-    world.restart()
+    world.restart(port_max=20004)
     world.settle()
     assert world.capacity("light") == 5
     reply = world.send(world.request())

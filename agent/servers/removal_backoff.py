@@ -36,7 +36,7 @@ class _Case:
     is_said: bool = False
 
 
-class StuckContainers:
+class RemovalBackoff:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,7 +66,7 @@ class StuckContainers:
         if case is not None and case.is_said:
             log.info("stuck container removed", extra={"container": container[:12], "tries": case.count + 1})
 
-    def knows(self, container: str) -> bool:
+    def is_stuck(self, container: str) -> bool:
         """Whether it was tried in vain."""
         with self._lock:
             return container in self._cases
@@ -100,6 +100,7 @@ class StuckContainers:
         """The containers that an operator should hear of, the longest stuck first."""
         return tuple(container for container, _ in self._overdue())
 
+    @property
     def trouble(self) -> str:
         """The same as a sentence for the host record; empty: there are none."""
         found = self._overdue()
