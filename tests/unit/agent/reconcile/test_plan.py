@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent import names
+from agent.engine.listing import EngineListing, missing
 from agent.engine.port import Container
 from agent.lifecycle import Phase, Server, State
 from agent.pool.capacity import Bound, capacity
@@ -14,7 +15,6 @@ from agent.reconcile.plan import (
     RESERVATION_S,
     Action,
     Adopt,
-    EngineListing,
     MarkClaimed,
     NoteClaimed,
     Observed,
@@ -23,7 +23,6 @@ from agent.reconcile.plan import (
     RemoveContainer,
     Start,
     Warn,
-    missing,
     plan,
 )
 from common.records.hosts import HostState
