@@ -5,8 +5,10 @@ import sys
 
 from prometheus_client import REGISTRY
 
-from agent.assembly import Agent, Parts
+from agent.assembly import assemble, real_threads
+from agent.context import Adapters, Host
 from agent.engine.docker import DockerEngine
+from agent.engine.network import uplink_mtu
 from agent.metrics import HostCollector
 from agent.servers.probe import HttpProbe, ProbeBounds
 from agent.settings import AgentSettings, resolve_address
@@ -39,8 +41,10 @@ def main() -> None:
         sys.exit(f"settings: {exc}")
     bounds = ProbeBounds(settings.probe_answer_max_bytes, settings.probe_timeout_s, settings.probe_redirects_max)
     probe = HttpProbe(address, bounds)
-    parts = Parts(engine, probe, store, publisher, consumer, address, settings.container_ip or address)
-    agent = Agent(settings, parts, Heartbeat().beat)
+    adapters = Adapters(engine, probe, store, publisher, consumer)
+    settings = settings.model_copy(update={"network_mtu": settings.network_mtu or uplink_mtu()})
+    host = Host(settings.cluster, settings.host, address, settings.container_ip or address)
+    agent = assemble(settings, adapters, host, real_threads(settings), Heartbeat().beat)
     REGISTRY.register(HostCollector(agent.figures))
     log.info("agent starts", extra={"host": settings.host, "address": address})
     process.run(

@@ -1,7 +1,6 @@
-"""The servers of this host and their states, under one lock. The only place where a server changes its state.
+"""The servers of this host, under one lock. The only place where a server changes its phase (``lifecycle.py``).
 
-``starting -> ready -> claimed -> stopping -> gone``, or out of any state to ``stopping``. Nothing leads back: that is
-I3, and because ``take`` is atomic, no two requests get one server (I1).
+Because ``take`` is atomic, no two requests get one server (I1).
 """
 
 import threading
@@ -9,62 +8,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from agent import lifecycle
+from agent.lifecycle import FREE, Phase, Server, State
 from common.records.servers import Claim
 from common.vocabulary import EndReason
 
 # Containers just removed stay known so long, so that a listing begun before their removal does not bring them back.
 # Far longer than any listing takes (the engine adapter's timeout is 60 s).
 FORGOTTEN_S = 180.0
-# Two looks that miss a container must be so far apart: one odd answer of the engine is no proof of absence.
-ABSENT_S = 1.0
-
-
-class Phase(StrEnum):
-    STARTING = "starting"
-    READY = "ready"
-    CLAIMED = "claimed"
-    STOPPING = "stopping"
-
-
-LIVE = frozenset({Phase.READY, Phase.CLAIMED})
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """One server. ``container`` is its id, empty until it exists; ``name`` the name that it had or will have before its
-    claim. ``stale``: to be replaced although its generation
-    is current. ``was_claimed`` never goes back to False. ``reserved_at`` (monotonic seconds): since when it is to be
-    made at an old path. ``warned_at`` (the same): since when its learner is told that it goes with its host;
-    ``reopened``: and wanted to see it once more. ``reason`` and ``note``: why it is stopping. ``statics``: the set
-    of static files that its image has."""
-
-    user: str
-    pool: str
-    generation: str
-    port: int
-    token: str
-    created_at: datetime
-    phase: Phase = Phase.STARTING
-    container: str = ""
-    claim: Claim | None = None
-    was_claimed: bool = False
-    stale: bool = False
-    reserved_at: float | None = None
-    warned_at: float | None = None
-    reopened: bool = False
-    reason: EndReason = EndReason.OTHER
-    note: str = ""
-    statics: str = ""
-    name: str = ""
-
-    @property
-    def is_reserved(self) -> bool:
-        """Somebody's already, at an old path, and without a container yet."""
-        return self.phase is Phase.CLAIMED and self.reserved_at is not None and not self.container
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,49 +30,50 @@ class Gone:
 
 
 class Inventory:
-    """Safe to use from any thread. ``clock``: monotonic seconds."""
+    """Safe to use from any thread. What would be an illegal transition raises ``IllegalTransition``: a bug.
+    ``clock``: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._servers: dict[str, Server] = {}
         # Kept up with every change: they are asked for at every claim.
-        self._counts: Counter[tuple[str, Phase]] = Counter()
+        self._counts: Counter[tuple[str, State]] = Counter()
         self._by_request: dict[str, str] = {}
         self._gone: deque[Gone] = deque()
         self._clock = clock
 
     def add(self, server: Server) -> bool:
-        """Take a new or adopted server in. False: its user is known already."""
+        """Take a new or adopted server in, in the phase that it says. False: its user is known already."""
         with self._lock:
             if server.user in self._servers:
                 return False
-            self._set(replace(server, was_claimed=server.phase is Phase.CLAIMED))
+            self._enter(server)
             return True
 
     def reserve(self, server: Server, limit: int) -> bool:
-        """Take in a claimed server that is to be made at an old path. With ``limit`` servers in its pool, one that is
-        nobody's gives up its place. False: its user is known already, or ``limit`` servers are claimed."""
+        """Take in a server that is to be made at an old path. With ``limit`` servers in its pool, one that is nobody's
+        gives up its place. False: its user is known already, or ``limit`` servers are claimed."""
         with self._lock:
             if server.user in self._servers:
                 return False
-            live = [s for s in self._servers.values() if s.pool == server.pool and s.phase is not Phase.STOPPING]
+            live = [s for s in self._servers.values() if s.pool == server.pool and s.state is not State.STOPPING]
             if len(live) >= limit:
-                free = [s for s in live if s.phase is not Phase.CLAIMED]
-                free.sort(key=lambda s: (s.generation == server.generation, not s.stale, s.phase is Phase.READY))
+                free = [s for s in live if s.state in FREE]
+                free.sort(key=lambda s: (s.generation == server.generation, not s.is_stale, s.state is State.READY))
                 needed = len(live) + 1 - limit  # one, unless the limit was lowered
                 if len(free) < needed:
                     return False
                 for last in free[:needed]:
-                    self._set(replace(last, phase=Phase.STOPPING, reason=EndReason.PREEMPTED))
-            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True, reserved_at=self._clock()))
+                    self._move(last, Phase.RETIRING, reason=EndReason.PREEMPTED)
+            self._enter(replace(server, phase=Phase.RESERVING))
             return True
 
     def cancel_reservation(self, user: str) -> None:
-        """Forget a server that was reserved and is somebody else's: nothing of it is anywhere."""
+        """reserving -> gone: it is somebody else's, and nothing of it is anywhere."""
         with self._lock:
             server = self._servers.get(user)
-            if server is not None and server.is_reserved and server.claim is None:
-                self._drop(server)
+            if server is not None and server.phase is Phase.RESERVING:
+                self._leave(server)
 
     def get(self, user: str) -> Server | None:
         with self._lock:
@@ -135,12 +89,12 @@ class Inventory:
             self._forget_old()
             return tuple(self._gone)
 
-    def count(self, pool: str, phase: Phase) -> int:
+    def count(self, pool: str, state: State) -> int:
         with self._lock:
-            return self._counts[pool, phase]
+            return self._counts[pool, state]
 
-    def counts(self) -> dict[tuple[str, Phase], int]:
-        """(pool, phase) -> servers, of all pools that had any since the agent started."""
+    def counts(self) -> dict[tuple[str, State], int]:
+        """(pool, state) -> servers, of all pools that had any since the agent started."""
         with self._lock:
             return dict(self._counts)
 
@@ -148,10 +102,15 @@ class Inventory:
         """The server that was claimed by this request and still lives here."""
         with self._lock:
             server = self._servers.get(self._by_request.get(request_id, ""))
-            return server if server is not None and server.phase is Phase.CLAIMED else None
+            return server if server is not None and server.state is State.CLAIMED else None
 
     def set_container(self, user: str, container: str) -> None:
-        self._change(user, container=container)
+        """Its container exists. reserved -> recreating."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is not None:
+                phase = Phase.RECREATING if server.phase is Phase.RESERVED else server.phase
+                self._move(server, phase, container=container)
 
     def set_statics(self, user: str, statics: str) -> None:
         """The set of static files that its container is made with."""
@@ -167,117 +126,123 @@ class Inventory:
         self._change(user, port=port)
 
     def make_ready(self, user: str) -> bool:
-        """starting -> ready. False: it was claimed or stopped meanwhile."""
+        """It answers, and its route is written: starting -> ready, recreating -> claimed. False: it was claimed or
+        stopped meanwhile, or was claimed before."""
         with self._lock:
             server = self._servers.get(user)
-            if server is None or server.phase is not Phase.STARTING:
+            phase = lifecycle.answering(server.phase) if server is not None else None
+            if server is None or phase is None:
                 return False
-            self._set(replace(server, phase=Phase.READY))
+            self._move(server, phase)
             return True
 
     def take(self, pool: str, generation: str) -> Server | None:
         """ready -> claimed, for the best server of the pool: of ``generation`` before others, then the oldest."""
         with self._lock:
-            ready = [s for s in self._servers.values() if s.pool == pool and s.phase is Phase.READY]
+            ready = [s for s in self._servers.values() if s.pool == pool and s.state is State.READY]
             if not ready:
                 return None
-            best = min(ready, key=lambda s: (s.generation != generation, s.stale, s.created_at, s.user))
-            return self._set(replace(best, phase=Phase.CLAIMED, was_claimed=True))
+            best = min(ready, key=lambda s: (s.generation != generation, s.is_stale, s.created_at, s.user))
+            return self._move(best, Phase.CLAIMED)
 
     def make_claimed(self, user: str) -> bool:
         """starting or ready -> claimed, for a server that turns out to be somebody's."""
         with self._lock:
             server = self._servers.get(user)
-            if server is None or server.phase not in {Phase.STARTING, Phase.READY}:
+            if server is None or server.state not in FREE:
                 return False
-            self._set(replace(server, phase=Phase.CLAIMED, was_claimed=True))
+            self._move(server, Phase.CLAIMED)
             return True
 
     def set_claim(self, user: str, claim: Claim) -> None:
-        """Remember the claim of a claimed server."""
+        """Remember the claim of a claimed server. reserving -> reserved: only with it is the server made."""
         with self._lock:
             server = self._servers.get(user)
-            if server is not None and server.phase is Phase.CLAIMED:
-                self._set(replace(server, claim=claim))
+            if server is not None and server.state is State.CLAIMED:
+                phase = Phase.RESERVED if server.phase is Phase.RESERVING else server.phase
+                self._move(server, phase, claim=claim)
                 self._by_request[claim.request_id] = user
 
-    def warn(self, user: str) -> Server | None:
-        """A claimed server is about to go with its host; None: it is not claimed, or its learner is warned already."""
-        with self._lock:
-            server = self._servers.get(user)
-            if server is None or server.phase is not Phase.CLAIMED or server.warned_at is not None:
-                return None
-            return self._set(replace(server, warned_at=self._clock()))
+    def warn(self, user: str) -> bool:
+        """claimed -> warned: it is about to go with its host. False: it is not claimed, or warned already."""
+        return self._go(user, Phase.WARNED, {Phase.CLAIMED})
 
     def reopen(self, user: str) -> bool:
-        """Its learner was warned and wants it once more. False: there is no such server."""
-        with self._lock:
-            server = self._servers.get(user)
-            if server is None or server.phase is not Phase.CLAIMED or server.warned_at is None:
-                return False
-            self._set(replace(server, reopened=True))
-            return True
+        """warned -> reopened. False: its learner was not warned."""
+        return self._go(user, Phase.REOPENED, {Phase.WARNED, Phase.REOPENED})
 
     def take_warning_back(self, user: str) -> bool:
-        """It stays after all. False: its learner was not warned."""
-        with self._lock:
-            server = self._servers.get(user)
-            if server is None or server.warned_at is None:
-                return False
-            self._set(replace(server, warned_at=None, reopened=False))
-            return True
+        """warned or reopened -> claimed: it stays after all. False: its learner was not warned."""
+        return self._go(user, Phase.CLAIMED, {Phase.WARNED, Phase.REOPENED})
 
     def stop(
-        self, user: str, reason: EndReason, phases: Collection[Phase] = tuple(Phase), note: str = ""
+        self, user: str, reason: EndReason, states: Collection[State] = tuple(State), note: str = ""
     ) -> Server | None:
-        """To stopping, if it is in one of ``phases``; returns the server as it is then. None: it is not."""
+        """To retiring or ending, if it is in one of ``states``; returns the server as it is then. None: it is not."""
         with self._lock:
             server = self._servers.get(user)
-            if server is None or server.phase not in phases:
+            if server is None or server.state not in states:
                 return None
-            if server.phase is not Phase.STOPPING:
-                server = self._set(replace(server, phase=Phase.STOPPING, reason=reason, note=note))
+            if server.state is not State.STOPPING:
+                server = self._move(server, lifecycle.stopping(server), reason=reason, note=note)
             return server
 
     def make_stale(self, pool: str | None) -> int:
         """Have the unclaimed servers of a pool (None: of all) replaced; returns how many."""
-        unclaimed = {Phase.STARTING, Phase.READY}
         with self._lock:
             chosen = [
-                s for s in self._servers.values() if s.phase in unclaimed and not s.stale and pool in (None, s.pool)
-            ]
-            for server in chosen:
-                self._set(replace(server, stale=True))
+                (server, phase) for server in self._servers.values()
+                if pool in (None, server.pool) and (phase := lifecycle.stale(server.phase)) is not None
+            ]  # fmt: skip
+            for server, phase in chosen:
+                self._move(server, phase)
             return len(chosen)
 
     def forget(self, user: str) -> None:
-        """stopping -> gone."""
+        """retiring or ending -> gone."""
         with self._lock:
             server = self._servers.get(user)
-            if server is not None and server.phase is Phase.STOPPING:
-                self._drop(server)
+            if server is not None and server.state is State.STOPPING:
+                self._leave(server)
                 if server.claim is not None and self._by_request.get(server.claim.request_id) == user:
                     del self._by_request[server.claim.request_id]
                 self._gone.append(Gone(user, server.container, self._clock()))
                 self._forget_old()
 
+    def _go(self, user: str, phase: Phase, those: Collection[Phase]) -> bool:
+        """To ``phase``, if it is in one of ``those``. False: it is not."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or server.phase not in those:
+                return False
+            self._move(server, phase)
+            return True
+
     def _change(self, user: str, **fields: Any) -> None:
         with self._lock:
-            if user in self._servers:
-                self._set(replace(self._servers[user], **fields))
+            server = self._servers.get(user)
+            if server is not None:
+                self._move(server, server.phase, **fields)
 
-    def _drop(self, server: Server) -> None:
-        del self._servers[server.user]
-        self._counts[server.pool, server.phase] -= 1
+    def _enter(self, server: Server) -> None:
+        lifecycle.check(server.user, None, server.phase)
+        self._counts[server.pool, server.state] += 1
+        self._servers[server.user] = replace(server, since=self._clock())
 
-    def _set(self, server: Server) -> Server:
-        """The only place that stores a server."""
-        before = self._servers.get(server.user)
-        if before is not None:
-            self._counts[before.pool, before.phase] -= 1
-        self._counts[server.pool, server.phase] += 1
+    def _move(self, server: Server, phase: Phase, **fields: Any) -> Server:
+        """The only place where a server that is here changes."""
+        lifecycle.check(server.user, server.phase, phase)
+        since = lifecycle.since(server, phase, self._clock())
+        self._counts[server.pool, server.state] -= 1
+        server = replace(server, phase=phase, since=since, **fields)
+        self._counts[server.pool, server.state] += 1
         self._servers[server.user] = server
         return server
+
+    def _leave(self, server: Server) -> None:
+        lifecycle.check(server.user, server.phase, Phase.GONE)
+        del self._servers[server.user]
+        self._counts[server.pool, server.state] -= 1
 
     def _forget_old(self) -> None:
         while self._gone and self._gone[0].at < self._clock() - FORGOTTEN_S:

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agent.inventory import Phase
+from agent.lifecycle import State
 from common.records.hosts import HostState
 from common.runtime.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
 from common.vocabulary import CullRefusal, EndReason, StartFailure
@@ -100,7 +100,7 @@ class PoolFigures:
 
     capacity: int
     failing: bool
-    servers: Mapping[Phase, int]
+    servers: Mapping[State, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class HostCollector(Collector):
         for pool, figures in sorted(found.pools.items()):
             capacity.add_metric([pool], figures.capacity)
             failing.add_metric([pool], figures.failing)
-            for phase in Phase:
-                servers.add_metric([pool, phase.value], figures.servers.get(phase, 0))
+            for each_state in State:
+                servers.add_metric([pool, each_state.value], figures.servers.get(each_state, 0))
         for each in HostState:
             state.add_metric([each.value], each is found.state)
         claiming.add_metric([], found.claiming)

@@ -7,17 +7,19 @@ the claim in Consul is the reservation: it names host and request, and whoever d
 
 import logging
 import threading
-from collections.abc import Callable
 
-from agent.claims.replies import Replies, ReplyOutcome, Stages, address_of
-from agent.inventory import Inventory, Phase, Server
-from agent.records.registry import Registry
-from agent.records.tickets import Tickets
+from agent.claims.replies import Replies, ReplyOutcome, Stages
+from agent.claims.requeue import Requeue
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server
+from agent.records.host_records import HostRecords
+from agent.records.specs import Specs
+from agent.servers.factory import ServerFactory
 from common.broker.events import Events
 from common.broker.messages import SpawnRequest
 from common.broker.port import Delivery
-from common.errors import StoreUnavailable, TmpnbError
-from common.records.pools import PoolSpec
+from common.errors import StoreUnavailable
 from common.records.servers import Claim
 from common.runtime.retry import retry_for, retry_forever
 from common.vocabulary import EndReason, EventName
@@ -28,40 +30,26 @@ log = logging.getLogger(__name__)
 CLAIM_TRY_S = 5.0
 
 
-class Requeue(TmpnbError):
-    """The request could not be served now; it goes back to its queue."""
-
-
 class Recreator:
     """Safe to use from any thread."""
 
     def __init__(
         self,
-        host: str,
+        factory: ServerFactory,
         inventory: Inventory,
-        registry: Registry,
-        tickets: Tickets,
+        records: HostRecords,
+        specs: Specs,
         replies: Replies,
         events: Events,
-        spec_of: Callable[[str], PoolSpec | None],
-        limit_of: Callable[[PoolSpec], int],
-        reserved: Callable[[PoolSpec, str], Server],
-        release: Callable[[int], None],
-        stop: threading.Event,
+        health: HostHealth,
     ) -> None:
-        """``host``: our name; ``limit_of``: how many servers of a pool there may be here; ``reserved`` makes up a
-        server of a pool at a user's path, with a port, and ``release`` gives that back."""
-        self._host = host
+        self._factory = factory
         self._inventory = inventory
-        self._registry = registry
-        self._tickets = tickets
+        self._registry, self._tickets = records.registry, records.tickets
+        self._specs = specs
         self._replies = replies
         self._events = events
-        self._spec_of = spec_of
-        self._limit_of = limit_of
-        self._reserved = reserved
-        self._release = release
-        self._stop = stop
+        self._health = health
         self._lock = threading.Lock()
         self._asked: dict[str, tuple[Delivery, SpawnRequest]] = {}
 
@@ -71,7 +59,7 @@ class Recreator:
         known = self._inventory.get(request.user)
         exists, claim = self._registry.find_claim(request.user)
         ours = claim is not None and claim.request_id == request.request_id
-        if ours and claim is not None and (known is not None or claim.host != self._host):
+        if ours and claim is not None and (known is not None or not self._registry.is_own(claim)):
             log.info("server reserved before", extra={"request_id": request.request_id, "user": request.user})
             return  # it was delivered twice; whoever has reserved it will tell
         if (exists and not ours) or known is not None:
@@ -89,7 +77,7 @@ class Recreator:
         delivery, request = asked
         stages = Stages()
         stages.ms.update({name: round(value, 2) for name, value in stages_ms.items()})
-        told = self._replies.send(delivery, request, server, self._url(server, request.path), stages)
+        told = self._replies.send(delivery, request, server, stages)
         log.info(
             "server recreated" if told is ReplyOutcome.YES else "server recreated for nobody",
             extra={"request_id": request.request_id, "user": server.user, "pool": server.pool,
@@ -107,24 +95,19 @@ class Recreator:
         elif told is not ReplyOutcome.STOPPED:  # then the next agent finds the ticket, and tells it
             self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
 
-    def owed(self, claim: Claim) -> bool:
-        """Whether somebody still waits for that server. Raises ``StoreUnavailable``."""
-        return self._tickets.owed(claim.request_id, claim.user) is not None
-
     def _reserve(self, delivery: Delivery, request: SpawnRequest) -> None:
-        spec = self._spec_of(request.pool)
+        spec = self._specs.get(request.pool)
         if spec is None:
             raise Requeue("the pool is not served here")
-        server = self._reserved(spec, request.user)
-        if not self._inventory.reserve(server, self._limit_of(spec)):
-            self._release(server.port)
+        server = self._factory.reserve(spec, request.user)
+        if server is None:
             raise Requeue("no place for a server at an old path")
         claim = self._registry.new_claim(server, spec, request.request_id)
         with self._lock:
             self._asked = {user: asked for user, asked in self._asked.items() if self._inventory.get(user)}
             self._asked[request.user] = delivery, request
         try:
-            found = retry_for(self._stop, CLAIM_TRY_S)(self._registry.create_claim, claim)
+            found = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.create_claim, claim)
         except StoreUnavailable:
             # It may have been written. Whoever is delivered the request again, and finds it, counts on us: so the
             # ticket is refused when this server is removed.
@@ -132,8 +115,7 @@ class Recreator:
             self._inventory.stop(request.user, EndReason.UNCERTAIN, note="its claim")
             raise
         if found is None or found.request_id != request.request_id:
-            self._inventory.cancel_reservation(request.user)
-            self._release(server.port)
+            self._factory.cancel_reservation(server)
             self._point_to(delivery, request, found)
             return
         # Only now does the plan have it made.
@@ -155,8 +137,7 @@ class Recreator:
             created_at=request.sent_at,
             phase=Phase.CLAIMED,
         )
-        url = self._url(there, request.path)
-        told = self._replies.send(delivery, request, there, url, Stages(), existing=True)
+        told = self._replies.send(delivery, request, there, Stages(), existing=True)
         log.info(
             "server at an old path is there already",
             extra={"request_id": request.request_id, "user": request.user, "told": told.value},
@@ -168,11 +149,8 @@ class Recreator:
         """The ticket of a server that an agent before us has reserved."""
         if server.claim is None:
             return
-        ticket = retry_forever(self._stop)(self._tickets.owed, server.claim.request_id, server.user)
+        steadily = retry_forever(self._health.stopping)
+        ticket = steadily(self._tickets.reservation, server.claim.request_id, server.user)
         if ticket is not None:
-            url = self._url(server, ticket.path)
-            retry_forever(self._stop)(self._tickets.assign, ticket.request_id, server.user, url)
+            steadily(self._tickets.assign, ticket.request_id, server.user, self._replies.url(server, ticket.path))
             log.info("server recreated", extra={"request_id": ticket.request_id, "user": server.user})
-
-    def _url(self, server: Server, path: str) -> str:
-        return address_of(server, path, self._spec_of(server.pool))

@@ -1,18 +1,16 @@
 """Telling whoever asked where their server is: by the direct reply, by the ticket, or both. Any thread."""
 
-import threading
 import time
-from collections.abc import Callable
-from datetime import datetime
 from enum import Enum
 
-from agent.inventory import Server
+from agent.health import HostHealth
+from agent.lifecycle import Server
 from agent.metrics import TICKET_WAIT
+from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from common.broker.messages import SpawnReply, SpawnRequest
 from common.broker.port import Delivery, Outgoing, Publisher
 from common.errors import BrokerUnavailable, StoreUnavailable, Unroutable
-from common.records.pools import PoolSpec
 from common.urls import server_url
 
 # Before its window ends a request's requester is listening, so its ticket is not looked at. Taken a little early: a
@@ -45,39 +43,39 @@ class Stages:
         self._last = now
 
 
-def address_of(server: Server, path: str, spec: PoolSpec | None) -> str:
-    """Where its visitor opens a server: at ``path``, or where its pool says."""
-    return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
-
-
 class Replies:
-    """``host``: our name."""
+    """Safe to use from any thread."""
 
-    def __init__(
-        self, host: str, tickets: Tickets, publisher: Publisher, now: Callable[[], datetime], stop: threading.Event
-    ) -> None:
+    def __init__(self, host: str, tickets: Tickets, publisher: Publisher, specs: Specs, health: HostHealth) -> None:
+        """``host``: our name."""
         self._host = host
         self._tickets = tickets
         self._publisher = publisher
-        self._now = now
-        self._stop = stop
+        self._specs = specs
+        self._health = health
+
+    def url(self, server: Server, path: str) -> str:
+        """Where its visitor opens a server: at ``path``, or where its pool says."""
+        spec = self._specs.get(server.pool)
+        return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
 
     def send(
         self,
         asked: Delivery,
         request: SpawnRequest,
         server: Server,
-        url: str,
         stages: Stages,
         *,
         existing: bool = False,
     ) -> ReplyOutcome:
-        """Reply to ``asked``, or write the ticket of ``request``. Takes up to ``ANSWER_TRY_S`` seconds."""
+        """Reply to ``asked``, or write the ticket of ``request``. Takes up to ``ANSWER_TRY_S`` seconds. ``existing``:
+        the server is another request's."""
+        url = self.url(server, request.path)
         give_up = time.monotonic() + ANSWER_TRY_S
         while True:
             replied, gone = self._reply(asked, request, server, url, stages.ms, existing)
             stages.done("reply")
-            age_s = (self._now() - request.sent_at).total_seconds()
+            age_s = (self._health.now() - request.sent_at).total_seconds()
             assigned = False
             # A server at an old path has a ticket from the beginning, and who looks at that knows of no reply.
             if not replied or request.user or age_s + WINDOW_MARGIN_S > request.window_s:
@@ -95,7 +93,7 @@ class Replies:
                 return ReplyOutcome.NOBODY
             if over:
                 return ReplyOutcome.UNKNOWN
-            if self._stop.wait(0.2):
+            if self._health.stopping.wait(0.2):
                 return ReplyOutcome.STOPPED
 
     def _reply(
@@ -111,7 +109,7 @@ class Replies:
         if asked.reply_to is None:
             return False, True
         reply = SpawnReply(
-            sent_at=self._now(),
+            sent_at=self._health.now(),
             request_id=request.request_id,
             user=server.user,
             host=self._host,

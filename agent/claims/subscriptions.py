@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.broker.port import Consumer, Handler
+from common.broker.port import Consumer, Delivery, Handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,7 @@ class Subscriptions:
             self._subscribed.setdefault(queue, _Subscription(handler, wanted))
 
     def update(self) -> None:
-        """Start or stop consuming, by what is wanted now. Call it after every change, and before settling a delivery
-        that may have used the last ready server: then nothing further is delivered."""
+        """Start or stop consuming, by what is wanted now. Call it after every change."""
         with self._lock:
             for queue, subscription in self._subscribed.items():
                 priority = None if self._closed else subscription.wanted()
@@ -48,6 +47,20 @@ class Subscriptions:
                 else:
                     self._consumed[queue] = priority
                     self._consumer.consume(queue, subscription.handler, priority)
+
+    def ack(self, delivery: Delivery) -> None:
+        """It is done. It may have used the last ready server: nothing further is then delivered."""
+        self.update()
+        self._consumer.ack(delivery)
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Somebody else is to do it, or we later: if we may not now, it must not come to us again at once."""
+        self.update()
+        self._consumer.requeue(delivery)
+
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Nobody can do it."""
+        self._consumer.dead_letter(delivery, reason)
 
     def close(self) -> None:
         """Consume nothing any more."""

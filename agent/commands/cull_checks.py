@@ -5,32 +5,20 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 from common.runtime.outage import Outage
-from common.runtime.threads import Pool
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LookBounds:
-    """How many servers are looked at in parallel, and how many may wait for a look; what does not fit is asked for
-    again in the culler's next round."""
-
-    # A look takes some seconds at most, nearly all of it waiting.
-    at_once: int = 8
-    # More than a host has servers.
-    waiting: int = 2000
 
 
 class CullChecks:
     """Safe to use from any thread."""
 
-    def __init__(self, bounds: LookBounds = LookBounds(), threads: Executor | None = None) -> None:
-        """``threads``: instead of its own."""
-        self._waiting_max = bounds.waiting
-        self._threads = threads or Pool(bounds.at_once, "cull")
+    def __init__(self, threads: Executor, waiting_max: int) -> None:
+        """``waiting_max``: how many servers may wait for a look; what does not fit is asked for again in the culler's
+        next cycle."""
+        self._waiting_max = waiting_max
+        self._threads = threads
         self._lock = threading.Lock()
         self._in_progress: set[str] = set()
         self._full = Outage(
@@ -50,9 +38,6 @@ class CullChecks:
         else:
             self._full.worked()
             self._threads.submit(self._run, user, look)
-
-    def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, user: str, look: Callable[[], None]) -> None:
         try:

@@ -13,12 +13,12 @@ from typing import get_args
 
 from agent.commands.quiet import Watch, ended, watched
 from agent.engine.port import Engine
-from agent.inventory import Phase, Server
+from agent.lifecycle import Server, State
+from agent.records.registry import Registry
 from agent.servers.probe import Kernels, Probe
 from common.broker.messages import CullRequest
 from common.errors import StoreUnavailable
 from common.records.pools import PoolSpec
-from common.records.servers import Claim
 from common.store.cluster import Cluster
 from common.vocabulary import AVERTED_BY_USE, CullRefusal, EndReason, LimitReason
 
@@ -104,16 +104,16 @@ class Culls:
         engine: Engine,
         activity: ActivityReader,
         probe: Probe,
-        read_claim: Callable[[str], Claim | None],
-        clock: Callable[[], datetime],
+        registry: Registry,
+        now: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``read_claim``: a user's claim as it is stored now; may raise ``StoreUnavailable``."""
-        self._read_claim = read_claim
+        """``now``: the cluster's time."""
+        self._registry = registry
         self._engine = engine
         self._activity = activity
         self._probe = probe
-        self._clock = clock
+        self._now = now
         self._monotonic = monotonic
         # By container; each method of a dictionary is one step under the interpreter's lock.
         self._watches: dict[str, Watch] = {}
@@ -125,14 +125,14 @@ class Culls:
         if request.force:
             return None
         if request.reason in DEFERRABLE:
-            claim = self._read_claim(server.user) or server.claim
-            if claim is not None and claim.is_kept(self._clock()):
+            claim = self._registry.read_claim(server.user) or server.claim
+            if claim is not None and claim.is_kept(self._now()):
                 return Refusal(CullRefusal.KEPT, f"until {claim.kept_until:%Y-%m-%d %H:%M:%S} UTC")
         if request.reason not in AVERTED_BY_USE:
             return None
-        if server.phase is not Phase.CLAIMED:
-            return Refusal(CullRefusal.NOT_CLAIMED, server.phase.value)
-        active = in_use_again(request, server, self._activity.last(server.user), self._clock())
+        if server.state is not State.CLAIMED:
+            return Refusal(CullRefusal.NOT_CLAIMED, server.state.value)
+        active = in_use_again(request, server, self._activity.last(server.user), self._now())
         return active or self._work(request, server, spec)
 
     def notes(self) -> dict[str, str]:

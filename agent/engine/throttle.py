@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
+
+from agent.engine.port import ContainerSpec, Engine
+from common.errors import EngineUnavailable
 
 # Between two claims of a burst lie the ack and the next delivery, some 5 ms; this is well above.
 PAUSE_S = 0.05
@@ -26,7 +28,7 @@ class _Claims:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._count = 0
-        self._quiet_since = 0.0
+        self._quiet_since = float("-inf")
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -48,30 +50,41 @@ class _Claims:
 
 
 class EngineThrottle:
-    """A context manager around one engine call; ``claiming`` is one around one claim. For any thread."""
+    """Makes the engine calls that take their time. For any thread."""
 
-    def __init__(self, max_count: int, stop: threading.Event, claims: _Claims | None = None) -> None:
-        """``max_count``: engine calls at once; ``stop`` ends every hold."""
-        self._max_count = max_count
-        self._slots = threading.BoundedSemaphore(max_count)
-        self._stop = stop
-        self._claims = claims or _Claims()
-
-    def aside(self) -> "EngineThrottle":
-        """As many slots again, which hold for the same claims."""
-        return EngineThrottle(self._max_count, self._stop, self._claims)
+    def __init__(self, engine: Engine, max_count: int, stopping: threading.Event) -> None:
+        """``max_count``: starts at once, and removals beside them; ``stopping`` ends every hold."""
+        self._engine = engine
+        self._stopping = stopping
+        self._claims = _Claims()
+        self._starts = threading.BoundedSemaphore(max_count)
+        self._removals = threading.BoundedSemaphore(max_count)
 
     def claiming(self) -> AbstractContextManager[None]:
+        """Around one claim."""
         return self._claims.one()
 
-    def __enter__(self) -> None:
+    def run(self, container: ContainerSpec) -> str:
+        """``Engine.run`` in a slot; raises ``EngineUnavailable`` also when the agent stops."""
+        with self._slot(self._starts):
+            if self._stopping.is_set():
+                raise EngineUnavailable("the agent stops")
+            try:
+                return self._engine.run(container)
+            except EngineUnavailable:
+                # Timed out, perhaps after it was created: the same name finds it again.
+                return self._engine.run(container)
+
+    def remove(self, container: str, timeout_s: float) -> None:
+        """``Engine.remove`` in a slot."""
+        with self._slot(self._removals):
+            self._engine.remove(container, timeout_s)
+
+    @contextmanager
+    def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[None]:
         give_up = time.monotonic() + HOLD_MAX_S
         while (left := self._claims.hold_s(time.monotonic())) and time.monotonic() < give_up:
-            if self._stop.wait(left):
+            if self._stopping.wait(left):
                 break
-        self._slots.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._slots.release()
+        with slots:
+            yield

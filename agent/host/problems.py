@@ -1,9 +1,9 @@
 """What an operator must mend on this host, in one text for its host record. Pure."""
 
 
-def problem(engine_trouble: str, broker_trouble: str, clock_wrong_by_s: float, *others: str) -> str:
+def problem(clock_wrong_by_s: float, *others: str) -> str:
     """Empty: nothing. ``clock_wrong_by_s``: how far the clock is ahead of the cluster's time (``ClusterClock``)."""
-    found = [text for text in (engine_trouble, broker_trouble, *others) if text]
+    found = [text for text in others if text]
     if clock_wrong_by_s:
         way = "ahead of" if clock_wrong_by_s > 0 else "behind"
         found.append(

@@ -1,194 +1,76 @@
-"""This host: what the operator wants of it, and what it says of itself."""
+"""This host as others are told of it: the host record, and the host's metrics."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Sequence
+from typing import Protocol
 
-from agent.engine.network import ClusterNetwork
-from agent.engine.port import EngineInfo
-from agent.host.pool_status import pool_statuses
+from agent.context import Host
+from agent.health import HostHealth
+from agent.host.pool_reports import PoolReports
 from agent.host.predecessor import ProcessIdentity
 from agent.host.problems import problem
-from agent.host.saved_state import SavedState
-from agent.inventory import Inventory, Phase
-from agent.metrics import HostFigures, PoolFigures
-from agent.pool.capacity import Bound, Capacity, capacities
+from agent.metrics import HostFigures
 from agent.pool.images import Images
-from agent.pool.loop import DesiredState
-from agent.pool.placement import priority
-from agent.pool.room import HostRoom
-from agent.records.registry import Registry
-from agent.servers.start_backoff import StartBackoff
-from agent.servers.stuck import StuckContainers
 from agent.settings import AgentSettings
-from agent.statics.assets import StaticAssets
 from common import __version__
-from common.broker.events import Events
-from common.broker.port import Publisher
-from common.records.hosts import Drain, HostRecord, HostState, ImageState
-from common.records.pools import PoolSpec
-from common.runtime.clock import ClusterClock
-from common.vocabulary import EventName
+from common.records.hosts import HostRecord
+
+
+class Troubled(Protocol):
+    """Something that may need an operator."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it; empty: nothing."""
+        ...
 
 
 class HostStatus:
-    """Safe to use from any thread. ``engine`` and ``engine_trouble`` are set by the agent as it learns them."""
+    """Safe to use from any thread."""
 
     def __init__(
         self,
         settings: AgentSettings,
-        address: str,
-        saved_state: SavedState,
-        specs: Callable[[], Mapping[str, PoolSpec]],
+        host: Host,
+        health: HostHealth,
         images: Images,
-        inventory: Inventory,
-        failures: StartBackoff,
-        registry: Registry,
-        events: Events,
-        publisher: Publisher,
-        now: ClusterClock,
-        statics: StaticAssets,
-        kernels_notes: Callable[[], Mapping[str, str]],
-        stuck: StuckContainers,
-        network: ClusterNetwork,
-        room: HostRoom,
-        out_of_memory: Callable[[], Mapping[str, int]] = dict,
+        pools: PoolReports,
+        troubled: Sequence[Troubled],
     ) -> None:
-        """``address``: IP of this host as the proxies see it; ``kernels_notes``: pool -> what is in the way of seeing
-        whether its servers compute; ``out_of_memory``: pool -> how often its servers needed more memory than they may
-        have."""
-        self._kernels_notes = kernels_notes
-        self._out_of_memory = out_of_memory
+        """``troubled``: what else may be wrong, beside the engine and the clock."""
         self._settings = settings
-        self._address = address
-        self._saved_state = saved_state
-        self._specs = specs
+        self._host = host
+        self._health = health
         self._images = images
-        self._inventory = inventory
-        self._start_backoff = failures
-        self._registry = registry
-        self._events = events
-        self._publisher = publisher
-        self._statics = statics
-        self._stuck = stuck
-        self._network = network
-        self._room = room
-        self._now = now
-        self._started_at = now()
-        self._shared: tuple[Mapping[str, PoolSpec], tuple[int, tuple[Bound, ...]], Mapping[str, Capacity]] | None = None
-        self.engine = EngineInfo("", 0, 0)
-        self.engine_trouble = ""
-
-    def set_state(self, state: HostState, deadline: datetime | None) -> None:
-        """Cordon, drain, uncordon; remembered over a restart. Draining again sets another deadline. Raises
-        ``StoreUnavailable``."""
-        drain = None
-        if state is HostState.DRAINING:
-            claimed = sum(1 for server in self._inventory.snapshot() if server.phase is Phase.CLAIMED)
-            begun = self._saved_state.drain or Drain(since=self._now(), claimed=claimed)
-            drain = begun.model_copy(update={"deadline": deadline})
-        self._saved_state.set_state(state, drain)
-        if drain is None or (deadline is not None and deadline > self._now()):
-            for server in self._inventory.snapshot():
-                if self._inventory.take_warning_back(server.user):
-                    self._registry.publish(server.user)
-        until = {"deadline": deadline.isoformat()} if deadline else {}
-        self._events.publish(EventName.HOST_STATE, detail={"state": state.value, **until})
-
-    def reopen(self, user: str) -> None:
-        """Open a server once more whose learner was warned, for the time that is left. Raises ``StoreUnavailable``."""
-        if self._inventory.reopen(user):
-            self._registry.publish(user)
-
-    def prepare_image(self, image: str) -> None:
-        """Have the image here soon; the host record shows what became of it."""
-        self._images.ask(image)
-
-    def desired_state(self) -> DesiredState:
-        """For the loop's next pass."""
-        specs = self._specs()
-        drain = self._saved_state.drain
-        return DesiredState(
-            specs=specs,
-            state=self._saved_state.state,
-            memory_bytes=self.engine.memory_bytes,
-            prepared=frozenset(p for p, s in specs.items() if self._images.state(s.image) is ImageState.PRESENT),
-            drain_grace_s=self._settings.drain_grace_s,
-            in_use=self._statics.in_use(),
-            bounds=self._room.bounds(),
-            drain_over=drain is not None and drain.deadline is not None and self._now() >= drain.deadline,
-        )
-
-    def limit(self, spec: PoolSpec) -> int:
-        """How many servers of a pool there may be here."""
-        return self._limits().get(spec.name, Capacity(0)).count
-
-    def _limits(self) -> Mapping[str, Capacity]:
-        """Asked for by every pool at every claim, and nearly always as they were."""
-        specs, shape = self._specs(), (self.engine.memory_bytes, self._room.bounds())
-        before = self._shared
-        # Another reading of the pools is another mapping.
-        if before is None or before[0] is not specs or before[1] != shape:
-            self._shared = before = (specs, shape, capacities(specs, *shape))
-        return before[2]
-
-    def priority(self, pool: str) -> int | None:
-        """How much this host wants the pool's requests; None: it cannot serve any."""
-        spec = self._specs().get(pool)
-        claimed_count = self._inventory.count(pool, Phase.CLAIMED)
-        # With all places claimed, what is ready beyond them is about to be retired.
-        if spec is None or self._inventory.count(pool, Phase.READY) == 0:
-            return None
-        limit = self.limit(spec)
-        return priority(spec.placement, claimed_count, limit) if claimed_count < limit else None
-
-    def figures(self, claiming: bool) -> HostFigures:
-        """For the metrics: counts that are kept anyway."""
-        specs, counts = self._specs(), self._inventory.counts()
-        failing, limits = self._start_backoff.not_before(specs), self._limits()
-        pools = {
-            pool: PoolFigures(
-                limits[pool].count if pool in limits else 0,
-                pool in failing,
-                {phase: counts.get((pool, phase), 0) for phase in Phase},
-            )
-            for pool in {*specs, *(pool for pool, _ in counts)}
-        }
-        return HostFigures(self._saved_state.state, claiming, self._now.wrong_by_s(), pools, len(self._stuck.named()))
+        self._pools = pools
+        self._troubled = troubled
+        self._started_at = health.now()
 
     def record(self) -> HostRecord:
         """The host record as it should be now."""
-        specs = self._specs()
-        failing = self._start_backoff.not_before(specs)
+        health = self._health
         return HostRecord(
-            host=self._settings.host,
-            address=self._address,
+            host=self._host.name,
+            address=self._host.ip,
             agent_version=__version__,
-            instance=str(ProcessIdentity.current(self.engine.id)),
-            state=self._saved_state.state,
+            instance=str(ProcessIdentity.current(health.engine.id)),
+            state=health.state,
             started_at=self._started_at,
-            updated_at=self._now(),
-            memory_bytes=self.engine.memory_bytes,
-            cpus=self.engine.cpus,
+            updated_at=health.now(),
+            memory_bytes=health.engine.memory_bytes,
+            cpus=health.engine.cpus,
             labels=self._settings.labels,
             metrics=self._settings.metrics_target,
             problem=problem(
-                self.engine_trouble,
-                self._publisher.trouble,
-                self._now.wrong_by_s(),
-                self._network.state.trouble,
-                self._stuck.trouble(),
+                health.clock.wrong_by_s(), health.engine_trouble, *(each.trouble for each in self._troubled)
             ),
-            drain=self._saved_state.drain,
+            drain=health.drain,
             images=self._images.statuses(),
-            pools=pool_statuses(
-                specs,
-                self._inventory.snapshot(),
-                self._start_backoff.last,
-                failing,
-                self._limits(),
-                self._started_at,
-                self._statics.notes(),
-                self._kernels_notes(),
-                self._out_of_memory(),
-            ),
+            pools=self._pools.statuses(self._started_at),
+        )
+
+    def figures(self, stuck_count: int) -> HostFigures:
+        """For the metrics: counts that are kept anyway. ``stuck_count``: containers that are not removed."""
+        health = self._health
+        return HostFigures(
+            health.state, health.may_claim(), health.clock.wrong_by_s(), self._pools.figures(), stuck_count
         )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from agent.engine.port import Engine
+from agent.wakeup import Wakeup
 from common.errors import EngineUnavailable, StartFailed
 from common.records.hosts import ImageState, ImageStatus
 from common.runtime.loops import LoopThread
@@ -23,14 +24,12 @@ RETRY_S = 60.0
 
 
 class Images:
-    """``on_change`` is called on the thread of its own. Other methods: any thread."""
+    """Safe to use from any thread."""
 
-    def __init__(
-        self, engine: Engine, on_change: Callable[[], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``clock``: monotonic seconds."""
+    def __init__(self, engine: Engine, wakeup: Wakeup, clock: Callable[[], float] = time.monotonic) -> None:
+        """``wakeup``: of the loop, when an image has come, or will not; ``clock``: monotonic seconds."""
         self._engine = engine
-        self._on_change = on_change
+        self._wakeup = wakeup
         self._clock = clock
         self._lock = threading.Lock()
         self._used: frozenset[str] = frozenset()
@@ -47,9 +46,12 @@ class Images:
         self._thread.cancel()
 
     def use(self, images: Iterable[str]) -> None:
-        """These are the pools' images now."""
+        """These are the pools' images now. May be said at every pass."""
+        used = frozenset(images)
         with self._lock:
-            self._used = frozenset(images)
+            if used == self._used:
+                return
+            self._used = used
         self._thread.wake()
 
     def ask(self, image: str) -> None:
@@ -64,6 +66,10 @@ class Images:
         """None: not looked at yet."""
         status = self._statuses.get(image)
         return status.state if status else None
+
+    def are_here(self, images: Iterable[str]) -> frozenset[str]:
+        """Those that are on this host."""
+        return frozenset(image for image in images if self.state(image) is ImageState.PRESENT)
 
     def statuses(self) -> dict[str, ImageStatus]:
         """Image -> status, for the host record."""
@@ -121,4 +127,4 @@ class Images:
                 self._statuses.pop(image, None)
             else:
                 self._statuses[image] = status
-        self._on_change()
+        self._wakeup.wake()

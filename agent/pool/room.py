@@ -4,13 +4,14 @@ published ports. The bounds that ``capacity.py`` shares out among the pools."""
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from agent.engine.network import ClusterNetwork
-from agent.inventory import Inventory, Phase
+from agent.inventory import Inventory
+from agent.lifecycle import State
 from agent.pool.capacity import Bound, in_network
-from agent.servers.ports import PortAllocator
-from common.records.pools import PoolSpec
+from agent.pool.ports import PortAllocator
+from agent.records.specs import Specs
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class HostRoom:
         inventory: Inventory,
         ports: PortAllocator,
         network: ClusterNetwork,
-        specs: Callable[[], Mapping[str, PoolSpec]],
+        specs: Specs,
         bridge_ports_max: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -42,11 +43,11 @@ class HostRoom:
     def full(self, reason: str) -> None:
         """The network took no container, for all its interfaces or addresses are taken, some by others perhaps. So many
         as are there now fit."""
-        specs = self._specs()
+        specs = self._specs.all()
         count = sum(
             1 for server in self._inventory.snapshot()
             if (spec := specs.get(server.pool)) is None or in_network(spec)
-            if server.container or server.phase is Phase.STARTING
+            if server.container or server.state is State.STARTING
         )  # fmt: skip
         with self._lock:
             was_full = self._full is not None

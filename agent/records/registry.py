@@ -6,11 +6,12 @@ server that is being removed (I5).
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from agent.inventory import LIVE, Inventory, Phase, Server
+from agent.context import Host
+from agent.inventory import Inventory
+from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
 from common.ids import digest
 from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Route
@@ -26,31 +27,15 @@ R = TypeVar("R", Route, Claim)
 _LOCKS = 64
 
 
-def _is_parked(server: Server) -> bool:
-    """Whether no route may lead to it: its learner sees the warning instead."""
-    return server.warned_at is not None and not server.reopened
-
-
-@dataclass(frozen=True, slots=True)
-class HostAddress:
-    """Who we are in the records: the host's name, and its IP address as the proxies see it."""
-
-    host: str
-    ip: str
-
-    def target(self, port: int) -> str:
-        return f"[{self.ip}]:{port}" if ":" in self.ip else f"{self.ip}:{port}"
-
-
 class Registry:
     """Safe to use from any thread. Every method raises ``StoreUnavailable``."""
 
     def __init__(
-        self, cluster: Cluster, me: HostAddress, inventory: Inventory, now: Callable[[], datetime] = utc_now
+        self, cluster: Cluster, host: Host, inventory: Inventory, now: Callable[[], datetime] = utc_now
     ) -> None:
         self._now = now
         self._cluster = cluster
-        self._me = me
+        self._host = host
         self._inventory = inventory
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -61,9 +46,9 @@ class Registry:
         same path, on another host, while this one was cut off."""
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase is Phase.STOPPING or _is_parked(server):
+            if server is None or server.state is State.STOPPING or server.phase is Phase.WARNED:
                 return False
-            if server.phase is Phase.CLAIMED and not self._hold_claim(server, None)[0]:
+            if server.state is State.CLAIMED and not self._hold_claim(server, None)[0]:
                 return False
             self._cluster.routes.put(self._route(server))
             return True
@@ -85,7 +70,7 @@ class Registry:
         now = self._now()
         until = None if left_s is None else now + timedelta(seconds=left_s)
         word = Gone(
-            user=server.user, host=self._me.host, pool=server.pool, reason=reason, note=note, at=now, until=until
+            user=server.user, host=self._host.name, pool=server.pool, reason=reason, note=note, at=now, until=until
         )
         self._cluster.gone.put(word)
 
@@ -100,7 +85,7 @@ class Registry:
         now = self._now()
         return Claim(
             user=server.user,
-            host=self._me.host,
+            host=self._host.name,
             pool=server.pool,
             request_id=request_id,
             claimed_at=now,
@@ -118,11 +103,11 @@ class Registry:
         """Have the request get this server, unless another host has given it one just now: which it gets."""
         now = self._now()
         seat = Seat(
-            request_id=request_id, user=server.user, host=self._me.host, pool=server.pool, token=server.token, at=now
+            request_id=request_id, user=server.user, host=self._host.name, pool=server.pool, token=server.token, at=now
         )
         # One of ours is of a server that could not be claimed after all: else we would have known the request.
         return self._cluster.seats.create_unless(
-            seat, lambda found: found.host != self._me.host and not found.is_over(now)
+            seat, lambda found: found.host != self._host.name and not found.is_over(now)
         )
 
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
@@ -135,14 +120,14 @@ class Registry:
         repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.phase not in LIVE or (server.is_reserved and server.claim is None):
+            if server is None or server.state not in LIVE or server.phase is Phase.RESERVING:
                 return False
-            if server.phase is Phase.CLAIMED:
+            if server.state is State.CLAIMED:
                 held, repaired = self._hold_claim(server, spec)
-                if not held or server.is_reserved:
+                if not held or server.phase in WITHOUT_ROUTE:
                     return repaired
             route = self._route(server)
-            if not _is_parked(server) and self._cluster.routes.get(user) != route:
+            if self._cluster.routes.get(user) != route:
                 self._cluster.routes.put(route)
                 repaired = True
         return repaired
@@ -157,7 +142,7 @@ class Registry:
             self._inventory.set_claim(server.user, claim)
             wrote = self._cluster.claims.create(claim)
             stored = None if wrote else self.read_claim(server.user)
-        if stored is not None and stored.host != self._me.host:
+        if stored is not None and stored.host != self._host.name:
             self._inventory.stop(server.user, EndReason.RECREATED_ELSEWHERE)
             return False, False
         if stored is not None and stored != server.claim:
@@ -168,7 +153,7 @@ class Registry:
     def _delete_ours(self, records: Collection[R], user: str) -> None:
         """Delete a record of a user, unless another host has written it: it has made the server again. What cannot be
         read counts as ours: it stands at a user that we have."""
-        while (found := records.find(user)) is not None and (not found.record or found.record.host == self._me.host):
+        while (found := records.find(user)) is not None and (not found.record or found.record.host == self._host.name):
             if records.delete_unchanged(found):
                 return
 
@@ -177,23 +162,27 @@ class Registry:
         address is on another machine that was given our name: not ours to delete."""
         routes = self._of_this_host(self._cluster.routes)
         claims = self._of_this_host(self._cluster.claims)
-        elsewhere = {user for user, route in routes.items() if route.address != self._me.ip}
+        elsewhere = {user for user, route in routes.items() if route.address != self._host.ip}
         return (routes.keys() | claims.keys()) - users - elsewhere
 
     def _of_this_host(self, records: Collection[R]) -> dict[str, R]:
-        return {user: record for user, record in records.all().items() if record.host == self._me.host}
+        return {user: record for user, record in records.all().items() if record.host == self._host.name}
 
     def owned_here(self, user: str) -> bool:
         """Whether a record of that user names this host."""
         route = self._cluster.routes.get(user)
-        if route is not None and route.host == self._me.host:
+        if route is not None and route.host == self._host.name:
             return True
         return self.own_claim(user) is not None
 
     def own_claim(self, user: str) -> Claim | None:
         """The claim as stored now, if it names this host."""
         claim = self.read_claim(user)
-        return claim if claim is not None and claim.host == self._me.host else None
+        return claim if claim is not None and self.is_own(claim) else None
+
+    def is_own(self, claim: Claim) -> bool:
+        """Whether a claim is of a server of this host."""
+        return claim.host == self._host.name
 
     def read_claim(self, user: str) -> Claim | None:
         """The claim as stored now; None: there is none that can be read."""
@@ -202,8 +191,8 @@ class Registry:
     def _route(self, server: Server) -> Route:
         return Route(
             user=server.user,
-            host=self._me.host,
-            target=self._me.target(server.port),
+            host=self._host.name,
+            target=self._host.target(server.port),
             container=server.container,
             pool=server.pool,
             generation=server.generation,

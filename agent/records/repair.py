@@ -4,14 +4,16 @@ A thread of its own: many small reads that nothing waits for.
 """
 
 import logging
-from collections.abc import Callable
 
-from agent.inventory import ABSENT_S, LIVE, Inventory
+from agent.engine.listing import ABSENT_S
+from agent.engine.observer import EngineObserver
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import LIVE
 from agent.metrics import REPAIRS
-from agent.records.registry import Registry
-from agent.records.tickets import Tickets
+from agent.records.host_records import HostRecords
+from agent.records.specs import Specs
 from common.errors import TransientError
-from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 from common.vocabulary import EndReason
 
@@ -23,24 +25,16 @@ RETRY_S = 2.0
 
 
 class Repairer:
-    """``list_engine`` makes the loop list the engine, waits for it, and returns False when it could not. ``holds``:
-    whether this host's record is ours; what another agent under the same name has written is not ours to delete."""
+    """Safe to use from any thread."""
 
     def __init__(
-        self,
-        registry: Registry,
-        tickets: Tickets,
-        inventory: Inventory,
-        spec_of: Callable[[str], PoolSpec | None],
-        list_engine: Callable[[], bool],
-        holds: Callable[[], bool],
+        self, records: HostRecords, inventory: Inventory, specs: Specs, observer: EngineObserver, health: HostHealth
     ) -> None:
-        self._holds = holds
-        self._registry = registry
-        self._tickets = tickets
+        self._registry, self._tickets = records.registry, records.tickets
         self._inventory = inventory
-        self._spec_of = spec_of
-        self._list_engine = list_engine
+        self._specs = specs
+        self._observer = observer
+        self._health = health
         self._full = True
         self._thread = LoopThread("repair", self._step)
 
@@ -69,12 +63,12 @@ class Repairer:
         """Go over the own servers' records; if ``full``, also look for leftovers of servers that are no more. False:
         the engine did not answer, or we are not (yet) the agent of this host, so nothing can be said to be left over.
         Raises ``StoreUnavailable``."""
-        if full and not (self._holds() and self._list_engine()):
+        if full and not (self._health.holds_record() and self._observer.list_engine()):
             return False
         repaired = [
             server.user
             for server in self._inventory.snapshot()
-            if server.phase in LIVE and self._registry.repair(server.user, self._spec_of(server.pool))
+            if server.state in LIVE and self._registry.repair(server.user, self._specs.get(server.pool))
         ]
         REPAIRS.inc(len(repaired))
         if repaired:
@@ -99,7 +93,9 @@ class Repairer:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._thread.stopping.wait(ABSENT_S) or not (self._list_engine() and self._holds()):
+        if self._thread.stopping.wait(ABSENT_S):
+            return False
+        if not (self._observer.list_engine() and self._health.holds_record()):
             return False
         for user in sorted(found & self._leftovers()):
             self.drop(user)

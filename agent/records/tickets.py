@@ -122,7 +122,7 @@ class Tickets:
 
         return self._tickets.update(request_id, assign) is not None
 
-    def owed(self, request_id: str, user: str) -> Ticket | None:
+    def reservation(self, request_id: str, user: str) -> Ticket | None:
         """The ticket that waits for the server at an old path of ``user``. None: there is none that does."""
         found = self._tickets.get(request_id) if is_request_id(request_id) else None
         return found if found is not None and _waits_for(found, user) else None

@@ -5,15 +5,16 @@ Consul does not answer, nothing is ready.
 """
 
 import logging
-import threading
-from collections.abc import Callable
 
 from agent import names
-from agent.engine.port import Container, Engine
-from agent.inventory import Inventory, Phase, Server
-from agent.records.registry import Registry
-from agent.servers.ports import PortAllocator
-from agent.servers.starter import Starter
+from agent.engine.port import Container
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, Server, State
+from agent.pool.ports import PortAllocator
+from agent.records.host_records import HostRecords
+from agent.servers.containers import Containers
+from agent.servers.opener import Opened, Opener
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
@@ -27,22 +28,19 @@ class Adopter:
 
     def __init__(
         self,
-        engine: Engine,
         inventory: Inventory,
         ports: PortAllocator,
-        registry: Registry,
-        starter: Starter,
-        owed: Callable[[Claim], bool],
-        stop: threading.Event,
+        records: HostRecords,
+        containers: Containers,
+        opener: Opener,
+        health: HostHealth,
     ) -> None:
-        """``owed``: whether somebody waits for a claimed server; it may raise ``StoreUnavailable``."""
-        self._owed = owed
-        self._engine = engine
         self._inventory = inventory
         self._ports = ports
-        self._registry = registry
-        self._starter = starter
-        self._stop = stop
+        self._records = records
+        self._containers = containers
+        self._opener = opener
+        self._health = health
 
     def adopt(self, container: Container) -> Server | None:
         """Put it into the inventory: as claimed if its name says so, else as starting, which nobody can claim.
@@ -70,42 +68,49 @@ class Adopter:
         self._ports.adopt([found.port])
         return server
 
-    def settle(self, server: Server, spec: PoolSpec | None) -> None:
-        """Learn from Consul whether it is claimed; if not, probe it and make it ready, if so, repair its records."""
-        exists, claim = retry_forever(self._stop)(self._registry.find_claim, server.user)
-        if server.phase is Phase.CLAIMED or exists:
+    def settle(self, server: Server, spec: PoolSpec | None) -> Opened | None:
+        """Learn from Consul whether it is claimed; if not, probe it and make it ready, if so, repair its records.
+        Returns the server if it was opened."""
+        steadily = retry_forever(self._health.stopping)
+        registry = self._records.registry
+        exists, claim = steadily(registry.find_claim, server.user)
+        opened = None
+        if server.state is State.CLAIMED or exists:
             self._inventory.make_claimed(server.user)
             if claim is not None:
                 self._inventory.set_claim(server.user, claim)
-            if server.phase is not Phase.CLAIMED:
+            if server.state is not State.CLAIMED:
                 self._mark(server)
-            if claim is not None and retry_forever(self._stop)(self._owed, claim):
-                if not self._finish(server, spec):
-                    return
-            else:
-                retry_forever(self._stop)(self._registry.repair, server.user, spec)
-        elif not self._finish(server, spec):
-            return
+            if claim is None or not steadily(self._is_awaited, claim):
+                steadily(registry.repair, server.user, spec)
+            elif (opened := self._open(server, spec)) is None:
+                return None
+        elif (opened := self._open(server, spec)) is None:
+            return None
         adopted = self._inventory.get(server.user)
         if adopted is not None:
             log.info(
                 "server adopted",
                 extra={"user": adopted.user, "pool": adopted.pool, "container": adopted.container[:12],
-                       "phase": adopted.phase.value},
+                       "phase": adopted.phase.word},
             )  # fmt: skip
+        return opened
 
-    def _finish(self, server: Server, spec: PoolSpec | None) -> bool:
-        """Go on with a start. False: it has failed."""
+    def _is_awaited(self, claim: Claim) -> bool:
+        """Whether somebody still waits for that server, at an old path."""
+        return self._records.tickets.reservation(claim.request_id, claim.user) is not None
+
+    def _open(self, server: Server, spec: PoolSpec | None) -> Opened | None:
+        """Go on with a start. None: it has failed, or nobody wants it."""
         try:
-            self._starter.finish(server.user, spec, {})
+            return self._opener.open(server.user, spec)
         except StartFailed as exc:
             self._inventory.stop(server.user, exc.reason, note=exc.note)
-            return False
-        return True
+            return None
 
     def _mark(self, server: Server) -> None:
         """Its claim was written and its name was not: a crash between the two."""
         try:
-            self._engine.rename(server.container, names.claimed_name(server.name))
+            self._containers.mark_claimed(server)
         except EngineUnavailable:
             return  # the next listing shows the name, and the plan asks for it again

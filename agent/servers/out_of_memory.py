@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.engine.port import Condition, Engine
-from agent.inventory import LIVE, Inventory, Server
+from agent.inventory import Inventory
+from agent.lifecycle import LIVE, Server
 from agent.metrics import OUT_OF_MEMORY
 from common.broker.events import Events
 from common.errors import EngineUnavailable
@@ -84,7 +85,7 @@ class MemoryWatch:
             server = servers.get(container)
             with self._lock:
                 kill = self._kills[container] = replace(self._kills[container], is_settled=True)
-            if server is None or server.phase not in LIVE:
+            if server is None or server.state not in LIVE:
                 continue
             self._count(server.pool, "process")
             if now - kill.said_at >= SAID_EVERY_S and self._say(server):

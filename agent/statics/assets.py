@@ -11,13 +11,13 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from agent import names
-from agent.engine.port import Engine
+from agent.context import Adapters, Host
+from agent.health import HostHealth
 from agent.statics.extract import Extracted, ExtractLimits, extract
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest
-from common.broker.port import Delivery, Outgoing, Publisher
+from common.broker.port import Delivery, Outgoing
 from common.errors import PermanentError, TmpnbError
 from common.ids import new_request_id
 from common.records.pools import PoolSpec
@@ -27,7 +27,6 @@ from common.runtime.outage import Outage
 from common.statics import parse_tree, set_id
 from common.store.cluster import Cluster
 from common.store.lease import held
-from common.store.port import Store
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +38,6 @@ KEPT_S = 600.0
 LOCK_S = 60
 # Consul takes values of 512 KB.
 RECORD_MAX_BYTES = 500_000
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    cluster: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +55,25 @@ class _Question:
 
 
 class StaticAssets:
-    """``on_change`` is called on the thread of its own. Other methods: any thread."""
+    """Safe to use from any thread."""
 
     def __init__(
         self,
-        engine: Engine,
-        store: Store,
+        adapters: Adapters,
         cluster: Cluster,
         host: Host,
-        publisher: Publisher,
         limits: ExtractLimits,
-        on_change: Callable[[], None],
-        now: Callable[[], datetime],
+        health: HostHealth,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``clock``: monotonic seconds."""
-        self._engine = engine
-        self._store = store
+        self._engine = adapters.engine
+        self._store = adapters.store
+        self._publisher = adapters.publisher
         self._cluster = cluster
         self._host = host
-        self._publisher = publisher
         self._limits = limits
-        self._on_change = on_change
-        self._now = now
+        self._health = health
         self._clock = clock
         self._specs: tuple[PoolSpec, ...] = ()
         self._in_use: frozenset[str] = frozenset()
@@ -105,8 +94,11 @@ class StaticAssets:
         self._thread.cancel()
 
     def use(self, specs: Iterable[PoolSpec]) -> None:
-        """These are the pools now, or one of their images has come."""
-        self._specs = tuple(spec for spec in specs if spec.static_files)
+        """These are the pools now whose images are here. May be said at every pass."""
+        used = tuple(spec for spec in specs if spec.static_files)
+        if used == self._specs:
+            return
+        self._specs = used
         self._next_look_s = float("-inf")
         self._thread.wake()
 
@@ -144,7 +136,7 @@ class StaticAssets:
                 elif found and found not in known and found not in self._hopeless:
                     changed |= self._take_first(found, spec)
         if changed:
-            self._on_change()
+            self._health.wake()
 
     def _step(self) -> float:
         """Answer a question, or look if it is time."""
@@ -193,7 +185,7 @@ class StaticAssets:
             image_id=image_id,
             static_files=spec.static_files,
             host=self._host.name,
-            taken_at=self._now(),
+            taken_at=self._health.now(),
             files=extracted.files,
             missing=tuple(extracted.missing),
             left_out=extracted.left_out,
@@ -217,7 +209,7 @@ class StaticAssets:
         name = names.statics_name(self._host.cluster, self._host.name, found)
         self._in_use |= {name}
         try:
-            container = self._engine.create(image, name, names.selector(self._host.cluster, self._host.name))
+            container = self._engine.create(image, name, self._host.selector)
             try:
                 extracted = extract(self._engine, container, [parse_tree(text) for text in static_files], self._limits)
             finally:
@@ -233,7 +225,7 @@ class StaticAssets:
         try:
             part = self._part(request)
         except TmpnbError as exc:
-            part = StaticsPart(sent_at=self._now(), statics=request.statics, problem=str(exc))
+            part = StaticsPart(sent_at=self._health.now(), statics=request.statics, problem=str(exc))
         message = Outgoing(part.encode(), new_request_id(), correlation_id=question.correlation_id)
         try:
             self._publisher.publish(question.reply_to, message)
@@ -249,7 +241,7 @@ class StaticAssets:
         bundle = self._bundles[request.statics]
         self._bundles[request.statics] = _Bundle(bundle.data, bundle.sha256, self._clock())
         return StaticsPart(
-            sent_at=self._now(),
+            sent_at=self._health.now(),
             statics=request.statics,
             bundle=bundle.sha256,
             total_bytes=len(bundle.data),

@@ -1,7 +1,7 @@
 """Change pools over all hosts: the image first, then the spec; how far each host is; the way back; the end of a pool.
 
-The hosts do the work by themselves, a few servers at a time (``agent/pool/plan.py``); here is what an operator starts
-and sees.
+The hosts do the work by themselves, a few servers at a time (``agent/reconcile/plan.py``); here is what an operator
+starts and sees.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from agent.context import Host
 from agent.engine.docker import DockerEngine
-from agent.inventory import Server
+from agent.lifecycle import Server
+from agent.servers.launcher import container_spec
 from agent.servers.probe import HttpProbe, wait_until_ready
-from agent.servers.starter import HostContext, container_spec
 from common.broker.rabbitmq import RabbitAddress
 from common.ids import new_token, new_user
 from common.runtime.clock import utc_now
@@ -123,7 +124,7 @@ def plain_starts_per_s(one: AgentRig) -> float:
 
     def start(port: int) -> Server:
         server = Server(new_user(), spec.name, spec.generation, port, new_token(), utc_now())
-        wanted = container_spec(server, spec, HostContext(one.cluster, "plain", "127.0.0.1", 0.0))
+        wanted = container_spec(server, spec, Host(one.cluster, "plain", "127.0.0.1", "127.0.0.1"))
         made.append(engine.run(wanted))
         return server
 

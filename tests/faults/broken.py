@@ -46,7 +46,7 @@ def _every_answer_is_ready(patch: pytest.MonkeyPatch) -> None:
 
 
 def _every_cull_waits_for_its_server(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("agent.commands.handler.DOUBTABLE", {"idle", "unvisited", "age"})
+    patch.setattr("agent.commands.handler.AVERTED_BY_USE", {"idle", "unvisited", "age"})
 
 
 def _other_sites_may(patch: pytest.MonkeyPatch) -> None:

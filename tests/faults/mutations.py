@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.claims import claimer
-from agent.inventory import Inventory, Phase
-from agent.pool import plan
+from agent.claims.requests import Requests
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, State
 from agent.pool.capacity import Capacity
-from agent.pool.loop import Loop
-from agent.pool.plan import Action, Remove, RemoveContainer
+from agent.pool.ports import PortAllocator
+from agent.reconcile import plan
+from agent.reconcile.loop import Loop
+from agent.reconcile.plan import Action, Remove, RemoveContainer
 from agent.records.registry import Registry
 from agent.records.repair import Repairer
 from agent.servers.adopter import Adopter
-from agent.servers.ports import PortAllocator
 from common.vocabulary import EndReason
 
 
@@ -42,17 +43,17 @@ def _ready_again_after_an_adoption(patch: Any) -> None:
 
 def _remove_everything_at_start(patch: Any) -> None:
     """tmpnb's old fault."""
-    patch.setattr(Adopter, "adopt", lambda self, container: self._engine.remove(container.id))
+    patch.setattr(Adopter, "adopt", lambda self, container: self._containers._engine.remove(container.id))
 
 
 def _ack_before_the_claim(patch: Any) -> None:
-    serve = claimer.Claimer._serve
+    handle = Requests._handle
 
-    def acked(self: claimer.Claimer, delivery: Any, request: Any) -> None:
-        self._consumer.ack(delivery)
-        serve(self, delivery, request)
+    def acked(self: Requests, delivery: Any, request: Any) -> None:
+        self._subscriptions._consumer.ack(delivery)
+        handle(self, delivery, request)
 
-    patch.setattr(claimer.Claimer, "_serve", acked)
+    patch.setattr(Requests, "_handle", acked)
 
 
 def _capacity_ignored(patch: Any) -> None:
@@ -83,7 +84,7 @@ def _lost_records_are_taken_for_culls(patch: Any) -> None:
 
     def cull(self: Repairer, full: bool) -> bool:
         for server in self._inventory.snapshot():
-            if server.phase is Phase.CLAIMED and not self._registry.find_claim(server.user)[0]:
+            if server.state is State.CLAIMED and not self._registry.find_claim(server.user)[0]:
                 self._inventory.stop(server.user, EndReason.UNCERTAIN)
         return repair(self, full)
 
@@ -97,11 +98,11 @@ def _lost_records_stay_lost(patch: Any) -> None:
 def _claimed_servers_are_retired(patch: Any) -> None:
     turn = Loop.turn
 
-    def retire(self: Loop, applier: Any) -> None:
-        turn(self, applier)
-        for server in self._inventory.snapshot():
-            if server.phase is Phase.CLAIMED:
-                applier.apply(Remove(server.user, EndReason.SURPLUS))
+    def retire(self: Loop) -> None:
+        turn(self)
+        for server in self._observer._inventory.snapshot():
+            if server.state is State.CLAIMED:
+                self._applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)
 

@@ -49,8 +49,8 @@ def with_sources(rig: HostsRig, host: Host, changes: Mapping[str, tuple[str, str
         source = (ROOT / "agent" / name).read_text()
         assert source.count(old) == 1, f"agent/{name}: {old!r} is there {source.count(old)} times"
         mutated[name] = source.replace(old, new).encode()
-    _copy_in(host, mutated)
-    options = " ".join(f"--volume {FOLDER}/{name}:/app/agent/{name}:ro" for name in mutated)
+    _copy_in(host, {Path(name).name: source for name, source in mutated.items()})
+    options = " ".join(f"--volume {FOLDER}/{Path(name).name}:/app/agent/{name}:ro" for name in mutated)
     replace_agent(rig, host, options)
 
 

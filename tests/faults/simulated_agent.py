@@ -1,24 +1,15 @@
-"""A simulated agent: the real inner parts on fakes (tests/unit/agent/world.py), which can end or be frozen between any
-two calls to the outside world."""
+"""A simulated agent: a real one on fakes (tests/unit/agent/world.py), which can end or be frozen between any two calls
+to the outside world."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
-from agent.claims import claimer, recreate, replies
-from agent.commands.cull_checks import CullChecks
-from agent.commands.culls import ActivityReader, Culls
-from agent.commands.handler import Commands
+from agent.claims import claims, recreate, replies
 from agent.records import repair
-from agent.records.repair import Repairer
-from common.broker import queues
-from common.broker.events import Events
-from common.broker.port import Delivery
+from common.broker.port import Delivery, Handler
 from common.errors import StoreUnavailable
-from common.records.hosts import HostRecord, HostState
 from common.records.pools import PoolSpec
-from common.runtime.clock import utc_now
-from tests.unit.agent.world import KEYS, World
+from tests.unit.agent.world import World
 
 
 class Crash(BaseException):
@@ -34,7 +25,7 @@ class Crossings:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._part, name)
-        if not callable(value):
+        if not callable(value) or name == "clock_skew_s":  # known, and asked at every look at the time
             return value
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -53,26 +44,15 @@ class SimulatedAgent(World):
 
     def __init__(self, *specs: PoolSpec, **where: Any) -> None:
         self._interrupt: tuple[int, Callable[[], None]] | None = None
-        self._in_hand: list[tuple[Callable[[Delivery], None], Delivery]] = []
+        self._in_hand: list[tuple[Handler, Delivery]] = []
         self.frozen = self.dead = self.cut = self.zombie = self.must_repair = False
         super().__init__(*specs, **where)
 
-    def restart(self) -> None:
+    def restart(self, **settings: Any) -> None:
         self._interrupt, self._in_hand = None, []
         self.frozen = self.dead = self.zombie = False
         self.must_repair = True
-        super().restart()
-        consumer = self.port(self.consumer)
-        self.repairer = Repairer(self.registry, self.tickets, self.inventory, self.specs.get, self._look, lambda: True)
-        self.commands = Commands(
-            self.inventory,
-            Culls(
-                self.port(self.engine), ActivityReader(self.cluster), self.probe, self.registry.read_claim, utc_now
-            ),
-            self, consumer, Events(self.port(self.publisher), self.host), self.specs.get, self.repairer.drop,
-            lambda: None, self._doubt_store, lambda _request, _delivery: None, CullChecks(),
-        )  # fmt: skip
-        self.subscriptions.open(queues.host(self.host), self.obey, lambda: 0 if self.may_claim else None)
+        super().restart(**settings)
 
     @property
     def working(self) -> bool:
@@ -98,51 +78,26 @@ class SimulatedAgent(World):
 
     def step(self, passes: int = 1) -> None:
         """What its threads do in a while, if they can."""
-        if not self.working:
-            return
-        if not self.store._down:
-            self.may_claim = True  # the keeper has renewed the session
-        self._attempt(lambda: self._round(passes))
+        if self.working:
+            self._attempt(lambda: self._round(passes))
 
     def _round(self, passes: int) -> None:
+        if not self.store._down:
+            self.may_claim = True
         self.turn(passes)
+        full, self.must_repair = self.must_repair, False
         try:
-            self._tell()
-            full, self.must_repair = self.must_repair, False
             if not self.repairer.repair(full):
                 self.must_repair = full
         except StoreUnavailable:
             self.must_repair = True
-
-    def _tell(self) -> None:
-        now = utc_now()
-        record = HostRecord(host=self.host, address=self.ip, agent_version="0", started_at=now, updated_at=now)
-        self.store.put(KEYS.host(self.host), record.encode())
 
     # What it is given
 
     def port(self, part: Any) -> Any:
         return Crossings(part, self._cross)
 
-    def serve(self, delivery: Delivery) -> None:
-        self._handle(self.claimer.handle, delivery)
-
-    def obey(self, delivery: Delivery) -> None:
-        self._handle(self.commands.handle, delivery)
-
-    def set_state(self, state: HostState, deadline: datetime | None) -> None:
-        """``HostControl``."""
-        self.state = state
-
-    def reopen(self, user: str) -> None:
-        """``HostControl``."""
-        if self.inventory.reopen(user):
-            self.registry.publish(user)
-
-    def prepare_image(self, image: str) -> None:
-        """``HostControl``."""
-
-    def _handle(self, handle: Callable[[Delivery], None], delivery: Delivery) -> None:
+    def serve(self, handle: Handler, delivery: Delivery) -> None:
         if self.working:
             self._attempt(lambda: handle(delivery))
         else:
@@ -166,20 +121,11 @@ class SimulatedAgent(World):
         if not left:
             act()
 
-    def _doubt_store(self) -> None:
-        self._suspect()
-        self.subscriptions.update()
-
-    def _look(self) -> bool:
-        self.loop.wake_to_list()
-        self.loop.turn(self.applier)
-        return self.loop.engine_ok
-
 
 def hurry(patch: Any) -> None:
     """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
     for module, name in (
-        (claimer, "CLAIM_TRY_S"), (claimer, "MARK_TRY_S"), (replies, "ANSWER_TRY_S"), (recreate, "CLAIM_TRY_S"),
+        (claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (replies, "ANSWER_TRY_S"), (recreate, "CLAIM_TRY_S"),
     ):  # fmt: skip
         patch.setattr(module, name, 0.0)
     patch.setattr(repair, "ABSENT_S", 0.0)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import count
 
 from agent import names
-from agent.inventory import Phase
+from agent.lifecycle import State
 from common.broker import queues
 from common.broker.memory import MemoryBroker
 from common.broker.messages import CullRequest
@@ -234,7 +234,7 @@ class Stage:
         """An agent is stopped in the middle of a claim until its successor has taken over, and then goes on."""
         host = self._host(pick)
         old = host.agent
-        if not old.working or not old.users(Phase.READY):
+        if not old.working or not old.users(State.READY):
             return
 
         def successor() -> None:
@@ -308,7 +308,7 @@ class Stage:
             return
         agent.cut = True
         agent.disconnect()
-        self.store.delete(KEYS.host(agent.host))
+        agent.lapse()
         self._fault("network cut", hurts=frozenset({agent.host}))
 
     def lose(self, pick: int) -> None:
@@ -375,8 +375,9 @@ class Stage:
             agent = host.agent
             agent._interrupt = None
             agent.engine.down, agent.engine.lose_answers = False, 0
-            agent.state = HostState.ACTIVE
         self.restart_agents()
+        for host in self.hosts.values():
+            host.agent.state = HostState.ACTIVE
         for _ in range(2):
             for host in self.hosts.values():
                 host.agent.failures.succeeded(POOL)
@@ -391,7 +392,7 @@ class Stage:
     def _busy(self) -> bool:
         """Whether an agent is about to make or remove a server: it may have taken its request a moment ago."""
         servers = [server for host in self.hosts.values() for server in host.agent.inventory.snapshot()]
-        return any(server.is_reserved or server.phase in {Phase.STARTING, Phase.STOPPING} for server in servers)
+        return any(server.is_reserved or server.state in {State.STARTING, State.STOPPING} for server in servers)
 
     # What can be seen
 
@@ -409,8 +410,8 @@ class Stage:
             for c in self._containers(host)
         )
         agent = host.agent
-        gives = agent.working and agent.may_claim and agent.loop.engine_ok
-        ready = frozenset(agent.users(Phase.READY)) if gives else frozenset()
+        gives = agent.working and agent.may_claim and agent.health.engine_ok
+        ready = frozenset(agent.users(State.READY)) if gives else frozenset()
         return HostLook(boxes, {POOL: SIZE}, ready)
 
     def _routes(self) -> dict[str, str]:

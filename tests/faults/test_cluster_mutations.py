@@ -7,9 +7,10 @@ from tests.faults.other_agents import replace_agent, with_sources
 from tests.support.hosts_rig import HostsRig
 
 REMOVE_EVERYTHING = {
-    "adopter.py": (
+    "servers/adopter.py": (
         "        found = names.identity(container.labels)\n        if found is None:",
-        "        found = names.identity(container.labels)\n        self._engine.remove(container.id)\n        if True:",
+        "        found = names.identity(container.labels)\n        self._containers.remove(container.id)\n"
+        "        if True:",
     ),
 }
 

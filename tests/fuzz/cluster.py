@@ -12,8 +12,7 @@ from typing import Any
 
 from agent.commands.culls import ActivityReader
 from agent.engine.memory import MemoryEngine
-from agent.inventory import Phase
-from agent.servers.host_policy import HostPolicy
+from agent.lifecycle import State
 from common.broker import queues
 from common.broker.messages import SetHostState, decode
 from common.broker.port import Outgoing
@@ -220,10 +219,10 @@ def _use(spec: PoolSpec, report: Report, body: bytes) -> None:
     small = {"pool_size": min(spec.pool_size, 2), "ready": None, "start_timeout_s": 0.01}
     world = World(
         spec.model_copy(update=small), engine=MemoryEngine(images={spec.image}, memory_bytes=1 << 50),
-        policy=HostPolicy(host_network=True, directories=("/",)),
+        allow_host_network=True, allowed_host_directories=("/",),
     )  # fmt: skip
     world.settle()
-    if not world.users(Phase.READY):
+    if not world.users(State.READY):
         if spec.pool_size and not spec.host_labels:
             report.violate("accepted, and no server became ready", body, str(world.failures.__dict__))
         return

@@ -4,9 +4,11 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from agent.assembly import Agent, Parts
+from agent.agent import Agent
+from agent.assembly import assemble, real_threads
+from agent.context import Adapters, Host
 from agent.engine.port import Engine
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.servers.probe import Probe
 from agent.settings import AgentSettings
 from common.adapters import consul_store, rabbit_address, service_registration
@@ -81,11 +83,12 @@ class SimHost:
         if capacity is not None:
             store = SizedStore(store, Keys(settings.cluster), capacity)
         address = address_of(settings.host)
-        self._parts = Parts(self.engine, probe or SimProbe(), store, publisher, consumer, address, address)
+        self._host = Host(settings.cluster, settings.host, address, address)
+        self._adapters = Adapters(self.engine, probe or SimProbe(), store, publisher, consumer)
         self.agent: Agent | None = None
 
     def start(self) -> None:
-        self.agent = Agent(self.settings, self._parts)
+        self.agent = assemble(self.settings, self._adapters, self._host, real_threads(self.settings))
         self.agent.start()
 
     def stop(self) -> None:
@@ -100,11 +103,11 @@ class SimHost:
         if agent is None:
             return
         now = utc_now()
-        for server in agent.inventory.snapshot():
-            claim = server.claim if server.phase is Phase.CLAIMED else None
+        for server in agent.parts.servers.inventory.snapshot():
+            claim = server.claim if server.state is State.CLAIMED else None
             if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
-                agent.inventory.stop(server.user, EndReason.OPERATOR, {Phase.CLAIMED})
-                agent.loop.wake()
+                agent.parts.servers.inventory.stop(server.user, EndReason.OPERATOR, {State.CLAIMED})
+                agent.wake()
 
 
 class ConnectedHost:
@@ -135,6 +138,6 @@ def claimed_users(hosts: Iterable[SimHost]) -> list[str]:
         server.user
         for host in hosts
         if host.agent is not None
-        for server in host.agent.inventory.snapshot()
-        if server.phase is Phase.CLAIMED
+        for server in host.agent.parts.servers.inventory.snapshot()
+        if server.state is State.CLAIMED
     ]

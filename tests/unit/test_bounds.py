@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from agent import names
 from agent.commands.culls import ActivityReader
+from agent.context import Host
 from agent.engine.memory import MemoryEngine
-from agent.inventory import Phase, Server
+from agent.lifecycle import Phase, Server
 from agent.pool.capacity import capacity
-from agent.records.registry import HostAddress, Registry
-from agent.servers.host_policy import HostPolicy
-from agent.servers.starter import HostContext, container_spec
+from agent.records.registry import Registry
+from agent.servers.launcher import container_spec
 from agent.settings import AgentSettings
 from common import bounds
 from common.bounds import COUNT_MAX, LATEST, LONG_S, SPEC_MAX_BYTES
@@ -43,6 +43,7 @@ from frontend.settings import AdminSettings, CliSettings, CullerSettings, Public
 from proxy.settings import ProxySettings
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
+HERE = Host("test", "host-1", "10.0.0.1", "127.0.0.1")
 KEYS = Keys("test")
 CONSUL_MAX_BYTES = 512 * 1024
 
@@ -207,7 +208,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
         user=user, pool="p", generation=pool.generation, container="c", port=20000, token="t" * 32, phase=Phase.READY,
         created_at=NOW,
     )  # fmt: skip
-    made = container_spec(server, pool, HostContext("test", "host-1", "127.0.0.1", 0.2, HostPolicy()))
+    made = container_spec(server, pool, HERE)
     assert all(len(argument.encode()) < 128 * 1024 for argument in made.command)
     assert 6 * 2**20 <= made.mem_limit_bytes < 2**63
     assert not any("\0" in text for text in (*made.command, *made.environment, *made.environment.values()))
@@ -216,7 +217,7 @@ def test_a9_what_is_accepted_can_be_stored_claimed_started_and_culled(fields: di
     assert capacity(pool, 0).count >= 0
     assert names.identity(made.labels) is not None
 
-    registry = Registry(Cluster(MemoryStore(), "test"), HostAddress("host-1", "10.0.0.1"), None, lambda: NOW)  # type: ignore[arg-type]
+    registry = Registry(Cluster(MemoryStore(), "test"), HERE, None, lambda: NOW)  # type: ignore[arg-type]
     claim = registry.new_claim(server, pool, "0" * 32)
     assert Claim.decode("k", claim.encode()) == claim
     later = NOW + timedelta(seconds=min(age_s, 160 * 365 * 86400))

@@ -25,7 +25,7 @@ CLIENTS = {
 }
 # Pure modules: the same answer for the same arguments, without I/O. So are all that call themselves pure.
 PURE = (
-    "agent/pool/plan.py",
+    "agent/reconcile/plan.py",
     *(f"common/records/{path.name}" for path in sorted((ROOT / "common" / "records").glob("*.py"))),
     "common/broker/messages.py",
     "common/store/keys.py",

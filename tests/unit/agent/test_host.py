@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 from agent import names
-from agent.host.lease import HostLease
-from agent.host.pool_status import pool_statuses
+from agent.commands.culls import CLOSED_NOTE
+from agent.host.lease import HostLease, SessionTiming
+from agent.host.pool_status import PoolFacts, pool_statuses
 from agent.host.predecessor import ProcessIdentity, is_dead
 from agent.host.problems import problem
-from agent.host.saved_state import SavedState
-from agent.host.status import HostStatus
-from agent.inventory import Phase
-from agent.pool.capacity import Capacity, capacities
-from agent.pool.images import Images
-from agent.pool.specs import Specs
+from agent.lifecycle import State
+from agent.pool.capacity import capacities
+from agent.records.saved_state import SavedState
+from agent.records.specs import Specs
 from agent.settings import AgentSettings, resolve_address
-from common.broker.events import Events
+from agent.wakeup import Wakeup
 from common.errors import StoreUnavailable
 from common.records.hosts import HostNote, HostRecord, HostState
 from common.records.pools import PoolSpec
@@ -37,15 +36,14 @@ ME = ProcessIdentity.current("engine-1")
 
 
 class Keeping:
-    """A keeper whose turns the test takes."""
+    """A lease whose turns the test takes."""
 
     def __init__(self, store: MemoryStore, me: ProcessIdentity = ME) -> None:
         self.store, self.me = store, me
-        self.restored = 0
+        self.restored_count = 0
         self.address = "10.0.0.1"
-        self.keeper = HostLease(
-            store, Cluster(store, CLUSTER).hosts, HOST, me, 10, 3.0, self.record, lambda: None, self._on_restored
-        )  # fmt: skip
+        hosts = Cluster(store, CLUSTER).hosts
+        self.lease = HostLease(store, hosts, HOST, SessionTiming(10, 3.0), Wakeup())
 
     def record(self) -> HostRecord:
         now = utc_now()
@@ -54,11 +52,11 @@ class Keeping:
             started_at=datetime(2026, 1, 1, tzinfo=UTC), updated_at=now,
         )  # fmt: skip
 
-    def _on_restored(self) -> None:
-        self.restored += 1
+    def restored(self) -> None:
+        self.restored_count += 1
 
     def turn(self) -> None:
-        self.keeper._turn()
+        self.lease.renew(self)
 
     def stored(self) -> Entry | None:
         return self.store.get(KEYS.host(HOST))
@@ -66,14 +64,14 @@ class Keeping:
 
 def test_the_record_is_held_by_a_session_and_goes_with_it() -> None:
     keeping = Keeping(MemoryStore())
-    assert not keeping.keeper.holds()
+    assert not keeping.lease.holds()
     keeping.turn()
     entry = keeping.stored()
     assert entry is not None
     assert entry.session is not None
-    assert keeping.keeper.holds()
-    keeping.keeper._thread.start()
-    keeping.keeper.stop()
+    assert keeping.lease.holds()
+    keeping.lease._thread.start()
+    keeping.lease.stop()
     assert keeping.stored() is None
 
 
@@ -86,16 +84,16 @@ def test_a18_an_old_record_in_place_of_ours_is_taken_for_a_snapshot_that_was_res
     keeping.turn()
     keeping.address = "10.0.0.3"
     keeping.turn()
-    assert keeping.restored == 0
+    assert keeping.restored_count == 0
     assert old is not None
     keeping.store.put(KEYS.host(HOST), old.value)
     keeping.address = "10.0.0.4"
     keeping.turn()
-    assert keeping.restored == 1
-    assert keeping.keeper.lost()
+    assert keeping.restored_count == 1
+    assert keeping.lease.lost()
     keeping.address = "10.0.0.5"
     keeping.turn()
-    assert keeping.restored == 1
+    assert keeping.restored_count == 1
 
 
 def test_the_record_is_written_when_it_changes_and_not_otherwise() -> None:
@@ -116,32 +114,32 @@ def test_a_lost_session_is_opened_again_and_said() -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
     keeping.store.wipe()
-    assert keeping.keeper.lost()
+    assert keeping.lease.lost()
     keeping.turn()
-    assert keeping.keeper.holds()
-    assert keeping.restored == 1
-    assert keeping.keeper.lost(), "for a while, so that whoever asks later learns it too"
+    assert keeping.lease.holds()
+    assert keeping.restored_count == 1
+    assert keeping.lease.lost(), "for a while, so that whoever asks later learns it too"
 
 
 def test_a_record_deleted_under_a_living_session_is_written_again() -> None:
     """I8: somebody deleted all keys, and no session with them."""
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    assert not keeping.keeper.lost()
+    assert not keeping.lease.lost()
     keeping.store.delete(KEYS.host(HOST))
-    assert keeping.keeper.lost()
+    assert keeping.lease.lost()
     keeping.turn()
     assert keeping.stored() is not None
-    assert keeping.restored == 1
+    assert keeping.restored_count == 1
 
 
 def test_nothing_is_held_for_sure_while_the_store_is_away_or_doubted() -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    keeping.keeper.suspect()
-    assert not keeping.keeper.holds()
+    keeping.lease.suspect()
+    assert not keeping.lease.holds()
     keeping.turn()
-    assert keeping.keeper.holds()
+    assert keeping.lease.holds()
     keeping.store.outage(True)
     with pytest.raises(StoreUnavailable):
         keeping.turn()
@@ -152,9 +150,9 @@ def test_an_agent_stopped_for_longer_than_its_session_lives_knows_it_by_its_own_
 ) -> None:
     keeping = Keeping(MemoryStore())
     keeping.turn()
-    lease = keeping.keeper._lease
+    lease = keeping.lease._lease
     monkeypatch.setattr(lease, "_monotonic", lambda: lease._sure_until + 0.1)
-    assert not keeping.keeper.holds()
+    assert not keeping.lease.holds()
 
 
 def test_a_name_that_another_agent_holds_is_not_taken_and_complained_about_once(
@@ -166,8 +164,8 @@ def test_a_name_that_another_agent_holds_is_not_taken_and_complained_about_once(
     other = Keeping(store, ProcessIdentity.current("another-engine"))
     other.turn()
     other.turn()
-    assert not other.keeper.holds()
-    assert first.keeper.holds()
+    assert not other.lease.holds()
+    assert first.lease.holds()
     assert [r.levelname for r in caplog.records if "another agent" in r.message] == ["ERROR"]
 
 
@@ -178,7 +176,7 @@ def test_the_session_of_a_dead_predecessor_is_ended() -> None:
     successor = Keeping(store)
     successor.turn()
     successor.turn()
-    assert successor.keeper.holds()
+    assert successor.lease.holds()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +238,7 @@ def test_a_state_that_cannot_be_remembered_is_not_taken_on() -> None:
 
 
 def specs_of(store: MemoryStore, lost: Callable[[], bool] = lambda: False) -> Specs:
-    return Specs(Cluster(store, CLUSTER), lost, lambda: None)
+    return Specs(Cluster(store, CLUSTER), lost, Wakeup())
 
 
 def read(specs: Specs, store: MemoryStore) -> None:
@@ -286,8 +284,8 @@ def test_a_host_serves_the_pools_whose_labels_it_carries_and_writes_back_all_of_
     gpu = pool("gpu", host_labels={"gpu": "yes"})
     for spec in (pool(), gpu):
         store.put(KEYS.pool(spec.name), spec.encode())
-    with_gpu = Specs(Cluster(store, CLUSTER), lambda: False, lambda: None, {"gpu": "yes", "room": "a"})
-    without = Specs(Cluster(store, CLUSTER), lambda: True, lambda: None, {"gpu": "no"})
+    with_gpu = Specs(Cluster(store, CLUSTER), lambda: False, Wakeup(), {"gpu": "yes", "room": "a"})
+    without = Specs(Cluster(store, CLUSTER), lambda: True, Wakeup(), {"gpu": "no"})
     for specs in (with_gpu, without):
         read(specs, store)
     assert set(with_gpu.all()) == {"light", "gpu"}
@@ -310,8 +308,8 @@ def test_labels_are_given_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_problems_are_told_in_one_text() -> None:
-    assert problem("", "", 0.0) == ""
-    text = problem("Docker: no answer", "RabbitMQ refuses", -3600.4)
+    assert problem(0.0, "", "") == ""
+    text = problem(-3600.4, "Docker: no answer", "RabbitMQ refuses")
     assert text.startswith("Docker: no answer; RabbitMQ refuses; ")
     assert "3600 s behind" in text
 
@@ -331,17 +329,12 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
     world = World()
     world.settle()
     world.store.skew_s = -3600.0
-    here = HostStatus(
-        AgentSettings(host=HOST), "10.0.0.1", SavedState(world.cluster, HOST), lambda: world.specs,
-        Images(world.engine, lambda: None), world.inventory, world.failures, world.registry,
-        Events(world.publisher, HOST), world.publisher, ClusterClock(world.store.clock_skew_s), world.statics,
-        lambda: {"light": "closed"}, world.stuck, world.network, world.room,
-    )  # fmt: skip
-    record = here.record()
+    world.commands._culling._culls._closed["light"] = "generation"
+    record = world.agent.record()
     assert "3600 s behind" in record.problem
     assert abs((record.updated_at - utc_now()).total_seconds() - 3600) < 1
     assert record.pools["light"].ready == 3
-    assert record.pools["light"].kernels_note == "closed"
+    assert record.pools["light"].kernels_note == CLOSED_NOTE
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
@@ -351,24 +344,24 @@ def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -
     specs = world.specs | {"big": pool("big", mem_limit="900g")}
     since = utc_now()
 
-    def limits(specs: Mapping[str, PoolSpec]) -> dict[str, Capacity]:
-        return capacities(specs, 8 << 30)
+    def facts(specs: Mapping[str, PoolSpec], failing: str = "") -> dict[str, PoolFacts]:
+        return {pool: PoolFacts(limit, pool == failing) for pool, limit in capacities(specs, 8 << 30).items()}
 
     known = world.inventory.snapshot()
-    statuses = pool_statuses(specs, known, lambda _pool: None, {"light"}, limits(specs), since, {}, {}, {})
+    statuses = pool_statuses(specs, known, facts(specs, "light"), since)
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
     assert light.generation == specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
     newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, known, lambda _pool: None, set(), limits(newer), since, {}, {}, {})["light"]
+    old = pool_statuses(newer, known, facts(newer), since)["light"]
     assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.note
     assert (big.last_failure.reason, big.last_failure.note) == (EndReason.NO_ROOM, big.limited_by)
     assert light.limited_by == ""
-    gone = pool_statuses({}, known, lambda _pool: None, set(), limits({}), since, {}, {}, {})
+    gone = pool_statuses({}, known, {}, since)
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 
@@ -380,7 +373,7 @@ def test_what_is_written_on_a_container_is_read_again() -> None:
     found = names.identity(container.labels)
     assert found is not None
     assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
-    assert server.phase is Phase.READY
+    assert server.state is State.READY
     assert not names.is_claimed(container.name)
     assert names.is_claimed(names.claimed_name(container.name))
 
@@ -397,7 +390,7 @@ def test_a10_no_name_of_a_container_holds_or_follows_from_its_user_or_request() 
     world.send(request)
     world.settle()
     shown = " ".join(world.container_names())
-    assert "2" * 12 in world.users(Phase.CLAIMED)
+    assert "2" * 12 in world.users(State.CLAIMED)
     for server in world.inventory.snapshot():
         assert server.user not in shown
         for function in (hashlib.md5, hashlib.sha1, hashlib.sha256):
@@ -415,7 +408,7 @@ def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_i
     world.engine.rename(free.container, f"tmpnb-test-light-{free.user}")
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {taken.user}
+    assert world.users(State.CLAIMED) == {taken.user}
     reply = world.send(world.request())
     assert reply is not None
     assert reply.user == free.user

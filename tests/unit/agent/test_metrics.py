@@ -2,19 +2,14 @@
 
 from datetime import timedelta
 
-from agent.commands.cull_checks import CullChecks
-from agent.commands.culls import ActivityReader, Culls
-from agent.commands.handler import Commands
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.metrics import HostCollector, HostFigures, PoolFigures
 from common.broker import queues
-from common.broker.events import Events
 from common.broker.messages import CullRequest
 from common.broker.port import Outgoing
 from common.records.hosts import HostState
 from common.runtime.clock import utc_now
 from tests.support.watching import Counted, audited
-from tests.unit.agent.commands.test_culls import Control
 from tests.unit.agent.world import HOST, World, pool
 
 
@@ -84,21 +79,16 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
-    commands = Commands(
-        world.inventory,
-        Culls(world.engine, ActivityReader(world.cluster), world.probe, world.registry.read_claim, utc_now),
-        Control(), world.consumer, Events(world.publisher, HOST), world.specs.get, lambda _user: None,
-        lambda: None, lambda: None, lambda _request, _delivery: None, CullChecks(),
-    )  # fmt: skip
     refused = Counted("tmpnb_culls_refused_total", pool="light", reason="active")
     with audited() as lines:
-        commands.cull(CullRequest(sent_at=utc_now(), user=reply.user, reason="idle"))
+        cull = CullRequest(sent_at=utc_now(), user=reply.user, reason="idle")
+        world.requester.publish(queues.host(HOST), Outgoing(cull.encode(), "m"))
     assert refused() == 1
     assert [(line.event, line.user) for line in lines] == [("server.cull_refused", reply.user)]
 
 
 def test_the_collector_tells_what_the_host_has() -> None:
-    pools = {"p": PoolFigures(4, True, {Phase.READY: 1, Phase.CLAIMED: 2})}
+    pools = {"p": PoolFigures(4, True, {State.READY: 1, State.CLAIMED: 2})}
     families = HostCollector(lambda: HostFigures(HostState.DRAINING, False, 1.5, pools)).collect()
     told = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
     assert told[("tmpnb_pool_servers", "p", "ready")] == 1

@@ -10,6 +10,7 @@ judges the whole history by I1 to I8.
 
 import os
 import random
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,14 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.engine.port import Container
-from agent.inventory import Phase
+from agent.lifecycle import Phase, State
 from agent.names import identity, is_claimed
-from agent.pool.plan import RESERVATION_S
+from agent.reconcile.plan import RESERVATION_S
 from common.broker.messages import SpawnRequest
-from common.errors import MalformedRecord
+from common.errors import MalformedRecord, StoreUnavailable
 from common.ids import new_user
 from common.records.hosts import HostState
 from common.records.servers import Claim
+from common.vocabulary import EndReason
 from tests.faults.checker import check
 from tests.faults.history import Kind
 from tests.faults.simulated_agent import hurry
@@ -110,7 +112,7 @@ class Protocol(RuleBasedStateMachine):
     def operator_culls(self, pick: int) -> None:
         servers = self.world.inventory.snapshot()
         if servers:
-            self.world.inventory.stop(servers[pick % len(servers)].user, "operator")
+            self.world.inventory.stop(servers[pick % len(servers)].user, EndReason.OPERATOR)
 
     @rule(version=st.integers(1, 3), size=st.integers(0, SIZE))
     def operator_changes_the_pool(self, version: int, size: int) -> None:
@@ -119,7 +121,8 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(state=st.sampled_from([HostState.CORDONED, HostState.DRAINING]))
     def operator_sets_the_state(self, state: HostState) -> None:
-        self.world.state = state
+        with suppress(StoreUnavailable):
+            self.world.state = state
 
     @rule()
     def image_breaks(self) -> None:
@@ -171,7 +174,7 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def i3_what_was_claimed_is_never_ready_again(self) -> None:
         self._note_claims()
-        assert not self.ever_claimed & self.world.users(Phase.READY), "I3"
+        assert not self.ever_claimed & self.world.users(State.READY), "I3"
 
     @invariant()
     def i7_no_more_servers_than_the_capacity(self) -> None:
@@ -193,7 +196,7 @@ class Protocol(RuleBasedStateMachine):
         assert {c.id for c in world.engine.list({})} == set(known), "I6"
         assert {s.phase for s in known.values()} <= {Phase.READY, Phase.CLAIMED}, "I6"
         self._note_claims()
-        assert not self.ever_claimed & world.users(Phase.READY), "I3"
+        assert not self.ever_claimed & world.users(State.READY), "I3"
 
 
 PICK = st.integers(0, 11)

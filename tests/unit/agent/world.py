@@ -1,50 +1,34 @@
-"""One agent's inner parts on fakes, carried out step by step on the test's own thread."""
+"""One real agent on fakes, carried out step by step on the test's own thread."""
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import names
-from agent.claims.claimer import Claimer, Host
-from agent.claims.recreate import Recreator
-from agent.claims.replies import Replies
-from agent.claims.subscriptions import Subscriptions
+from agent.assembly import assemble
+from agent.context import Adapters, Host
 from agent.engine.memory import MemoryEngine
-from agent.engine.network import ClusterNetwork
-from agent.inventory import Inventory, Phase, Server
-from agent.pool.apply import Applier
-from agent.pool.capacity import Capacity, capacities
-from agent.pool.loop import DesiredState, Loop
-from agent.pool.room import HostRoom
-from agent.records.registry import HostAddress, Registry
-from agent.records.tickets import Tickets
-from agent.servers.adopter import Adopter
-from agent.servers.host_policy import HostPolicy
-from agent.servers.out_of_memory import MemoryWatch
-from agent.servers.ports import PortAllocator
+from agent.engine.port import EngineInfo
+from agent.inventory import Gone
+from agent.lifecycle import State
+from agent.parts import Threads
+from agent.reconcile.jobs import JobThreads
 from agent.servers.probe import Kernels, Readiness
-from agent.servers.remover import Remover
-from agent.servers.start_backoff import StartBackoff
-from agent.servers.starter import HostContext, Starter
-from agent.servers.stuck import StuckContainers
-from agent.statics.assets import Host as StaticsHost
-from agent.statics.assets import StaticAssets
-from agent.statics.extract import ExtractLimits
+from agent.settings import AgentSettings
 from common.broker import queues
-from common.broker.events import Events
 from common.broker.memory import MemoryBroker, MemoryConsumer
 from common.broker.messages import SpawnReply, SpawnRequest, decode
-from common.broker.port import Delivery, Outgoing
+from common.broker.port import Delivery, Handler, Outgoing
+from common.errors import StoreUnavailable
 from common.ids import new_request_id
-from common.records.hosts import HostState
+from common.records.hosts import Drain, HostState, ImageState, ImageStatus
 from common.records.pools import PoolSpec
 from common.records.servers import Route
 from common.runtime.clock import utc_now
-from common.store.cluster import Cluster
+from common.store.collections import Records, Stored
 from common.store.keys import Keys
 from common.store.memory import MemoryStore
 
@@ -119,8 +103,28 @@ class Clock:
         return self.now
 
 
+class Turns:
+    """``QueueWorkers`` without threads: what is delivered is handled at once, by ``serve`` of the world."""
+
+    def __init__(self, serve: Callable[[Handler, Delivery], None]) -> None:
+        self._serve = serve
+
+    def handler(self, _name: str, work: Handler) -> Handler:
+        return lambda delivery: self._serve(work, delivery)
+
+    def stop(self, timeout_s: float) -> None: ...
+
+
+SETTINGS = AgentSettings(
+    cluster=CLUSTER, host=HOST, port_min=20000, port_max=29999, port_quarantine_s=120.0, max_dock_workers=2,
+    max_starting=8, reconcile_period_s=10.0, route_settle_s=0.0, drain_grace_s=300.0, abandon_s=45.0,
+    remove_timeout_s=5.0, bridge_ports_max=1000,
+)  # fmt: skip
+
+
 class World:
-    """``engine``, ``store`` and ``broker`` outlive the agent: ``restart`` makes a new one from what they hold.
+    """A real agent on fakes. ``engine``, ``store`` and ``broker`` outlive it: ``restart`` makes a new one from what
+    they hold. What its threads would do, ``turn`` does.
 
     Several worlds with one store and broker are a cluster; two with one engine are two agents on one host.
     """
@@ -134,12 +138,12 @@ class World:
         store: MemoryStore | None = None,
         broker: MemoryBroker | None = None,
         next_port: Iterator[int] | None = None,
-        policy: HostPolicy | None = None,
+        **settings: Any,
     ) -> None:
-        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says. ``policy``:
-        nothing, if left out."""
+        """``next_port``: where each agent of the host goes on taking ports, as its note in Consul says; ``settings``:
+        those that differ from ``SETTINGS``."""
         self.host, self.ip = host, ip
-        self.policy = policy or HostPolicy()
+        self.settings = SETTINGS.model_copy(update={"host": host} | settings)
         self.engine = engine or MemoryEngine(images={IMAGE})
         self.probe = FakeProbe(self.engine)
         self.store = store or MemoryStore()
@@ -148,103 +152,121 @@ class World:
         self.requester = self.broker.publisher(on_late_reply=lambda body: self.late.append(body))
         self.late: list[bytes] = []
         self.specs = {spec.name: spec for spec in specs or (pool(),)}
-        self.state = HostState.ACTIVE
-        self.drain_over = False
-        self.may_claim = True
         self.suspicions = 0
         self.clock = Clock()
-        self.limits = ExtractLimits()
-        self.port_max, self.bridge_ports_max = 29999, 1000
         self.next_port = next_port or itertools.count(20000, 256)
         self.restart()
 
-    def restart(self) -> None:
-        """Kill the agent, if there is one, and start another. It has not looked at anything yet."""
+    def restart(self, **settings: Any) -> None:
+        """Kill the agent, if there is one, and start another, with other ``settings``. It has not looked at anything
+        yet."""
+        self.settings = self.settings.model_copy(update=settings)
         self.disconnect()
-        self.stop = threading.Event()
-        self.inventory = Inventory(self.clock)
-        self.failures = StartBackoff(self.clock)
-        self.stuck = StuckContainers(self.clock)
-        engine, store = self.port(self.engine), self.port(self.store)
-        self.ports = PortAllocator(20000, self.port_max, 120.0, lambda _cursor: None, self.clock)
-        self.ports.resume(next(self.next_port))
-        self.cluster = Cluster(store, CLUSTER)
-        self.registry = Registry(self.cluster, HostAddress(self.host, self.ip), self.inventory)
         self.consumer = self.broker.consumer()
         self.publisher = self.broker.publisher()
-        consumer, publisher = self.port(self.consumer), self.port(self.publisher)
-        self.subscriptions = Subscriptions(consumer)
-        self.gone: list[Server] = []
-        self.statics = StaticAssets(
-            engine, store, self.cluster, StaticsHost(CLUSTER, self.host), publisher, self.limits, lambda: None, utc_now,
-            self.clock,
-        )  # fmt: skip
-        self.network = ClusterNetwork(engine, names.network(CLUSTER), {names.CLUSTER: CLUSTER}, clock=self.clock)
-        self.room = HostRoom(
-            self.inventory, self.ports, self.network, lambda: self.specs, self.bridge_ports_max, self.clock
-        )
         self.starts = Later()  # with an agent its threads end
-        dock = threading.BoundedSemaphore(2)
-        tickets = self.tickets = Tickets(self.cluster, 45.0, self.host)
-        events = Events(publisher, self.host)
-        self.memory = MemoryWatch(engine, self.inventory, events, self.clock)
-        starter = Starter(
-            engine, self.probe, self.inventory, self.ports, self.registry, self.failures,
-            HostContext(CLUSTER, self.host, self.ip, 0.0, self.policy), dock, self.stop, self._on_ready,
-            set_of=self.statics.set_of, on_full=self.room.full,
-            why_ended=self.memory.why_ended,
+        adapters = Adapters(
+            self.port(self.engine), self.probe, self.port(self.store), self.port(self.publisher),
+            self.port(self.consumer),
         )  # fmt: skip
-        remover = Remover(
-            engine,
-            self.inventory,
-            self.ports,
-            self.registry,
-            tickets,
-            dock,
-            self.gone.append,
-            300.0,
-            self.stuck,
-            5.0,
-            self.memory,
-        )
-        replies = Replies(self.host, tickets, publisher, utc_now, self.stop)
-        self.recreator = Recreator(
-            self.host, self.inventory, self.registry, tickets, replies, events, self.specs.get,
-            lambda spec: self.capacity(spec.name),
-            lambda spec, user: starter.reserved(spec, user, self.ports.take()), self.ports.release, self.stop,
-        )  # fmt: skip
-        adopter = Adopter(engine, self.inventory, self.ports, self.registry, starter, self.recreator.owed, self.stop)
-        self.applier = Applier(
-            engine, self.inventory, self.ports, starter, remover, adopter, self.specs.get, self.starts,
-            Now(), Now(), self.stuck, lambda: None,
-        )  # fmt: skip
-        self.loop = Loop(
-            engine, names.selector(CLUSTER, self.host), self.inventory, self.failures, self._desired_state, 8, 10.0,
-            self.stop, self.subscriptions.update, self.clock, self._on_listing,
-        )  # fmt: skip
-        self.claimer = Claimer(
-            Host(
-                self.host, self.specs.get, self._suspect, lambda: self.loop.suspect_engine(),
-                lambda: self.may_claim and self.loop.engine_ok,
-            ),
-            engine, self.inventory, self.registry, tickets, replies, self.recreator, consumer, self.subscriptions,
-            events, Now(), self.stop, lambda: None,
-        )  # fmt: skip
-        for name in self.specs:
-            self.subscriptions.open(queues.spawn(name), self.serve, self._ready(name))
+        threads = Threads(JobThreads(self.starts, Now(), Now()), Now(), Now(), Turns(self.serve))
+        host = Host(CLUSTER, self.host, self.ip, self.ip)
+        self.agent = assemble(self.settings, adapters, host, threads, clock=self.clock)
+        parts = self.agent.parts
+        self.inventory, self.room, self.ports = parts.servers.inventory, parts.pools.room, parts.pools.ports
+        self.registry, self.tickets = parts.servers.records.registry, parts.servers.records.tickets
+        self.health, self.failures, self.limits = parts.host.health, parts.pools.backoff, parts.pools.limits
+        self.stuck, self.memory, self.statics = parts.servers.removals, parts.servers.memory, parts.servers.statics
+        self.network, self.repairer, self.hands = parts.host.network, parts.servers.repairer, parts.servers.hands
+        self.requests, self.commands = parts.queues.requests, parts.queues.commands
+        parts.servers.observer.list_engine = self.list_engine  # type: ignore[method-assign]
+        self.subscriptions, self.loop = parts.queues.subscriptions, self.agent.loop
+        # Starts hold for claims; here there is no time in which claims could pause.
+        self.requests._throttle._claims.hold_s = lambda _now: 0.0  # type: ignore[method-assign]
+        suspect = self.health.suspect_store
 
-    def _on_listing(self, listed: frozenset[str]) -> None:
-        self.stuck.keep(listed)
-        self.memory.settle(listed)
-        self.network.check_again()
+        def count() -> None:
+            self.suspicions += 1
+            suspect()
 
-    def _on_ready(self, server: Server, stages_ms: dict[str, float]) -> None:
-        if server.phase is Phase.CLAIMED:
-            self.recreator.made(server, stages_ms)
+        self.health.suspect_store = count  # type: ignore[method-assign]
+        self._prepare()
 
-    def serve(self, delivery: Delivery) -> None:
-        """What the pool's worker does with a request."""
-        self.claimer.handle(delivery)
+    def _prepare(self) -> None:
+        """What an agent learns before its first pass."""
+        self.health.engine = EngineInfo("memory", self.engine.memory_bytes, 4)
+        with suppress(StoreUnavailable):
+            self.agent.parts.host.saved_state.read()
+        self.ports.resume(next(self.next_port))
+        self.agent.open_commands()
+        self.publish_specs()
+        if not self.store._down:
+            self.may_claim = True
+
+    def publish_specs(self) -> None:
+        """Have the agent read the pools as they are now in ``specs``."""
+        stored = {name: Stored(name, spec, 1) for name, spec in self.specs.items()}
+        with suppress(StoreUnavailable):
+            self.agent.parts.pools.specs.take(Records(1, stored))
+        for spec in self.specs.values():  # a thread of its own has fetched them
+            self.agent.parts.pools.images._statuses[spec.image] = ImageStatus(state=ImageState.PRESENT)
+
+    def list_engine(self, timeout_s: float = 0.0) -> bool:
+        """As ``EngineObserver``, whose caller waits for the loop's thread: here there is none."""
+        self.health.wakeup.wake_to_list()
+        self.loop.turn()
+        return self.health.engine_ok
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The pools' queues whose messages are being taken."""
+        return frozenset(queue for queue in self.subscriptions.consumed if queue.startswith("spawn."))
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether the host record is held for sure."""
+        return self.health.holds_record()
+
+    @may_claim.setter
+    def may_claim(self, may: bool) -> None:
+        """Renew the session, and take the host's name from whoever had it; or lose it."""
+        if not may:
+            self.agent.parts.host.lease.suspect()
+            return
+        entry = self.store.get(KEYS.host(self.host))
+        lease = self.agent.parts.host.lease
+        if entry is not None and entry.session not in (None, lease._lease._session):
+            self.store.close_session(entry.session or "")  # it has lapsed
+        lease.renew(self.agent)
+
+    def lapse(self) -> None:
+        """Its session ends, and its host record with it."""
+        entry = self.store.get(KEYS.host(self.host))
+        if entry is not None and entry.session is not None:
+            self.store.close_session(entry.session)
+
+    @property
+    def state(self) -> HostState:
+        return self.health.state
+
+    @state.setter
+    def state(self, state: HostState) -> None:
+        self.agent.parts.host.saved_state.set_state(state)
+
+    def drain(self, over: bool) -> None:
+        """Have the host drained, until a deadline that has passed, or is to come."""
+        deadline = utc_now() + timedelta(seconds=-1 if over else 3600)
+        drain = Drain(since=utc_now(), claimed=0, deadline=deadline)
+        self.agent.parts.host.saved_state.set_state(HostState.DRAINING, drain)
+
+    @property
+    def gone(self) -> tuple[Gone, ...]:
+        """What was removed."""
+        return self.inventory.gone()
+
+    def serve(self, handle: Handler, delivery: Delivery) -> None:
+        """What the queue's worker does with a delivery."""
+        handle(delivery)
 
     def disconnect(self) -> None:
         """What RabbitMQ does when a consumer's connection is lost."""
@@ -261,37 +283,17 @@ class World:
         """What the agent sees of a part of the outside world: a subclass may stand in between."""
         return part
 
-    def _ready(self, name: str) -> Callable[[], int | None]:
-        def priority() -> int | None:
-            spec = self.specs.get(name)
-            if spec is None or not self.may_claim or not self.loop.engine_ok:
-                return None
-            full = self.inventory.count(name, Phase.CLAIMED) >= self.capacity(name)
-            return 0 if self.inventory.count(name, Phase.READY) > 0 and not full else None
-
-        return priority
-
-    def _desired_state(self) -> DesiredState:
-        return DesiredState(
-            self.specs, self.state, self.engine.memory_bytes, frozenset(self.specs), self.drain_over, 300.0,
-            self.statics.in_use(), self.room.bounds(),
-        )  # fmt: skip
-
     def capacity(self, name: str) -> int:
         """How many servers of a pool there may be."""
-        limits = capacities(self.specs, self.engine.memory_bytes, self.room.bounds())
-        return limits.get(name, Capacity(0)).count
-
-    def _suspect(self) -> None:
-        self.suspicions += 1
-        self.may_claim = False
+        return self.limits.count(name)
 
     def turn(self, passes: int = 1) -> None:
         """Passes of the loop, each with a look at the engine, a tenth of a second apart."""
         for _ in range(passes):
             self.clock.now += 0.1
-            self.loop.wake_to_list()
-            self.loop.turn(self.applier)
+            self.publish_specs()
+            self.health.wakeup.wake_to_list()
+            self.loop.turn()
             if not self.store._down:  # else starts and adoptions wait for it
                 self.starts.drain()
                 self.subscriptions.update()
@@ -323,8 +325,8 @@ class World:
         """Requests in the queue."""
         return len(self.broker.declare(queues.spawn(pool_name)).messages)
 
-    def users(self, phase: Phase) -> set[str]:
-        return {s.user for s in self.inventory.snapshot() if s.phase is phase}
+    def users(self, state: State) -> set[str]:
+        return {s.user for s in self.inventory.snapshot() if s.state is state}
 
     def stored(self, prefix: str) -> set[str]:
         return {entry.key.removeprefix(prefix) for entry in self.store.list(prefix).entries}

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent.inventory import Phase
+from agent.lifecycle import State
 from common.broker import queues
 from common.broker.messages import CullRequest, Event, SpawnRequest, decode
 from common.broker.port import Outgoing
@@ -74,8 +74,8 @@ def test_a_replacement_is_planned_as_soon_as_a_server_is_claimed() -> None:
     world = World(pool(pool_size=4, ready=2))
     world.settle()
     assert world.send(world.request()) is not None
-    world.loop.turn(world.applier)  # no listing of the engine is needed for it
-    assert len(world.users(Phase.STARTING)) == 1
+    world.loop.turn()  # no listing of the engine is needed for it
+    assert len(world.users(State.STARTING)) == 1
 
 
 def test_each_server_is_claimed_by_at_most_one_request(world: World) -> None:
@@ -89,7 +89,7 @@ def test_with_the_last_ready_server_the_host_takes_no_further_request(world: Wor
     requests = [world.request() for _ in range(5)]
     replies = [world.send(request) for request in requests]
     assert [reply is not None for reply in replies] == [True, True, True, False, False]
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     assert world.waiting() == 2
 
 
@@ -100,7 +100,7 @@ def test_a_redelivered_request_gets_the_same_answer_and_no_second_server(world: 
     assert first is not None
     assert second is not None
     assert first.url == second.url
-    assert len(world.users(Phase.CLAIMED)) == 1
+    assert len(world.users(State.CLAIMED)) == 1
 
 
 def test_a_redelivered_request_gets_the_same_answer_from_the_next_agent(world: World) -> None:
@@ -123,17 +123,17 @@ def test_a_learner_keeps_the_server_when_the_request_comes_again_and_its_request
     world.send(request)
     assert world.waiting() == 0
     world.settle()
-    assert world.users(Phase.CLAIMED) == {first.user}
+    assert world.users(State.CLAIMED) == {first.user}
 
 
 def test_the_oldest_server_of_the_newest_generation_is_given_first() -> None:
     world = World(pool(pool_size=6, ready=3))
     world.settle()
-    old = world.users(Phase.READY)
+    old = world.users(State.READY)
     world.specs["light"] = pool(pool_size=6, ready=3, environment={"NEW": "1"})
     world.turn()
     fresh = sorted(
-        (s for s in world.inventory.snapshot() if s.phase is Phase.READY and s.user not in old),
+        (s for s in world.inventory.snapshot() if s.state is State.READY and s.user not in old),
         key=lambda s: s.created_at,
     )
     reply = world.send(world.request())
@@ -146,7 +146,7 @@ def test_a_request_that_cannot_be_read_is_buried_with_the_reason(world: World, b
     world.publisher.publish(queues.spawn("light"), Outgoing(body, "m"))
     assert [found for found, _reason in world.broker.dead] == [body]
     assert world.broker.dead[0][1]
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_other_messages_and_other_pools_requests_are_buried(world: World) -> None:
@@ -155,13 +155,13 @@ def test_other_messages_and_other_pools_requests_are_buried(world: World) -> Non
     for message in (cull, other):
         world.publisher.publish(queues.spawn("light"), Outgoing(message.encode(), "m"))
     assert len(world.broker.dead) == 2
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a_request_past_its_deadline_is_dropped(world: World) -> None:
     assert world.send(world.request(deadline=ago(1))) is None
     assert world.waiting() == 0
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_late_request_is_served_if_its_ticket_says_that_somebody_waits(
     if seen_s_ago is not None:
         ticket(world, request, seen_s_ago)
     world.send(request)
-    assert len(world.users(Phase.CLAIMED)) == int(served)
+    assert len(world.users(State.CLAIMED)) == int(served)
     assert world.waiting() == 0
 
 
@@ -193,7 +193,7 @@ def test_a_ticket_that_is_settled_wants_no_second_server(world: World) -> None:
     request = world.request(sent_at=ago(30))
     ticket(world, request, state=TicketState.REFUSED, reason=EndReason.NO_PLACE)
     assert world.send(request) is None
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a_reply_nobody_takes_goes_to_the_ticket(world: World) -> None:
@@ -201,22 +201,22 @@ def test_a_reply_nobody_takes_goes_to_the_ticket(world: World) -> None:
     ticket(world, request)
     world.publisher.publish(queues.spawn("light"), Outgoing(request.encode(), request.request_id))
     assert read_ticket(world, request).state is TicketState.ASSIGNED
-    assert len(world.users(Phase.CLAIMED)) == 1
+    assert len(world.users(State.CLAIMED)) == 1
 
 
 def test_a_reply_nobody_takes_and_no_ticket_release_the_server_and_it_is_never_ready_again(world: World) -> None:
     """I3, and nothing leaks (docs/design.md, "Walk of a spawn", step 5)."""
     request = world.request(sent_at=ago(4.5), window_s=2.0)  # late, but its ticket might still be on its way
-    ready = world.users(Phase.READY)
+    ready = world.users(State.READY)
     world.requester.disconnect()
     world.send(request)
-    (released,) = world.users(Phase.STOPPING)
+    (released,) = world.users(State.STOPPING)
     assert released in ready
     assert world.waiting() == 0
     world.settle()
     assert released not in {s.user for s in world.inventory.snapshot()}
     assert released not in world.stored(KEYS.claims) | world.stored(KEYS.routes)
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a_request_goes_back_to_its_queue_when_neither_reply_nor_ticket_can_be_written(
@@ -241,7 +241,7 @@ def test_a_request_goes_back_to_its_queue_when_neither_reply_nor_ticket_can_be_w
     world.may_claim = True
     world.settle()
     assert read_ticket(world, request).state is TicketState.ASSIGNED
-    assert len(world.users(Phase.CLAIMED)) == 1
+    assert len(world.users(State.CLAIMED)) == 1
 
 
 def test_a_server_that_somebody_else_has_claimed_is_passed_over(world: World) -> None:
@@ -256,7 +256,7 @@ def test_a_server_that_somebody_else_has_claimed_is_passed_over(world: World) ->
     assert reply.user != oldest.user
     passed = world.inventory.get(oldest.user)
     assert passed is not None
-    assert passed.phase is Phase.CLAIMED
+    assert passed.state is State.CLAIMED
     assert passed.claim == foreign
 
 
@@ -282,33 +282,33 @@ def test_a_claim_written_although_the_call_failed_is_found_to_be_ours(
     reply = world.send(world.request())
     assert reply is not None
     assert calls == [KEYS.claim(reply.user)] * 2
-    assert len(world.users(Phase.CLAIMED)) == 1
+    assert len(world.users(State.CLAIMED)) == 1
 
 
 def test_while_the_store_is_away_a_request_goes_back_and_its_server_is_given_to_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I2 and I3: the claim may have been written, so the server goes; the request stays."""
-    monkeypatch.setattr("agent.claims.claimer.CLAIM_TRY_S", 0.05)
+    monkeypatch.setattr("agent.claims.claims.CLAIM_TRY_S", 0.05)
     world.store.outage(True)
     assert world.send(world.request()) is None
     assert world.waiting() == 1
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     assert world.suspicions == 1
-    (doubtful,) = world.users(Phase.STOPPING)
+    (doubtful,) = world.users(State.STOPPING)
     world.store.outage(False)
     world.may_claim = True
     world.settle()
     assert doubtful not in {s.user for s in world.inventory.snapshot()}
     assert world.waiting() == 0
-    assert len(world.users(Phase.CLAIMED)) == 1
+    assert len(world.users(State.CLAIMED)) == 1
 
 
 def test_while_it_may_not_claim_the_host_hands_requests_back_untouched(world: World) -> None:
     world.may_claim = False  # the session lapsed just now: nothing has been told to stop consuming yet
     world.send(world.request())
     assert world.waiting() == 1
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a_container_found_gone_at_the_claim_costs_the_request_nothing(world: World) -> None:
@@ -325,15 +325,15 @@ def test_a_server_that_cannot_be_marked_as_claimed_is_given_to_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I3: its name must say it before anybody is told, for Consul may lose the claim."""
-    monkeypatch.setattr("agent.claims.claimer.MARK_TRY_S", 0.0)
+    monkeypatch.setattr("agent.claims.claims.MARK_TRY_S", 0.0)
     world.engine.down = True
     assert world.send(world.request()) is None
-    (doubtful,) = world.users(Phase.STOPPING)
+    (doubtful,) = world.users(State.STOPPING)
     assert world.waiting() == 1
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
     world.engine.down = False
     world.settle()
-    (served,) = world.users(Phase.CLAIMED)
+    (served,) = world.users(State.CLAIMED)
     assert served != doubtful
     assert doubtful not in world.stored(KEYS.claims)
 
@@ -351,7 +351,7 @@ def test_a_draining_host_consumes_nothing_after_its_ready_servers_are_gone(world
     world.state = HostState.DRAINING
     world.settle()
     assert world.inventory.snapshot() == ()
-    assert world.subscriptions.consumed == frozenset()
+    assert world.consumed == frozenset()
 
 
 def test_the_event_of_a_claim_says_how_long_the_learner_has_waited_and_where() -> None:

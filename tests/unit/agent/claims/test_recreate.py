@@ -4,8 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent.inventory import Phase
-from agent.records.repair import Repairer
+from agent.lifecycle import Phase, State
 from common.broker import queues
 from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
@@ -47,7 +46,7 @@ def take(world: World, user: str) -> SpawnRequest:
     """As ``ask``, and this host is the one that gets the request."""
     request = world.request(user=user)
     ticket(world, request, user=user)
-    world.serve(delivery(request.encode()))
+    world.requests.handle(delivery(request.encode()))
     return request
 
 
@@ -91,33 +90,33 @@ def test_a_requester_that_still_listens_gets_a_reply(world: World) -> None:
 
 def test_a_full_host_gives_the_place_of_a_ready_server_and_never_runs_more_than_it_may(world: World) -> None:
     """I7, at every step."""
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
     ask(world)
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     for _ in range(8):
         assert len(world.engine.list({})) <= 3
         world.turn()
-    assert len(world.users(Phase.READY)) == 2
-    assert USER in world.users(Phase.CLAIMED)
+    assert len(world.users(State.READY)) == 2
+    assert USER in world.users(State.CLAIMED)
 
 
 def test_a_host_with_room_keeps_its_ready_servers() -> None:
     world = World(pool(pool_size=5, ready=2))
     world.settle()
-    before = world.users(Phase.READY)
+    before = world.users(State.READY)
     ask(world)
     world.settle()
-    assert world.users(Phase.READY) == before
+    assert world.users(State.READY) == before
 
 
 def test_an_old_generation_gives_up_its_place_first() -> None:
     world = World(pool(pool_size=2))
     world.settle()
     world.specs["light"] = pool(pool_size=2, environment={"V": "2"})
-    old = world.users(Phase.READY)
+    old = world.users(State.READY)
     ask(world)
     world.turn()
-    assert len(old & world.users(Phase.READY)) == 1
+    assert len(old & world.users(State.READY)) == 1
 
 
 def test_many_at_once_are_made_as_room_comes_and_no_claim_is_turned_away() -> None:
@@ -130,7 +129,7 @@ def test_many_at_once_are_made_as_room_comes_and_no_claim_is_turned_away() -> No
     for _ in range(10):
         assert len(world.engine.list({})) <= 4
         world.turn()
-    assert set(users) <= world.users(Phase.CLAIMED)
+    assert set(users) <= world.users(State.CLAIMED)
     assert all(len(containers(world, user)) == 1 for user in users)
 
 
@@ -158,7 +157,7 @@ def test_a_request_that_is_delivered_twice_makes_one_container(world: World) -> 
 def test_delivered_twice_to_two_hosts_it_makes_one_container(world: World) -> None:
     request = ask(world)
     other = another(world)
-    other.serve(delivery(request.encode()))
+    other.requests.handle(delivery(request.encode()))
     other.settle()
     world.settle()
     assert len(containers(world)) + len(containers(other)) == 1
@@ -185,7 +184,7 @@ def test_two_tabs_at_two_hosts_make_one_container(world: World) -> None:
     other.registry.find_claim = lambda user: (False, None)  # type: ignore[method-assign]
     second = other.request(user=USER)
     ticket(other, second, user=USER)
-    other.serve(delivery(second.encode()))
+    other.requests.handle(delivery(second.encode()))
     other.registry.find_claim = real  # type: ignore[method-assign]
     other.settle()
     world.settle()
@@ -203,10 +202,10 @@ def test_an_agent_that_dies_before_the_container_is_made_refuses_the_ticket_in_i
     monkeypatch.setattr("agent.records.repair.ABSENT_S", 0.0)
     request = ask(world)
     for _ in range(passes):
-        world.loop.turn(world.applier)
+        world.loop.turn()
     world.restart()
     world.settle()
-    audit(world)
+    assert world.repairer.repair(full=True)
     told = read_ticket(world, request)
     assert told.state is TicketState.REFUSED
     assert told.reason is EndReason.HOST_RESTARTED
@@ -216,20 +215,12 @@ def test_an_agent_that_dies_before_the_container_is_made_refuses_the_ticket_in_i
     assert read_ticket(world, again).state is TicketState.ASSIGNED
 
 
-def audit(world: World) -> None:
-    def look() -> bool:
-        world.turn()
-        return world.loop.engine_ok
-
-    assert Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: True).repair(True)
-
-
 def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(world: World) -> None:
     request = ask(world)
     world.probe.mute = True
     real = world.starts.jobs
-    world.loop.turn(world.applier)
-    world.loop.turn(world.applier)
+    world.loop.turn()
+    world.loop.turn()
     assert real
     world.engine.run(_spec_of_the_promised(world))  # what its thread did, and no more
     world.restart()
@@ -242,11 +233,12 @@ def test_an_agent_that_dies_while_the_container_starts_goes_on_in_its_next_life(
 
 
 def _spec_of_the_promised(world: World):  # type: ignore[no-untyped-def]
-    from agent.servers.starter import HostContext, container_spec
+    from agent.context import Host
+    from agent.servers.launcher import container_spec
 
     server = world.inventory.get(USER)
     assert server is not None
-    return container_spec(server, world.specs["light"], HostContext("test", world.host, world.ip, 0.0))
+    return container_spec(server, world.specs["light"], Host("test", world.host, world.ip, world.ip))
 
 
 def test_a_server_that_does_not_start_refuses_the_ticket_with_the_reason_and_leaves_nothing(world: World) -> None:
@@ -339,7 +331,7 @@ def test_a_container_that_comes_back_with_its_host_does_not_take_the_path_back(w
     assert found is not None
     assert found.host == "host-2"
     assert containers(world, user) == [], "the survivor is removed"
-    assert user in other.users(Phase.CLAIMED)
+    assert user in other.users(State.CLAIMED)
     assert read_ticket(world, request).state is TicketState.ASSIGNED
 
 
@@ -353,11 +345,11 @@ def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world
     take(other, user)
     other.settle()
     there = route(other, user)
-    audit(world)
+    assert world.repairer.repair(full=True)
     server = world.inventory.get(user)
     assert server is None or server.reason is EndReason.RECREATED_ELSEWHERE
     world.settle()
-    audit(world)
+    assert world.repairer.repair(full=True)
     assert route(world, user) == there
     assert claim(other, user) is not None
     assert containers(world, user) == []
@@ -375,7 +367,7 @@ def test_the_records_of_a_removed_server_are_not_taken_for_leftovers_once_anothe
     take(other, reply.user)
     other.settle()
     there = route(other, reply.user)
-    audit(world)
+    assert world.repairer.repair(full=True)
     assert route(world, reply.user) == there
     assert claim(other, reply.user) is not None
 
@@ -386,7 +378,7 @@ def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World
     request = take(other, USER)
     left = route(world, world.send(world.request()).user).model_copy(update={"user": USER})  # type: ignore[union-attr]
     world.store.put(KEYS.route(USER), left.encode())
-    Repairer(world.registry, world.tickets, world.inventory, world.specs.get, lambda: True, lambda: True).drop(USER)
+    world.repairer.drop(USER)
     assert read_ticket(world, request).state is TicketState.WAITING
     other.settle()
     assert read_ticket(world, request).state is TicketState.ASSIGNED
@@ -411,7 +403,7 @@ def test_after_the_store_lost_everything_the_promise_stands(world: World) -> Non
     """I8: the claim is written again, and so is the route once there is one."""
     ask(world)
     world.store.wipe()
-    audit(world)
+    assert world.repairer.repair(full=True)
     world.settle()
     assert claim(world) is not None
     assert route(world, USER)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.inventory import Phase
+from agent.lifecycle import State
 from common.broker.port import Outgoing
 from common.records.tickets import Seat
 from tests.unit.agent.claims.test_claimer import read_ticket, ticket
@@ -30,9 +30,9 @@ def test_a7_two_hosts_that_are_asked_at_once_give_one_server(hosts: tuple[World,
     assert not two.existing, "the second tab is remembered as the first"
     assert two.url == one.url.replace("a.ipynb", "b.ipynb"), "with the same token"
     assert first.stored(KEYS.claims) == {one.user}
-    assert second.users(Phase.CLAIMED) == set()
+    assert second.users(State.CLAIMED) == set()
     second.settle()
-    assert len(second.users(Phase.READY)) == 3, "what was taken in vain is replaced"
+    assert len(second.users(State.READY)) == 3, "what was taken in vain is replaced"
     assert second.waiting() == 0
 
 
@@ -82,14 +82,14 @@ def test_a7_while_the_store_is_away_nobody_is_given_a_server(
 ) -> None:
     """I2, I3."""
     first, _ = hosts
-    monkeypatch.setattr("agent.claims.claimer.CLAIM_TRY_S", 0.05)
+    monkeypatch.setattr("agent.claims.claims.CLAIM_TRY_S", 0.05)
     first.store.outage(True)
     assert first.send(first.request(once=True)) is None
     assert first.waiting() == 1
     first.store.outage(False)
     first.may_claim = True
     first.settle()
-    assert len(first.users(Phase.CLAIMED)) == 1
+    assert len(first.users(State.CLAIMED)) == 1
 
 
 def test_a7_a_tab_in_line_gets_the_server_that_another_tab_got_at_once(hosts: tuple[World, World]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.inventory import Phase
+from agent.lifecycle import State
 from common.broker import queues
 from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
@@ -85,7 +85,7 @@ def test_a2_several_hosts_serve_each_in_line_once(world: World) -> None:
     free(other, 3)
     assert served(world, *requests) == [True] * 6
     users = {read_ticket(world, request).user for request in requests}
-    assert users == world.users(Phase.CLAIMED) | other.users(Phase.CLAIMED)
+    assert users == world.users(State.CLAIMED) | other.users(State.CLAIMED)
     assert len(users) == 6
 
 
@@ -138,7 +138,7 @@ def test_a2_other_pools_lines_and_old_paths_have_turns_of_their_own(world: World
     send(world, world.request(sent_at=ago(50)))
     free(world, 1)
     assert served(world, other, old) == [False, False]
-    assert world.users(Phase.CLAIMED) == set()
+    assert world.users(State.CLAIMED) == set()
 
 
 def test_a2_a_line_is_listed_once_a_second_not_for_everybody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,48 +2,25 @@
 
 import contextlib
 import threading
-from datetime import datetime
 
 import pytest
 
-from agent.commands.cull_checks import CullChecks, LookBounds
-from agent.commands.culls import ActivityReader, Culls, busy_cores
-from agent.commands.handler import Commands
+from agent.commands.cull_checks import CullChecks
+from agent.commands.culls import busy_cores
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.servers.probe import Kernels
 from common.broker import queues
-from common.broker.events import Events
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.broker.port import Outgoing
 from common.errors import StoreUnavailable
 from common.records.hosts import HostState
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
+from common.runtime.threads import Pool
 from tests.support.waiting import wait_until
-from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, Now, World, ago, pool
-
-
-class Control:
-    def __init__(self) -> None:
-        self.states: list[HostState] = []
-        self.deadlines: list[datetime | None] = []
-        self.images: list[str] = []
-        self.reopened: list[str] = []
-        self.store_away = False
-
-    def set_state(self, state: HostState, deadline: datetime | None) -> None:
-        if self.store_away:
-            raise StoreUnavailable("Consul: taken down by the test")
-        self.states.append(state)
-        self.deadlines.append(deadline)
-
-    def reopen(self, user: str) -> None:
-        self.reopened.append(user)
-
-    def prepare_image(self, image: str) -> None:
-        self.images.append(image)
+from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, World, ago, pool
 
 
 class Culling:
@@ -55,36 +32,16 @@ class Culling:
         reply = self.world.send(self.world.request())
         assert reply is not None
         self.user = reply.user
-        self.control = Control()
-        world = self.world
+        self.commands = self.world.commands
+        self.culls = self.commands._culling._culls
         self.dropped: list[str] = []
-        self.culls = Culls(
-            world.engine,
-            ActivityReader(world.cluster),
-            world.probe,
-            world.registry.read_claim,
-            utc_now,
-            world.clock,
-        )
-        self.commands = Commands(
-            world.inventory,
-            self.culls,
-            self.control,
-            world.consumer,
-            Events(world.publisher, HOST),
-            world.specs.get,
-            self.dropped.append,
-            lambda: None,
-            self.doubt_store,
-            lambda _request, _delivery: None,
-            CullChecks(threads=Now()),
-        )
-        world.subscriptions.open(queues.host(HOST), self.commands.handle, lambda: 0 if world.may_claim else None)
-        world.subscriptions.update()
+        drop = self.world.repairer.drop
 
-    def doubt_store(self) -> None:
-        self.world.may_claim = False
-        self.world.subscriptions.update()
+        def note(user: str) -> None:
+            self.dropped.append(user)
+            drop(user)
+
+        self.world.repairer.drop = note  # type: ignore[method-assign]
 
     def claimed_ago(self, seconds: float) -> None:
         """Move the claim into the past."""
@@ -126,7 +83,7 @@ def test_an_idle_server_is_culled_and_replaced() -> None:
     culling.claimed_ago(700)
     culling.active_ago(650)
     assert culling.cull("idle")
-    assert len(culling.world.users(Phase.READY)) == 2
+    assert len(culling.world.users(State.READY)) == 2
 
 
 def test_a_server_used_again_since_the_decision_is_not_culled() -> None:
@@ -248,10 +205,10 @@ def test_a_cull_of_the_server_that_was_at_this_path_before_does_not_meet_the_nex
 
 def test_a_ready_server_is_not_culled_for_idleness() -> None:
     culling = Culling()
-    (ready,) = culling.world.users(Phase.READY)
+    (ready,) = culling.world.users(State.READY)
     culling.send(CullRequest(sent_at=utc_now(), user=ready, reason="idle"))
     culling.world.settle()
-    assert culling.world.users(Phase.READY) == {ready}
+    assert culling.world.users(State.READY) == {ready}
 
 
 def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> None:
@@ -259,30 +216,33 @@ def test_while_the_store_is_away_an_idle_cull_waits_for_the_next_decision() -> N
     culling.claimed_ago(700)
     culling.world.store.outage(True)
     culling.send(CullRequest(sent_at=utc_now(), user=culling.user, reason="idle"))
-    assert culling.world.users(Phase.CLAIMED) == {culling.user}
+    assert culling.world.users(State.CLAIMED) == {culling.user}
 
 
 def test_a_command_that_finds_the_store_away_waits_in_its_queue_instead_of_coming_back_at_once() -> None:
     culling = Culling()
-    culling.control.store_away = True
+    culling.world.store.outage(True)
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
     assert len(culling.world.broker.declare(queues.host(HOST)).messages) == 1
-    culling.control.store_away, culling.world.may_claim = False, True
+    culling.world.store.outage(False)
+    culling.world.may_claim = True
     culling.world.subscriptions.update()
-    assert culling.control.states == [HostState.CORDONED]
+    assert culling.world.state is HostState.CORDONED
 
 
 def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     culling = Culling()
     until = utc_now()
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.CORDONED))
+    assert culling.world.state is HostState.CORDONED
     culling.send(SetHostState(sent_at=utc_now(), state=HostState.DRAINING, deadline=until))
     culling.send(PrepareImage(sent_at=utc_now(), image="image:2"))
     culling.send(RecyclePool(sent_at=utc_now(), pool="light"))
-    assert culling.control.states == [HostState.CORDONED, HostState.DRAINING]
-    assert culling.control.deadlines == [None, until]
-    assert culling.control.images == ["image:2"]
-    assert {s.stale for s in culling.world.inventory.snapshot() if s.phase is Phase.READY} == {True}
+    assert culling.world.state is HostState.DRAINING
+    assert culling.world.health.drain is not None
+    assert culling.world.health.drain.deadline == until
+    assert "image:2" in culling.world.agent.parts.pools.images._asked
+    assert {s.is_stale for s in culling.world.inventory.snapshot() if s.state is State.READY} == {True}
 
 
 @pytest.mark.parametrize("body", [b"nonsense", b'{"type":"cull"}'])
@@ -324,29 +284,30 @@ class Held(FakeProbe):
         return Kernels.IDLE
 
 
-BOUNDS = LookBounds(at_once=3)
+AT_ONCE = 3
 
 
 class Holding(Culling):
     """Claimed servers, more than there are threads, all of which hold their probe."""
 
     def __init__(self) -> None:
-        super().__init__(pool_size=BOUNDS.at_once + 4)
-        others = [self.world.send(self.world.request()) for _ in range(BOUNDS.at_once + 1)]
+        super().__init__(pool_size=AT_ONCE + 4)
+        others = [self.world.send(self.world.request()) for _ in range(AT_ONCE + 1)]
         self.others = [reply.user for reply in others if reply is not None]
         for user in [self.user, *self.others]:
             self.user = user
             self.claimed_ago(7000)
         self.probe = Held(self.world.engine)
         self.culls._probe = self.probe
-        self.commands._looks = CullChecks(BOUNDS)
+        self.threads = Pool(AT_ONCE, "cull")
+        self.commands._checks = CullChecks(self.threads, 2000)
 
     def ask(self, user: str, reason: str) -> None:
         self.send(CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason}))
 
     def is_stopping(self, user: str) -> bool:
         server = self.world.inventory.get(user)
-        return server is None or server.phase is Phase.STOPPING
+        return server is None or server.state is State.STOPPING
 
 
 @pytest.mark.parametrize("reason", ["age", "undeliverable", "operator"])
@@ -355,13 +316,13 @@ def test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer(reason: str)
     try:
         for user in culling.others:
             culling.ask(user, "idle")
-        wait_until(lambda: len(culling.probe.asked) == BOUNDS.at_once, "every thread to be held by a server")
+        wait_until(lambda: len(culling.probe.asked) == AT_ONCE, "every thread to be held by a server")
         culling.ask(culling.user, reason)
         assert culling.is_stopping(culling.user)
     finally:
         culling.probe.let_go.set()
     wait_until(lambda: all(map(culling.is_stopping, culling.others)), "the others to be culled in the end")
-    culling.commands.stop()
+    culling.threads.shutdown()
 
 
 def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
@@ -370,17 +331,17 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
         for _ in range(5):
             for user in culling.others:
                 culling.ask(user, "idle")
-        wait_until(lambda: len(culling.probe.asked) == BOUNDS.at_once, "every thread to be held by a server")
+        wait_until(lambda: len(culling.probe.asked) == AT_ONCE, "every thread to be held by a server")
     finally:
         culling.probe.let_go.set()
     wait_until(lambda: all(map(culling.is_stopping, culling.others)), "all to be culled")
     assert sorted(culling.probe.asked) == sorted(culling.others)
-    culling.commands.stop()
+    culling.threads.shutdown()
 
 
 def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     threads, done = Later(), list[str]()
-    line = CullChecks(LookBounds(waiting=2), threads)
+    line = CullChecks(threads, 2)
     for user in "abcd":
         line.submit(user, lambda user=user: done.append(user))  # type: ignore[misc]
     threads.drain()
@@ -392,7 +353,7 @@ def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(capl
 
 def test_a3_a_look_that_fails_is_the_end_of_that_look_only() -> None:
     threads = Later()
-    line = CullChecks(threads=threads)
+    line = CullChecks(threads, 2)
 
     def fail() -> None:
         raise StoreUnavailable("away")

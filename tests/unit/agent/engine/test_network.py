@@ -8,7 +8,7 @@ import pytest
 
 from agent.engine.memory import MemoryEngine
 from agent.engine.network import BRIDGE, GATEWAY_MODE, ICC, MTU, ClusterNetwork, Network, assess, options, uplink_mtu
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.settings import AgentSettings
 from common.settings import load
 from tests.unit.agent.world import World, pool
@@ -89,7 +89,7 @@ def test_a15_nothing_is_started_in_a_wrong_network_until_it_is_right_and_the_hos
     world.clock.now += 10.0
     world.settle()
     assert world.network.state.trouble == ""
-    assert len([s for s in world.inventory.snapshot() if s.pool == "light" and s.phase is Phase.READY]) == 2
+    assert len([s for s in world.inventory.snapshot() if s.pool == "light" and s.state is State.READY]) == 2
 
 
 def test_a15_a_network_that_becomes_wrong_gives_nobody_a_server_and_takes_none_from_anybody() -> None:
@@ -101,8 +101,8 @@ def test_a15_a_network_that_becomes_wrong_gives_nobody_a_server_and_takes_none_f
     world.engine.networks[NET] = unlike(options={ICC: "true"}, labels={})
     world.clock.now += 10.0
     world.settle()
-    assert world.users(Phase.CLAIMED) == {reply.user}
-    assert world.users(Phase.READY) == set()
+    assert world.users(State.CLAIMED) == {reply.user}
+    assert world.users(State.READY) == set()
     assert world.send(world.request()) is None
     assert world.waiting() == 1, "it waits in line, for a host that can"
 

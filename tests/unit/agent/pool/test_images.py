@@ -4,6 +4,7 @@ import pytest
 
 from agent.engine.memory import MemoryEngine
 from agent.pool.images import ASKED_KEPT_S, RETRY_S, Images
+from agent.wakeup import Wakeup
 from common.errors import EngineUnavailable
 from common.records.hosts import ImageState
 from tests.unit.agent.world import Clock
@@ -13,11 +14,9 @@ class Looking:
     def __init__(self) -> None:
         self.engine = MemoryEngine(images={"image:1"}, registry={"image:2"})
         self.clock = Clock()
-        self.changes = 0
-        self.images = Images(self.engine, self._changed, self.clock)
-
-    def _changed(self) -> None:
-        self.changes += 1
+        self.wakeup = Wakeup()
+        self.wakeup.begin_pass()
+        self.images = Images(self.engine, self.wakeup, self.clock)
 
     def states(self) -> dict[str, ImageState]:
         while self.images.look():
@@ -33,7 +32,7 @@ def test_images_of_pools_are_found_or_fetched_and_said() -> None:
         "image:1": ImageState.PRESENT, "image:2": ImageState.PRESENT, "image:3": ImageState.FAILED,
     }  # fmt: skip
     assert "image:3" in looking.images.statuses()["image:3"].reason
-    assert looking.changes > 0
+    assert looking.wakeup._due
 
 
 def test_a_failed_image_is_tried_again_after_a_while_and_at_once_when_asked_for() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.inventory import Phase, Server
+from agent.lifecycle import Server, State
 from agent.servers.probe import Readiness
 from common.records.servers import Gone
 from common.vocabulary import EndReason
@@ -111,7 +111,7 @@ def test_c5_a_kernel_that_needed_more_is_counted_each_time_and_told_of_now_and_t
         world.clock.now += 3.0
         world.settle()
         assert len(lines) == 2
-    assert world.users(Phase.CLAIMED) == {server.user}, "it goes on"
+    assert world.users(State.CLAIMED) == {server.user}, "it goes on"
 
 
 def test_c5_what_is_known_of_a_container_goes_with_it() -> None:
@@ -129,8 +129,8 @@ def test_c5_a_start_that_needed_more_says_so() -> None:
     world = World(pool(pool_size=1, mem_limit="512m", start_timeout_s=5.0))
     world.probe.mute = True
     world.clock.now += 0.1
-    world.loop.wake_to_list()
-    world.loop.turn(world.applier)
+    world.health.wakeup.wake_to_list()
+    world.loop.turn()
     looks = world.probe.ready
 
     def dies(port: int, user: str, path: str, timeout_s: float) -> Readiness:

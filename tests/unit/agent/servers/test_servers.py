@@ -1,27 +1,20 @@
 """From adoption to the end of a server: adoption, removal, repair. On fakes."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from agent import names
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import ContainerSpec
-from agent.inventory import Inventory, Phase
-from agent.records.repair import Repairer
+from agent.inventory import Inventory
+from agent.lifecycle import Phase, State
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone
 from common.runtime.clock import utc_now
 from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
-
-
-def repairer(world: World, holds: bool = True) -> Repairer:
-    def look() -> bool:
-        world.turn()
-        return world.loop.engine_ok
-
-    return Repairer(world.registry, world.tickets, world.inventory, world.specs.get, look, lambda: holds)
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -43,8 +36,8 @@ def test_a_new_agent_adopts_ready_and_claimed_servers_and_starts_none_too_many()
     world.restart()
     world.settle()
     assert world.container_names() == before
-    assert world.users(Phase.CLAIMED) == {reply.user}
-    assert len(world.users(Phase.READY)) == 2
+    assert world.users(State.CLAIMED) == {reply.user}
+    assert len(world.users(State.READY)) == 2
 
 
 def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_say_so() -> None:
@@ -55,7 +48,7 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.store.put(KEYS.claim(server.user), b"not even readable")
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {server.user}
+    assert world.users(State.CLAIMED) == {server.user}
     assert names.claimed_name(server.name) in world.container_names()
 
 
@@ -68,7 +61,7 @@ def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everythin
     world.store.wipe()
     world.restart()
     world.settle()
-    assert world.users(Phase.CLAIMED) == {reply.user}
+    assert world.users(State.CLAIMED) == {reply.user}
     entry = world.store.get(KEYS.claim(reply.user))
     assert entry is not None
     assert Claim.decode(entry.key, entry.value).pool == "light"
@@ -78,13 +71,13 @@ def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everythin
 def test_an_adopted_server_that_does_not_answer_is_replaced() -> None:
     world = World(pool(pool_size=1))
     world.settle()
-    (old,) = world.users(Phase.READY)
+    (old,) = world.users(State.READY)
     world.restart()
     world.probe.mute = True
     world.turn()
     world.probe.mute = False
     world.settle()
-    assert world.users(Phase.READY) - {old}
+    assert world.users(State.READY) - {old}
     assert old not in world.stored(KEYS.routes)
 
 
@@ -116,7 +109,7 @@ def test_a_crashed_server_loses_its_route_and_its_claim_at_once_and_is_replaced(
     world.engine.kill(server.container)
     world.settle()
     assert reply.user not in world.stored(KEYS.routes) | world.stored(KEYS.claims)
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert len(world.container_names()) == 2
 
 
@@ -124,7 +117,7 @@ def test_a_server_ends_route_first() -> None:
     """I5: no path may lead to a container that is going."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     world.engine.down = True
     stopped = world.inventory.get(user)
@@ -142,7 +135,7 @@ def test_a_removal_that_fails_midway_is_done_again() -> None:
     """I6."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     server = world.inventory.get(user)
     assert server is not None
@@ -163,20 +156,20 @@ def test_a16_a_container_that_cannot_be_removed_keeps_its_place_and_is_named_and
     world.settle()
     kept = world.inventory.get(stuck.user)
     assert kept is not None
-    assert kept.phase is Phase.STOPPING
+    assert kept.state is State.STOPPING
     assert world.inventory.get(fine.user) is None
-    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
-    assert world.stuck.trouble() == "", "an engine under load takes a while"
+    assert len(world.users(State.READY)) == 2, "the third place is taken"
+    assert world.stuck.trouble == "", "an engine under load takes a while"
     world.clock.now += 20.0
     world.settle()
-    assert stuck.container[:12] in world.stuck.trouble()
-    assert "device or resource busy" in world.stuck.trouble()
+    assert stuck.container[:12] in world.stuck.trouble
+    assert "device or resource busy" in world.stuck.trouble
     world.engine.stuck = set()
     world.clock.now += 300.0
     world.settle()
     assert world.inventory.get(stuck.user) is None
-    assert len(world.users(Phase.READY)) == 3
-    assert world.stuck.trouble() == ""
+    assert len(world.users(State.READY)) == 3
+    assert world.stuck.trouble == ""
 
 
 def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +193,35 @@ def test_a16_a_container_that_cannot_be_removed_is_tried_ever_less_often(monkeyp
     assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 300]
 
 
+def test_a_removal_that_consul_does_not_take_is_tried_less_often_and_at_once_when_it_takes_another() -> None:
+    """A hundred servers that ended while Consul was away were thousands of failing calls a minute."""
+    world = World(pool(pool_size=2))
+    world.settle()
+    first, second = sorted(world.users(State.READY))
+    tries: list[float] = []
+    withdraw = world.registry.withdraw
+
+    def count(user: str) -> None:
+        if user == first:
+            tries.append(world.clock.now)
+        withdraw(user)
+
+    world.registry.withdraw = count  # type: ignore[method-assign]
+    world.store.outage(True)
+    world.inventory.stop(first, EndReason.OPERATOR)
+    for _ in range(100):
+        world.turn()
+        world.clock.now += 0.9
+    gaps = [round(after - before) for before, after in itertools.pairwise(tries)]
+    assert gaps == [1, 2, 4, 8, 15, 15, 15, 15, 15]
+    world.store.outage(False)
+    world.turn()
+    assert world.inventory.get(first) is not None
+    world.inventory.stop(second, EndReason.OPERATOR)
+    world.turn(2)
+    assert world.inventory.get(first) is None
+
+
 def test_a16_one_that_somebody_else_has_removed_at_last_is_named_no_more() -> None:
     world = World(pool(pool_size=1))
     world.settle()
@@ -210,11 +232,11 @@ def test_a16_one_that_somebody_else_has_removed_at_last_is_named_no_more() -> No
     world.settle()
     world.clock.now += 60.0
     world.settle()
-    assert broken[:12] in world.stuck.trouble()
+    assert broken[:12] in world.stuck.trouble
     world.engine.stuck = set()
     world.engine.remove(broken)
     world.settle()
-    assert world.stuck.trouble() == ""
+    assert world.stuck.trouble == ""
 
 
 def test_while_the_engine_is_away_nothing_is_concluded() -> None:
@@ -224,7 +246,7 @@ def test_while_the_engine_is_away_nothing_is_concluded() -> None:
     world.engine.down = True
     world.turn(3)
     assert world.inventory.snapshot() == before
-    assert not world.loop.engine_ok
+    assert not world.health.engine_ok
     world.engine.down = False
     world.settle()
     assert world.inventory.snapshot() == before
@@ -235,12 +257,12 @@ def test_recycling_replaces_ready_servers_and_leaves_claimed_ones() -> None:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
-    old = world.users(Phase.READY)
+    old = world.users(State.READY)
     world.inventory.make_stale(None)
     world.settle()
-    assert world.users(Phase.CLAIMED) == {reply.user}
-    assert len(world.users(Phase.READY)) == 2
-    assert not old & world.users(Phase.READY)
+    assert world.users(State.CLAIMED) == {reply.user}
+    assert len(world.users(State.READY)) == 2
+    assert not old & world.users(State.READY)
 
 
 # Repair
@@ -256,7 +278,7 @@ def test_after_the_store_lost_everything_the_records_are_written_again_as_they_w
     routes = {e.key: e.value for e in world.store.list(KEYS.routes).entries}
     assert entry is not None
     world.store.wipe()
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     again = world.store.get(KEYS.claim(reply.user))
     assert again is not None
     assert again.value == entry.value, "with the time of the claim, so that nobody is culled for it"
@@ -267,12 +289,12 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     """I6."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     mine = route(world, user).model_copy(update={"user": "a" * 12})
     theirs = route(world, user).model_copy(update={"user": "b" * 12, "host": "host-2"})
     world.store.put(KEYS.route("a" * 12), mine.encode())
     world.store.put(KEYS.route("b" * 12), theirs.encode())
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert world.stored(KEYS.routes) == {user, "b" * 12}
 
 
@@ -280,26 +302,26 @@ def test_records_of_another_machine_that_was_given_the_same_name_are_not_ours_to
     """I4: its learners are at work."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     other = "a" * 12
     there = route(world, user).model_copy(update={"user": other, "target": "10.9.9.9:20000"})
     world.store.put(KEYS.route(other), there.encode())
     claim = Claim(user=other, host=HOST, pool="light", request_id="0" * 32, claimed_at=utc_now(), idle_limit_s=0)
     world.store.put(KEYS.claim(other), claim.encode())
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert (other in world.stored(KEYS.routes), other in world.stored(KEYS.claims)) == (True, True)
     world.store.delete(KEYS.route(other))
-    assert repairer(world).repair(full=True)
+    assert world.repairer.repair(full=True)
     assert other not in world.stored(KEYS.claims), "nothing leads anywhere any more"
 
 
 def test_while_the_engine_is_away_no_record_is_a_leftover() -> None:
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.restart()
     world.engine.down = True
-    assert not repairer(world).repair(full=True)
+    assert not world.repairer.repair(full=True)
     assert world.stored(KEYS.routes) == {user}
 
 
@@ -308,15 +330,16 @@ def test_an_agent_under_a_name_that_another_holds_deletes_none_of_its_records() 
     first = World(pool(pool_size=1))
     first.settle()
     second = World(pool(pool_size=0), store=first.store)
-    assert not repairer(second, holds=False).repair(full=True)
-    assert second.stored(KEYS.routes) == first.users(Phase.READY)
+    second.may_claim = False
+    assert not second.repairer.repair(full=True)
+    assert second.stored(KEYS.routes) == first.users(State.READY)
 
 
 def test_a_server_that_is_being_removed_gets_no_record_back() -> None:
     """I5."""
     world = World(pool(pool_size=1))
     world.settle()
-    (user,) = world.users(Phase.READY)
+    (user,) = world.users(State.READY)
     world.inventory.stop(user, EndReason.OPERATOR)
     world.registry.withdraw(user)
     assert not world.registry.repair(user, None)
@@ -346,7 +369,7 @@ def test_a_removed_server_is_remembered_long_enough_for_a_listing_begun_before()
     world = World(pool(pool_size=1))
     world.settle()
     server = world.inventory.snapshot()[0]
-    inventory.add(server)
+    inventory.add(replace(server, phase=Phase.STARTING))
     inventory.stop(server.user, EndReason.OPERATOR)
     inventory.forget(server.user)
     assert [gone.container for gone in inventory.gone()] == [server.container]
@@ -362,7 +385,7 @@ def warned(world: World) -> str:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
-    world.state, world.drain_over = HostState.DRAINING, True
+    world.drain(over=True)
     world.turn(3)
     return reply.user
 
@@ -371,18 +394,18 @@ def test_at_the_deadline_a_learner_is_warned_and_may_open_the_server_once_more_u
     world = World(pool(pool_size=1))
     user = warned(world)
     assert user not in world.stored(KEYS.routes)
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
     word = Gone.decode("gone", world.store.list(KEYS.gone).entries[0].value)
     assert word.until is not None
     assert (word.until - word.at).total_seconds() == 300.0
-    repairer(world).repair(full=True)
+    world.repairer.repair(full=True)
     assert user not in world.stored(KEYS.routes), "an audit does not bring it back"
     assert world.inventory.reopen(user)
     world.registry.publish(user)
     assert user in world.stored(KEYS.routes)
     world.clock.now += 299.0
     world.turn(3)
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
     world.clock.now += 1.0
     world.settle()
     assert not world.container_names()
@@ -395,11 +418,12 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
     world.settle()
     reply = world.send(world.request())
     assert reply is not None
+    world.drain(over=True)
     world.store.outage(True)
-    world.state, world.drain_over = HostState.DRAINING, True
     world.turn(3)
-    assert world.inventory.snapshot()[0].warned_at is None
+    assert world.inventory.snapshot()[0].phase is Phase.CLAIMED
     world.store.outage(False)
+    world.clock.now += 15.0
     world.turn(3)
     assert reply.user not in world.stored(KEYS.routes)
 
@@ -407,20 +431,20 @@ def test_a_learner_is_not_warned_while_consul_is_away_but_afterwards() -> None:
 def test_a_warning_taken_back_leaves_the_server_as_it_was() -> None:
     world = World(pool(pool_size=1))
     user = warned(world)
-    world.state, world.drain_over = HostState.ACTIVE, False
+    world.state = HostState.ACTIVE
     assert world.inventory.take_warning_back(user)
     assert not world.inventory.take_warning_back(user)
-    repairer(world).repair(full=False)
+    world.repairer.repair(full=False)
     assert user in world.stored(KEYS.routes)
     world.clock.now += 1000.0
     world.settle()
-    assert world.users(Phase.CLAIMED) == {user}
+    assert world.users(State.CLAIMED) == {user}
 
 
 def test_only_a_warned_server_is_opened_once_more() -> None:
     world = World(pool(pool_size=1))
     world.settle()
     (server,) = world.inventory.snapshot()
-    assert world.inventory.warn(server.user) is None, "nobody has it"
+    assert not world.inventory.warn(server.user), "nobody has it"
     assert not world.inventory.reopen(server.user)
     assert not world.inventory.reopen("nobody")

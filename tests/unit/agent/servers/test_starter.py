@@ -3,16 +3,18 @@
 import pytest
 
 from agent.engine.network import Network, options
-from agent.inventory import Phase
+from agent.lifecycle import State
 from agent.pool.capacity import capacities
-from agent.servers.host_policy import HostPolicy
-from agent.servers.ports import NoPortError, PortAllocator
-from agent.servers.start_backoff import pause_s
+from agent.pool.ports import NoPortError, PortAllocator
+from agent.pool.start_backoff import pause_s
+from agent.records.saved_state import SavedState
 from common.errors import StoreUnavailable
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
+from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
-from tests.unit.agent.world import IMAGE, KEYS, Clock, World, pool, route
+from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
 
 
 def test_a_server_is_ready_only_with_a_route_that_leads_to_it() -> None:
@@ -50,12 +52,12 @@ def test_a_port_taken_by_another_program_is_passed_over() -> None:
     world = World(pool(pool_size=2))
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
-    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+    assert {s.port for s in world.inventory.snapshot() if s.state is State.READY} == {20001, 20003}
 
 
 def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> None:
     spec = pool(pool_size=2, command="serve {ip} {port}", host_network=True, container_port=9000)
-    world = World(spec, policy=HostPolicy(host_network=True))
+    world = World(spec, allow_host_network=True)
     world.settle()
     for server in world.inventory.snapshot():
         made = world.engine.spec_of(server.container)
@@ -66,10 +68,10 @@ def test_a_server_in_the_host_s_network_listens_at_a_port_of_the_agent_s() -> No
 
 def test_a_port_of_the_host_at_which_another_program_listens_is_passed_over() -> None:
     """I5: its answer would be taken for the server's."""
-    world = World(pool(pool_size=2, host_network=True), policy=HostPolicy(host_network=True))
+    world = World(pool(pool_size=2, host_network=True), allow_host_network=True)
     world.engine.foreign_ports = {20000, 20002}
     world.settle()
-    assert {s.port for s in world.inventory.snapshot() if s.phase is Phase.READY} == {20001, 20003}
+    assert {s.port for s in world.inventory.snapshot() if s.state is State.READY} == {20001, 20003}
 
 
 def test_a_pool_that_asks_for_more_than_the_host_allows_starts_nothing_and_says_why() -> None:
@@ -89,7 +91,7 @@ def test_a_start_whose_answer_is_lost_is_found_by_its_name() -> None:
     world = World(pool(pool_size=1))
     world.engine.lose_answers = 1
     world.settle()
-    assert len(world.users(Phase.READY)) == 1
+    assert len(world.users(State.READY)) == 1
     assert len(world.container_names()) == 1
 
 
@@ -98,7 +100,7 @@ def test_a_start_given_up_for_lost_answers_leaves_nothing_behind() -> None:
     world = World(pool(pool_size=1))
     world.engine.lose_answers = 2
     world.settle()
-    assert len(world.users(Phase.READY)) == 1
+    assert len(world.users(State.READY)) == 1
     assert len(world.container_names()) == 1
 
 
@@ -111,7 +113,7 @@ def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() 
     assert failure is not None
     assert "last line" in failure.log
     assert "<token>" in failure.log, "a token is never reported"
-    assert len(world.users(Phase.READY)) == 3, "the other pool is unaffected"
+    assert len(world.users(State.READY)) == 3, "the other pool is unaffected"
     assert not any("light" in name for name in world.container_names())
 
     def tries_in(seconds: int) -> int:
@@ -124,7 +126,7 @@ def test_a_crashing_image_is_reported_with_its_log_and_tried_ever_more_seldom() 
     first, then = tries_in(10), tries_in(100)
     assert 2 <= first <= 4
     assert 3 <= then <= 6
-    assert world.stored(KEYS.routes) == world.users(Phase.READY)
+    assert world.stored(KEYS.routes) == world.users(State.READY)
 
 
 def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> None:
@@ -142,7 +144,7 @@ def test_an_engine_that_lists_but_starts_nothing_is_tried_ever_more_seldom() -> 
     world.engine.refusing = ""
     world.clock.now += 60.0
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.failures.last("light") is None
 
 
@@ -154,7 +156,7 @@ def test_a_repaired_image_comes_up_and_clears_the_failure() -> None:
     world.probe.mute = False
     world.specs["light"] = pool(pool_size=2, environment={"FIXED": "1"})  # a new generation need not wait
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.failures.last("light") is None
 
 
@@ -167,7 +169,7 @@ def test_c1_a_server_that_does_not_know_its_path_has_not_started_and_its_last_li
     assert (failure.reason, failure.note) == (EndReason.WRONG_ANSWER, world.probe.wrong)
     assert "last line" in failure.log
     assert world.stored(KEYS.routes) == set()
-    assert world.users(Phase.READY) == set()
+    assert world.users(State.READY) == set()
 
 
 def test_c2_the_pool_s_path_is_asked_for_and_a_change_of_it_need_not_wait_for_the_failure_before() -> None:
@@ -177,7 +179,7 @@ def test_c2_the_pool_s_path_is_asked_for_and_a_change_of_it_need_not_wait_for_th
     world.probe.wrong = ""
     world.specs["light"] = pool(pool_size=2, probe_path="api/status")
     world.settle()
-    assert len(world.users(Phase.READY)) == 2
+    assert len(world.users(State.READY)) == 2
     assert world.probe.paths == {"nowhere", "api/status"}
 
 
@@ -197,10 +199,14 @@ def test_pauses_after_failures_double_up_to_a_cap() -> None:
 # Ports
 
 
+def saved_state(store: MemoryStore | None = None) -> SavedState:
+    return SavedState(Cluster(store or MemoryStore(), CLUSTER), HOST)
+
+
 def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
     """I5: a port used again must not be reached by the route of before."""
     clock = Clock()
-    book = PortAllocator(20000, 20003, 120.0, lambda _cursor: None, clock)
+    book = PortAllocator(20000, 20003, 120.0, saved_state(), clock)
     ports = [book.take() for _ in range(4)]
     assert sorted(ports) == [20000, 20001, 20002, 20003]
     book.release(20001)
@@ -215,26 +221,28 @@ def test_a_port_is_not_used_again_before_its_quarantine_is_over() -> None:
 
 def test_a_new_agent_goes_on_behind_every_port_its_predecessor_used() -> None:
     """I5 over a restart: the quarantine is forgotten, the cursor is not."""
-    noted: list[int] = []
-    first = PortAllocator(20000, 29999, 120.0, noted.append)
+    store = MemoryStore()
+    first = PortAllocator(20000, 29999, 120.0, saved_state(store))
     first.resume(20000)
     used = {first.take() for _ in range(700)}
-    second = PortAllocator(20000, 29999, 120.0, noted.append)
-    second.resume(noted[-1])
+    noted = saved_state(store)
+    second = PortAllocator(20000, 29999, 120.0, noted)
+    note = noted.read()
+    assert note is not None
+    second.resume(note.next_port)
     assert not used & {second.take() for _ in range(700)}
 
 
 def test_no_port_is_given_that_could_not_be_noted_before() -> None:
-    def away(_cursor: int) -> None:
-        raise StoreUnavailable("away")
-
-    book = PortAllocator(20000, 29999, 120.0, away)
+    store = MemoryStore()
+    store.outage(True)
+    book = PortAllocator(20000, 29999, 120.0, saved_state(store))
     with pytest.raises(StoreUnavailable):
         book.take()
 
 
 def test_ports_of_adopted_containers_are_taken() -> None:
-    book = PortAllocator(20000, 20003, 0.0, lambda _cursor: None)
+    book = PortAllocator(20000, 20003, 0.0, saved_state())
     book.adopt([20000, 20002])
     assert {book.take(), book.take()} == {20001, 20003}
 
@@ -247,7 +255,7 @@ def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> N
     world = World(pool(pool_size=8))
     world.engine.network_places = 3
     world.settle()
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
     assert world.capacity("light") == 3
     limit = capacities(world.specs, 0, world.room.bounds())["light"]
     assert "exchange full" in limit.reason
@@ -255,10 +263,10 @@ def test_a17_a_full_bridge_shrinks_the_capacity_to_what_fits_and_says_why() -> N
     reply = world.send(world.request())
     assert reply is not None
     world.settle()
-    assert len(world.users(Phase.READY)) == 2, "the third place is taken"
+    assert len(world.users(State.READY)) == 2, "the third place is taken"
     world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
-    assert len(world.users(Phase.READY)) == 3
+    assert len(world.users(State.READY)) == 3
 
 
 def test_a17_room_that_others_have_left_is_found_after_a_while() -> None:
@@ -270,43 +278,41 @@ def test_a17_room_that_others_have_left_is_found_after_a_while() -> None:
     assert world.capacity("light") == 3
     world.clock.now += 60.0
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 8
+    assert len(world.users(State.READY)) == world.capacity("light") == 8
 
 
 def test_a17_trying_again_costs_none_of_the_servers_that_are_there() -> None:
     world = World(pool(pool_size=8))
     world.engine.network_places = 3
     world.settle()
-    before = world.users(Phase.READY)
+    before = world.users(State.READY)
     for _ in range(5):
         world.clock.now += 61.0
         world.settle()
-        assert world.users(Phase.READY) == before
+        assert world.users(State.READY) == before
 
 
 def test_a17_the_bridge_s_bound_is_a_setting_and_holds_for_all_pools_together() -> None:
     world = World(pool(pool_size=6), pool("more", pool_size=6))
-    world.bridge_ports_max = 5
-    world.restart()
+    world.restart(bridge_ports_max=5)
     world.settle()
-    assert len(world.users(Phase.READY)) == 5
+    assert len(world.users(State.READY)) == 5
     assert {world.capacity("light"), world.capacity("more")} == {2, 3}
     assert "TMPNB_BRIDGE_PORTS_MAX" in capacities(world.specs, 0, world.room.bounds())["light"].reason
 
 
 def test_a17_so_does_the_range_of_ports_and_the_quarantine_counts() -> None:
     world = World(pool(pool_size=8, ready=4))
-    world.port_max = 20004
-    world.restart()
+    world.restart(port_max=20004)
     world.settle()
     assert world.capacity("light") == 5
     reply = world.send(world.request())
     assert reply is not None
     world.settle()
-    assert len(world.users(Phase.READY)) == 4
+    assert len(world.users(State.READY)) == 4
     world.inventory.stop(reply.user, EndReason.OPERATOR)
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 4, "its port is not used again yet"
+    assert len(world.users(State.READY)) == world.capacity("light") == 4, "its port is not used again yet"
     limit = capacities(world.specs, 0, world.room.bounds())["light"]
     assert "1 of them not to be used again yet" in limit.reason
     world.clock.now += 120.0
@@ -319,7 +325,7 @@ def test_a17_and_the_addresses_of_the_subnet() -> None:
     world.engine.networks["tmpnb-test"] = Network("n", "bridge", options=options("net", 0), subnets=("10.9.0.0/29",))
     world.network.check()
     world.settle()
-    assert len(world.users(Phase.READY)) == world.capacity("light") == 5
+    assert len(world.users(State.READY)) == world.capacity("light") == 5
     assert "10.9.0.0/29" in capacities(world.specs, 0, world.room.bounds())["light"].reason
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from agent import names
+from agent.engine.listing import EngineListing
 from agent.engine.memory import MemoryEngine
-from agent.pool.plan import EngineListing, Observed, RemoveContainer, plan
-from agent.statics.extract import ExtractLimits
+from agent.reconcile.plan import Observed, RemoveContainer, plan
 from common.broker import queues
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
 from common.broker.messages import PART_MAX_BYTES as MOST
@@ -182,8 +182,7 @@ def test_a_question_that_cannot_be_answered_is_answered_with_the_reason() -> Non
 
 def test_what_is_too_much_is_said_once_and_not_tried_again() -> None:
     one = world()
-    one.limits = ExtractLimits(max_bytes=5)
-    one.restart()
+    one.restart(statics_max_bytes=5)
     one.statics.use(one.specs.values())
     one.statics.look()
     one.statics.look()

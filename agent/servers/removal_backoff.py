@@ -1,7 +1,8 @@
-"""Containers that the engine does not remove: which, since when, and when each is tried again.
+"""Removals that failed, and when each is tried again: containers that the engine does not remove, and servers whose end
+Consul did not take.
 
-One that hangs must cost the others nothing: it is tried again alone, ever less often, and named. Its server stays where
-it is, stopping, and keeps its place (I7).
+A container that hangs must cost the others nothing: it is tried again alone, ever less often, and named. Its server
+stays where it is, stopping, and keeps its place (I7).
 """
 
 import logging
@@ -15,6 +16,10 @@ log = logging.getLogger(__name__)
 # The first try gives up early, and the engine often goes on by itself: then the second one finds nothing left.
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
+# Consul is away often and briefly, and every removal waits for it then: a hundred at every pass were thousands of
+# failing calls a minute. All are due at once when it answers.
+FIRST_STORE_PAUSE_S = 1.0
+LONGEST_STORE_PAUSE_S = 15.0
 # An engine under load takes this long over a removal that is going well.
 NAMED_S = 20.0
 # A host record must stay small.
@@ -31,13 +36,14 @@ class _Case:
     is_said: bool = False
 
 
-class StuckContainers:
+class RemovalBackoff:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._cases: dict[str, _Case] = {}
+        self._unrecorded: dict[str, tuple[int, float]] = {}
 
     def failed(self, container: str, error: str, took_s: float = 0.0) -> None:
         """The engine has not removed it, and took so long over that."""
@@ -60,16 +66,30 @@ class StuckContainers:
         if case is not None and case.is_said:
             log.info("stuck container removed", extra={"container": container[:12], "tries": case.count + 1})
 
-    def knows(self, container: str) -> bool:
+    def is_stuck(self, container: str) -> bool:
         """Whether it was tried in vain."""
         with self._lock:
             return container in self._cases
 
-    def is_due(self, container: str) -> bool:
-        """Whether it may be tried now."""
+    def is_due(self, container: str, subject: str) -> bool:
+        """Whether it may be tried now. ``subject``: the server's user, or the container's id again."""
         with self._lock:
+            now = self._clock()
             case = self._cases.get(container)
-            return case is None or self._clock() >= case.not_before
+            _, not_before = self._unrecorded.get(subject, (0, now))
+            return now >= not_before and (case is None or now >= case.not_before)
+
+    def unrecorded(self, subject: str) -> None:
+        """Consul has not taken what the end of this server changes there."""
+        with self._lock:
+            count, _ = self._unrecorded.get(subject, (0, 0.0))
+            pause_s = min(LONGEST_STORE_PAUSE_S, FIRST_STORE_PAUSE_S * 2.0 ** min(count, 30))
+            self._unrecorded[subject] = count + 1, self._clock() + pause_s
+
+    def store_answers(self) -> None:
+        """Consul has taken something: all that failed for its sake may be tried now."""
+        with self._lock:
+            self._unrecorded.clear()
 
     def keep(self, listed: Container[str]) -> None:
         """Forget those that the engine does not list any more: somebody else has removed them."""
@@ -80,6 +100,7 @@ class StuckContainers:
         """The containers that an operator should hear of, the longest stuck first."""
         return tuple(container for container, _ in self._overdue())
 
+    @property
     def trouble(self) -> str:
         """The same as a sentence for the host record; empty: there are none."""
         found = self._overdue()

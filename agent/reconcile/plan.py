@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.engine.listing import ABSENT_S, EngineListing, missing
 from agent.engine.port import Container
-from agent.inventory import ABSENT_S, Phase, Server
+from agent.lifecycle import FREE, Phase, Server, State
 from agent.names import identity, is_claimed
 from agent.pool.capacity import Bound, Room, capacities
 from common.records.hosts import HostState
@@ -19,15 +20,6 @@ from common.vocabulary import EndReason
 # How long a reservation waits for its place: the ready one that gives it up is gone in a second, unless the engine
 # hangs or the pool was made smaller; its visitor should hear of that.
 RESERVATION_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineListing:
-    """One listing of the engine. ``known``: the servers as they were before the listing began, so that a container
-    made during it is not taken for absent."""
-
-    containers: Sequence[Container]
-    known: Sequence[Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +58,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Stop and remove a server, if it is still in one of ``phases``."""
+    """Stop and remove a server, if it is still in one of ``states``."""
 
     user: str
     reason: EndReason
-    phases: frozenset[Phase] = frozenset(Phase)
+    states: frozenset[State] = frozenset(State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,66 +112,60 @@ class Recreate:
 Action = Start | Remove | Adopt | RemoveContainer | MarkClaimed | NoteClaimed | Warn | Recreate
 
 
-def missing(listing: EngineListing) -> frozenset[str]:
-    """The users whose containers a listing should have shown and did not."""
-    listed = {container.id for container in listing.containers}
-    return frozenset(s.user for s in listing.known if s.container and s.container not in listed)
-
-
 def plan(specs: Mapping[str, PoolSpec], observed: Observed, now: float) -> list[Action]:
     """All actions that bring what is nearer to what should be, the urgent ones first."""
     actions: list[Action] = []
     if observed.listing is not None:
         actions += _reconcile(observed, observed.listing, now)
-    actions += [Remove(s.user, s.reason) for s in observed.servers if s.phase is Phase.STOPPING]
+    actions += [Remove(s.user, s.reason) for s in observed.servers if s.state is State.STOPPING]
     if any(isinstance(action, Adopt) for action in actions):
         return actions  # first count what is there (I7); the next pass follows at once
     limits = {pool: found.count for pool, found in capacities(specs, observed.memory_bytes, observed.bounds).items()}
     room = Room(observed.bounds, specs, [s.pool for s in observed.servers if not s.is_reserved])
-    actions += _recreator(specs, observed, limits, room, now)
+    actions += _recreations(specs, observed, limits, room, now)
     ending = {action.user for action in actions if isinstance(action, Remove)}
     noted = {action.user for action in actions if isinstance(action, NoteClaimed)}
     # One that is about to be removed is still there: it takes room (I7), and is ready no more.
     servers = [
         replace(s, phase=Phase.CLAIMED) if s.user in noted else s for s in observed.servers if s.user not in ending
     ]
-    desired_state: dict[str, int] = {}
+    wanted: dict[str, int] = {}
     for pool in sorted({*specs, *(s.pool for s in servers)}):
         mine = [s for s in servers if s.pool == pool]
         leaving = sum(1 for s in observed.servers if s.pool == pool and s.user in ending)
-        retirements, desired_state[pool] = _refill(specs.get(pool), mine, leaving, limits.get(pool, 0), observed, now)
+        retirements, wanted[pool] = _refill(specs.get(pool), mine, leaving, limits.get(pool, 0), observed, now)
         actions += retirements
-    starting = Counter(s.pool for s in servers if s.phase is Phase.STARTING)
-    starts = _share(desired_state, starting, observed.max_starting)
+    starting = Counter(s.pool for s in servers if s.state is State.STARTING)
+    starts = _share(wanted, starting, observed.max_starting)
     return [*actions, *(start for start in starts if room.take(specs[start.pool]))]
 
 
-def _recreator(
+def _recreations(
     specs: Mapping[str, PoolSpec], observed: Observed, limits: Mapping[str, int], room: Room, now: float
 ) -> list[Action]:
     """The reserved servers that there is room for (I7), first come first served, and those that waited too long."""
     actions: list[Action] = []
-    reserved = sorted((s for s in observed.servers if s.is_reserved), key=lambda s: (s.reserved_at or 0.0, s.user))
+    reserved = sorted((s for s in observed.servers if s.is_reserved), key=lambda s: (s.since, s.user))
     # Whatever else is there takes room, also what is about to be removed.
     taken = Counter(s.pool for s in observed.servers if not s.is_reserved)
     for server in reserved:
         spec = specs.get(server.pool)
         if spec is None:
             actions.append(Remove(server.user, EndReason.POOL_REMOVED))
-        elif now - (server.reserved_at or 0.0) > RESERVATION_S:
+        elif now - server.since > RESERVATION_S:
             actions.append(Remove(server.user, EndReason.NO_PLACE))
-        elif server.claim is not None and taken[server.pool] < limits[server.pool] and room.take(spec):
+        elif server.phase is Phase.RESERVED and taken[server.pool] < limits[server.pool] and room.take(spec):
             taken[server.pool] += 1
             actions.append(Recreate(server.user))
     return actions
 
 
-def _share(desired_state: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:
+def _share(wanted: Mapping[str, int], starting: Mapping[str, int], slots: int) -> list[Start]:
     """The starts that the host has slots for, in turns over the pools. With several pools none may take the last
     slot, so that one whose servers never answer does not keep the others waiting for its timeout."""
-    most = slots if len(desired_state) < 2 else max(1, slots - 1)
+    most = slots if len(wanted) < 2 else max(1, slots - 1)
     free = slots - sum(starting.values())
-    turns = sorted((starting.get(pool, 0) + i, pool) for pool, count in desired_state.items() for i in range(count))
+    turns = sorted((starting.get(pool, 0) + i, pool) for pool, count in wanted.items() for i in range(count))
     return [Start(pool) for place, pool in turns if place < most][: max(0, free)]
 
 
@@ -193,9 +179,9 @@ def _reconcile(observed: Observed, listing: EngineListing, now: float) -> list[A
         if server is not None:
             if container.over:
                 actions.append(Remove(server.user, EndReason.EXITED))
-            elif server.phase is Phase.CLAIMED and not is_claimed(container.name):
+            elif server.state is State.CLAIMED and not is_claimed(container.name):
                 actions.append(MarkClaimed(server.user))
-            elif server.phase in {Phase.STARTING, Phase.READY} and is_claimed(container.name):
+            elif server.state in FREE and is_claimed(container.name):
                 actions.append(NoteClaimed(server.user))
             continue
         if container.name in observed.in_use:
@@ -218,19 +204,19 @@ def _refill(
 ) -> tuple[list[Remove | Warn], int]:
     """Retirements of one pool, and how many starts it wants. ``leaving``: servers of it that are being removed;
     ``limit``: how many the host may have."""
-    ready = sorted((s for s in servers if s.phase is Phase.READY), key=lambda s: s.created_at)
-    starting = [s for s in servers if s.phase is Phase.STARTING]
+    ready = sorted((s for s in servers if s.state is State.READY), key=lambda s: s.created_at)
+    starting = [s for s in servers if s.state is State.STARTING]
     if spec is None or observed.state is HostState.DRAINING:
         why = EndReason.POOL_REMOVED if spec is None else EndReason.HOST_DRAINED
         over = _end_drained(servers, observed.drain_grace_s, now) if observed.drain_over else []
         return [*(_retire(s, why) for s in (*ready, *starting)), *over], 0
     if observed.state is HostState.CORDONED:
         return [], 0  # nobody claims here, and uncordoning should find the pool as it was
-    claimed = sum(1 for s in servers if s.phase is Phase.CLAIMED)
+    claimed = sum(1 for s in servers if s.state is State.CLAIMED)
     wanted = max(0, min(spec.ready_target, limit - claimed))
     failing = pool_failing(observed, spec.name)
     generation = spec.generation  # a hash of half the spec: once per pass, not once per server
-    old = [s for s in ready if s.stale or s.generation != generation]
+    old = [s for s in ready if s.is_stale or s.generation != generation]
     fresh = len(ready) - len(old) + len(starting)
     room = max(0, limit - claimed - len(ready) - len(starting) - leaving)
     retirements: list[Remove | Warn] = [_retire(s, EndReason.SURPLUS) for s in _surplus(ready, old, starting, wanted)]
@@ -250,12 +236,13 @@ def _refill(
 
 def _end_drained(servers: Sequence[Server], drain_grace_s: float, now: float) -> list[Remove | Warn]:
     """The claimed servers of a host whose drain is over: their learners are warned, and later they go."""
-    claimed = [s for s in servers if s.phase is Phase.CLAIMED]
-    warnings = [Warn(s.user) for s in claimed if s.warned_at is None and drain_grace_s > 0]
-    over = [
-        s for s in claimed if drain_grace_s <= 0 or (s.warned_at is not None and now - s.warned_at >= drain_grace_s)
-    ]
-    return [*warnings, *(Remove(s.user, EndReason.HOST_DRAINED, frozenset({Phase.CLAIMED})) for s in over)]
+    if drain_grace_s <= 0:
+        warnings, over = [], [s for s in servers if s.state is State.CLAIMED]
+    else:
+        warnings = [Warn(s.user) for s in servers if s.phase is Phase.CLAIMED]
+        told = [s for s in servers if s.phase in {Phase.WARNED, Phase.REOPENED}]
+        over = [s for s in told if now - s.since >= drain_grace_s]
+    return [*warnings, *(Remove(s.user, EndReason.HOST_DRAINED, frozenset({State.CLAIMED})) for s in over)]
 
 
 def pool_failing(observed: Observed, pool: str) -> bool:
@@ -272,4 +259,4 @@ def _surplus(ready: Sequence[Server], old: Sequence[Server], starting: Sequence[
 
 
 def _retire(server: Server, why: EndReason) -> Remove:
-    return Remove(server.user, why, frozenset({Phase.READY, Phase.STARTING}))
+    return Remove(server.user, why, FREE)

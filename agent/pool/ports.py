@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from agent.records.saved_state import SavedState
 from common.errors import TransientError
 
 # One write to Consul per so many servers; after a restart so many ports at most are skipped.
@@ -20,22 +21,21 @@ class NoPortError(TransientError):
 
 
 class PortAllocator:
-    """Safe to use from any thread. ``reserve(cursor)`` must store the cursor before it returns; it may raise
-    ``StoreUnavailable``, and then no port is given."""
+    """Safe to use from any thread."""
 
     def __init__(
         self,
         first: int,
         last: int,
         quarantine_s: float,
-        reserve: Callable[[int], None],
+        saved_state: SavedState,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._first = first
         self._count = last - first + 1
         self._block = max(1, min(BLOCK, self._count // 4))
         self._quarantine_s = quarantine_s
-        self._reserve = reserve
+        self._saved_state = saved_state
         self._clock = clock
         self._lock = threading.Lock()
         self._used: set[int] = set()
@@ -56,14 +56,14 @@ class PortAllocator:
                 del self._until[port]
 
     def take(self) -> int:
-        """A port that nobody has had for the quarantine. Raises ``NoPortError``, and what ``reserve`` raises."""
+        """A port that nobody has had for the quarantine. Raises ``NoPortError`` or ``StoreUnavailable``."""
         with self._lock:
             now = self._clock()
             for _ in range(self._count):
                 port = self._first + self._cursor
                 if self._cursor == self._reserved:
                     ahead = (self._cursor + self._block) % self._count
-                    self._reserve(self._first + ahead)
+                    self._saved_state.set_next_port(self._first + ahead)
                     self._reserved = ahead
                 self._cursor = (self._cursor + 1) % self._count
                 if port not in self._used and self._until.get(port, 0.0) <= now:

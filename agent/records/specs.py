@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 
+from agent.wakeup import Wakeup
 from common.records.pools import PoolSpec
 from common.store.cluster import Cluster
 from common.store.collections import Records
@@ -15,20 +16,20 @@ PAUSE_S = 0.05
 
 
 class Specs:
-    """``on_change`` is called on the watching thread."""
+    """Wakes the loop when they have changed."""
 
     def __init__(
         self,
         cluster: Cluster,
         lost: Callable[[], bool],
-        on_change: Callable[[], None],
+        wakeup: Wakeup,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """``lost``: whether Consul has lost its data just now, as the state of our session tells; ``labels``: this
         host's."""
         self._pools = cluster.pools
         self._lost = lost
-        self._on_change = on_change
+        self._wakeup = wakeup
         self._labels = labels or {}
         # All that Consul holds, and those that this host serves.
         self._all: dict[str, PoolSpec] = {}
@@ -70,4 +71,4 @@ class Specs:
         self._known = True
         if changed:
             log.info("pools read", extra={"pools": {name: spec.generation for name, spec in found.items()}})
-            self._on_change()
+            self._wakeup.wake()

@@ -14,8 +14,7 @@ from common.records.pools import PoolSpec
 # a repaired image comes up while the operator still watches.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-# Enough of a log to see a traceback's end; a host record must stay small.
-LOG_LINES = 20
+# A host record must stay small.
 LOG_CHARS = 4000
 
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent import names
+from agent.engine.listing import EngineListing, missing
 from agent.engine.port import Container
-from agent.inventory import Phase, Server
+from agent.lifecycle import Phase, Server, State
 from agent.pool.capacity import Bound, capacity
-from agent.pool.plan import (
+from agent.reconcile.plan import (
     RESERVATION_S,
     Action,
     Adopt,
-    EngineListing,
     MarkClaimed,
     NoteClaimed,
     Observed,
@@ -23,12 +23,10 @@ from agent.pool.plan import (
     RemoveContainer,
     Start,
     Warn,
-    missing,
     plan,
 )
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
-from common.records.servers import Claim
 from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, pool
 
@@ -36,17 +34,22 @@ SPEC = pool(pool_size=8, ready=4)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+PHASES = {
+    "starting": Phase.STARTING, "ready": Phase.READY, "claimed": Phase.CLAIMED, "stopping": Phase.RETIRING,
+}  # fmt: skip
+
+
 def servers(spec: PoolSpec = SPEC, *, generation: str | None = None, first: int = 0, **counts: int) -> list[Server]:
-    """Servers by phase, the first the oldest: ``servers(ready=2, claimed=1)``."""
+    """Servers by state, the first the oldest: ``servers(ready=2, claimed=1)``."""
     made: list[Server] = []
-    for phase, count in counts.items():
+    for state, count in counts.items():
         for _ in range(count):
             i = first + len(made)
-            user = f"{phase[0]}{'abcdefghijkmnpqrstuvwxyz'[i]}{'2' * 10}"
+            user = f"{state[0]}{'abcdefghijkmnpqrstuvwxyz'[i]}{'2' * 10}"
             made.append(
                 Server(
                     user, spec.name, generation or spec.generation, 20000 + i, "token", BEGIN + timedelta(seconds=i),
-                    phase=Phase(phase), container=f"c-{user}", was_claimed=phase == "claimed",
+                    phase=PHASES[state], container=f"c-{user}",
                 )
             )  # fmt: skip
     return made
@@ -62,7 +65,7 @@ def removed(actions: list[Action]) -> dict[str, str]:
 
 def container_of(server: Server, state: str = "running", name: str | None = None) -> Container:
     identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
-    usual = names.claimed_name("tmpnb-x") if server.phase is Phase.CLAIMED else "tmpnb-x"
+    usual = names.claimed_name("tmpnb-x") if server.state is State.CLAIMED else "tmpnb-x"
     return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, identity))
 
 
@@ -152,7 +155,7 @@ def test_a_drain_past_its_deadline_takes_the_claimed_ones_too() -> None:
 
 def test_learners_are_warned_at_the_deadline_and_their_servers_go_when_the_time_for_farewell_is_over() -> None:
     new, warned, late = servers(claimed=3)
-    known = [new, replace(warned, warned_at=90.0), replace(late, warned_at=10.0)]
+    known = [new, replace(warned, phase=Phase.WARNED, since=90.0), replace(late, phase=Phase.WARNED, since=10.0)]
     observed = Observed(known, state=HostState.DRAINING, drain_over=True, drain_grace_s=60.0)
     actions = plan({"light": SPEC}, observed, 100.0)
     assert [a.user for a in actions if isinstance(a, Warn)] == [new.user]
@@ -183,7 +186,7 @@ def test_without_room_the_first_of_a_new_generation_costs_one_old_server(size: i
     old = servers(full, generation="old", ready=size)
     actions = plan({"light": full}, Observed(old, prepared=PREPARED), 0.0)
     assert list(removed(actions).values()) == [EndReason.REPLACED]
-    leaving = [replace(old[0], phase=Phase.STOPPING), *old[1:]]
+    leaving = [replace(old[0], phase=Phase.RETIRING), *old[1:]]
     assert set(removed(plan({"light": full}, Observed(leaving, prepared=PREPARED), 0.0))) == {old[0].user}
     trying = [*old[1:], *servers(full, first=size, starting=1)]
     assert plan({"light": full}, Observed(trying, prepared=PREPARED), 0.0) == []
@@ -211,14 +214,14 @@ def test_a_rolling_change_never_takes_the_ready_ones_below_half_of_their_target(
         actions = plan({"light": full}, Observed(known, prepared=PREPARED), 0.0)
         going = set(removed(actions))
         known = [s for s in known if s.user not in going]
-        assert sum(1 for s in known if s.phase is Phase.READY) >= 3
+        assert sum(1 for s in known if s.state is State.READY) >= 3
         assert len(known) <= 8, "I7"
-        come_up = [replace(s, phase=Phase.READY) if s.phase is Phase.STARTING else s for s in known]
+        come_up = [replace(s, phase=Phase.READY) if s.state is State.STARTING else s for s in known]
         count = sum(1 for action in actions if isinstance(action, Start))
         known = come_up + servers(full, first=8 + fresh, starting=count)
         fresh += count
-    assert Counter(s.generation for s in known if s.phase is Phase.READY) == {full.generation: 6}
-    assert Counter(s.generation for s in known if s.phase is Phase.CLAIMED) == {"old": 2}
+    assert Counter(s.generation for s in known if s.state is State.READY) == {full.generation: 6}
+    assert Counter(s.generation for s in known if s.state is State.CLAIMED) == {"old": 2}
 
 
 def test_a_generation_that_does_not_come_up_costs_no_further_old_servers() -> None:
@@ -231,7 +234,7 @@ def test_a_generation_that_does_not_come_up_costs_no_further_old_servers() -> No
 
 def test_a_stale_server_is_replaced_like_one_of_an_old_generation() -> None:
     known = servers(ready=4)
-    stale = [replace(known[0], stale=True), *known[1:]]
+    stale = [replace(known[0], phase=Phase.READY_STALE), *known[1:]]
     assert shape(plan({"light": SPEC}, Observed(stale), 0.0)) == {"Start": 1}
 
 
@@ -321,13 +324,8 @@ def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_no
 
 def promised(user: str, at: float, proved: bool = True) -> Server:
     """A server at an old path that has no container yet."""
-    claim = Claim(
-        user=user, host=HOST, pool=SPEC.name, request_id="0" * 32, claimed_at=BEGIN, idle_limit_s=0
-    ) if proved else None  # fmt: skip
-    return Server(
-        user, SPEC.name, SPEC.generation, 21000, "token", BEGIN, Phase.CLAIMED, claim=claim, reserved_at=at,
-        was_claimed=True,
-    )  # fmt: skip
+    phase = Phase.RESERVED if proved else Phase.RESERVING
+    return Server(user, SPEC.name, SPEC.generation, 21000, "token", BEGIN, phase, since=at)
 
 
 def remade(there: list[Server], state: HostState = HostState.ACTIVE, now: float = 100.0) -> list[str]:
@@ -398,4 +396,4 @@ def test_a17_a_pool_outside_of_the_network_is_not_held_by_its_bounds() -> None:
 def test_a15_ready_servers_of_a_network_that_is_not_right_are_retired_and_claimed_ones_stay() -> None:
     known = servers(ready=2, claimed=1)
     actions = plan({"light": pool(pool_size=3, ready=None)}, Observed(known, bounds=(Bound(0, "wrong"),)), 0.0)
-    assert set(removed(actions)) == {s.user for s in known if s.phase is Phase.READY}
+    assert set(removed(actions)) == {s.user for s in known if s.state is State.READY}

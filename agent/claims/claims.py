@@ -1,0 +1,129 @@
+"""Giving one of the ready servers to one request, and to no other (I1): in the inventory, in Consul, and by the name of
+its container (docs/design.md, "Walk of a spawn", step 2)."""
+
+import logging
+from concurrent.futures import Executor, Future
+
+from agent import names
+from agent.claims.replies import Stages
+from agent.claims.requeue import Requeue
+from agent.engine.port import Engine
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import Server
+from agent.records.registry import Registry
+from agent.records.specs import Specs
+from common.broker.messages import SpawnRequest
+from common.errors import EngineUnavailable, StoreUnavailable, TmpnbError
+from common.records.pools import PoolSpec
+from common.records.tickets import Seat
+from common.runtime.retry import retry_for
+from common.vocabulary import EndReason
+
+log = logging.getLogger(__name__)
+
+# How long to find out what became of a claim's write before the server is given up and the request handed back.
+CLAIM_TRY_S = 5.0
+# How long to try to mark the container: longer than any hiccup, and the pool's line waits.
+MARK_TRY_S = 2.0
+
+
+class SeatedError(TmpnbError):
+    """The visitor has a server already."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat.user)
+        self.seat = seat
+
+
+class Claims:
+    """Safe to use from the threads of several pools."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inventory: Inventory,
+        registry: Registry,
+        specs: Specs,
+        health: HostHealth,
+        renames: Executor,
+    ) -> None:
+        self._engine = engine
+        self._inventory = inventory
+        self._registry = registry
+        self._specs = specs
+        self._health = health
+        self._renames = renames
+
+    def of_request(self, request_id: str) -> Server | None:
+        """The server that this request was given before."""
+        return self._inventory.served(request_id)
+
+    def release(self, server: Server) -> None:
+        """Nobody could be told of it: it must not leak."""
+        self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
+
+    def claim(self, request: SpawnRequest, stages: Stages) -> Server:
+        """A server that is this request's and nobody else's. Raises ``Requeue``, or ``SeatedError`` when another host
+        has just given its visitor one."""
+        while True:
+            spec = self._specs.get(request.pool)
+            server = self._inventory.take(request.pool, spec.generation if spec else "")
+            if server is None:
+                raise Requeue("no ready server")
+            # At once: whatever comes of the write, this server is never ready again (I3).
+            renaming = self._renames.submit(self._rename, server)
+            if request.once:
+                self._take_seat(server, request)
+            mine = self._write(server, request, spec)
+            stages.done("claim")
+            exists = self._renamed(renaming, server)
+            stages.done("rename")
+            if mine and exists:
+                return self._inventory.get(server.user) or server
+
+    def _take_seat(self, server: Server, request: SpawnRequest) -> None:
+        """Beside the rename, which takes longer."""
+        try:
+            seat = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.take_seat, server, request.request_id)
+        except StoreUnavailable as exc:
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its visitor's other requests")
+            self._health.suspect_store()
+            raise Requeue(str(exc)) from exc
+        if seat.user != server.user:
+            self._inventory.stop(server.user, EndReason.DUPLICATE)
+            raise SeatedError(seat)
+
+    def _write(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
+        claim = self._registry.new_claim(server, spec, request.request_id)
+        try:
+            # The same write again is the way to look: it succeeds, or shows the claim that is there.
+            found = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.create_claim, claim)
+        except StoreUnavailable as exc:
+            # It may have been written. Nobody was told of the server, so it can go.
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its claim")
+            self._health.suspect_store()
+            raise Requeue(str(exc)) from exc
+        if found is not None:
+            self._inventory.set_claim(server.user, found)
+        if found is None or found.request_id != request.request_id:
+            log.error("server was claimed by somebody else", extra={"user": server.user, "pool": server.pool})
+            return False
+        return True
+
+    def _rename(self, server: Server) -> bool:
+        name = names.claimed_name(server.name)
+        return retry_for(self._health.stopping, MARK_TRY_S)(self._engine.rename, server.container, name)
+
+    def _renamed(self, renaming: Future[bool], server: Server) -> bool:
+        """Whether the container is there, and marked. Raises ``Requeue`` when it could not be marked: a server that
+        anybody was told of must be known as claimed even if Consul loses the claim (I3)."""
+        try:
+            exists = renaming.result()
+        except EngineUnavailable as exc:
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its container's name")
+            self._health.suspect_engine()
+            raise Requeue(str(exc)) from exc
+        if not exists:
+            self._inventory.stop(server.user, EndReason.GONE)
+        return exists

@@ -1,0 +1,49 @@
+"""How many servers of each pool there may be here, and how much this host wants the pool's requests."""
+
+from collections.abc import Mapping
+
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import State
+from agent.pool.capacity import Bound, Capacity, capacities
+from agent.pool.placement import priority
+from agent.pool.room import HostRoom
+from agent.records.specs import Specs
+from common.records.pools import PoolSpec
+
+
+class PoolLimits:
+    """Safe to use from any thread."""
+
+    def __init__(self, specs: Specs, inventory: Inventory, room: HostRoom, health: HostHealth) -> None:
+        self._specs = specs
+        self._inventory = inventory
+        self._room = room
+        self._health = health
+        self._known: tuple[Mapping[str, PoolSpec], tuple[int, tuple[Bound, ...]], Mapping[str, Capacity]] | None = None
+
+    def all(self) -> Mapping[str, Capacity]:
+        """Pool -> how many servers of it there may be. Asked for by every pool at every claim, and nearly always as it
+        was."""
+        specs, shape = self._specs.all(), (self._health.engine.memory_bytes, self._room.bounds())
+        before = self._known
+        # Another reading of the pools is another mapping.
+        if before is None or before[0] is not specs or before[1] != shape:
+            self._known = before = (specs, shape, capacities(specs, *shape))
+        return before[2]
+
+    def count(self, pool: str) -> int:
+        """How many servers of a pool there may be."""
+        return self.all().get(pool, Capacity(0)).count
+
+    def priority(self, pool: str) -> int | None:
+        """How much this host wants the pool's requests; None: it cannot serve any."""
+        if not self._health.may_claim():
+            return None
+        spec = self._specs.get(pool)
+        claimed_count = self._inventory.count(pool, State.CLAIMED)
+        # With all places claimed, what is ready beyond them is about to be retired.
+        if spec is None or self._inventory.count(pool, State.READY) == 0:
+            return None
+        limit = self.count(pool)
+        return priority(spec.placement, claimed_count, limit) if claimed_count < limit else None

@@ -1,0 +1,57 @@
+"""New servers: made up, with a port and a place, before there is anything of them in the engine."""
+
+from dataclasses import replace
+
+from agent import names
+from agent.context import Host
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import Server
+from agent.pool.limits import PoolLimits
+from agent.pool.ports import PortAllocator
+from common.ids import new_token, new_user
+from common.records.pools import PoolSpec
+
+
+class ServerFactory:
+    """Safe to use from any thread. What takes a port raises ``NoPortError`` or ``StoreUnavailable``."""
+
+    def __init__(
+        self, host: Host, inventory: Inventory, ports: PortAllocator, limits: PoolLimits, health: HostHealth
+    ) -> None:
+        self._host = host
+        self._inventory = inventory
+        self._ports = ports
+        self._limits = limits
+        self._health = health
+
+    def new(self, spec: PoolSpec) -> Server:
+        """A server of that pool, in the inventory as starting."""
+        server = self._made_up(spec)
+        self._inventory.add(server)
+        return server
+
+    def reserve(self, spec: PoolSpec, user: str) -> Server | None:
+        """A server of that pool at the old path of ``user``, in the inventory as reserving. None: there is no place for
+        it."""
+        server = replace(self._made_up(spec), user=user)
+        if not self._inventory.reserve(server, self._limits.count(spec.name)):
+            self._ports.release(server.port)
+            return None
+        return server
+
+    def cancel_reservation(self, server: Server) -> None:
+        """It is somebody else's: forget it."""
+        self._inventory.cancel_reservation(server.user)
+        self._ports.release(server.port)
+
+    def _made_up(self, spec: PoolSpec) -> Server:
+        return Server(
+            user=new_user(spec.user_length),
+            pool=spec.name,
+            generation=spec.generation,
+            port=self._ports.take(),
+            token=new_token() if spec.use_tokens else "",
+            created_at=self._health.now(),
+            name=names.new_name(self._host.cluster, spec.name),
+        )

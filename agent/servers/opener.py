@@ -1,0 +1,125 @@
+"""From a running container to a server that may be given away: it answers, its route is written, every proxy has it."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from agent.health import HostHealth
+from agent.inventory import Inventory
+from agent.lifecycle import Server, State
+from agent.records.registry import Registry
+from agent.servers.containers import Containers
+from agent.servers.probe import Probe, wait_until_ready
+from agent.servers.start_reports import StartReports
+from common.errors import EngineUnavailable, StartFailed
+from common.records.pools import PoolSpec
+from common.runtime.retry import retry_forever
+from common.urls import base_path
+from common.vocabulary import EndReason, StartFailure
+
+# A ready server answers at once; one whose start was interrupted gets its pool's time instead, if there is a spec.
+ADOPTED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A server that is ready, or one at an old path that its learner may have; ``stages_ms``: how long what took."""
+
+    server: Server
+    stages_ms: dict[str, float]
+
+
+class Routes:
+    """Opens servers' routes: written, and known to every proxy."""
+
+    def __init__(self, registry: Registry, settle_s: float, stopping: threading.Event) -> None:
+        """``settle_s``: seconds from the write of a route until every proxy has it."""
+        self._registry = registry
+        self._settle_s = settle_s
+        self._stopping = stopping
+
+    def open(self, user: str) -> float | None:
+        """Returns the milliseconds until Consul has taken it; None: the server is stopping, or the agent is. Raises
+        ``StoreUnavailable`` only when the agent stops."""
+        begun = time.monotonic()
+        # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
+        if not retry_forever(self._stopping)(self._registry.publish, user):
+            return None
+        written_ms = 1000 * (time.monotonic() - begun)
+        # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
+        return None if self._stopping.wait(self._settle_s) else written_ms
+
+
+class Opener:
+    """Safe to use from any thread; a server is worked on by one at a time."""
+
+    def __init__(
+        self,
+        probe: Probe,
+        inventory: Inventory,
+        routes: Routes,
+        containers: Containers,
+        reports: StartReports,
+        health: HostHealth,
+    ) -> None:
+        self._probe = probe
+        self._inventory = inventory
+        self._routes = routes
+        self._containers = containers
+        self._reports = reports
+        self._health = health
+
+    def open(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float] | None = None) -> Opened | None:
+        """Also for adopted servers, whose pool may be gone (``spec`` None). ``stages_ms``: how long what took until
+        now. None: nobody wants it any more.
+
+        Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
+        server = self._inventory.get(user)
+        if server is None:
+            return None
+        state = server.state
+        begun = time.monotonic()
+        timeout_s, path = (spec.start_timeout_s, spec.probe_path) if spec else (ADOPTED_S, "")
+        found = wait_until_ready(
+            self._probe, server.port, user, path, timeout_s, self._health.stopping, lambda: not self._is(user, state)
+        )
+        if not found.ready:
+            where = f"{base_path('<user>')}{path} within {timeout_s:g} s"
+            self._explain(user, state, found.reason, where)
+            return None
+        probed_ms = 1000 * (time.monotonic() - begun)
+        written_ms = self._routes.open(user)
+        if written_ms is None:
+            return None
+        self._inventory.make_ready(user)
+        ready = self._inventory.get(user)
+        if ready is None or ready.state is not (State.READY if state is State.STARTING else State.CLAIMED):
+            return None
+        stages = (stages_ms or {}) | {"probe": probed_ms, "route": written_ms}
+        self._reports.ready(ready, stages)
+        return Opened(ready, stages)
+
+    def _is(self, user: str, state: State) -> bool:
+        server = self._inventory.get(user)
+        return server is not None and server.state is state
+
+    def _explain(self, user: str, state: State, seen: str, where: str) -> None:
+        """Raise why a server did not become ready, unless nobody wants it any more. ``seen``: what was wrong with its
+        answers, empty: there were none; ``where``: they were asked for, and for how long."""
+        server = self._inventory.get(user)
+        if server is None or self._health.stopping.is_set():
+            return
+        reason: StartFailure
+        if server.state is state:
+            reason, note = (EndReason.WRONG_ANSWER, seen) if seen else (EndReason.NO_ANSWER, where)
+        elif server.state is State.STOPPING and server.reason is EndReason.EXITED:
+            reason, note = EndReason.EXITED, ""
+        else:
+            return
+        try:
+            if server.state is State.STOPPING:
+                reason, note = self._containers.why_ended(server.container)
+            tail = self._containers.log_tail(server.container)
+        except EngineUnavailable:
+            tail = ""
+        raise StartFailed(reason, note, tail)
