@@ -66,7 +66,9 @@ class Process:
         in_order.start()
         metrics.serve(self._settings)
         log.info("started", extra={"version": __version__, "cluster": self._settings.cluster})
-        self.stopping.wait()
+        # With a timeout: a signal that comes just before a wait begins is not heard before it ends.
+        while not self.stopping.wait(1.0):
+            pass
         log.info("stopping")
         try:
             in_order.stop()
