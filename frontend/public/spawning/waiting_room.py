@@ -1,6 +1,6 @@
 """The waiting room: tickets in Consul, so that any replica answers any browser and a restart loses nobody.
 
-Called on request threads and by ``late.py``'s thread.
+Called on request threads and by ``late_replies.py``'s thread.
 """
 
 import math
