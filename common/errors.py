@@ -32,8 +32,8 @@ class StoreUnavailable(TransientError):
     """Consul cannot be reached, has no leader, or answered with a server error."""
 
 
-class RecordContended(TransientError):
-    """Something else keeps rewriting the record."""
+class RecordContended(StoreUnavailable):
+    """Something else keeps rewriting the record: to whoever asked, the store was away."""
 
 
 class BrokerUnavailable(TransientError):

@@ -28,7 +28,9 @@ Written by `make docs` from docs/limits.py; do not edit.
 
 Everything that a visitor, a learner's server, the holder of a token or an operator can make grow has a bound. The
 defaults are for a lecture room of 500 people behind one address. A limit with a `TMPNB_` name goes into `.env` (or the
-agent's environment); one of a pool into its table in `pools.toml`; one without a name is a constant of the code.
+agent's environment); one of a pool into its table in `pools.toml`. A limit that is somebody else's has no setting, and
+says whose it is: HAProxy's, Consul's, the kernel's, or that of our own records, which every process reads and none may
+understand differently.
 
 **One address** holds what a lecture room needs: a browser opens six connections for its requests, whatever the number
 of its tabs, and one more for every WebSocket; a JupyterLab with some notebooks and terminals has up to eight of these.
@@ -57,11 +59,13 @@ PROCESSES: dict[str, type[BaseModel]] = {
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One row. ``source``: where the default is: ``<process>:<setting>``, ``haproxy:<variable>`` or
-    ``<module>:<CONSTANT>``; ``reached``: what happens, and what whoever reached it is told."""
+    ``<module>:<CONSTANT>``; ``reached``: what happens, and what whoever reached it is told; ``owner``: whose limit a
+    constant is, and so why it is no setting."""
 
     grows: str
     source: str
     reached: str
+    owner: str = ""
 
 
 # One list per kind of who can make it grow.
@@ -84,8 +88,14 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "head of a request, bytes",
             "frontend.http.arrival:HEAD_MAX_BYTES",
             "400; with a body 431 from 30 KB on, with a word about cookies",
+            owner="HAProxy's buffer",
         ),
-        Limit("body of a request to the public application", "frontend.settings:PUBLIC_BODY_MAX_BYTES", "413"),
+        Limit(
+            "body of a request to the public application",
+            "frontend.settings:PUBLIC_BODY_MAX_BYTES",
+            "413",
+            owner="HAProxy's buffer",
+        ),
         Limit("wait for a server that a program asks for, seconds", "frontend:wait_max_s", "400 that names it"),
         Limit("time in the waiting room, seconds", "frontend:ticket_max_s", "a page that offers to start again"),
         Limit("requests in line for one pool", "frontend:line_max", "429 and a page that tries again"),
@@ -102,7 +112,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "requests whose outcome a worker remembers", "frontend:requests_remembered_max", "the oldest are forgotten"
         ),
         Limit("visits whose server a worker remembers", "frontend:visits_remembered_max", "the oldest are forgotten"),
-        Limit("length of an address below a server's path", "frontend.public.targets:MAX_CHARS", "400"),
+        Limit(
+            "length of an address below a server's path",
+            "frontend.public.targets:MAX_CHARS",
+            "400",
+            owner="gunicorn's: a request line holds 8,190",
+        ),
     ),
     "Learners' servers": (
         Limit("memory", "pool:mem_limit", "the kernel ends what asks for more; a page says so if that was the server"),
@@ -131,6 +146,7 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "links that a pool names",
             "common.records.pool_fields:LINKS_MAX",
             "the pool is refused, with a line that says so",
+            owner="our records'",
         ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("wrong tokens at the login, per address or browser", "admin:wrong_logins_max", "429, a wait"),
@@ -138,12 +154,22 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("addresses remembered for that", "admin:wrong_tokens_addresses_max", "the oldest are forgotten"),
         Limit("wrong tokens of programs, per address", "admin:wrong_tokens_max", "429, a wait"),
         Limit("right tokens remembered by address", "admin:right_tokens_max", "the oldest are forgotten"),
-        Limit("a pool's fields together, bytes", "common.bounds:SPEC_MAX_BYTES", "`pools apply` refuses it"),
-        Limit("a pool's command, what it names replaced, bytes", "common.bounds:ARGUMENT_MAX_BYTES", "the same"),
-        Limit("variables of a pool", "common.bounds:VARIABLES_MAX", "the same"),
-        Limit("one variable of a pool, bytes", "common.bounds:VARIABLE_MAX_BYTES", "the same"),
-        Limit("a server's memory, bytes", "common.bounds:MEMORY_MAX_BYTES", "the same"),
-        Limit("any time limit, seconds", "common.bounds:LONG_S", "an error that names the field"),
+        Limit(
+            "a pool's fields together, bytes",
+            "common.bounds:SPEC_MAX_BYTES",
+            "`pools apply` refuses it",
+            owner="Consul's: a value holds 512 KiB",
+        ),
+        Limit(
+            "a pool's command, what it names replaced, bytes",
+            "common.bounds:ARGUMENT_MAX_BYTES",
+            "the same",
+            owner="the kernel's",
+        ),
+        Limit("variables of a pool", "common.bounds:VARIABLES_MAX", "the same", owner="our records'"),
+        Limit("one variable of a pool, bytes", "common.bounds:VARIABLE_MAX_BYTES", "the same", owner="our records'"),
+        Limit("a server's memory, bytes", "common.bounds:MEMORY_MAX_BYTES", "the same", owner="the kernel's"),
+        Limit("any time limit, seconds", "common.bounds:LONG_S", "an error that names the field", owner="our records'"),
         Limit("body of a request to the admin application", "admin:body_max_bytes", "413"),
         Limit("time for a request to the admin application to arrive, seconds", "admin:request_s", "closed"),
         Limit("requests on their way to one of our workers, bytes", "admin:arriving_max_bytes", "the oldest go"),
@@ -151,7 +177,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),
-        Limit("paths of a pool that open pages ask for by themselves", "common.urls:BACKGROUND_MAX", "a clear error"),
+        Limit(
+            "paths of a pool that open pages ask for by themselves",
+            "common.urls:BACKGROUND_MAX",
+            "a clear error",
+            owner="our records'",
+        ),
         Limit("idle servers looked at in parallel before a cull", "agent:max_looks", "the others wait"),
         Limit("idle servers that wait for such a look", "agent:looks_waiting_max", "the culler asks again; a warning"),
         Limit(
@@ -191,8 +222,10 @@ def default(source: str) -> tuple[str, Any]:
 
 def row(limit: Limit) -> str:
     setting, value = default(limit.source)
+    if bool(setting) == bool(limit.owner):
+        raise ValueError(f"{limit.source}: either a setting, or whose limit it is")
     shown = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
-    return f"| {limit.grows} | {shown} | {setting} | {limit.reached} |"
+    return f"| {limit.grows} | {shown} | {setting or limit.owner} | {limit.reached} |"
 
 
 def page() -> str:

@@ -114,8 +114,9 @@ def cull(user: str) -> Answer:
 def cull_selected(body: models.CullBody) -> Answer:
     """All servers in use that match, whatever they are doing. With `dry_run` (200) only tells which; otherwise (202)
     their hosts are asked to remove them."""
+    g.ids.update(selection=str(body.selection), dry_run=body.dry_run)  # before: some may be culled when it fails
     claims = server_operations.cull_selected(dependencies().context, body.selection, dry_run=body.dry_run)
-    g.ids.update(selection=str(body.selection), dry_run=body.dry_run, servers=len(claims))
+    g.ids.update(servers=len(claims))
     rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims]
     selected = models.CullSelected(dry_run=body.dry_run, total=len(rows), servers=rows)
     return Answer(selected, 200 if body.dry_run else 202)
@@ -256,7 +257,7 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
     present = cluster.pools.get(pool)
     if body.seen_generation is not None and (present is None or present.generation != body.seen_generation):
         raise GenerationChanged(f"generation: the present one is {present.generation if present else None!r}")
-    spec = PoolSpec.model_validate(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool})
+    spec = PoolSpec.parse(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool}, "body")
     applied = pool_operations.apply_pools(cluster, [spec])
     g.ids.update(generation=spec.generation, changed=bool(applied.changed))
     changed = bool(applied.changed)

@@ -141,7 +141,7 @@ class CullBody(BaseModel):
     pool: Name | None = Field(default=None, description="those of this pool")
     host: Name | None = Field(default=None, description="those on this host")
     older_than_s: float | None = Field(
-        default=None, ge=0, le=LONG_S, allow_inf_nan=False, description="those claimed at least this many seconds ago"
+        default=None, gt=0, le=LONG_S, allow_inf_nan=False, description="those claimed more than this many seconds ago"
     )
     all: bool = Field(default=False, description="all servers in use; not together with the others")
     dry_run: bool = Field(default=False, description="only tell which servers these are")

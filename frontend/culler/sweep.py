@@ -122,7 +122,7 @@ def _sweep(
 ) -> int:
     """Delete the records that nobody needs, and those that nobody can read."""
     swept = 0
-    for each in (listed or records.list()).stored.values():
+    for each in (records.list() if listed is None else listed).stored.values():
         is_old = each.record is None or nobody_needs(each.record)
         # Unchanged only: somebody may be writing it right now.
         if is_old and swept != max_count and records.delete_unchanged(each):

@@ -100,14 +100,17 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
-    read_pool(cluster, name)
-    if len(cluster.pools.ids()) == 1:
+    present = cluster.pools.ids()
+    if present == {name}:
         raise LastPool(f"{name!r} is the last pool: apply another one first")
     rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
-    cluster.pools.delete(name)
-    cluster.history.delete(name)
+    if name in present:
+        cluster.pools.delete(name)
+        cluster.history.delete(name)
     # A frontend may still accept a request of the last moment: that one waits until nobody asks about it any more.
     refused = sum(_refused(cluster, stored, name) for stored in cluster.tickets.list().stored.values())
+    if name not in present and not refused:  # else this is asked again, after Consul went away in the middle
+        read_pool(cluster, name)
     return RemovedPool(sum(row.ready for row in rows), sum(row.claimed for row in rows), refused)
 
 

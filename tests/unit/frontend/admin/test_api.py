@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from common.bounds import SPEC_MAX_BYTES
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, SetHostState
 from common.records.hosts import Drain, HostState, PoolStatus
+from common.records.pools import PoolSpec
 from common.records.servers import Gone
 from common.records.tickets import Ticket
 from common.records.tokens import Scope
@@ -416,6 +418,32 @@ def test_a_pool_is_removed_with_what_is_ready_and_who_waits_is_told(admin: Admin
     assert admin.store.get(KEYS.history_of("r")) is None
     assert [row["pool"] for row in v1(admin, "GET", "tickets")["tickets"]] == ["default"]
     v1(admin, "DELETE", "pools/r", 404)
+
+
+def test_nobody_is_culled_for_having_a_server_at_all(crowd: Admin) -> None:
+    assert "older_than_s" in v1(crowd, "POST", "culls", 400, json={"older_than_s": 0})["message"]
+
+
+def test_a_bulk_cull_that_fails_half_way_says_in_the_audit_log_whom_it_was_for(crowd: Admin) -> None:
+    crowd.broker.outage(True)
+    with audited() as lines:
+        v1(crowd, "POST", "culls", 503, json={"host": "a"})
+    assert lines[-1].detail == {"selection": "host a", "dry_run": False}
+
+
+def test_removing_a_pool_again_refuses_those_whom_consul_left_waiting(admin: Admin) -> None:
+    put_pool(admin.store, "default")
+    put_ticket(admin, 1, pool="r")
+    assert v1(admin, "DELETE", "pools/r")["refused"] == 1
+    v1(admin, "DELETE", "pools/r", 404)
+
+
+def test_a_pool_that_is_too_large_with_its_name_is_refused(admin: Admin) -> None:
+    name, fields = "r" * 40, {"image": "x", "environment": {"A": "x" * 30_000, "B": "x" * 30_000}}
+    used = len(PoolSpec.model_validate(fields | {"name": "r", "command": "c"}).model_dump_json(indent=2)) - 2
+    body = fields | {"command": "c" * (SPEC_MAX_BYTES - used - 20)}
+    assert f"at most {SPEC_MAX_BYTES} bytes" in v1(admin, "PUT", f"pools/{name}", 400, json=body)["message"]
+    v1(admin, "PUT", "pools/r", json=body)
 
 
 def test_a_search_is_typed_and_finds_what_the_page_shows(crowd: Admin) -> None:
