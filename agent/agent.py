@@ -210,7 +210,7 @@ class Agent:
                 try:
                     found = call()
                 except TransientError as exc:
-                    if not outage and on_trouble is not None:
+                    if not outage.ongoing and on_trouble is not None:
                         on_trouble(str(exc))
                     outage.failed(exc)
                     raise

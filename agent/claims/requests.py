@@ -50,6 +50,7 @@ class Requests:
     def _handle(self, delivery: Delivery, request: SpawnRequest) -> None:
         try:
             self._claimer.serve(delivery, request)
+            self._subscriptions.ack(delivery)
         except (Requeue, TransientError) as exc:
             if isinstance(exc, StoreUnavailable):
                 self._health.suspect_store()
@@ -63,8 +64,6 @@ class Requests:
                 self._subscriptions.dead_letter(delivery, f"agent {self._host}: {exc!r}")
             else:
                 self._subscriptions.requeue(delivery)
-        else:
-            self._subscriptions.ack(delivery)
 
 
 def _spawn_request(delivery: Delivery) -> SpawnRequest:

@@ -72,7 +72,7 @@ class Applier:
                     return self._adopt(action)
                 case RemoveContainer(container=container, reason=reason):
                     return self._jobs.remove(
-                        container, container, lambda: hands.remover.remove_container(container, reason)
+                        container, container, lambda: hands.remover.remove_container(container, reason), recorded=False
                     )
                 case NoteClaimed(user=user):
                     log.warning("server was claimed by another agent", extra={"user": user})

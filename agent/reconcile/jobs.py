@@ -46,12 +46,13 @@ class Jobs:
         """Have something done that takes one call to the engine or Consul."""
         return self._submit(self._threads.removals, subject, work)
 
-    def remove(self, subject: str, container: str, work: Callable[[], object]) -> bool:
-        """Begin a removal, or a warning of one, unless it failed and is not due again yet."""
+    def remove(self, subject: str, container: str, work: Callable[[], object], *, recorded: bool = True) -> bool:
+        """Begin a removal, or a warning of one, unless it failed and is not due again yet. ``recorded``: whether
+        Consul is told, so that a success shows that it answers."""
         if not self._backoff.is_due(container, subject):
             return False
         threads = self._threads.retries if self._backoff.is_stuck(container) else self._threads.removals
-        return self._submit(threads, subject, lambda: self._remove(subject, work))
+        return self._submit(threads, subject, (lambda: self._remove(subject, work)) if recorded else work)
 
     def _remove(self, subject: str, work: Callable[[], object]) -> None:
         """It writes to Consul; without it the next try is to wait."""

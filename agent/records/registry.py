@@ -166,7 +166,9 @@ class Registry:
         return (routes.keys() | claims.keys()) - users - elsewhere
 
     def _of_this_host(self, records: Collection[R]) -> dict[str, R]:
-        return {user: record for user, record in records.all().items() if record.host == self._host.name}
+        # Not ``all``, which would keep every record of the cluster in mind.
+        found = records.starting_with("")
+        return {user: record for user, record in found.items() if record.host == self._host.name}
 
     def owned_here(self, user: str) -> bool:
         """Whether a record of that user names this host."""

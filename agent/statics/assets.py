@@ -144,11 +144,13 @@ class StaticAssets:
         if not self._inbox.empty():
             self._answer(self._inbox.get_nowait())
             return 0.0
-        due_s = self._next_look_s
-        if self._clock() >= due_s:
-            self.look()
-            if self._next_look_s == due_s:  # else it is due again already
-                self._next_look_s = self._clock() + LOOK_S
+        if self._clock() >= self._next_look_s:
+            specs = self._specs
+            try:
+                self.look()
+            finally:
+                if self._specs is specs:  # else it is due again already
+                    self._next_look_s = self._clock() + LOOK_S
         return max(0.0, self._next_look_s - self._clock())
 
     def _note(self, found: str) -> bool:

@@ -41,6 +41,9 @@ class Outage:
     def ongoing(self) -> bool:
         return self.since is not None
 
+    def __bool__(self) -> bool:
+        raise TypeError("an Outage is neither true nor false: ask for ``ongoing``")
+
     @contextmanager
     def observe(self, *errors: type[Exception]) -> Iterator[None]:
         """Report that it does not work if the block raises one of ``errors``, and that it works if the block ends well.

@@ -6,8 +6,10 @@ from agent.agent import Agent
 from agent.assembly import assemble, real_threads
 from agent.context import Adapters, Host
 from agent.engine.memory import MemoryEngine
+from agent.engine.port import EngineInfo
 from agent.lifecycle import State
 from common.broker.memory import MemoryBroker
+from common.errors import EngineUnavailable
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from tests.support.waiting import wait_until
@@ -45,3 +47,28 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
         lambda: {thread.name for thread in set(threading.enumerate()) - before} <= {"pools", "engine-events"},
         "its threads to end",
     )
+
+
+def test_an_agent_whose_engine_is_away_shows_in_the_host_record_what_it_waits_for() -> None:
+    class Away(MemoryEngine):
+        def info(self) -> EngineInfo:
+            if is_away:
+                raise EngineUnavailable("no socket")
+            return super().info()
+
+    is_away = True
+    engine, store, broker = Away(images={IMAGE}), MemoryStore(), MemoryBroker()
+    cluster = Cluster(store, CLUSTER)
+    cluster.pools.create(pool(pool_size=1))
+    adapters = Adapters(engine, FakeProbe(engine), store, broker.publisher(), broker.consumer())
+    agent = assemble(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), real_threads(SETTINGS))
+    agent.start()
+
+    def problem() -> str:
+        record = cluster.hosts.get(HOST)
+        return record.problem if record is not None else "no record"
+
+    wait_until(lambda: "no socket" in problem(), "the host record to say so")
+    is_away = False
+    wait_until(lambda: problem() == "" and states(agent) == [State.READY], "the pool to be full")
+    agent.stop()

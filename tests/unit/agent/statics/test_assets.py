@@ -15,7 +15,7 @@ from common.broker import queues
 from common.broker.messages import PART_BYTES, StaticsPart, StaticsRequest, decode
 from common.broker.messages import PART_MAX_BYTES as MOST
 from common.broker.port import Delivery, Outgoing
-from common.errors import EngineUnavailable
+from common.errors import EngineUnavailable, StoreUnavailable
 from common.records.statics import Statics
 from common.runtime.clock import utc_now
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, World, pool, route
@@ -81,6 +81,26 @@ def test_it_is_taken_once_in_the_cluster_and_noted_by_all() -> None:
     assert len(extracted(one)) == 1
     assert extracted(two) == []
     assert one.statics.notes() == two.statics.notes()
+
+
+def test_pools_that_come_during_a_look_are_looked_at_next() -> None:
+    class News(MemoryEngine):
+        def create(self, image: str, name: str, labels: Mapping[str, str]) -> str:
+            one.statics.use([*one.specs.values(), pool("other", static_files=[LAB])])
+            return super().create(image, name, labels)
+
+    one = world(engine=News(images={IMAGE}))
+    assert one.statics._step() == 0.0
+    one.statics._step()
+    assert set(one.statics.notes()) == {"light", "other"}
+
+
+def test_after_a_look_that_failed_nothing_is_taken_for_a_while() -> None:
+    one = world()
+    one.store.outage(True)
+    with pytest.raises(StoreUnavailable):
+        one.statics._step()
+    assert one.statics._step() > 20
 
 
 def test_two_hosts_that_look_at_once_do_not_both_take_it() -> None:

@@ -425,7 +425,7 @@ def test_nobody_is_culled_for_having_a_server_at_all(crowd: Admin) -> None:
 
 
 def test_a_bulk_cull_that_fails_half_way_says_in_the_audit_log_whom_it_was_for(crowd: Admin) -> None:
-    crowd.broker.outage(True)
+    crowd.broker.down = True
     with audited() as lines:
         v1(crowd, "POST", "culls", 503, json={"host": "a"})
     assert lines[-1].detail == {"selection": "host a", "dry_run": False}
