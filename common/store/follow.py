@@ -57,7 +57,9 @@ class Follower(Generic[L]):
         self._index = 0
         self._loaded = threading.Event()
         self._fresh = Freshness(name)
-        self._outage = outage or Outage(log, "records not read", None, level=logging.DEBUG, records=name)
+        if outage is None:
+            outage = Outage(log, "records not read", None, level=logging.DEBUG, records=name)
+        self._outage = outage
         self._thread = LoopThread(f"watch.{name}", self._step)
 
     def start(self) -> None:
