@@ -146,11 +146,10 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told(monitored: Mo
     pages = {text.partition("\n")[0]: set(re.findall(r"^\| `(\w+?)(?:_total)?`", text, re.M)) for text in sections[1:]}
     everybody = set[str]().union(*(page for title, page in pages.items() if title.lower().endswith("every process")))
     assert told["tmpnb-agent"] == everybody | pages["Agent"]
-    # It watches nothing.
-    assert told["tmpnb-culler"] == everybody - {"tmpnb_watch_age_seconds"} | pages["Culler"]
+    assert told["tmpnb-culler"] == everybody | pages["Culler"]
     assert told["tmpnb-sync"] == everybody | pages["Route sync"]
     # Workers tell what has happened since they began.
-    frontend = everybody | pages["Frontend and admin application"]
+    frontend = everybody | pages["Frontend and admin application"] | pages["Frontend"]
     assert told["tmpnb-frontend"] | told["tmpnb-admin"] <= frontend
     assert frontend - told["tmpnb-frontend"] - told["tmpnb-admin"] <= {
         f"tmpnb_{name}"

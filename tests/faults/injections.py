@@ -351,7 +351,9 @@ CATALOGUE = {
     "clock an hour behind": Injection(_wrong_clock("-1h"), hold_s=15.0, long=True),
     "rabbitmq low on memory": Injection(_alarm("memory"), hold_s=8.0),
     "rabbitmq low on disk": Injection(_alarm("disk"), hold_s=8.0),
-    "rabbitmq with a full disk": Injection(_full_store("rabbitmq", _restart_rabbitmq), hold_s=8.0),
+    # Not in the short run: a disk that is full to the last byte can cost RabbitMQ 4.0 a quorum queue ("noproc" for all
+    # consumers, also after a restart), which no later test survives. Its own alarm is what keeps it from there.
+    "rabbitmq with a full disk": Injection(_full_store("rabbitmq", _restart_rabbitmq), hold_s=8.0, long=True),
     "consul with a full disk": Injection(_full_store("consul", _consul_leads), hold_s=8.0),
     "consul without a leader": Injection(_no_leader, hold_s=8.0),
     "consul's data damaged": Injection(_damaged_data, loses_records=True, hold_s=5.0, long=True),

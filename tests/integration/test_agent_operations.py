@@ -131,7 +131,7 @@ def test_a_drained_host_keeps_its_learners_until_the_deadline_and_is_then_empty(
     wait_until(lambda: not rig.containers() and not rig.claims(), "the host to be empty", 60)
     gone = rig.store.get(rig.keys.gone_of(reply.user))
     assert gone is not None
-    assert b"host drained" in gone.value
+    assert b"host_drained" in gone.value
 
 
 def test_a_host_without_a_docker_engine_says_so_in_its_record(rig: AgentRig, tmp_path: Path) -> None:
