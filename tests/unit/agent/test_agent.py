@@ -44,7 +44,9 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
     assert len(cluster.routes.all()) == len(engine.list({})) == 2
     # A watch and the stream of events end with the process.
     wait_until(
-        lambda: {thread.name for thread in set(threading.enumerate()) - before} <= {"pools", "watch.pools", "engine-events"},
+        lambda: (
+            {thread.name for thread in set(threading.enumerate()) - before} <= {"pools", "watch.pools", "engine-events"}
+        ),
         "its threads to end",
     )
 
