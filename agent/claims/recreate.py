@@ -107,7 +107,7 @@ class Recreator:
             self._asked = {user: asked for user, asked in self._asked.items() if self._inventory.get(user)}
             self._asked[request.user] = delivery, request
         try:
-            found = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.create_claim, claim)
+            found = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.reserve, claim)
         except StoreUnavailable:
             # It may have been written. Whoever is delivered the request again, and finds it, counts on us: so the
             # ticket is refused when this server is removed.

@@ -1,4 +1,5 @@
-"""A server's records in Consul: its route and its claim. The only module of the agent that writes them.
+"""A server's records in Consul: its route, its claim, and the pointer to them. The only module of the agent that
+writes them.
 
 Writing and withdrawing a user's records exclude each other, so that a late repair never brings back the route of a
 server that is being removed (I5).
@@ -7,21 +8,18 @@ server that is being removed (I5).
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from agent.context import Host
 from agent.inventory import Inventory
 from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
 from common.ids import digest
 from common.records.pools import PoolSpec
-from common.records.servers import Claim, Gone, Route
+from common.records.servers import Claim, Gone, Pointer, Route
 from common.records.tickets import Seat
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
-from common.store.collections import Collection
+from common.store.collections import Stored
 from common.vocabulary import EndReason
-
-R = TypeVar("R", Route, Claim)
 
 # Enough that two users seldom share a lock, few enough to make in advance.
 _LOCKS = 64
@@ -42,21 +40,20 @@ class Registry:
     def publish(self, user: str) -> bool:
         """Write the route of a server. False: it is stopping or gone, and nothing was written.
 
-        Only who has the claim may write the route of a claimed server: its user may have been given a new one at the
-        same path, on another host, while this one was cut off."""
+        Only who has the pointer may write a route: the user may have been given a new server at the same path, on
+        another host, while this one was cut off. Then this one is stopped."""
         with self._lock(user):
             server = self._inventory.get(user)
             if server is None or server.state is State.STOPPING or server.phase is Phase.WARNED:
                 return False
-            if server.state is State.CLAIMED and not self._hold_claim(server, None)[0]:
+            if server.state is State.CLAIMED and not self._hold(server, None)[0]:
                 return False
-            self._cluster.routes.put(self._route(server))
-            return True
+            return self._cluster.publish(self._route(server)) or self._give_way(server)
 
     def withdraw(self, user: str) -> None:
-        """Delete the route, if it is ours. Callers have set the server to stopping before."""
+        """Delete the route. Callers have set the server to stopping before."""
         with self._lock(user):
-            self._delete_ours(self._cluster.routes, user)
+            self._cluster.routes.delete(Route.id_of(self._host.name, user))
 
     def say_gone(self, server: Server) -> None:
         """Leave word of why the server of a learner is no more, for the page at its address."""
@@ -75,9 +72,9 @@ class Registry:
         self._cluster.gone.put(word)
 
     def close(self, user: str) -> None:
-        """Delete the claim, if it is ours, the last thing of a server."""
+        """Delete the claim and the pointer, the last thing of a server."""
         with self._lock(user):
-            self._delete_ours(self._cluster.claims, user)
+            self._cluster.close(self._host.name, user)
 
     def new_claim(self, server: Server, spec: PoolSpec | None, request_id: str) -> Claim:
         """The claim of a server, made now. Without a spec (its pool was deleted) the defaults of a pool apply."""
@@ -96,8 +93,13 @@ class Registry:
         )
 
     def create_claim(self, claim: Claim) -> Claim | None:
-        """Write the claim if there is none. Returns the claim that is there now; None: one that cannot be read."""
+        """Claim a server that is here. Returns the claim that is there now; None: one that cannot be read."""
         return claim if self._cluster.claims.create(claim) else self.read_claim(claim.user)
+
+    def reserve(self, claim: Claim) -> Claim | None:
+        """Claim a server that is yet to be made, unless its user has one on any host. Returns the claim that is there
+        now; None: one that cannot be read."""
+        return claim if self._cluster.reserve(claim) else self._cluster.server(claim.user).claim
 
     def take_seat(self, server: Server, request_id: str) -> Seat:
         """Have the request get this server, unless another host has given it one just now: which it gets."""
@@ -111,84 +113,99 @@ class Registry:
         )
 
     def find_claim(self, user: str) -> tuple[bool, Claim | None]:
-        """Whether there is a claim, and what it says (None: nothing that can be read)."""
-        found = self._cluster.claims.find(user)
-        return found is not None, found.record if found is not None else None
+        """Whether a user's server is claimed, here or on another host, and what the claim says (None: nothing that can
+        be read)."""
+        own = self._cluster.claims.find(Claim.id_of(self._host.name, user))
+        if own is not None:
+            return True, own.record
+        found = self._cluster.server(user)
+        return found.is_claimed, found.claim
+
+    def amiss(self) -> list[Server]:
+        """The live servers whose records are not as they should be. A host's records are read together, whatever their
+        number."""
+        routes, claims = self._cluster.routes_of(self._host.name), self._cluster.claims_of(self._host.name)
+        servers = [s for s in self._inventory.snapshot() if s.state in LIVE and s.phase is not Phase.RESERVING]
+        pointers = self._cluster.users.find_all([server.user for server in servers])
+
+        def is_amiss(server: Server) -> bool:
+            route, claim = routes.get(server.user), claims.get(server.user)
+            if server.state is State.CLAIMED and (claim is None or claim.record != server.claim):
+                return True
+            if server.phase not in WITHOUT_ROUTE and (route is None or route.record != self._route(server)):
+                return True
+            return not self._is_here(pointers.get(server.user))
+
+        return list(filter(is_amiss, servers))
 
     def repair(self, user: str, spec: PoolSpec | None) -> bool:
         """Write what is missing of a live server's records (I8). True: something was."""
-        repaired = False
         with self._lock(user):
             server = self._inventory.get(user)
             if server is None or server.state not in LIVE or server.phase is Phase.RESERVING:
                 return False
-            if server.state is State.CLAIMED:
-                held, repaired = self._hold_claim(server, spec)
-                if not held or server.phase in WITHOUT_ROUTE:
-                    return repaired
+            held, wrote = self._hold(server, spec)
+            if not held or server.phase in WITHOUT_ROUTE:
+                return wrote
             route = self._route(server)
-            if self._cluster.routes.get(user) != route:
-                self._cluster.routes.put(route)
-                repaired = True
-        return repaired
+            if self._cluster.routes.get(route.record_id) == route:
+                return wrote
+            return self._cluster.publish(route) or self._give_way(server)
 
-    def _hold_claim(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
-        """Whether the claim of a claimed server is this host's, and whether it was written just now because there was
-        none (I8). A server whose claim is another host's was replaced by one there, and is stopped here."""
-        exists, stored = self.find_claim(server.user)
+    def _hold(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
+        """Whether the user of a server is this host's, and whether a pointer or a claim was written just now because
+        there was none (I8). A server whose user is another host's was recreated there, and is stopped here."""
         wrote = False
-        if not exists:
-            claim = server.claim or self.new_claim(server, spec, request_id="")
+        if not self._is_here(self._cluster.users.find(server.user)):
+            pointer = Pointer(user=server.user, host=self._host.name, pool=server.pool)
+            if not self._cluster.point(pointer):
+                return self._give_way(server), False
+            wrote = True
+        return True, (server.state is State.CLAIMED and self._hold_claim(server, spec)) or wrote
+
+    def _hold_claim(self, server: Server, spec: PoolSpec | None) -> bool:
+        """Have a claimed server's claim be there. True: it was not."""
+        found = self._cluster.claims.find(Claim.id_of(self._host.name, server.user))
+        if found is None:
+            own = server.claim is not None and self.is_own(server.claim)
+            claim = server.claim if own and server.claim else self.new_claim(server, spec, request_id="")
             self._inventory.set_claim(server.user, claim)
-            wrote = self._cluster.claims.create(claim)
-            stored = None if wrote else self.read_claim(server.user)
-        if stored is not None and stored.host != self._host.name:
-            self._inventory.stop(server.user, EndReason.RECREATED_ELSEWHERE)
-            return False, False
+            if self._cluster.claims.create(claim):
+                return True
+        stored = found.record if found is not None else self.read_claim(server.user)
         if stored is not None and stored != server.claim:
             # An operator may have given it more time: that, too, is written again when Consul loses it.
             self._inventory.set_claim(server.user, stored)
-        return True, wrote
+        return False
 
-    def _delete_ours(self, records: Collection[R], user: str) -> None:
-        """Delete a record of a user, unless another host has written it: it has made the server again. What cannot be
-        read counts as ours: it stands at a user that we have."""
-        while (found := records.find(user)) is not None and (not found.record or found.record.host == self._host.name):
-            if records.delete_unchanged(found):
-                return
+    def _is_here(self, pointer: Stored[Pointer] | None) -> bool:
+        return pointer is not None and pointer.record is not None and pointer.record.host == self._host.name
+
+    def _give_way(self, server: Server) -> bool:
+        """The server's user has been given another one, on another host. Returns False."""
+        self._inventory.stop(server.user, EndReason.RECREATED_ELSEWHERE)
+        return False
 
     def leftovers(self, users: frozenset[str]) -> set[str]:
         """Users with a route or a claim of this host who are not among ``users``. One whose route leads to another
         address is on another machine that was given our name: not ours to delete."""
-        routes = self._of_this_host(self._cluster.routes)
-        claims = self._of_this_host(self._cluster.claims)
-        elsewhere = {user for user, route in routes.items() if route.address != self._host.ip}
+        routes, claims = self._cluster.routes_of(self._host.name), self._cluster.claims_of(self._host.name)
+        known = {user: found.record for user, found in routes.items() if found.record is not None}
+        elsewhere = {user for user, route in known.items() if route.address != self._host.ip}
         return (routes.keys() | claims.keys()) - users - elsewhere
 
-    def _of_this_host(self, records: Collection[R]) -> dict[str, R]:
-        # Not ``all``, which would keep every record of the cluster in mind.
-        found = records.starting_with("")
-        return {user: record for user, record in found.items() if record.host == self._host.name}
-
     def owned_here(self, user: str) -> bool:
-        """Whether a record of that user names this host."""
-        route = self._cluster.routes.get(user)
-        if route is not None and route.host == self._host.name:
-            return True
-        return self.own_claim(user) is not None
-
-    def own_claim(self, user: str) -> Claim | None:
-        """The claim as stored now, if it names this host."""
-        claim = self.read_claim(user)
-        return claim if claim is not None and self.is_own(claim) else None
+        """Whether there is a record of that user on this host."""
+        has_route = self._cluster.routes.find(Route.id_of(self._host.name, user)) is not None
+        return has_route or self._cluster.claims.find(Claim.id_of(self._host.name, user)) is not None
 
     def is_own(self, claim: Claim) -> bool:
         """Whether a claim is of a server of this host."""
         return claim.host == self._host.name
 
     def read_claim(self, user: str) -> Claim | None:
-        """The claim as stored now; None: there is none that can be read."""
-        return self.find_claim(user)[1]
+        """The claim of a server of this host as stored now; None: there is none that can be read."""
+        return self._cluster.claims.get(Claim.id_of(self._host.name, user))
 
     def _route(self, server: Server) -> Route:
         return Route(

@@ -1,6 +1,6 @@
 """Writing again what Consul has lost, and deleting what it has too much, of this host's own records (I8, I6).
 
-A thread of its own: many small reads that nothing waits for.
+A thread of its own: nothing waits for it.
 """
 
 import logging
@@ -9,7 +9,6 @@ from agent.engine.listing import ABSENT_S
 from agent.engine.observer import EngineObserver
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import LIVE
 from agent.metrics import REPAIRS
 from agent.records.host_records import HostRecords
 from agent.records.specs import Specs
@@ -67,8 +66,8 @@ class Repairer:
             return False
         repaired = [
             server.user
-            for server in self._inventory.snapshot()
-            if server.state in LIVE and self._registry.repair(server.user, self._specs.get(server.pool))
+            for server in self._registry.amiss()
+            if self._registry.repair(server.user, self._specs.get(server.pool))
         ]
         REPAIRS.inc(len(repaired))
         if repaired:
@@ -83,7 +82,7 @@ class Repairer:
         """Delete what this host's records say of a user it does not have. Raises ``StoreUnavailable``."""
         if self._inventory.get(user) is None and self._registry.owned_here(user):
             log.info("leftover records deleted", extra={"user": user})
-            claim = self._registry.own_claim(user)
+            claim = self._registry.read_claim(user)
             if claim is not None:  # reserved at an old path by an agent that ended before the container was there
                 self._tickets.refuse(claim.request_id, user, EndReason.HOST_RESTARTED)
             self._drop(user)

@@ -33,7 +33,12 @@ class Route(Record):
 
     @property
     def record_id(self) -> str:
-        return self.user
+        return self.id_of(self.host, self.user)
+
+    @staticmethod
+    def id_of(host: str, user: str) -> str:
+        """Below the host's name, in the part of the user's first symbol: ids are random, so these parts are even."""
+        return f"{user[:1]}/{host}/{user}"
 
     @field_validator("target")
     @classmethod
@@ -69,11 +74,29 @@ class Claim(Record):
 
     @property
     def record_id(self) -> str:
-        return self.user
+        return self.id_of(self.host, self.user)
+
+    @staticmethod
+    def id_of(host: str, user: str) -> str:
+        """Below the host's name."""
+        return f"{host}/{user}"
 
     def is_kept(self, now: datetime) -> bool:
         """Whether an operator has given the server more time, which is not over yet."""
         return self.kept_until is not None and now < self.kept_until
+
+
+class Pointer(Record):
+    """On which host a user's server is. There is one as long as there is a route or a claim, and it is created once,
+    check-and-set 0: whoever has it has the user."""
+
+    user: str
+    host: Name
+    pool: Name
+
+    @property
+    def record_id(self) -> str:
+        return self.user
 
 
 class Gone(Record):

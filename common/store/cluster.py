@@ -1,17 +1,28 @@
-"""Everything that is kept in Consul for one cluster, by family (docs/design.md, "Records")."""
+"""Everything that is kept in Consul for one cluster, by family (docs/design.md, "Records").
 
+Keys are named here and nowhere else. What a host writes of its servers lies below its own name; one pointer per user
+leads there (docs/decisions/2026-11-27-key-layout.md).
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from common.errors import RecordContended
+from common.ids import USER_ALPHABET
+from common.records.base import Record
 from common.records.hosts import HostNote, HostRecord
 from common.records.idempotency import Replay
 from common.records.pools import PoolHistory, PoolSpec
-from common.records.servers import Activity, Claim, Gone, Route
+from common.records.servers import Activity, Claim, Gone, Pointer, Route
 from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket
 from common.records.tokens import Token
-from common.store.collections import Collection
-from common.store.keys import Keys
-from common.store.port import Store
+from common.store.collections import TRIES, Collection, Stored
+from common.store.port import Entry, Store, Write
+
+R = TypeVar("R", bound=Record)
+S = TypeVar("S", Route, Claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,59 +39,135 @@ class ServerRecords:
 
 
 class Cluster:
-    """The records of one cluster. Safe to use from any thread."""
+    """The records of one cluster. Safe to use from any thread; every method raises ``StoreUnavailable``."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self.name = name
         self.store = store
-        self._keys = keys = Keys(name)
-        self.pools = Collection(store, keys.pools, PoolSpec)
+        self.name = name
+        self.pools = self._family("pools", PoolSpec)
         #: Earlier specs, by pool.
-        self.history = Collection(store, keys.history, PoolHistory)
+        self.history = self._family("history", PoolHistory)
         #: Held by the agents' sessions.
-        self.hosts = Collection(store, keys.hosts, HostRecord)
+        self.hosts = self._family("hosts", HostRecord)
         #: What hosts remember of themselves, by host.
-        self.notes = Collection(store, keys.notes, HostNote)
-        #: By user, as are claims and gone.
-        self.routes = Collection(store, keys.routes, Route)
-        self.claims = Collection(store, keys.claims, Claim)
-        #: Why users' servers are no more.
-        self.gone = Collection(store, keys.gone, Gone)
+        self.notes = self._family("notes", HostNote)
+        #: Ids as ``Route.id_of`` and ``Claim.id_of`` make them.
+        self.routes = self._family("routes", Route)
+        self.claims = self._family("claims", Claim)
+        #: On which host a user's server is, by user; written with the route, deleted with the claim.
+        self.users = self._family("users", Pointer)
+        #: Why users' servers are no more, by user.
+        self.gone = self._family("gone", Gone)
         #: By request id, as are seats.
-        self.tickets = Collection(store, keys.tickets, Ticket)
-        self.seats = Collection(store, keys.seats, Seat)
+        self.tickets = self._family("tickets", Ticket)
+        self.seats = self._family("seats", Seat)
         #: By source and part.
-        self.activity = Collection(store, keys.activity, Activity)
-        self.tokens = Collection(store, keys.tokens, Token)
+        self.activity = self._family("activity", Activity)
+        self.tokens = self._family("tokens", Token)
         #: Answers to repeated requests, by a digest of their ``Idempotency-Key``.
-        self.replays = Collection(store, keys.replays, Replay)
+        self.replays = self._family("replays", Replay)
         #: Sets of static files.
-        self.statics = Collection(store, keys.statics, Statics)
+        self.statics = self._family("statics", Statics)
 
     @property
-    def route_shards(self) -> tuple[str, ...]:
-        """Prefixes that divide the routes into 32 even parts."""
-        return self._keys.route_shards
+    def root(self) -> str:
+        """What all keys of the cluster begin with."""
+        return f"tmpnb/{self.name}/"
 
     @property
     def culler_lock(self) -> str:
         """The key that the leading culler holds."""
-        return self._keys.culler_lock
+        return f"{self.root}locks/culler"
 
     def statics_lock(self, statics: str) -> str:
         """The key that a host holds while it takes a set of static files out of its image."""
-        return self._keys.statics_lock(statics)
+        return f"{self.root}locks/statics-{statics}"
+
+    @property
+    def route_shards(self) -> tuple[str, ...]:
+        """Prefixes that divide the routes into 32 even parts."""
+        return tuple(f"{self.routes.prefix}{symbol}/" for symbol in USER_ALPHABET)
 
     def server(self, user: str) -> ServerRecords:
-        """What is stored of a user's server, read at once: whoever guesses ids costs one question each. Raises
-        ``StoreUnavailable``."""
-        keys = (self.routes.key(user), self.claims.key(user), self.gone.key(user))
-        route, claim, gone = map(self.store.get_all(keys).get, keys)
+        """What is stored of a user's server. Whoever guesses ids costs one question each: there is a second one only if
+        there is a server."""
+        entries = self.store.get_all((self.users.key(user), self.gone.key(user)))
+        pointer, gone = self.users.among(entries, user), self.gone.among(entries, user)
+        route, claim = None, None
+        if pointer is not None and pointer.record is not None:
+            route_id, claim_id = Route.id_of(pointer.record.host, user), Claim.id_of(pointer.record.host, user)
+            entries = self.store.get_all((self.routes.key(route_id), self.claims.key(claim_id)))
+            route, claim = self.routes.among(entries, route_id), self.claims.among(entries, claim_id)
         return ServerRecords(
-            self.routes.decode(route).record if route is not None else None,
-            self.claims.decode(claim).record if claim is not None else None,
-            self.gone.decode(gone).record if gone is not None else None,
+            route.record if route is not None else None,
+            claim.record if claim is not None else None,
+            gone.record if gone is not None else None,
             route is not None,
             claim is not None,
             gone is not None,
         )
+
+    def routes_of(self, host: str) -> dict[str, Stored[Route]]:
+        """A host's routes, by user, those that cannot be read too."""
+        return _by_user(self.routes, self.store.list_all([f"{shard}{host}/" for shard in self.route_shards]))
+
+    def claims_of(self, host: str) -> dict[str, Stored[Claim]]:
+        """A host's claims, by user, those that cannot be read too."""
+        return _by_user(self.claims, self.store.list_all([f"{self.claims.prefix}{host}/"]))
+
+    def dangling(self) -> frozenset[str]:
+        """The users with a pointer and neither a route nor a claim."""
+        pointers = self.users.ids()  # first: what is written meanwhile has its route or claim by then
+        return pointers - {each.rpartition("/")[2] for each in self.routes.ids() | self.claims.ids()}
+
+    def publish(self, route: Route) -> bool:
+        """Write a route, and in the same transaction the pointer to its host. False: the pointer names another host,
+        and nothing was written."""
+        return self._point(Pointer(user=route.user, host=route.host, pool=route.pool), [self.routes.writing(route)])
+
+    def point(self, pointer: Pointer) -> bool:
+        """Have the pointer to a user's server name its host. False: it names another one, and stays."""
+        return self._point(pointer, [])
+
+    def reserve(self, claim: Claim) -> bool:
+        """Write the claim of a server that is not there yet, and in the same transaction the pointer to its host.
+        False: there is a claim or a pointer, and nothing was written."""
+        pointer = Pointer(user=claim.user, host=claim.host, pool=claim.pool)
+        return self.store.write_all([self.claims.writing(claim, 0), self.users.writing(pointer, 0)])
+
+    def close(self, host: str, user: str) -> None:
+        """Delete the claim of a server, and in the same transaction the pointer to its host: the last thing of a
+        server. A pointer to another host stays. Raises ``RecordContended``."""
+        claim = Write(self.claims.key(Claim.id_of(host, user)), None)
+        for _ in range(TRIES):
+            pointer = self.users.find(user)
+            if pointer is None or (pointer.record is not None and pointer.record.host != host):
+                self.store.delete(claim.key)
+                return
+            if self.store.write_all([claim, Write(self.users.key(user), None, pointer.modify_index)]):
+                return
+        raise RecordContended(f"{self.users.key(user)}: somebody else was faster {TRIES} times in a row")
+
+    def _point(self, pointer: Pointer, others: Sequence[Write]) -> bool:
+        """A pointer that cannot be read is written anew. Raises ``RecordContended``."""
+        index = 0
+        for _ in range(TRIES):
+            if self.store.write_all([*others, self.users.writing(pointer, index)]):
+                return True
+            found = self.users.find(pointer.user)
+            if found is not None and found.record is not None and found.record.host != pointer.host:
+                return False
+            index = found.modify_index if found is not None else 0
+        raise RecordContended(f"{self.users.key(pointer.user)}: somebody else was faster {TRIES} times in a row")
+
+    def _family(self, name: str, record: type[R]) -> Collection[R]:
+        return Collection(self.store, f"{self.root}{name}/", record)
+
+
+def by_user(records: Iterable[S]) -> dict[str, S]:
+    """Routes or claims, by user."""
+    return {record.user: record for record in records}
+
+
+def _by_user(records: Collection[S], entries: Iterable[Entry]) -> dict[str, Stored[S]]:
+    return {each.id.rpartition("/")[2]: each for each in map(records.decode, entries)}

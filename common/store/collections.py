@@ -5,14 +5,14 @@ change is a compare-and-set on what was read, tried again when somebody else was
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
 from common.errors import MalformedRecord, RecordContended
 from common.records.base import Record
-from common.store.port import Entry, Listing, Store
+from common.store.port import Entry, Listing, Store, Write
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,16 @@ class Collection(Generic[R]):
         entry = self._store.get(self.key(record_id))
         return self.decode(entry) if entry is not None else None
 
+    def among(self, entries: Mapping[str, Entry], record_id: str) -> Stored[R] | None:
+        """As ``find``, in what was read by key before."""
+        entry = entries.get(self.key(record_id))
+        return self.decode(entry) if entry is not None else None
+
+    def find_all(self, record_ids: Iterable[str]) -> dict[str, Stored[R]]:
+        """Those that are there, by id, read many at once."""
+        found = self._store.get_all([self.key(record_id) for record_id in record_ids])
+        return {each.id: each for each in map(self.decode, found.values())}
+
     def all(self) -> dict[str, R]:
         """All records, by id."""
         return self.list().readable()
@@ -108,6 +118,10 @@ class Collection(Generic[R]):
     def put(self, record: R) -> None:
         """Write the record, whatever is there."""
         self._store.put(self.key(record.record_id), record.encode())
+
+    def writing(self, record: R, modify_index: int | None = None) -> Write:
+        """To write the record together with others: ``Store.write_all``."""
+        return Write(self.key(record.record_id), record.encode(), modify_index)
 
     def create(self, record: R) -> bool:
         """Write the record if there is none with its id. False: there is."""

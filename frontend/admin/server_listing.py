@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from common.records.hosts import HostRecord
 from common.records.servers import Claim, Route
-from common.store.cluster import Cluster
+from common.store.cluster import Cluster, by_user
 from frontend.cluster.cache import CachedValue
 from frontend.culler.decide import Source, sources
 
@@ -27,7 +27,7 @@ def listing_view(cluster: Cluster) -> CachedValue[ServerListing]:
     """At most a second old. ``get`` raises ``StoreUnavailable``."""
 
     def read() -> ServerListing:
-        claimed, routed = cluster.claims.all(), cluster.routes.all()
+        claimed, routed = by_user(cluster.claims.all().values()), by_user(cluster.routes.all().values())
         return ServerListing(
             claimed,
             routed,

@@ -4,18 +4,17 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
 
 from common.broker.events import Events
 from common.broker.messages import CullRequest
 from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
 from common.records.hosts import HostRecord, HostState
-from common.records.servers import Claim, Route
+from common.records.servers import Route
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
 from common.vocabulary import EndReason, EventName
-from frontend.cluster.reachability import Probe, target_of, tcp_probe, unreachable
+from frontend.cluster.reachability import Probe, Target, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.host_loss import HostLoss
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 
 # Enough to tell a host whose network is gone from one whose agent is away.
 PROBES = 5
-
-R = TypeVar("R", Claim, Route)
 
 
 class Cycle:
@@ -102,8 +99,7 @@ class Cycle:
         for host in found:
             if self._only_agent_away(host, host in answering):
                 continue
-            routes = _of_host(self._cluster.routes.all(), host)
-            claims = _of_host(self._cluster.claims.all(), host)
+            routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
             closed = close_servers(self._cluster, host, self._now(), is_sure)
             for user, claim in closed.items():
                 if claim is not None:
@@ -129,11 +125,15 @@ class Cycle:
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""
-        routes = self._cluster.routes.all()
-        claims = self._cluster.claims.all()
-        tried = {host: [routes[user] for user in sorted(_of_host(claims, host)) if user in routes] for host in hosts}
-        found = self._probe([target_of(route) for some in tried.values() for route in some[:PROBES]])
-        return {host for host, some in tried.items() if any(target_of(route) in found for route in some)}
+        tried = {host: self._targets(host) for host in hosts}
+        found = self._probe([target for some in tried.values() for target in some])
+        return {host for host, some in tried.items() if not found.isdisjoint(some)}
+
+    def _targets(self, host: str) -> list[Target]:
+        """Where some of a host's claimed servers are."""
+        routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
+        found = [routes[user].record for user in sorted(claims) if user in routes]
+        return [target_of(route) for route in found if route is not None][:PROBES]
 
     def _only_agent_away(self, host: str, answers: bool) -> bool:
         """Whether servers of the host still answer: then only its agent is away, and nobody is cut off."""
@@ -158,7 +158,3 @@ class Cycle:
             reason=decision.reason, detail={"seconds": seconds},
         )  # fmt: skip
         return True
-
-
-def _of_host(records: dict[str, R], host: str) -> dict[str, R]:
-    return {user: record for user, record in records.items() if record.host == host}

@@ -23,6 +23,7 @@ from frontend.culler.sweep import (
     TicketBounds,
     sweep_activity,
     sweep_gone,
+    sweep_pointers,
     sweep_replays,
     sweep_seats,
     sweep_statics,
@@ -68,6 +69,7 @@ class Loop:
             "culler", self._step, min(TICK_S, settings.cull_period), last=leadership.release, vital=True
         )
         self._waiting: Counter[str] = Counter()
+        self._dangling: frozenset[str] = frozenset()
 
     def _step(self) -> None:
         self._heartbeat.beat()
@@ -113,12 +115,13 @@ class Loop:
             WAITING.labels(pool).set(count)
         parts = sweep_activity(self._cluster, now)
         seats = sweep_seats(self._cluster, now)
-        gone = replays = statics = 0
+        gone = replays = statics = pointers = 0
         if time.monotonic() >= self._next_gone:
             # They may be many, and live for long.
             gone = sweep_gone(self._cluster, now, self._remember_s)
             replays = sweep_replays(self._cluster, now)
             statics = sweep_statics(self._cluster, now)
+            pointers, self._dangling = sweep_pointers(self._cluster, self._dangling)
             self._next_gone = time.monotonic() + GONE_EVERY_S
         counts = {
             "tickets": tickets,
@@ -127,6 +130,7 @@ class Loop:
             "gone": gone,
             "replays": replays,
             "statics": statics,
+            "pointers": pointers,
         }
         if any(counts.values()):
             log.info("swept", extra=counts)

@@ -113,6 +113,19 @@ def sweep_statics(cluster: Cluster, now: datetime) -> int:
     return _sweep(cluster.statics, lambda s: s.id not in used and now - s.taken_at > STATICS_KEPT)
 
 
+def sweep_pointers(cluster: Cluster, before: frozenset[str]) -> tuple[int, frozenset[str]]:
+    """Delete pointers to servers that have neither a route nor a claim, and had none ``before``: how many, and those
+    that are to be looked at again. Nobody writes the one without the other; somebody has deleted records by hand.
+    Raises ``StoreUnavailable``."""
+    dangling = cluster.dangling()
+    swept = 0
+    for user in dangling & before:
+        pointer, found = cluster.users.find(user), cluster.server(user)  # in this order: what is written now changes it
+        if pointer is not None and not (found.is_routed or found.is_claimed):
+            swept += cluster.users.delete_unchanged(pointer)
+    return swept, dangling - before
+
+
 def _sweep(
     records: Collection[R],
     nobody_needs: Callable[[R], bool],

@@ -10,7 +10,7 @@ from common.broker import queues
 from common.broker.messages import SetHostState
 from common.ids import is_request_id
 from common.records.hosts import HostRecord, HostState
-from common.records.servers import Claim, Gone
+from common.records.servers import Claim, Gone, Route
 from common.records.tickets import refused
 from common.store.cluster import Cluster
 from common.vocabulary import EndReason
@@ -79,23 +79,20 @@ def remove_host(context: Context, host: str) -> int:
 def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callable[[], bool]) -> dict[str, Claim | None]:
     """Withdraw the routes and close the claims of a lost host; its users, with the claim of those who had one.
     ``may_go_on`` is asked before each."""
-    routes, claims = cluster.routes.all(), cluster.claims.all()
+    routes, claims = cluster.routes_of(host), cluster.claims_of(host)
     closed: dict[str, Claim | None] = {}
     for user in sorted(routes | claims):
-        claim = claims.get(user)
-        record = claim or routes[user]
-        if record.host != host:
-            continue
+        claim = claims[user].record if user in claims else None
         if not may_go_on():
             break
         if claim is not None:
             cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now))
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
-        cluster.routes.delete(user)
+        cluster.routes.delete(Route.id_of(host, user))
         # Whoever still waits for a server that the lost host was to make at an issued path.
         if claim is not None and is_request_id(claim.request_id):
             cluster.tickets.update(claim.request_id, partial(refused, user=user, reason=EndReason.HOST_LOST))
-        cluster.claims.delete(user)
+        cluster.close(host, user)
         closed[user] = claim
     return closed
 

@@ -7,7 +7,7 @@ from common.bounds import EXTEND_MAX_S
 from common.broker.events import Events
 from common.broker.messages import CullRequest
 from common.records.servers import Claim, Route
-from common.store.cluster import Cluster
+from common.store.cluster import Cluster, by_user
 from common.vocabulary import EndReason, EventName
 from frontend.operations.context import Context
 from frontend.operations.errors import InvalidValue, NotFound, ServerEnded
@@ -84,7 +84,7 @@ def find_server(cluster: Cluster, user: str) -> tuple[Claim | None, Route | None
 
 def list_servers(cluster: Cluster) -> list[ServerRow]:
     """Every server with a route or a claim, those claimed first first."""
-    claims, routes = cluster.claims.all(), cluster.routes.all()
+    claims, routes = by_user(cluster.claims.all().values()), by_user(cluster.routes.all().values())
     last_active: dict[str, float] = {}
     for activity in cluster.activity.all().values():
         for user, at in activity.users.items():
@@ -142,7 +142,8 @@ def extend(context: Context, user: str, seconds: float, max_s: float = EXTEND_MA
     def keep(claim: Claim) -> Claim:
         return claim.model_copy(update={"kept_until": max(wanted, claim.kept_until or wanted)})
 
-    kept = context.cluster.claims.update(user, keep)
+    pointer = context.cluster.users.get(user)
+    kept = context.cluster.claims.update(Claim.id_of(pointer.host, user), keep) if pointer is not None else None
     if kept is None or kept.kept_until is None:
         raise NotFound(f"user {user[:80]!r} has no claimed server")
     events = Events(context.publisher, now=context.now)

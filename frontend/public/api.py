@@ -133,8 +133,8 @@ def cancel_ticket(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    claim = deps.cluster.claims.get(record.user)
-    if claim is not None:
+    pointer = deps.cluster.users.get(record.user)
+    if pointer is not None:
         request = CullRequest(
             sent_at=deps.now(),
             user=record.user,
@@ -142,7 +142,7 @@ def cancel_ticket(ticket: str) -> Answer:
             request_id=record.request_id,
             force=True,
         )
-        send(deps.broker, claim.host, request)
+        send(deps.broker, pointer.host, request)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 

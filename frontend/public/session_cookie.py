@@ -139,12 +139,12 @@ def remember_served(request_id: str, user: str) -> None:
 
 
 def remembered() -> Remembered | None:
-    """The browser's server, if its claim still exists. One read of Consul, only for browsers that have a cookie."""
+    """The browser's server, if it still exists. One read of Consul, only for browsers that have a cookie."""
     user = session.get("user")
     if not isinstance(user, str) or not is_user(user):
         return None
     try:
-        found = dependencies().cluster.claims.find(user)
+        found = dependencies().cluster.users.find(user)
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
         return Remembered(user, None)

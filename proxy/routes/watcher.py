@@ -2,7 +2,7 @@
 
 Consul answers a watch with the whole prefix. While routes are few there is one watch; beyond ``SHARD_ABOVE`` there is
 one per first symbol of the user id, so that a change costs a reading of 1/32 of the routes. Not always, because a watch
-on an empty prefix wakes at every write anywhere in Consul. Of a shard with more than ``KEYS_ABOVE`` routes only the
+on an empty prefix wakes at every write of any route. Of a shard with more than ``KEYS_ABOVE`` routes only the
 names are read, a twentieth of the whole, and then the routes that are new.
 """
 
@@ -17,11 +17,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from common.errors import StoreUnavailable
+from common.records.servers import Route
 from common.runtime.freshness import Freshness
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
-from common.store.keys import last_segment
 from common.store.port import Entry, Listing, Store
 from proxy.routes.table import Delta, Target
 from proxy.routes.view import Known, View
@@ -91,7 +91,7 @@ class RouteWatcher:
             return [watch.prefix for watch in self._watches]
 
     def start(self) -> None:
-        known = {self._routes.key(user): Known(0, target) for user, target in self._seed.items()}
+        known = {self._routes.key(Route.id_of("", user)): Known(0, target) for user, target in self._seed.items()}
         with self._lock:
             self._begin([_Watch(self._routes.prefix, self._view(known, {}), doubtful=True)])
 
@@ -108,7 +108,7 @@ class RouteWatcher:
         self._watches = list(watches)
         for watch in self._watches:
             watch.fresh.start()
-            name = f"watch.routes-{last_segment(watch.prefix)}"
+            name = f"watch.routes-{watch.prefix.removeprefix(self._routes.prefix).strip('/')}"
             watch.thread = LoopThread(name, partial(self._follow, watch), outage=self._consul)
             watch.thread.start()
 

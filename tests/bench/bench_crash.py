@@ -24,10 +24,10 @@ from common.records.hosts import HostRecord
 from common.records.pools import PoolSpec
 from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
 from tests.bench.bench_agent import stores
 from tests.bench.figures import heading, show
 from tests.sim.process import start_hosts
+from tests.support.keys import Keys
 from tests.support.waiting import wait_until
 
 SERVERS = 200

@@ -18,9 +18,9 @@ from pathlib import Path
 from common.broker.rabbitmq import RabbitAddress
 from common.records.pools import PoolSpec
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
 from tests.bench.processes import tree
 from tests.support.cluster import COMPOSE, ROOT, Cluster, ask
+from tests.support.keys import Keys
 from tests.support.waiting import wait_until
 
 # The table of routes, as HAProxy knows it.

@@ -139,10 +139,13 @@ def test_a_server_that_is_being_made_again(
 ) -> None:
     page, kind = any_page
     user = "23456789abce"
-    key = f"{cluster.consul_url}/v1/kv/tmpnb/{cluster.name}/claims/{user}"
+    records = f"{cluster.consul_url}/v1/kv/tmpnb/{cluster.name}"
+    pointer = {"user": user, "host": "elsewhere", "pool": "default"}
     claim = {"user": user, "host": "elsewhere", "pool": "default", "request_id": "0" * 32,
              "claimed_at": "2026-01-01T00:00:00Z", "idle_limit_s": 0}  # fmt: skip
-    assert ask(key, "PUT", body=json.dumps(claim).encode()).status == 200
+    keys = {f"{records}/claims/elsewhere/{user}": claim, f"{records}/users/{user}": pointer}
+    for key, record in keys.items():
+        assert ask(key, "PUT", body=json.dumps(record).encode()).status == 200
     try:
         answer = visit(page, f"{cluster.url}/user/{user}/lab")
         assert answer is not None
@@ -151,7 +154,8 @@ def test_a_server_that_is_being_made_again(
         assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
         photograph(page, f"starting-{kind}")
     finally:
-        ask(key, "DELETE")
+        for key in keys:
+            ask(key, "DELETE")
 
 
 def test_a_server_whose_host_does_not_answer(

@@ -15,6 +15,8 @@ from agent.reconcile.plan import Action, Remove, RemoveContainer
 from agent.records.registry import Registry
 from agent.records.repair import Repairer
 from agent.servers.adopter import Adopter
+from common.records.servers import Route
+from common.store.cluster import Cluster
 from common.vocabulary import EndReason
 
 
@@ -124,7 +126,13 @@ def _two_requests_for_one_server(patch: Any) -> None:
 
 def _survivors_take_their_paths_back(patch: Any) -> None:
     """A host that comes back does not look whether its users have servers elsewhere."""
-    patch.setattr(Registry, "_hold_claim", lambda self, server, spec: (True, False))
+
+    def publish(self: Cluster, route: Route) -> bool:
+        self.routes.put(route)
+        return True
+
+    patch.setattr(Registry, "_hold", lambda self, server, spec: (True, False))
+    patch.setattr(Cluster, "publish", publish)
 
 
 MUTATIONS = {

@@ -22,7 +22,6 @@ from common.records.servers import Claim, Route
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
-from common.store.keys import last_segment
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
 from frontend.culler.cycle import Cycle
@@ -34,6 +33,7 @@ from frontend.public.spawning.waiting_room import WaitingRoom
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
 from tests.faults.simulated_agent import Crash, SimulatedAgent
+from tests.support.keys import last_segment
 from tests.unit.agent.world import KEYS, pool
 
 POOL, SIZE = "light", 3
@@ -185,8 +185,8 @@ class Stage:
         if not users or self.store._down:
             return
         user = users[pick % len(users)]
-        entry = self.store.get(KEYS.claim(user))
-        request_id = Claim.decode(entry.key, entry.value).request_id if entry is not None else ""
+        claim = Cluster(self.store, KEYS.cluster).server(user).claim
+        request_id = claim.request_id if claim is not None else ""
         host = next((name for name, host in self.hosts.items() if user in self._running(host).values()), None)
         if host is not None:
             self.recorder.add(Cull(self.recorder.now(), user))
@@ -415,7 +415,8 @@ class Stage:
         return HostLook(boxes, {POOL: SIZE}, ready)
 
     def _routes(self) -> dict[str, str]:
-        entries = self.store.list(KEYS.routes).entries
+        """As the proxies go by them: of several routes of a user the one that was created first counts."""
+        entries = sorted(self.store.list(KEYS.routes).entries, key=lambda entry: -entry.create_index)
         return {last_segment(entry.key): Route.decode(entry.key, entry.value).target for entry in entries}
 
     def _containers(self, host: Host) -> list:

@@ -29,7 +29,15 @@ from frontend.admin.server_listing import listing_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import TicketBounds, sweep_activity, sweep_gone, sweep_replays, sweep_statics, sweep_tickets
+from frontend.culler.sweep import (
+    TicketBounds,
+    sweep_activity,
+    sweep_gone,
+    sweep_pointers,
+    sweep_replays,
+    sweep_statics,
+    sweep_tickets,
+)
 from frontend.http.authenticator import tokens_view
 from frontend.operations.pool_files import read_tables
 from proxy.routes.view import View
@@ -182,6 +190,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
         sweep_gone(records, now, 86400.0)
         sweep_replays(records, now)
         sweep_statics(records, now)
+        sweep_pointers(records, records.dangling())
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,

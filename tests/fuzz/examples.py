@@ -18,7 +18,7 @@ from common.broker.messages import (
 from common.records.hosts import Drain, HostNote, HostRecord, HostState, ImageState, ImageStatus, PoolStatus
 from common.records.idempotency import Replay
 from common.records.pools import PoolHistory, PoolSpec
-from common.records.servers import Activity, Claim, Gone, Route
+from common.records.servers import Activity, Claim, Gone, Pointer, Route
 from common.records.statics import StaticFile, Statics
 from common.records.tickets import Ticket
 from common.records.tokens import Scope, Token
@@ -69,14 +69,15 @@ RECORDS: tuple[tuple[str, str, dict[str, Any]], ...] = tuple(
             pools={POOL: PoolStatus(capacity=3, ready=2, claimed=1, generation="g")},
         )),
         ("notes", "host-9", HostNote(host="host-9", drain=Drain(since=NOW), next_port=20000)),
-        ("routes", USER, Route(
+        ("routes", Route.id_of("host-9", USER), Route(
             user=USER, host="host-9", target="10.0.0.9:20001", container="c" * 64, pool=POOL, generation="g",
             created_at=NOW, statics=SET,
         )),
-        ("claims", USER, Claim(
+        ("claims", Claim.id_of("host-9", USER), Claim(
             user=USER, host="host-9", pool=POOL, request_id=REQUEST, claimed_at=NOW, token_digest=SHA,
             idle_limit_s=3600, unvisited_limit_s=600, expires_at=NOW, kept_until=NOW,
         )),
+        ("users", USER, Pointer(user=USER, host="host-9", pool=POOL)),
         ("gone", USER, Gone(user=USER, host="host-9", pool=POOL, reason="idle", at=NOW, until=NOW)),
         ("tickets", REQUEST, Ticket(request_id=REQUEST, pool=POOL, created_at=NOW, seen_at=NOW)),
         ("tickets", "e" * 32, Ticket(

@@ -28,9 +28,10 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
 from common.urls import server_url
+from tests.support.keys import Keys
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,7 @@ class PlayedAgent:
             claimed_at=utc_now(),
             idle_limit_s=3600,
         )
-        assert self.store.create(self.keys.claim(user), record.encode())
+        assert Cluster(self.store, self.keys.cluster).reserve(record)
         reply = SpawnReply(
             sent_at=utc_now(),
             request_id=request.request_id,
@@ -437,7 +438,7 @@ def test_the_culler_asks_for_what_is_too_old_and_stops_cleanly(world: World, sta
     record = Claim(
         user=user, host="host-old", pool="p", request_id="0" * 32, claimed_at=now, idle_limit_s=0, expires_at=now
     )
-    world.store.put(world.keys.claim(user), record.encode())
+    world.store.put(world.keys.claim(user, "host-old"), record.encode())
     culler = start("frontend.culler")
     delivery = asked.get(timeout=30)
     consumer.ack(delivery)

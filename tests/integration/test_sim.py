@@ -15,8 +15,8 @@ from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
 from tests.sim.process import start_hosts
+from tests.support.keys import Keys
 from tests.support.waiting import wait_until
 
 HOSTS = 10

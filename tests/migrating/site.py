@@ -187,7 +187,7 @@ class Site:
     def is_overdue(self, url: str) -> bool:
         """Whether a claimed server has reached its age limit. It is in use: this asks it."""
         assert self.ask("GET", url).status_code == 200
-        entry = self.agent.store.get(self.agent.keys.claim(user_of(url)))
+        entry = self.agent.store.get(self.agent.keys.claim(user_of(url), self.agent.host))
         assert entry is not None, "its claim"
         expires_at = Claim.decode(entry.key, entry.value).expires_at
         return expires_at is not None and utc_now() > expires_at + timedelta(seconds=1)

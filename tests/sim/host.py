@@ -17,10 +17,10 @@ from common.broker.rabbitmq import RabbitConsumer, RabbitPublisher
 from common.records.pools import PoolSpec
 from common.runtime.clock import utc_now
 from common.runtime.process import InOrder
-from common.store.keys import Keys
 from common.store.port import Entry, Listing, Store
 from common.vocabulary import EndReason
 from tests.sim.engine import SimEngine, SimProbe
+from tests.support.keys import Keys
 
 
 def address_of(host: str) -> str:

@@ -27,7 +27,7 @@ from common.records.pools import PoolSpec
 from common.records.servers import Route
 from common.runtime.clock import utc_now
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
+from tests.support.keys import Keys, last_segment
 from tests.support.leftovers import ours
 from tests.support.waiting import wait_until
 
@@ -173,7 +173,7 @@ class AgentRig:
         return {route.user: route for route in found}
 
     def claims(self) -> set[str]:
-        return {entry.key.removeprefix(self.keys.claims) for entry in self.store.list(self.keys.claims).entries}
+        return {last_segment(entry.key) for entry in self.store.list(self.keys.claims).entries}
 
     def request(self, wait_s: float = 30.0, **fields: Any) -> SpawnReply | None:
         """Ask for a server and wait for the reply."""

@@ -21,7 +21,7 @@ import requests
 from common.ids import new_user
 from common.records.servers import Route
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
+from tests.support.keys import Keys
 from tests.support.leftovers import ours
 from tests.support.waiting import wait_until
 

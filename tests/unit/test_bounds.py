@@ -34,13 +34,13 @@ from common.runtime.clock import utc_now
 from common.settings import CommonSettings
 from common.sizes import parse_bytes
 from common.store.cluster import Cluster
-from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from frontend.admin import api_models
 from frontend.culler.decide import cull_forecast, decide, sources
 from frontend.public import api_models as public_models
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
 from proxy.settings import ProxySettings
+from tests.support.keys import Keys
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 HERE = Host("test", "host-1", "10.0.0.1", "127.0.0.1")

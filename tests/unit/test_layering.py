@@ -28,7 +28,6 @@ PURE = (
     "agent/reconcile/plan.py",
     *(f"common/records/{path.name}" for path in sorted((ROOT / "common" / "records").glob("*.py"))),
     "common/broker/messages.py",
-    "common/store/keys.py",
     "common/broker/queues.py",
     *(
         path.relative_to(ROOT).as_posix()

@@ -98,7 +98,7 @@ class Search:
         hosts = self._hosts()
         wanted = parse(text, hosts, self._pools())
         # Ids below a beginning are few; for a host or a pool all have to be read.
-        claims = self._cluster.claims.starting_with(wanted.user) if wanted.user else self._all.get()
+        claims = self._starting_with(wanted.user) if wanted.user else self._all.get()
         matching = [
             claim
             for claim in claims.values()
@@ -107,7 +107,13 @@ class Search:
         matching.sort(key=lambda claim: (claim.claimed_at, claim.user))
         shown = matching[:LIMIT_COUNT]
         seen = self.activity.get() if shown else []
-        route = self._cluster.routes.get(shown[0].user) if len(shown) == 1 else None
+        route = self._cluster.routes.get(Route.id_of(shown[0].host, shown[0].user)) if len(shown) == 1 else None
         servers = [FoundServer(claim, route, cull_forecast(claim, seen, hosts.keys(), now)) for claim in shown]
         gone = self._cluster.gone.get(wanted.user) if not matching and wanted.user else None
         return Found(len(matching), servers, gone)
+
+    def _starting_with(self, start: str) -> dict[str, Claim]:
+        """The claims of the users whose ids begin so."""
+        pointers = self._cluster.users.starting_with(start).values()
+        found = self._cluster.claims.find_all([Claim.id_of(pointer.host, pointer.user) for pointer in pointers])
+        return {each.id: each.record for each in found.values() if each.record is not None}

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, g, request
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable, TransientError
 from common.ids import is_user
-from common.records.servers import Gone
+from common.records.servers import Claim, Gone, Route
 from common.runtime.loops import poll
 from common.urls import server_url
 from frontend import texts
@@ -62,7 +62,7 @@ def _is_ending(user: str, word: Gone | None) -> bool:
     if word is None or word.until is not None:
         return False
     try:
-        claim = dependencies().cluster.claims.get(user)
+        claim = dependencies().cluster.claims.get(Claim.id_of(word.host, user))
     except StoreUnavailable:
         return False
     return claim is not None and claim.claimed_at < word.at
@@ -109,7 +109,8 @@ def once_more(user: str) -> Response:
         target = ""
     try:
         send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        poll(lambda: deps.cluster.routes.find(user), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
+        route_id = Route.id_of(word.host, user)
+        poll(lambda: deps.cluster.routes.find(route_id), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     except TransientError:
         return unavailable()
     return go_to(server_url(user, target, None), 303)

@@ -28,9 +28,10 @@ from common.records.hosts import Drain, HostState, ImageState, ImageStatus
 from common.records.pools import PoolSpec
 from common.records.servers import Route
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.store.collections import Records, Stored
-from common.store.keys import Keys
 from common.store.memory import MemoryStore
+from tests.support.keys import Keys, last_segment
 
 CLUSTER, HOST, IMAGE = "test", "host-1", "image:1"
 KEYS = Keys(CLUSTER)
@@ -329,16 +330,22 @@ class World:
         return {s.user for s in self.inventory.snapshot() if s.state is state}
 
     def stored(self, prefix: str) -> set[str]:
-        return {entry.key.removeprefix(prefix) for entry in self.store.list(prefix).entries}
+        return {last_segment(entry.key) for entry in self.store.list(prefix).entries}
 
     def container_names(self) -> set[str]:
         return {container.name for container in self.engine.list({})}
 
 
 def route(world: World, user: str) -> Route:
-    entry = world.store.get(KEYS.route(user))
+    """The route of a server of that host."""
+    entry = world.store.get(KEYS.route(user, world.host))
     assert entry is not None
     return Route.decode(entry.key, entry.value)
+
+
+def routes_of(world: World, user: str) -> list[Route]:
+    """The routes of a user, whichever hosts have written them."""
+    return [found for found in Cluster(world.store, CLUSTER).routes.all().values() if found.user == user]
 
 
 def delivery(body: bytes, queue: str = "spawn.light", **fields: Any) -> Delivery:

@@ -12,10 +12,9 @@ from common.broker.port import Delivery, Outgoing
 from common.ids import USER_ALPHABET
 from common.records.hosts import Drain, HostRecord, HostState, ImageStatus, PoolStatus
 from common.records.pools import PoolSpec
-from common.records.servers import Activity, Claim, Route
+from common.records.servers import Activity, Claim, Pointer, Route
 from common.records.tickets import Ticket
 from common.store.cluster import Cluster
-from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from common.store.port import Store
 from common.urls import server_url
@@ -24,6 +23,7 @@ from frontend.admin.dependencies import AdminDependencies
 from frontend.public.app import create_app
 from frontend.public.dependencies import Dependencies, assemble
 from frontend.settings import AdminSettings, PublicSettings
+from tests.support.keys import Keys
 
 KEYS = Keys("main")
 
@@ -224,7 +224,8 @@ def put_route(
     route = Route(
         user=user, host=host, target=target, container=f"c-{user}", pool=pool, generation="g", created_at=START
     )
-    store.put(KEYS.route(user), route.encode())
+    store.put(KEYS.route(user, host), route.encode())
+    put_pointer(store, user, host, pool)
 
 
 def put_claim(
@@ -236,7 +237,18 @@ def put_claim(
     claimed_at: datetime = START,
     **limits: object,
 ) -> None:
-    store.put(KEYS.claim(user), claim(user, host, pool, request_id, claimed_at, **limits).encode())
+    store.put(KEYS.claim(user, host), claim(user, host, pool, request_id, claimed_at, **limits).encode())
+    put_pointer(store, user, host, pool)
+
+
+def put_pointer(store: MemoryStore, user: str, host: str = "host-1", pool: str = "default") -> None:
+    store.put(KEYS.pointer(user), Pointer(user=user, host=host, pool=pool).encode())
+
+
+def end_server(store: MemoryStore, user: str, host: str = "host-1") -> None:
+    """What an agent does at the end of a server."""
+    records(store).routes.delete(Route.id_of(host, user))
+    records(store).close(host, user)
 
 
 def claim(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from common.ids import USER_ALPHABET
 from common.records.servers import Route
-from common.store.keys import Keys
+from tests.support.keys import Keys
 
 KEYS = Keys("test")
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,5 +1,6 @@
 """Servers made again at an old path (docs/decisions/2026-11-25-remakes.md), on fakes."""
 
+from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,11 +11,13 @@ from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
 from common.ids import new_user
 from common.records.hosts import HostState
-from common.records.servers import Claim
+from common.records.servers import Claim, Route
 from common.records.tickets import Ticket, TicketState
+from common.store.cluster import Cluster
+from common.store.port import Write
 from common.vocabulary import EndReason
 from tests.unit.agent.claims.test_claimer import read_ticket, ticket
-from tests.unit.agent.world import KEYS, World, ago, delivery, pool, route
+from tests.unit.agent.world import CLUSTER, KEYS, World, ago, delivery, pool, route, routes_of
 
 USER = new_user()
 
@@ -52,6 +55,13 @@ def take(world: World, user: str) -> SpawnRequest:
 
 def containers(world: World, user: str = USER) -> list[str]:
     return [c.name for c in world.engine.list({}) if c.labels["tmpnb.user"] == user]
+
+
+def close_records(world: World, user: str) -> None:
+    """What the culler does with the servers of a lost host."""
+    cluster = Cluster(world.store, CLUSTER)
+    cluster.routes.delete(Route.id_of(world.host, user))
+    cluster.close(world.host, user)
 
 
 def claim(world: World, user: str = USER) -> Claim | None:
@@ -290,19 +300,19 @@ def test_when_consul_fails_in_the_claim_the_request_is_handed_back_and_ends(
 ) -> None:
     """I2: whether or not it was written."""
     monkeypatch.setattr("agent.claims.recreate.CLAIM_TRY_S", 0.0)
-    real = world.store.create
+    real = world.store.write_all
 
-    def lost(key: str, value: bytes) -> bool:
-        if key.startswith(KEYS.claims):
-            real(key, value)
+    def lost(writes: Sequence[Write]) -> bool:
+        if any(write.key.startswith(KEYS.claims) for write in writes):
+            real(writes)
             world.store.outage(True)
-        return real(key, value)
+        return real(writes)
 
-    world.store.create = lost  # type: ignore[method-assign]
+    world.store.write_all = lost  # type: ignore[method-assign]
     request = ask(world)
     assert world.waiting() == 1
     assert world.suspicions == 1
-    world.store.create = real  # type: ignore[method-assign]
+    world.store.write_all = real  # type: ignore[method-assign]
     world.store.outage(False)
     world.settle()
     world.may_claim = True
@@ -317,8 +327,7 @@ def test_a_container_that_comes_back_with_its_host_does_not_take_the_path_back(w
     reply = world.send(world.request())
     assert reply is not None
     user = reply.user
-    for key in (KEYS.route(user), KEYS.claim(user)):
-        world.store.delete(key)  # what the culler does
+    close_records(world, user)
     world.disconnect()
     other = another(world)
     request = ask(other, user)
@@ -326,7 +335,7 @@ def test_a_container_that_comes_back_with_its_host_does_not_take_the_path_back(w
     there = route(other, user)
     world.restart()
     world.settle()
-    assert route(world, user) == there
+    assert routes_of(world, user) == [there]
     found = claim(other, user)
     assert found is not None
     assert found.host == "host-2"
@@ -339,8 +348,7 @@ def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world
     reply = world.send(world.request())
     assert reply is not None
     user = reply.user
-    for key in (KEYS.route(user), KEYS.claim(user)):
-        world.store.delete(key)
+    close_records(world, user)
     other = another(world)
     take(other, user)
     other.settle()
@@ -350,7 +358,7 @@ def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world
     assert server is None or server.reason is EndReason.RECREATED_ELSEWHERE
     world.settle()
     assert world.repairer.repair(full=True)
-    assert route(world, user) == there
+    assert routes_of(world, user) == [there]
     assert claim(other, user) is not None
     assert containers(world, user) == []
 
@@ -368,7 +376,7 @@ def test_the_records_of_a_removed_server_are_not_taken_for_leftovers_once_anothe
     other.settle()
     there = route(other, reply.user)
     assert world.repairer.repair(full=True)
-    assert route(world, reply.user) == there
+    assert routes_of(world, reply.user) == [there]
     assert claim(other, reply.user) is not None
 
 
@@ -387,7 +395,7 @@ def test_a_route_left_here_costs_nobody_the_promise_of_another_host(world: World
 def test_a_promise_that_comes_to_nothing_gives_its_port_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     used = set(world.ports._used)
     foreign = world.registry.new_claim(world.inventory.snapshot()[0], None, "ef" * 16)
-    monkeypatch.setattr(world.registry, "create_claim", lambda _claim: foreign)
+    monkeypatch.setattr(world.registry, "reserve", lambda _claim: foreign)
     take(world, USER)
     assert world.ports._used == used, "another host was faster"
     full = World(pool(pool_size=2))

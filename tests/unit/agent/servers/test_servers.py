@@ -1,7 +1,11 @@
 """From adoption to the end of a server: adoption, removal, repair. On fakes."""
 
 import itertools
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,7 +15,7 @@ from agent.engine.port import ContainerSpec
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
 from common.records.hosts import HostState
-from common.records.servers import Claim, Gone
+from common.records.servers import Claim, Gone, Pointer
 from common.runtime.clock import utc_now
 from common.vocabulary import EndReason
 from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
@@ -283,6 +287,69 @@ def test_after_the_store_lost_everything_the_records_are_written_again_as_they_w
     assert again is not None
     assert again.value == entry.value, "with the time of the claim, so that nobody is culled for it"
     assert {e.key: e.value for e in world.store.list(KEYS.routes).entries} == routes
+    assert world.stored(KEYS.users) == world.stored(KEYS.routes)
+
+
+@pytest.mark.parametrize("key", [KEYS.pointer, KEYS.route, KEYS.claim])
+def test_one_record_that_somebody_has_deleted_is_written_again_and_the_others_stay(key: Callable[[str], str]) -> None:
+    """I8."""
+    world = World()
+    world.settle()
+    reply = world.send(world.request())
+    assert reply is not None
+    before = {entry.key: entry.value for entry in world.store.list(KEYS.root).entries}
+    world.store.delete(key(reply.user))
+    assert [server.user for server in world.registry.amiss()] == [reply.user]
+    assert world.repairer.repair(full=False)
+    assert {entry.key: entry.value for entry in world.store.list(KEYS.root).entries} == before
+    assert world.registry.amiss() == []
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("writes", ["route", "repair"])
+def test_a_server_whose_user_is_another_hosts_gives_way_and_leaves_no_records(claimed: bool, writes: str) -> None:
+    """I5."""
+    world = World(pool(pool_size=1))
+    world.settle()
+    (user,) = world.users(State.READY)
+    if claimed:
+        assert world.send(world.request()) is not None
+    there = Pointer(user=user, host="host-2", pool="light").encode()
+    world.store.put(KEYS.pointer(user), there)
+    if writes == "route":
+        assert not world.registry.publish(user)
+    else:
+        assert world.repairer.repair(full=False)
+    server = world.inventory.get(user)
+    assert server is not None
+    assert (server.state, server.reason) == (State.STOPPING, EndReason.RECREATED_ELSEWHERE)
+    world.settle()
+    assert user not in world.stored(KEYS.routes) | world.stored(KEYS.claims)
+    entry = world.store.get(KEYS.pointer(user))
+    assert entry is not None
+    assert entry.value == there
+
+
+def test_a_look_at_the_records_asks_no_more_often_for_more_servers() -> None:
+    """Each by itself was a third of an agent's CPU with many."""
+    asked: Counter[str] = Counter()
+    for count in (3, 30):
+        world = World(pool(pool_size=count))
+        for _ in range(count):
+            world.settle()
+        assert len(world.users(State.READY)) == count
+        assert world.send(world.request()) is not None
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("get", "get_all", "list_all"):
+                real = getattr(world.store, name)
+                patch.setattr(world.store, name, partial(_counted, asked, f"{name} of {count}", real))
+            assert world.registry.amiss() == []
+    assert asked == {"list_all of 3": 2, "get_all of 3": 1, "list_all of 30": 2, "get_all of 30": 1}
+
+
+def _counted(asked: Counter[str], name: str, real: Callable[..., Any], *args: Any) -> Any:
+    asked[name] += 1
+    return real(*args)
 
 
 def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
@@ -293,7 +360,7 @@ def test_leftover_records_of_this_host_are_deleted_and_others_stay() -> None:
     mine = route(world, user).model_copy(update={"user": "a" * 12})
     theirs = route(world, user).model_copy(update={"user": "b" * 12, "host": "host-2"})
     world.store.put(KEYS.route("a" * 12), mine.encode())
-    world.store.put(KEYS.route("b" * 12), theirs.encode())
+    world.store.put(KEYS.route("b" * 12, "host-2"), theirs.encode())
     assert world.repairer.repair(full=True)
     assert world.stored(KEYS.routes) == {user, "b" * 12}
 

@@ -11,9 +11,9 @@ from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Seat, Ticket, TicketState
 from common.store.cluster import Cluster, ServerRecords
 from common.store.collections import REPORTED_MAX, TRIES, Collection
-from common.store.keys import Keys
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
+from tests.support.keys import Keys
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 KEYS = Keys("test")
@@ -279,11 +279,11 @@ def test_a_users_records_are_read_at_once(store: InterferingStore) -> None:
     assert nothing == ServerRecords(None, None, None, False, False, False)
     route = Route(user=ANNA, host="a", target="10.0.0.1:80", container="c", pool="p", generation="g", created_at=NOW)
     claim = Claim(user=ANNA, host="a", pool="p", request_id=ID, claimed_at=NOW, idle_limit_s=0)
-    cluster.routes.put(route)
+    assert cluster.publish(route)
     cluster.claims.put(claim)
     cluster.gone.put(Gone(user="another", host="a", pool="p", reason=EndReason.IDLE, at=NOW))
     assert cluster.server(ANNA) == ServerRecords(route, claim, None, True, True, False)
-    store.put(cluster.claims.key(ANNA), b"nonsense")
+    store.put(KEYS.claim(ANNA, "a"), b"nonsense")
     assert cluster.server(ANNA) == ServerRecords(route, None, None, True, True, False)
 
 

@@ -14,10 +14,10 @@ from common.records.tokens import Scope, new_token
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
 from common.store.consul import ConsulStore
-from common.store.keys import Keys
 from common.store.port import Service, Write
 from frontend.cluster.watched import Watched
 from tests.support import odd_http
+from tests.support.keys import Keys
 from tests.support.odd_http import Answer, Server, odd_server
 from tests.support.waiting import wait_until
 from tests.support.watching import figure

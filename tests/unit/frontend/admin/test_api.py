@@ -18,6 +18,7 @@ from tests.unit.frontend.fakes import (
     KEYS,
     START,
     Admin,
+    end_server,
     put_activity,
     put_claim,
     put_host,
@@ -97,7 +98,7 @@ def test_a_cull_asked_for_twice_is_accepted_until_the_server_is_gone(admin: Admi
     for _ in range(2):
         assert v1(admin, "DELETE", f"servers/{user_id(1)}", 202)["host"] == "host-1"
     assert all(isinstance(message, CullRequest) for message in admin.messages("host-1"))
-    admin.store.delete(KEYS.claim(user_id(1)))
+    end_server(admin.store, user_id(1))
     assert v1(admin, "DELETE", f"servers/{user_id(1)}", 404)["status"] == "not found"
 
 
@@ -105,7 +106,7 @@ def test_with_a_key_a_cull_is_one_message_and_the_answer_stays(admin: Admin) -> 
     put_claim(admin.store, user_id(1))
     headers = {"Authorization": "token secret", "Idempotency-Key": "my-cull"}
     first = admin.client.delete(f"/api/v1/servers/{user_id(1)}", headers=headers)
-    admin.store.delete(KEYS.claim(user_id(1)))
+    end_server(admin.store, user_id(1))
     second = admin.client.delete(f"/api/v1/servers/{user_id(1)}", headers=headers)
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json == second.json
@@ -298,6 +299,7 @@ def test_culling_a_server_tells_its_host(admin: Admin, record: Any) -> None:
 
 
 def test_a_claim_that_cannot_be_read_is_no_server(admin: Admin) -> None:
+    put_claim(admin.store, user_id(2))
     admin.store.put(KEYS.claim(user_id(2)), b"{")
     v1(admin, "DELETE", f"servers/{user_id(2)}", 404)
 

@@ -21,8 +21,9 @@ from frontend.culler.cycle import Cycle
 from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
-from frontend.culler.sweep import sweep_gone, sweep_replays
+from frontend.culler.sweep import sweep_gone, sweep_pointers, sweep_replays
 from frontend.settings import CullerSettings
+from tests.support.keys import last_segment
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -31,6 +32,7 @@ from tests.unit.frontend.fakes import (
     put_activity,
     put_claim,
     put_host,
+    put_pointer,
     put_route,
     records,
     user_id,
@@ -131,8 +133,8 @@ def test_a9_a_bad_record_of_any_kind_stops_no_round(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(2), expires_at=START + timedelta(seconds=1))
     prefixes = (
-        KEYS.claims, KEYS.routes, KEYS.hosts, KEYS.activity, KEYS.tickets, KEYS.gone, KEYS.replays, KEYS.statics,
-        KEYS.pools, KEYS.notes, KEYS.tokens,
+        KEYS.claims, f"{KEYS.claims}host-1/", KEYS.routes, f"{KEYS.routes}2/host-1/", KEYS.users, KEYS.hosts,
+        KEYS.activity, KEYS.tickets, KEYS.gone, KEYS.replays, KEYS.statics, KEYS.pools, KEYS.notes, KEYS.tokens,
     )  # fmt: skip
     odd = (
         b"", b"null", b"[]", b"7", b"\xff", b"NaN", b"[" * 100_000, b'{"v": 1}', b'{"v": 1e300}',
@@ -191,8 +193,9 @@ def lost(culler: Culler) -> Culler:
 
 
 def users_left(culler: Culler) -> tuple[list[str], list[str]]:
-    routes = [e.key.removeprefix(KEYS.routes) for e in culler.store.list(KEYS.routes).entries]
-    claims = [e.key.removeprefix(KEYS.claims) for e in culler.store.list(KEYS.claims).entries]
+    routes = [last_segment(e.key) for e in culler.store.list(KEYS.routes).entries]
+    claims = [last_segment(e.key) for e in culler.store.list(KEYS.claims).entries]
+    assert {last_segment(e.key) for e in culler.store.list(KEYS.users).entries} == {*routes, *claims}
     return routes, claims
 
 
@@ -447,6 +450,47 @@ def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
     assert sweep_replays(records(culler.store), now) == 2
     left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
     assert left == {"young", "under-way"}
+
+
+def pointers(store: MemoryStore) -> set[str]:
+    return {last_segment(entry.key) for entry in store.list(KEYS.users).entries}
+
+
+def test_a_pointer_that_leads_nowhere_is_swept_when_it_was_seen_twice(culler: Culler) -> None:
+    put_route(culler.store, user_id(1))
+    put_claim(culler.store, user_id(2))
+    put_pointer(culler.store, user_id(3))
+    culler.store.put(KEYS.pointer(user_id(4)), b"{")
+    cluster = records(culler.store)
+    swept, seen = sweep_pointers(cluster, frozenset())
+    assert (swept, seen) == (0, {user_id(3), user_id(4)})
+    put_pointer(culler.store, user_id(5))
+    swept, seen = sweep_pointers(cluster, seen)
+    assert (swept, seen) == (2, {user_id(5)})
+    assert pointers(culler.store) == {user_id(1), user_id(2), user_id(5)}
+
+
+def test_a_pointer_whose_server_has_its_records_again_stays(culler: Culler) -> None:
+    put_pointer(culler.store, user_id(1))
+    cluster = records(culler.store)
+    _, seen = sweep_pointers(cluster, frozenset())
+    dangling = cluster.dangling()
+    put_route(culler.store, user_id(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "dangling", lambda: dangling)  # it was looked at just before
+        assert sweep_pointers(cluster, seen) == (0, frozenset())
+    assert pointers(culler.store) == {user_id(1)}
+
+
+def test_the_culler_sweeps_pointers_that_lead_nowhere_once_in_a_while(culler: Culler) -> None:
+    put_pointer(culler.store, user_id(1))
+    culler.tick(15)
+    assert pointers(culler.store) == {user_id(1)}
+    culler.tick(15)
+    assert pointers(culler.store) == {user_id(1)}, "it takes more than a moment"
+    culler.loop._next_gone = 0.0
+    culler.tick(15)
+    assert pointers(culler.store) == set()
 
 
 def test_whoever_waits_for_a_server_that_a_lost_host_has_promised_is_refused(lost: Culler) -> None:

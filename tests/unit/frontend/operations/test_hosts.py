@@ -67,7 +67,10 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
     broker.declare("host.h")
     assert remove_host(context(store, broker), "h") == 1
     left = {entry.key for entry in store.list(KEYS.root).entries}
-    assert left == {KEYS.route(user_id(2)), KEYS.claim(user_id(2)), KEYS.gone_of(user_id(1))}
+    assert left == {
+        KEYS.route(user_id(2), "other"), KEYS.claim(user_id(2), "other"), KEYS.pointer(user_id(2)),
+        KEYS.gone_of(user_id(1)),
+    }  # fmt: skip
     assert "host.h" not in broker.queues
     entry = store.get(KEYS.gone_of(user_id(1)))
     assert entry is not None

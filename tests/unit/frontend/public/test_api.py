@@ -11,7 +11,7 @@ from common.broker.messages import CullRequest
 from common.records.servers import Gone
 from common.records.tokens import Scope
 from common.vocabulary import EndReason
-from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_claim, put_host, settings, user_id
+from tests.unit.frontend.fakes import KEYS, START, FakeCluster, end_server, put_claim, put_host, settings, user_id
 from tests.unit.frontend.http.test_auth import bearer, put_token
 
 SPAWN = "/api/v1/spawn"
@@ -117,7 +117,7 @@ def test_a_server_says_until_when_it_is_there(cluster: FakeCluster) -> None:
     word = Gone(user=user, host="host-1", pool="default", reason=EndReason.HOST_DRAINED, at=START, until=START)
     cluster.store.put(KEYS.gone_of(user), word.encode())
     assert (cluster.client.get(path).json or {})["status"] == "leaving"
-    cluster.store.delete(KEYS.claim(user))
+    end_server(cluster.store, user)
     gone = cluster.client.get(path)
     assert (gone.status_code, gone.json) == (410, {
         "status": "gone", "message": "The machine that it ran on was taken out of service.", "reason": "host_drained",

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_claim, user_id
+from tests.unit.frontend.fakes import BROWSER, FakeCluster, end_server, put_claim, user_id
 
 
 def test_the_landing_page_goes_on_to_the_spawn_with_and_without_javascript(browser: FlaskClient) -> None:
@@ -55,7 +55,7 @@ def test_a_browser_with_a_server_is_asked_and_nothing_starts(cluster: FakeCluste
 
 def test_a_browser_whose_server_is_gone_starts_a_new_one_by_itself(cluster: FakeCluster) -> None:
     cluster.client.get("/spawn", headers=BROWSER)
-    cluster.store.delete(f"tmpnb/main/claims/{user_id(1)}")
+    end_server(cluster.store, user_id(1))
     assert "landing.js" in cluster.client.get("/", headers=BROWSER).text
 
 

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from common.broker.messages import Reopen
 from common.records.servers import Claim, Gone
 from common.vocabulary import EndReason
-from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_route, user_id
+from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, put_pointer, put_route, user_id
 
 USER = user_id(5)
 
@@ -54,7 +54,8 @@ def test_a16_a_server_whose_removal_hangs_is_gone_and_not_starting(cluster: Fake
     claim = Claim(
         user=USER, host="h", pool="default", request_id="0" * 32, claimed_at=START - timedelta(hours=1), idle_limit_s=0
     )
-    cluster.store.put(KEYS.claim(USER), claim.encode())
+    cluster.store.put(KEYS.claim(USER, "h"), claim.encode())
+    put_pointer(cluster.store, USER, "h")
     gone = Gone(user=USER, host="h", pool="default", reason=EndReason.IDLE, at=START)
     cluster.store.put(KEYS.gone_of(USER), gone.encode())
     page = cluster.client.get(f"/user/{USER}/lab", headers=BROWSER)
@@ -63,7 +64,7 @@ def test_a16_a_server_whose_removal_hangs_is_gone_and_not_starting(cluster: Fake
     assert "at this address" not in page.text, "not until the claim is gone"
     assert cluster.client.get(f"/user/{USER}/lab").json == {"status": "gone"}
     again = claim.model_copy(update={"claimed_at": START + timedelta(minutes=1)})
-    cluster.store.put(KEYS.claim(USER), again.encode())
+    cluster.store.put(KEYS.claim(USER, "h"), again.encode())
     assert cluster.client.get(f"/user/{USER}/lab", headers=BROWSER).status_code == 503, "it is made again"
 
 

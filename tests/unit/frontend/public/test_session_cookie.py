@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from werkzeug.http import parse_cookie
 from werkzeug.test import TestResponse
 
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
+from tests.unit.frontend.fakes import BROWSER, FakeCluster, end_server, user_id
 
 TLS = {"X-Forwarded-Proto": "https"}
 SECURE = "__Host-Http-tmpnb-main"
@@ -64,7 +64,7 @@ def test_a12_and_whoever_wants_a_server_gets_one_and_its_cookie(cluster: FakeClu
 
 def test_a12_nor_is_an_old_path_made_again_for_one_of_two(cluster: FakeCluster) -> None:
     attacker, victim = cookie_of_a_server(cluster), cookie_of_a_server(cluster)
-    cluster.store.delete(f"tmpnb/main/claims/{user_id(1)}")
+    end_server(cluster.store, user_id(1))
     for cookie, user in ((attacker, user_id(1)), (f"{attacker}; {victim}", "")):
         ask(cluster, f"/spawn/user/{user_id(1)}/lab", cookie)
         assert cluster.agent.requests[-1].user == user

@@ -18,7 +18,7 @@ from common.records.hosts import PoolStatus
 from common.records.servers import Route
 from common.records.statics import StaticFile, Statics
 from common.runtime.clock import utc_now
-from common.store.keys import Keys
+from common.store.memory import MemoryStore
 from frontend.culler.sweep import sweep_statics
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
@@ -309,5 +309,5 @@ def test_sets_that_no_server_and_no_pool_uses_are_swept(cluster: FakeCluster) ->
 
 
 def test_the_keys_of_sets_and_their_locks_are_apart() -> None:
-    keys = Keys("main")
-    assert not keys.statics_lock(SET).startswith(keys.statics)
+    cluster = records(MemoryStore())
+    assert not cluster.statics_lock(SET).startswith(cluster.statics.prefix)

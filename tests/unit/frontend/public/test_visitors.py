@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from common.ids import request_of
 from frontend.public.spawning.single_flight import Busy, SingleFlight
 from tests.support.waiting import wait_until
-from tests.unit.frontend.fakes import BROWSER, KEYS, FakeCluster, settings, user_id
+from tests.unit.frontend.fakes import BROWSER, FakeCluster, end_server, settings, user_id
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 # As Chromium opens a page, and the same over plain HTTP, where it says nothing of how.
@@ -138,7 +138,7 @@ def test_a7_fresh_is_one_more_server_a_click(cluster: FakeCluster) -> None:
 def test_a7_after_the_servers_end_the_next_one_is_another(cluster: FakeCluster) -> None:
     cluster.client.get("/", headers=PERSON)
     cluster.client.get("/spawn", headers=PERSON)
-    cluster.store.delete(KEYS.claim(user_id(1)))
+    end_server(cluster.store, user_id(1))
     assert cluster.client.get("/spawn", headers=PERSON).headers["Location"].startswith(f"/user/{user_id(2)}/")
     one, two = cluster.agent.requests
     assert one.request_id != two.request_id

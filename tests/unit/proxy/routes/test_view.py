@@ -10,7 +10,7 @@ from common.store.memory import MemoryStore
 from common.store.port import Entry
 from proxy.routes.table import Target
 from proxy.routes.view import Known, View, in_bulk
-from tests.unit.proxy.samples import KEYS, map_value, target_of, user, value
+from tests.unit.proxy.samples import KEYS, T0, map_value, target_of, user, value
 
 GRACE_S = 30.0
 
@@ -129,6 +129,85 @@ def test_a_key_that_is_no_user_is_skipped(caplog: pytest.LogCaptureFixture) -> N
         delta = view.observe([Entry(KEYS.routes + "../etc", odd, 5)], 0.0, doubtful=False)
     assert not delta.puts
     assert [record.message for record in caplog.records] == ["malformed record skipped"]
+
+
+def on(host: str, index: int, created: int) -> Entry:
+    """The same user's route on a host of many."""
+    who = user(0)
+    at = {"host-1": target_of(1), "host-2": target_of(2)}[host]
+    record = value(who, at).replace(b"host-1", host.encode())
+    return Entry(KEYS.route(who, host), record, index, create_index=created)
+
+
+def told(view: View, *there: Entry, doubtful: bool = False) -> dict[str, str]:
+    return {who: target.value for who, target in view.observe(there, 0.0, doubtful).puts.items()}
+
+
+def test_of_two_routes_of_a_user_the_older_counts_whichever_is_written_last() -> None:
+    view = new_view()
+    assert told(view, on("host-1", 5, 5)) == {user(0): map_value(1)}
+    assert told(view, on("host-1", 5, 5), on("host-2", 6, 6)) == {}, "another host takes over nobody"
+    assert told(view, on("host-1", 5, 5), on("host-2", 7, 6)) == {}
+    view = new_view()
+    assert told(view, on("host-1", 8, 8), on("host-2", 6, 6)) == {user(0): map_value(2)}
+
+
+def test_when_the_older_route_goes_the_other_takes_its_place_at_once() -> None:
+    view = new_view()
+    told(view, on("host-1", 5, 5), on("host-2", 6, 6))
+    delta = view.observe([on("host-2", 6, 6)], 1.0, doubtful=True)
+    assert {who: target.value for who, target in delta.puts.items()} == {user(0): map_value(2)}, "however doubtful"
+    assert not delta.gone
+    assert view.observe([], 2.0, doubtful=False).gone == {user(0)}, "and nobody goes back to what had vanished"
+
+
+def test_a_route_below_the_name_of_another_host_than_its_own_is_none() -> None:
+    who = user(0)
+    assert told(new_view(), Entry(KEYS.route(who, "host-2"), value(who, target_of(1)), 1)) == {}
+
+
+def test_what_haproxy_had_stays_while_consul_has_nonsense_for_the_user() -> None:
+    view = View(
+        Cluster(MemoryStore(), "test").routes, {KEYS.route(user(0), ""): Known(0, Target("1@10.0.0.1"))}, GRACE_S, {}
+    )
+    nonsense = Entry(KEYS.route(user(0)), b"{", 5)
+    for now_s in (0.0, GRACE_S, 2 * GRACE_S):
+        delta = view.observe([nonsense], now_s, doubtful=now_s == 0.0)
+        assert not delta.puts
+        assert not delta.gone
+
+
+def test_i5_what_haproxy_had_does_not_come_back_once_the_user_had_a_route() -> None:
+    seeds = {KEYS.route(user(0), ""): Known(0, Target("1@10.0.0.1"))}
+    view = View(Cluster(MemoryStore(), "test").routes, seeds, GRACE_S, {})
+    nonsense = Entry(KEYS.route(user(0), "host-2"), b"{", 5, create_index=5)
+    assert told(view, nonsense, doubtful=True) == {}
+    assert told(view, nonsense, on("host-1", 6, 6)) == {user(0): map_value(1)}
+    delta = view.observe([nonsense], 1.0, doubtful=False)
+    assert (dict(delta.puts), delta.gone) == ({}, {user(0)})
+
+
+@pytest.mark.parametrize("odd", ["{user}", "x/host-1/{user}", "host-1/{user}", "{user}/host-1/{user}", "a/b/c/{user}"])
+def test_what_haproxy_had_stays_for_no_key_that_no_host_will_delete(odd: str) -> None:
+    seeds = {KEYS.route(user(0), ""): Known(0, Target("1@10.0.0.1"))}
+    view = View(Cluster(MemoryStore(), "test").routes, seeds, GRACE_S, {})
+    stray = Entry(KEYS.routes + odd.format(user=user(0)), b"{", 5)
+    assert told(view, stray, doubtful=True) == {}
+    gone = view.observe([stray], GRACE_S + 1.0, doubtful=False).gone
+    assert gone == {user(0)}
+
+
+def test_what_haproxy_had_gives_way_to_what_consul_tells_and_is_not_told_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seeds = {KEYS.route(user(n), ""): Known(0, Target(map_value(n), T0.timestamp(), pool="default")) for n in range(9)}
+    view = View(Cluster(MemoryStore(), "test").routes, seeds, GRACE_S, {})
+    moved = entry(8, target=88)
+    delta = view.observe([*entries(range(8)), moved], 0.0, doubtful=True)
+    assert {who: target.value for who, target in delta.puts.items()} == {user(8): map_value(88)}
+    assert not delta.gone
+    assert not caplog.records, "nothing has vanished"
+    assert view.known.keys() == {KEYS.route(user(n)) for n in range(9)}
 
 
 @pytest.mark.parametrize(

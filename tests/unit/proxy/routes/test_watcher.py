@@ -130,7 +130,7 @@ def test_many_routes_are_watched_in_shards_and_few_in_one(
         write(store, number)
     watcher.start()
     wait_until(lambda: len(watcher.prefixes) == 32, "a watch per first symbol")
-    assert watcher.prefixes[0] == KEYS.route("2")
+    assert watcher.prefixes[0] == f"{KEYS.routes}2/"
     write(store, 41)
     wait_until(lambda: len(seen.table) == 42, "a route in its shard")
     for number in range(15, 42):
