@@ -140,13 +140,16 @@ def i7_no_host_beyond_its_capacity(history: History) -> Iterator[str]:
 
 
 def i8_lost_records_come_back(history: History) -> Iterator[str]:
-    """In calm every claimed server has its records; and no server ended because the records were lost."""
+    """In calm every server has its pointer, and every claimed one its records; and no server ended because they were
+    lost."""
     for look in history.looks:
         if not look.calm or look.routes is None or look.claims is None:
             continue
         for host, box in _boxes(look):
             if box.running and box.claimed and not (box.user in look.routes and box.user in look.claims):
                 yield f"server {box.user} on {host} is claimed, and misses records at {look.at_s:.1f}"
+            if box.running and look.pointers is not None and look.pointers.get(box.user) != host:
+                yield f"no pointer leads to the server of {box.user} on {host} at {look.at_s:.1f}"
     yield from _vanished(history, after_loss=True)
 
 

@@ -89,7 +89,8 @@ class HostLook:
 class Look:
     """The cluster at one time, or rather from ``at_s`` to ``end_s``: looking takes a while.
 
-    ``routes``: user -> ``address:port``; ``claims``: user -> request id; both None when Consul did not answer.
+    ``routes``: user -> ``address:port``; ``claims``: user -> request id; ``pointers``: user -> host; each None when
+    Consul did not answer.
     ``calm``: no fault is injected, and the system was given the time to come to rest.
     """
 
@@ -99,6 +100,7 @@ class Look:
     claims: Mapping[str, str] | None
     calm: bool = False
     ended_s: float | None = None
+    pointers: Mapping[str, str] | None = None
 
     @property
     def end_s(self) -> float:

@@ -72,7 +72,7 @@ class Observer:
     def _look(self, calm: bool) -> Look:
         at_s = self._recorder.now()
         boxes = self._threads.map(lambda host: (host.name, _boxes(host)), self._rig.hosts.values())
-        routes, claims, hosts = (self._records(kind) for kind in ("routes", "claims", "hosts"))
+        routes, claims, users, hosts = (self._records(kind) for kind in ("routes", "claims", "users", "hosts"))
         looks = {}
         for name, found in boxes:
             record = (hosts or {}).get(name)
@@ -85,6 +85,7 @@ class Observer:
             None if claims is None else {user: claim["request_id"] for user, claim in claims.items()},
             calm,
             self._recorder.now(),
+            None if users is None else {user: pointer["host"] for user, pointer in users.items()},
         )
 
     def _unrest(self) -> list[str]:

@@ -402,7 +402,12 @@ class Stage:
         claims = None if away else {
             last_segment(e.key): Claim.decode(e.key, e.value).request_id for e in self.store.list(KEYS.claims).entries
         }  # fmt: skip
-        return Look(self.recorder.now(), hosts, None if away else self._routes(), claims, calm)
+        pointers = None if away else {
+            user: pointer.host for user, pointer in Cluster(self.store, KEYS.cluster).users.all().items()
+        }  # fmt: skip
+        return Look(
+            self.recorder.now(), hosts, None if away else self._routes(), claims, calm, pointers=pointers
+        )  # fmt: skip
 
     def _host_look(self, host: Host) -> HostLook:
         boxes = tuple(

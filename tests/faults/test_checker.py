@@ -28,12 +28,12 @@ def box(user: str, **fields: object) -> Box:
 
 
 def look(at_s: float, *boxes: Box, **fields: object) -> Look:
-    """One host with these containers; routes and claims as they should be for them."""
+    """One host with these containers; routes, claims and pointers as they should be for them."""
     boxes = boxes or (box(ANNA), box(BERT), box(FREE))
     host = HostLook(boxes, {"light": 3}, ready_count=sum(1 for b in boxes if not b.claimed))
     routes = {b.user: f"10.0.0.1:{i}" for i, b in enumerate(boxes)}
     claims = {b.user: f"r-{b.user}" for b in boxes if b.claimed}
-    return replace(Look(at_s, {"h1": host}, routes, claims), **fields)
+    return replace(Look(at_s, {"h1": host}, routes, claims, pointers=dict.fromkeys(routes, "h1")), **fields)
 
 
 def asked(by: str, **fields: object) -> Request:
@@ -113,6 +113,11 @@ BAD = {
     "I7 one too many": ("I7", broken(looks=(look(2.5, *(box(f"u{i}") for i in range(4))), *GOOD.looks))),
     "I8 no claim": ("I8", broken(looks=last(look(9.0, claims={ANNA: "r-anna"})), culls=())),
     "I8 no route": ("I8", broken(looks=last(look(9.0, routes={ANNA: "a:1", FREE: "a:2"})))),
+    "I8 no pointer": ("I8", broken(looks=last(look(9.0, pointers={ANNA: "h1"})))),
+    "I8 a pointer to another host": (
+        "I8",
+        broken(looks=last(look(9.0, pointers={ANNA: "h1", BERT: "h1", FREE: "h2"}))),
+    ),
     "I8 culled for it": ("I8", broken(looks=last(look(9.0, box(FREE))), faults=(LOSS,))),
 }
 
