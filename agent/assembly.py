@@ -20,9 +20,9 @@ from agent.claims.subscriptions import Subscriptions
 from agent.claims.workers import Workers
 from agent.commands.cull_checks import CullChecks
 from agent.commands.culling import Culling
-from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.commands.host_control import HostControl
+from agent.commands.second_look import ActivityReader, SecondLook
 from agent.context import Adapters, Host
 from agent.engine.network import ClusterNetwork
 from agent.engine.observer import EngineObserver
@@ -127,11 +127,10 @@ def assemble(
     claimer = Claimer(claims, base.records.tickets, replies, recreator, base.events, base.health)
     requests = Requests(host.name, claimer, subscriptions, throttle, base.health)
     activity = ActivityReader(base.cluster)
-    culls = Culls(adapters.engine, activity, adapters.probe, base.records.registry, base.health.now, clock)
-    commands = _commands(base, pools, servers, culls, subscriptions)
-    reports = PoolReports(
-        pools.specs, base.inventory, pools.limits, pools.backoff, Observers(servers.statics, culls, servers.memory)
-    )  # fmt: skip
+    second_look = SecondLook(adapters.engine, activity, adapters.probe, base.records.registry, base.health.now, clock)
+    commands = _commands(base, pools, servers, second_look, subscriptions)
+    observers = Observers(servers.statics, second_look, servers.memory)
+    reports = PoolReports(pools.specs, base.inventory, pools.limits, pools.backoff, observers)
     troubled = (adapters.publisher, base.network, servers.removals)
     status = HostStatus(settings, host, base.health, pools.images, reports, troubled)
     return Agent(
@@ -214,10 +213,10 @@ def _servers(base: _Base, pools: PoolParts, throttle: EngineThrottle) -> tuple[S
 
 
 def _commands(
-    base: _Base, pools: PoolParts, servers: ServerParts, culls: Culls, subscriptions: Subscriptions
+    base: _Base, pools: PoolParts, servers: ServerParts, second_look: SecondLook, subscriptions: Subscriptions
 ) -> Commands:
     health, inventory = base.health, base.inventory
-    culling = Culling(inventory, culls, pools.specs, servers.repairer, base.events, health)
+    culling = Culling(inventory, second_look, pools.specs, servers.repairer, base.events, health)
     checks = CullChecks(base.threads.looks, base.settings.looks_waiting_max)
     control = HostControl(
         base.saved_state, inventory, servers.hands.warnings, pools.images, base.events, health

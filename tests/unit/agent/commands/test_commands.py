@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from agent.commands.cull_checks import CullChecks
-from agent.commands.culls import busy_cores
+from agent.commands.second_look import busy_cores
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
 from agent.lifecycle import State
@@ -33,7 +33,7 @@ class Culling:
         assert reply is not None
         self.user = reply.user
         self.commands = self.world.commands
-        self.culls = self.commands._culling._culls
+        self.culls = self.commands._culling._second_look
         self.dropped: list[str] = []
         drop = self.world.repairer.drop
 
