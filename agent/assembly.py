@@ -18,10 +18,10 @@ from agent.claims.replies import Replies
 from agent.claims.requests import Requests
 from agent.claims.subscriptions import Subscriptions
 from agent.claims.workers import Workers
-from agent.commands.cull_checks import CullChecks
 from agent.commands.culling import Culling
 from agent.commands.handler import Commands
 from agent.commands.host_control import HostControl
+from agent.commands.look_queue import LookQueue
 from agent.commands.second_look import ActivityReader, SecondLook
 from agent.context import Adapters, Host
 from agent.engine.network import ClusterNetwork
@@ -217,8 +217,8 @@ def _commands(
 ) -> Commands:
     health, inventory = base.health, base.inventory
     culling = Culling(inventory, second_look, pools.specs, servers.repairer, base.events, health)
-    checks = CullChecks(base.threads.looks, base.settings.looks_waiting_max)
+    looks = LookQueue(base.threads.looks, base.settings.looks_waiting_max)
     control = HostControl(
         base.saved_state, inventory, servers.hands.warnings, pools.images, base.events, health
     )  # fmt: skip
-    return Commands(culling, checks, control, servers.statics, subscriptions, health)
+    return Commands(culling, looks, control, servers.statics, subscriptions, health)
