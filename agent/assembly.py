@@ -47,7 +47,7 @@ from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.host_policy import HostPolicy
 from agent.servers.launcher import Launcher, Site
@@ -188,23 +188,23 @@ def _servers(base: _Base, pools: PoolParts, throttle: EngineThrottle) -> tuple[S
     extract = ExtractLimits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count)
     statics = StaticAssets(base.adapters, base.cluster, base.host, extract, health, base.clock)
     observer = EngineObserver(engine, base.host.selector, inventory, health, memory.killed, base.clock)
-    containers = Containers(engine, throttle, removals, memory, settings.remove_timeout_s)
+    engine_calls = EngineCalls(engine, throttle, removals, memory, settings.remove_timeout_s)
     factory = ServerFactory(base.host, inventory, pools.ports, pools.limits, health)
     reports = StartReports(pools.backoff, pools.room, base.events, health)
     routes = Routes(records.registry, settings.route_settle_s, health.stopping)
-    opener = Opener(probe, inventory, routes, containers, reports, health)
+    opener = Opener(probe, inventory, routes, engine_calls, reports, health)
     policy = HostPolicy(settings.allow_host_network, settings.allowed_host_directories, pools.specs.all)
-    launcher = Launcher(containers, probe, inventory, pools.ports, statics, Site(base.host, policy))
+    launcher = Launcher(engine_calls, probe, inventory, pools.ports, statics, Site(base.host, policy))
     replies = Replies(base.host.name, records.tickets, base.adapters.publisher, pools.specs, health)
     recreator = Recreator(factory, inventory, records, pools.specs, replies, base.events, health)
     hands = Hands(
         factory,
         Starter(inventory, launcher, opener, reports, health),
-        Adopter(inventory, pools.ports, records, containers, opener, health),
+        Adopter(inventory, pools.ports, records, engine_calls, opener, health),
         recreator,
-        containers,
+        engine_calls,
         Warnings(inventory, records.registry, settings.drain_grace_s),
-        Remover(inventory, pools.ports, records, containers, base.events),
+        Remover(inventory, pools.ports, records, engine_calls, base.events),
     )
     applier = Applier(inventory, pools.specs, hands, Jobs(base.threads.jobs, removals, health), health)
     repairer = Repairer(records, inventory, pools.specs, observer, health)

@@ -22,7 +22,7 @@ from agent.reconcile.plan import (
 )
 from agent.records.specs import Specs
 from agent.servers.adopter import Adopter
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.opener import Opened
 from agent.servers.remover import Remover
@@ -42,7 +42,7 @@ class Hands:
     starter: Starter
     adopter: Adopter
     recreator: Recreator
-    containers: Containers
+    engine_calls: EngineCalls
     warnings: Warnings
     remover: Remover
 
@@ -134,4 +134,4 @@ class Applier:
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
         if server is not None and server.state is State.CLAIMED:
-            self._hands.containers.mark_claimed(server)
+            self._hands.engine_calls.mark_claimed(server)
