@@ -128,8 +128,16 @@ class Applier:
 
     def _tell(self, opened: Opened | None) -> None:
         """Of a server at an old path: somebody waits for it."""
-        if opened is not None and opened.server.state is State.CLAIMED:
+        if opened is None or opened.server.state is not State.CLAIMED:
+            return
+        try:
             self._hands.recreator.made(opened.server, opened.stages_ms)
+        except TransientError:
+            raise  # the agent stops: the next one finds the ticket, and tells it
+        except Exception:
+            # Its removal refuses the ticket, or they would wait for a server that nobody else is told of.
+            self._inventory.stop(opened.server.user, EndReason.INTERRUPTED, {State.CLAIMED})
+            raise
 
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
