@@ -158,11 +158,6 @@ class ClusterNetwork:
         self._checked_at = float("-inf")
         self.state = NetworkState()
 
-    @property
-    def trouble(self) -> str:
-        """What an operator must mend; empty: nothing."""
-        return self.state.trouble
-
     def check(self) -> None:
         """See that it is there and right. Raises ``EngineUnavailable``."""
         state = self._engine.ensure_network(self._name, self._labels, self._subnet, self._mtu)

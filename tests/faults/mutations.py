@@ -102,9 +102,9 @@ def _claimed_servers_are_retired(patch: Any) -> None:
 
     def retire(self: Loop) -> None:
         turn(self)
-        for server in self._observer._inventory.snapshot():
+        for server in self._parts.host.inventory.snapshot():
             if server.state is State.CLAIMED:
-                self._applier.apply(Remove(server.user, EndReason.SURPLUS))
+                self._parts.servers.applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)
 

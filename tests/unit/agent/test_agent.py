@@ -3,8 +3,7 @@
 import threading
 
 from agent.agent import Agent
-from agent.assembly import assemble, real_threads
-from agent.context import Adapters, Host
+from agent.context import Adapters, Host, Threads
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import EngineInfo
 from agent.lifecycle import State
@@ -17,7 +16,7 @@ from tests.unit.agent.world import CLUSTER, HOST, IMAGE, SETTINGS, FakeProbe, po
 
 
 def states(agent: Agent) -> list[State]:
-    return [server.state for server in agent.parts.servers.inventory.snapshot()]
+    return [server.state for server in agent.parts.host.inventory.snapshot()]
 
 
 def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothing_anew() -> None:
@@ -26,7 +25,7 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
     cluster = Cluster(store, CLUSTER)
     cluster.pools.create(pool(pool_size=2))
     adapters = Adapters(engine, FakeProbe(engine), store, broker.publisher(), broker.consumer())
-    agent = assemble(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), real_threads(SETTINGS))
+    agent = Agent(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), Threads.real(SETTINGS))
     agent.start()
     wait_until(lambda: states(agent) == [State.READY, State.READY], "the pool to be full")
     wait_until(lambda: bool(agent.parts.queues.subscriptions.consumed), "requests to be taken")
@@ -63,7 +62,7 @@ def test_an_agent_whose_engine_is_away_shows_in_the_host_record_what_it_waits_fo
     cluster = Cluster(store, CLUSTER)
     cluster.pools.create(pool(pool_size=1))
     adapters = Adapters(engine, FakeProbe(engine), store, broker.publisher(), broker.consumer())
-    agent = assemble(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), real_threads(SETTINGS))
+    agent = Agent(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), Threads.real(SETTINGS))
     agent.start()
 
     def problem() -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,18 +11,15 @@ import pytest
 from agent import names
 from agent.commands.second_look import CLOSED_NOTE
 from agent.host.lease import HostLease, SessionTiming
-from agent.host.pool_status import PoolFacts, pool_statuses
 from agent.host.predecessor import ProcessIdentity, is_dead
-from agent.host.problems import problem
 from agent.lifecycle import State
-from agent.pool.capacity import capacities
 from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.settings import AgentSettings, resolve_address
+from agent.status import problem
 from agent.wakeup import Wakeup
-from common.errors import StoreUnavailable
+from common.errors import StartFailed, StoreUnavailable
 from common.records.hosts import HostNote, HostRecord, HostState
-from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
 from common.runtime.clock import ClusterClock, utc_now
 from common.settings import load
@@ -338,30 +335,27 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
-    world = World(pool(pool_size=3))
+    world = World(pool(pool_size=3), pool("big", mem_limit="900g"))
     world.settle()
     world.send(world.request())
-    specs = world.specs | {"big": pool("big", mem_limit="900g")}
-    since = utc_now()
-
-    def facts(specs: Mapping[str, PoolSpec], failing: str = "") -> dict[str, PoolFacts]:
-        return {pool: PoolFacts(limit, pool == failing) for pool, limit in capacities(specs, 8 << 30).items()}
-
-    known = world.inventory.snapshot()
-    statuses = pool_statuses(specs, known, facts(specs, "light"), since)
+    world.failures.failed("light", world.specs["light"].generation, utc_now(), StartFailed(EndReason.NO_ANSWER))
+    statuses = world.agent.record().pools
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
-    assert light.generation == specs["light"].generation
+    assert light.generation == world.specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
-    newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, known, facts(newer), since)["light"]
-    assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.note
     assert (big.last_failure.reason, big.last_failure.note) == (EndReason.NO_ROOM, big.limited_by)
     assert light.limited_by == ""
-    gone = pool_statuses({}, known, {}, since)
+    world.specs = {"light": pool(pool_size=3, environment={"V": "2"})}
+    world.publish_specs()
+    old = world.agent.record().pools["light"]
+    assert (old.ready_old, old.claimed_old, old.failing) == (2, 1, False)
+    world.specs = {}
+    world.publish_specs()
+    gone = world.agent.record().pools
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 
