@@ -25,11 +25,11 @@ from agent.engine.observer import EngineObserver
 from agent.engine.throttle import EngineThrottle
 from agent.health import HostHealth
 from agent.host.lease import HostLease, SessionTiming
+from agent.host.limits import PoolLimits
+from agent.host.ports import PortAllocator
+from agent.host.room import HostRoom
 from agent.inventory import Inventory
 from agent.pool.images import Images
-from agent.pool.limits import PoolLimits
-from agent.pool.ports import PortAllocator
-from agent.pool.room import HostRoom
 from agent.pool.start_backoff import StartBackoff
 from agent.reconcile.apply import Applier, Hands
 from agent.reconcile.jobs import Jobs

@@ -9,9 +9,9 @@ import logging
 from agent import names
 from agent.engine.port import Container
 from agent.health import HostHealth
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
-from agent.pool.ports import PortAllocator
 from agent.records.host_records import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.opener import Opened, Opener

@@ -5,10 +5,10 @@ from dataclasses import replace
 from agent import names
 from agent.context import Host
 from agent.health import HostHealth
+from agent.host.limits import PoolLimits
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from agent.pool.limits import PoolLimits
-from agent.pool.ports import PortAllocator
 from common.ids import new_server_token, new_user
 from common.records.pools import PoolSpec
 

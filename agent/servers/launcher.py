@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from agent import names
 from agent.context import Host
 from agent.engine.port import ContainerSpec, ImageMissing, PortTaken
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from agent.pool.ports import PortAllocator
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.host_policy import HostPolicy
 from agent.servers.probe import Probe

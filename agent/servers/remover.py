@@ -5,10 +5,10 @@ Every step may be repeated, so a removal that is interrupted anywhere is simply 
 
 import logging
 
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
 from agent.metrics import CULLS
-from agent.pool.ports import PortAllocator
 from agent.records.host_records import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from common.broker.events import Events

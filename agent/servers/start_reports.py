@@ -4,9 +4,9 @@ import logging
 
 from agent.engine.port import NetworkFull
 from agent.health import HostHealth
+from agent.host.room import HostRoom
 from agent.lifecycle import Server, State
 from agent.metrics import START_FAILURES, START_STAGES, STARTS
-from agent.pool.room import HostRoom
 from agent.pool.start_backoff import StartBackoff
 from common.broker.events import Events
 from common.errors import EngineUnavailable, StartFailed, TransientError

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.claims.requests import Requests
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
 from agent.pool.capacity import Capacity
-from agent.pool.ports import PortAllocator
 from agent.reconcile import plan
 from agent.reconcile.loop import Loop
 from agent.reconcile.plan import Action, Remove, RemoveContainer

@@ -3,9 +3,9 @@
 import pytest
 
 from agent.engine.network import Network, options
+from agent.host.ports import NoPortError, PortAllocator
 from agent.lifecycle import State
 from agent.pool.capacity import capacities
-from agent.pool.ports import NoPortError, PortAllocator
 from agent.pool.start_backoff import pause_s
 from agent.records.saved_state import SavedState
 from common.errors import StoreUnavailable

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from agent.engine.network import ClusterNetwork
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.capacity import Bound, in_network
-from agent.pool.ports import PortAllocator
 from agent.records.specs import Specs
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from agent.health import HostHealth
+from agent.host.room import HostRoom
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.capacity import Bound, Capacity, capacities
 from agent.pool.placement import priority
-from agent.pool.room import HostRoom
 from agent.records.specs import Specs
 from common.records.pools import PoolSpec
 
