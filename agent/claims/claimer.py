@@ -3,7 +3,7 @@ and 5)."""
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.claims.claims import Claims, SeatedError
 from agent.claims.recreate import Recreator
@@ -26,24 +26,16 @@ log = logging.getLogger(__name__)
 TICKET_GRACE_S = 5.0
 
 
+@dataclass
 class Claimer:
     """Serves one request at a time per thread; safe to use from the threads of several pools."""
 
-    def __init__(
-        self,
-        claims: Claims,
-        tickets: Tickets,
-        replies: Replies,
-        recreator: Recreator,
-        events: Events,
-        health: HostHealth,
-    ) -> None:
-        self._claims = claims
-        self._tickets = tickets
-        self._replies = replies
-        self._recreator = recreator
-        self._events = events
-        self._health = health
+    _claims: Claims
+    _tickets: Tickets
+    _replies: Replies
+    _recreator: Recreator
+    _events: Events
+    _health: HostHealth
 
     def serve(self, delivery: Delivery, request: SpawnRequest) -> None:
         """Give a server to the request, or to whose turn it is, or drop it; then it may be acknowledged. Raises

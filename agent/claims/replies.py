@@ -1,6 +1,7 @@
 """Telling whoever asked where their server is: by the direct reply, by the ticket, or both. Any thread."""
 
 import time
+from dataclasses import dataclass
 from enum import Enum
 
 from agent.health import HostHealth
@@ -43,16 +44,15 @@ class Stages:
         self._last = now
 
 
+@dataclass
 class Replies:
-    """Safe to use from any thread."""
+    """Safe to use from any thread. ``_host``: our name."""
 
-    def __init__(self, host: str, tickets: Tickets, publisher: Publisher, specs: Specs, health: HostHealth) -> None:
-        """``host``: our name."""
-        self._host = host
-        self._tickets = tickets
-        self._publisher = publisher
-        self._specs = specs
-        self._health = health
+    _host: str
+    _tickets: Tickets
+    _publisher: Publisher
+    _specs: Specs
+    _health: HostHealth
 
     def url(self, server: Server, path: str) -> str:
         """Where its visitor opens a server: at ``path``, or where its pool says."""

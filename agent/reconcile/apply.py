@@ -47,15 +47,15 @@ class Hands:
     remover: Remover
 
 
+@dataclass
 class Applier:
     """``apply`` is called by the loop only."""
 
-    def __init__(self, inventory: Inventory, specs: Specs, hands: Hands, jobs: Jobs, health: HostHealth) -> None:
-        self._inventory = inventory
-        self._specs = specs
-        self._hands = hands
-        self._jobs = jobs
-        self._health = health
+    _inventory: Inventory
+    _specs: Specs
+    _hands: Hands
+    _jobs: Jobs
+    _health: HostHealth
 
     def apply(self, action: Action) -> bool:
         """Begin one action. False: there was nothing to do, or it is being done already."""

@@ -5,6 +5,7 @@ Consul does not answer, nothing is ready.
 """
 
 import logging
+from dataclasses import dataclass
 
 from agent import names
 from agent.engine.port import Container
@@ -23,24 +24,16 @@ from common.runtime.retry import retry_forever
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Adopter:
     """``adopt`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        records: HostRecords,
-        engine_calls: EngineCalls,
-        opener: Opener,
-        health: HostHealth,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._records = records
-        self._engine_calls = engine_calls
-        self._opener = opener
-        self._health = health
+    _inventory: Inventory
+    _ports: PortAllocator
+    _records: HostRecords
+    _engine_calls: EngineCalls
+    _opener: Opener
+    _health: HostHealth
 
     def adopt(self, container: Container) -> Server | None:
         """Put it into the inventory: as claimed if its name says so, else as starting, which nobody can claim.

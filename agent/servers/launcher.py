@@ -32,24 +32,16 @@ class Site:
     policy: HostPolicy
 
 
+@dataclass
 class Launcher:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        engine_calls: EngineCalls,
-        probe: Probe,
-        inventory: Inventory,
-        ports: PortAllocator,
-        statics: StaticAssets,
-        site: Site,
-    ) -> None:
-        self._engine_calls = engine_calls
-        self._probe = probe
-        self._inventory = inventory
-        self._ports = ports
-        self._statics = statics
-        self._site = site
+    _engine_calls: EngineCalls
+    _probe: Probe
+    _inventory: Inventory
+    _ports: PortAllocator
+    _statics: StaticAssets
+    _site: Site
 
     def launch(self, server: Server, spec: PoolSpec) -> None:
         """Make and start its container. Raises ``StartFailed``, or ``TransientError``: what was made is found again by

@@ -4,6 +4,7 @@ Every step may be repeated, so a removal that is interrupted anywhere is simply 
 """
 
 import logging
+from dataclasses import dataclass
 
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
@@ -17,22 +18,15 @@ from common.vocabulary import EndReason, EventName
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Remover:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        records: HostRecords,
-        engine_calls: EngineCalls,
-        events: Events,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._records = records
-        self._engine_calls = engine_calls
-        self._events = events
+    _inventory: Inventory
+    _ports: PortAllocator
+    _records: HostRecords
+    _engine_calls: EngineCalls
+    _events: Events
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
