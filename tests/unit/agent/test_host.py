@@ -10,7 +10,7 @@ import pytest
 
 from agent import names
 from agent.commands.second_look import CLOSED_NOTE
-from agent.host.lease import HostLease, SessionTiming
+from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity, is_dead
 from agent.lifecycle import State
 from agent.records.saved_state import SavedState
@@ -40,7 +40,7 @@ class Keeping:
         self.restored_count = 0
         self.address = "10.0.0.1"
         hosts = Cluster(store, CLUSTER).hosts
-        self.lease = HostLease(store, hosts, HOST, SessionTiming(10, 3.0), Wakeup())
+        self.lease = HostLease(store, hosts, HOST, Wakeup(), 10, 3.0)
 
     def record(self) -> HostRecord:
         now = utc_now()
