@@ -35,17 +35,7 @@ class Specs:
         self._all: dict[str, PoolSpec] = {}
         self._specs: dict[str, PoolSpec] = {}
         self._known = False
-        self._follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
-
-    def start(self) -> None:
-        self._follower.start()
-
-    def stop(self) -> None:
-        self._follower.stop()
-
-    def wait_known(self, timeout_s: float) -> bool:
-        """Wait until Consul was read for the first time. False: not in time."""
-        return self._follower.wait_loaded(timeout_s)
+        self.follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
 
     def all(self) -> dict[str, PoolSpec]:
         """Pool -> spec, of the pools that this host serves. Not to be changed by the caller."""

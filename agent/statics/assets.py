@@ -84,14 +84,8 @@ class StaticAssets:
         self._inbox: queue.SimpleQueue[_Question] = queue.SimpleQueue()
         self._next_look_s = float("-inf")
         outage = Outage(log, "static files wait", "static files go on", level=logging.INFO)
-        self._thread = LoopThread("statics", self._step, outage=outage)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """The thread is a daemon: what it has in hand is removed by the next agent."""
-        self._thread.cancel()
+        #: A daemon: what it has in hand when the process ends is removed by the next agent.
+        self.thread = LoopThread("statics", self._step, outage=outage)
 
     def use(self, specs: Iterable[PoolSpec]) -> None:
         """These are the pools now whose images are here. May be said at every pass."""
@@ -100,13 +94,13 @@ class StaticAssets:
             return
         self._specs = used
         self._next_look_s = float("-inf")
-        self._thread.wake()
+        self.thread.wake()
 
     def ask(self, request: StaticsRequest, delivery: Delivery) -> None:
         """Have a frontend's question answered, soon; it asks again if it gets no answer."""
         if delivery.reply_to is not None:
             self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
-            self._thread.wake()
+            self.thread.wake()
 
     def in_use(self) -> frozenset[str]:
         """Names of the containers that are being looked at: no leftovers."""
