@@ -7,10 +7,17 @@ from dataclasses import dataclass, replace
 
 from agent.claims.claims import Claims, SeatedError
 from agent.claims.recreate import Recreator
-from agent.claims.replies import WINDOW_MARGIN_S, Replies, ReplyOutcome, Stages
-from agent.claims.requeue import Requeue
+from agent.claims.replies import (
+    TICKET_GRACE_S,
+    Elsewhere,
+    Replies,
+    ReplyOutcome,
+    Requeue,
+    Stages,
+    is_window_over,
+)
 from agent.health import HostHealth
-from agent.lifecycle import Phase, Server
+from agent.lifecycle import Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
 from agent.records.tickets import Tickets
 from common.broker.events import Events
@@ -21,9 +28,6 @@ from common.records.tickets import Seat, Ticket
 from common.vocabulary import DropReason, EndReason, EventName
 
 log = logging.getLogger(__name__)
-
-# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come.
-TICKET_GRACE_S = 5.0
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Claimer:
 
     def _is_late(self, request: SpawnRequest, age_s: float) -> bool:
         """Whether its requester has gone to the waiting room, so that it is the line's turn."""
-        return not request.user and request.deadline is None and age_s + WINDOW_MARGIN_S > request.window_s
+        return not request.user and request.deadline is None and is_window_over(request, age_s)
 
     def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
         """Whose turn it is; otherwise why nobody wants the server, or nothing: the request itself may have it."""
@@ -149,11 +153,7 @@ class Claimer:
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
         """Lead the visitor's second tab to the server of the first. Raises ``Requeue``."""
-        there = Server(
-            user=seat.user, pool=seat.pool, generation="", port=0, token=seat.token, created_at=seat.at,
-            phase=Phase.CLAIMED,
-        )  # fmt: skip
-        told = self._replies.send(delivery, request, there, stages)
+        told = self._replies.send(delivery, request, Elsewhere(seat.user, seat.pool, seat.token), stages)
         CLAIMS.labels(request.pool, "repeated").inc()
         log.info(
             "visitor has a server already",

@@ -6,8 +6,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from agent import names
-from agent.claims.replies import Stages
-from agent.claims.requeue import Requeue
+from agent.claims.replies import Requeue, Stages
 from agent.engine.port import Engine
 from agent.health import HostHealth
 from agent.inventory import Inventory

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from agent.claims.claimer import Claimer
-from agent.claims.requeue import Requeue
+from agent.claims.replies import Requeue
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.throttle import EngineThrottle
 from agent.health import HostHealth
