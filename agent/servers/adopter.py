@@ -5,7 +5,7 @@ Consul does not answer, nothing is ready.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import names
 from agent.engine.port import Container
@@ -43,22 +43,11 @@ class Adopter:
         found = names.identity(container.labels)
         if found is None:
             return None
-        claimed = names.is_claimed(container.name)
-        server = Server(
-            user=found.user,
-            pool=found.pool,
-            generation=found.generation,
-            port=found.port,
-            token=found.token,
-            created_at=found.created_at,
-            phase=Phase.CLAIMED if claimed else Phase.STARTING,
-            container=container.id,
-            statics=found.statics,
-            name=container.name,
-        )
+        phase = Phase.CLAIMED if names.is_claimed(container.name) else Phase.STARTING
+        server = replace(found, phase=phase, container=container.id, name=container.name)
         if not self._inventory.add(server):
             return None
-        self._ports.adopt([found.port])
+        self._ports.adopt(found.port)
         return server
 
     def settle(self, server: Server, spec: PoolSpec | None) -> Opened | None:
