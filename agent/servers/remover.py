@@ -33,7 +33,7 @@ class Remover:
         server = self._explained(server)
         registry = self._records.registry
         if server.was_claimed and server.reason is not EndReason.RECREATED_ELSEWHERE:
-            registry.say_gone(server)
+            registry.leave_word(server, server.reason, server.note)
             if server.claim is not None:  # reserved at an old path, and somebody waits for it
                 self._records.tickets.refuse(server.claim.request_id, server.user, server.reason, server.note)
         # Before anything ends, so that no path leads to a container that is going (I5).

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from agent.inventory import Inventory
 from agent.records.registry import Registry
 from common.errors import StoreUnavailable
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Warnings:
         server = self._inventory.get(user)
         if server is None:
             return
-        self._registry.say_leaving(server, self._grace_s)
+        self._registry.leave_word(server, EndReason.HOST_DRAINED, left_s=self._grace_s)
         if not self._inventory.warn(user):
             return
         try:
