@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 
 from agent.claims.claims import Claims, SeatedError
 from agent.claims.recreate import Recreator
-from agent.claims.replies import (
-    TICKET_GRACE_S,
-    Elsewhere,
-    Replies,
-    ReplyOutcome,
-    Requeue,
-    Stages,
-    is_window_over,
-)
+from agent.claims.replies import TICKET_GRACE_S, Elsewhere, Replies, ReplyOutcome, Requeue, Stages, is_window_over
 from agent.health import HostHealth
 from agent.lifecycle import Server
 from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
@@ -99,12 +91,7 @@ class Claimer:
         """A server for the first in line. Raises ``Requeue``."""
         if turn.request_id != request.request_id:
             request = request.model_copy(
-                update={
-                    "request_id": turn.request_id,
-                    "sent_at": turn.created_at,
-                    "path": turn.path,
-                    "once": turn.once,
-                }
+                update={"request_id": turn.request_id, "sent_at": turn.created_at, "path": turn.path, "once": turn.once}
             )
             # Whoever sent this message is not who gets the answer.
             delivery = replace(delivery, reply_to=None)

@@ -120,8 +120,7 @@ class Recreator:
         # Only now does the plan have it made.
         self._inventory.set_claim(request.user, claim)
         log.info(
-            "server reserved",
-            extra={"request_id": request.request_id, "user": request.user, "pool": request.pool},
+            "server reserved", extra={"request_id": request.request_id, "user": request.user, "pool": request.pool}
         )
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, claim: Claim | None) -> None:

@@ -19,11 +19,7 @@ class Specs:
     """Wakes the loop when they have changed."""
 
     def __init__(
-        self,
-        cluster: Cluster,
-        lost: Callable[[], bool],
-        wakeup: Wakeup,
-        labels: Mapping[str, str] | None = None,
+        self, cluster: Cluster, lost: Callable[[], bool], wakeup: Wakeup, labels: Mapping[str, str] | None = None
     ) -> None:
         """``lost``: whether Consul has lost its data just now, as the state of our session tells; ``labels``: this
         host's."""
