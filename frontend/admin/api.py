@@ -113,12 +113,12 @@ def cull(user: str) -> Answer:
 )
 def cull_selected(body: models.CullBody) -> Answer:
     """All servers in use that match, whatever they are doing. With `dry_run` (200) only tells which; otherwise (202)
-    their hosts are asked to remove them."""
+    their hosts are asked to remove them. Lists the first 1000, by user; `total` counts them all."""
     g.ids.update(selection=str(body.selection), dry_run=body.dry_run)  # before: some may be culled when it fails
     claims = server_operations.cull_selected(dependencies().context, body.selection, dry_run=body.dry_run)
     g.ids.update(servers=len(claims))
-    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims]
-    selected = models.CullSelected(dry_run=body.dry_run, total=len(rows), servers=rows)
+    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims[: models.PAGE_MAX_COUNT]]
+    selected = models.CullSelected(dry_run=body.dry_run, total=len(claims), servers=rows)
     return Answer(selected, 200 if body.dry_run else 202)
 
 
