@@ -50,6 +50,8 @@ class Agent:
         self.status = HostStatus(self.parts)
         self.loop = Loop(self.parts)
         self._beat = beat
+        pools, servers = self.parts.pools, self.parts.servers
+        self._beside = (servers.repairer.thread, pools.images.thread, servers.statics.thread)
         self._thread = LoopThread("loop", self._run, vital=True)
 
     def start(self) -> None:
@@ -57,19 +59,18 @@ class Agent:
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
-        host, pools, servers, requests = self.parts.host, self.parts.pools, self.parts.servers, self.parts.queues
-        requests.subscriptions.close()
-        self.parts.host.threads.workers.stop(timeout_s)
+        host = self.parts.host
+        self.parts.queues.subscriptions.close()
+        host.threads.workers.stop(timeout_s)
         # The thread first: its step ends when the host stops, and must not begin again.
         self._thread.cancel()
         host.health.stopping.set()
         host.health.wake()
-        pools.specs.stop()
-        pools.images.stop()
-        servers.statics.stop()
-        servers.repairer.stop()
+        self.parts.pools.specs.follower.stop()
+        for thread in self._beside:
+            thread.cancel()
         self._thread.stop(timeout_s)
-        self.parts.host.threads.shutdown()
+        host.threads.shutdown()
         host.lease.stop()
         if self.loop.joined:
             host.events.publish(EventName.HOST_LEFT)
@@ -98,9 +99,8 @@ class Agent:
                 return
         except TransientError:
             return  # the agent stops
-        self.parts.servers.repairer.start()
-        self.parts.pools.images.start()
-        self.parts.servers.statics.start()
+        for thread in self._beside:
+            thread.start()
         self.loop.run(self._beat)
 
     def _prepare(self) -> bool:
@@ -113,8 +113,8 @@ class Agent:
         host.lease.start(self)
         host.lease.changed()  # we know now who we are
         self.parts.pools.ports.resume(self._insist(self._next_port, "consul"))
-        specs.start()
-        while not specs.wait_known(1.0):
+        specs.follower.start()
+        while not specs.follower.wait_loaded(1.0):
             self._beat()
             if host.health.stopping.is_set():
                 return False

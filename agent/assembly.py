@@ -24,7 +24,7 @@ from agent.engine.network import ClusterNetwork
 from agent.engine.observer import EngineObserver
 from agent.engine.throttle import EngineThrottle
 from agent.health import HostHealth
-from agent.host.lease import HostLease, SessionTiming
+from agent.host.lease import HostLease
 from agent.host.limits import PoolLimits
 from agent.host.ports import PortAllocator
 from agent.host.room import HostRoom
@@ -70,8 +70,9 @@ class HostParts:
         self.cluster = cluster = Cluster(adapters.store, host.cluster)
         self.wakeup = Wakeup(clock)
         self.saved_state = SavedState(cluster, host.name)
-        timing = SessionTiming(settings.session_ttl_s, settings.session_tick_s)
-        self.lease = HostLease(adapters.store, cluster.hosts, host.name, timing, self.wakeup)
+        self.lease = HostLease(
+            adapters.store, cluster.hosts, host.name, self.wakeup, settings.session_ttl_s, settings.session_tick_s
+        )  # fmt: skip
         now = ClusterClock(adapters.store.clock_skew_s)
         self.health = HostHealth(self.wakeup, self.lease, self.saved_state, adapters.publisher, now)
         self.events = Events(adapters.publisher, host.name, now)

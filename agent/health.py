@@ -4,9 +4,9 @@ so here, and whoever needs to know asks here."""
 import logging
 import threading
 from datetime import datetime
-from typing import Protocol
 
 from agent.engine.port import EngineInfo
+from agent.host.lease import HostLease
 from agent.records.saved_state import SavedState
 from agent.wakeup import Wakeup
 from common.broker.port import Publisher
@@ -14,18 +14,6 @@ from common.records.hosts import Drain, HostState
 from common.runtime.clock import ClusterClock
 
 log = logging.getLogger(__name__)
-
-
-class Lease(Protocol):
-    """The session in Consul that holds this host's record."""
-
-    def holds(self) -> bool:
-        """Whether the record is ours, for sure and now."""
-        ...
-
-    def suspect(self) -> None:
-        """Nothing is sure until the session is renewed, as soon as that is possible."""
-        ...
 
 
 class HostHealth:
@@ -39,7 +27,7 @@ class HostHealth:
     """
 
     def __init__(
-        self, wakeup: Wakeup, lease: Lease, saved_state: SavedState, publisher: Publisher, clock: ClusterClock
+        self, wakeup: Wakeup, lease: HostLease, saved_state: SavedState, publisher: Publisher, clock: ClusterClock
     ) -> None:
         self.wakeup = wakeup
         self.stopping = threading.Event()

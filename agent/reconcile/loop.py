@@ -34,8 +34,8 @@ class Loop:
 
     def run(self, beat: Callable[[], None]) -> None:
         """Until the agent stops. ``beat`` is called at every pass."""
-        observer = self._parts.servers.observer
-        observer.start()
+        events = self._parts.servers.observer.events
+        events.start()
         try:
             while not self._parts.host.health.stopping.is_set():
                 beat()
@@ -43,7 +43,7 @@ class Loop:
                     self.turn()
                 self._wait()
         finally:
-            observer.stop()
+            events.cancel()
 
     def turn(self) -> None:
         """One pass. The engine is listed every ``reconcile_period_s``, if nothing says that it should be before."""

@@ -55,15 +55,8 @@ class Registry:
         with self._lock(user):
             self._cluster.routes.delete(Route.id_of(self._host.name, user))
 
-    def say_gone(self, server: Server) -> None:
-        """Leave word of why the server of a learner is no more, for the page at its address."""
-        self._leave_word(server, server.reason, server.note)
-
-    def say_leaving(self, server: Server, left_s: float) -> None:
-        """Leave word that a learner's server goes with its host in ``left_s`` seconds."""
-        self._leave_word(server, EndReason.HOST_DRAINED, left_s=left_s)
-
-    def _leave_word(self, server: Server, reason: EndReason, note: str = "", left_s: float | None = None) -> None:
+    def leave_word(self, server: Server, reason: EndReason, note: str = "", left_s: float | None = None) -> None:
+        """Say at its address why the server of a learner is no more, or goes in ``left_s`` seconds."""
         now = self._now()
         until = None if left_s is None else now + timedelta(seconds=left_s)
         word = Gone(

@@ -35,18 +35,12 @@ class Repairer:
         self._observer = observer
         self._health = health
         self._full = True
-        self._thread = LoopThread("repair", self._step)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._thread.cancel()
+        self.thread = LoopThread("repair", self._step)
 
     def request(self) -> None:
         """Consul may have lost anything: go over everything now. Safe from any thread."""
         self._full = True
-        self._thread.wake()
+        self.thread.wake()
 
     def _step(self) -> float:
         full, self._full = self._full, False
@@ -92,7 +86,7 @@ class Repairer:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._thread.stopping.wait(ABSENT_S):
+        if self.thread.stopping.wait(ABSENT_S):
             return False
         if not (self._observer.list_engine() and self._health.holds_record()):
             return False

@@ -5,6 +5,7 @@ Consul does not answer, nothing is ready.
 """
 
 import logging
+from dataclasses import dataclass, replace
 
 from agent import names
 from agent.engine.port import Container
@@ -23,24 +24,16 @@ from common.runtime.retry import retry_forever
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Adopter:
     """``adopt`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        records: HostRecords,
-        engine_calls: EngineCalls,
-        opener: Opener,
-        health: HostHealth,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._records = records
-        self._engine_calls = engine_calls
-        self._opener = opener
-        self._health = health
+    _inventory: Inventory
+    _ports: PortAllocator
+    _records: HostRecords
+    _engine_calls: EngineCalls
+    _opener: Opener
+    _health: HostHealth
 
     def adopt(self, container: Container) -> Server | None:
         """Put it into the inventory: as claimed if its name says so, else as starting, which nobody can claim.
@@ -50,22 +43,11 @@ class Adopter:
         found = names.identity(container.labels)
         if found is None:
             return None
-        claimed = names.is_claimed(container.name)
-        server = Server(
-            user=found.user,
-            pool=found.pool,
-            generation=found.generation,
-            port=found.port,
-            token=found.token,
-            created_at=found.created_at,
-            phase=Phase.CLAIMED if claimed else Phase.STARTING,
-            container=container.id,
-            statics=found.statics,
-            name=container.name,
-        )
+        phase = Phase.CLAIMED if names.is_claimed(container.name) else Phase.STARTING
+        server = replace(found, phase=phase, container=container.id, name=container.name)
         if not self._inventory.add(server):
             return None
-        self._ports.adopt([found.port])
+        self._ports.adopt(found.port)
         return server
 
     def settle(self, server: Server, spec: PoolSpec | None) -> Opened | None:

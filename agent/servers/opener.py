@@ -29,14 +29,14 @@ class Opened:
     stages_ms: dict[str, float]
 
 
+@dataclass
 class Routes:
     """Opens servers' routes: written, and known to every proxy."""
 
-    def __init__(self, registry: Registry, settle_s: float, stopping: threading.Event) -> None:
-        """``settle_s``: seconds from the write of a route until every proxy has it."""
-        self._registry = registry
-        self._settle_s = settle_s
-        self._stopping = stopping
+    _registry: Registry
+    #: From the write of a route until every proxy has it.
+    _settle_s: float
+    _stopping: threading.Event
 
     def open(self, user: str) -> float | None:
         """Returns the milliseconds until Consul has taken it; None: the server is stopping, or the agent is. Raises
@@ -50,24 +50,16 @@ class Routes:
         return None if self._stopping.wait(self._settle_s) else written_ms
 
 
+@dataclass
 class Opener:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        probe: Probe,
-        inventory: Inventory,
-        routes: Routes,
-        engine_calls: EngineCalls,
-        reports: StartReports,
-        health: HostHealth,
-    ) -> None:
-        self._probe = probe
-        self._inventory = inventory
-        self._routes = routes
-        self._engine_calls = engine_calls
-        self._reports = reports
-        self._health = health
+    _probe: Probe
+    _inventory: Inventory
+    _routes: Routes
+    _engine_calls: EngineCalls
+    _reports: StartReports
+    _health: HostHealth
 
     def open(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float] | None = None) -> Opened | None:
         """Also for adopted servers, whose pool may be gone (``spec`` None). ``stages_ms``: how long what took until

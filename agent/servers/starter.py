@@ -5,6 +5,7 @@ something to start.
 """
 
 import time
+from dataclasses import dataclass
 
 from agent.engine.port import NetworkFull
 from agent.health import HostHealth
@@ -19,18 +20,16 @@ from common.records.pools import PoolSpec
 from common.vocabulary import EndReason
 
 
+@dataclass
 class Starter:
     """Makes servers ready. Every method is called on a thread of its own and returns when the server is ready,
     has failed (then it is stopping), or the agent stops (then its container stays, for the next agent)."""
 
-    def __init__(
-        self, inventory: Inventory, launcher: Launcher, opener: Opener, reports: StartReports, health: HostHealth
-    ) -> None:
-        self._inventory = inventory
-        self._launcher = launcher
-        self._opener = opener
-        self._reports = reports
-        self._health = health
+    _inventory: Inventory
+    _launcher: Launcher
+    _opener: Opener
+    _reports: StartReports
+    _health: HostHealth
 
     def start(self, server: Server, spec: PoolSpec) -> None:
         """Start a server that is in the inventory as starting."""

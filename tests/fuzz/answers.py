@@ -209,7 +209,7 @@ def engine(mutator: Mutator, count: int, report: Report) -> None:
             "remove": lambda: adapter.remove("c"),
             "log_tail": lambda: adapter.log_tail("c", 5),
             "usage": lambda: adapter.usage("c"),
-            "watch": lambda: adapter.watch({}, lambda: None),
+            "watch": lambda: adapter.watch({}, lambda: None, lambda _container: None),
         }
         ask = _Ask(mutator, report, questions)
         ask(count)

@@ -30,13 +30,13 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
     wait_until(lambda: states(agent) == [State.READY, State.READY], "the pool to be full")
     wait_until(lambda: bool(agent.parts.queues.subscriptions.consumed), "requests to be taken")
     assert cluster.hosts.find(HOST) is not None
-    stop = agent.parts.servers.repairer.stop
+    stop = agent.parts.servers.repairer.thread.cancel
 
     def slowly() -> None:
         stop()
         wait_until(lambda: not agent._thread.is_alive(), "the loop's thread to end before it is waited for")
 
-    agent.parts.servers.repairer.stop = slowly  # type: ignore[method-assign]
+    agent.parts.servers.repairer.thread.cancel = slowly  # type: ignore[method-assign]
     agent.stop()
     assert not agent.parts.queues.subscriptions.consumed
     assert cluster.hosts.find(HOST) is None

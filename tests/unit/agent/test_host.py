@@ -10,9 +10,9 @@ import pytest
 
 from agent import names
 from agent.commands.second_look import CLOSED_NOTE
-from agent.host.lease import HostLease, SessionTiming
+from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity, is_dead
-from agent.lifecycle import State
+from agent.lifecycle import Server, State
 from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.settings import AgentSettings, resolve_address
@@ -40,7 +40,7 @@ class Keeping:
         self.restored_count = 0
         self.address = "10.0.0.1"
         hosts = Cluster(store, CLUSTER).hosts
-        self.lease = HostLease(store, hosts, HOST, SessionTiming(10, 3.0), Wakeup())
+        self.lease = HostLease(store, hosts, HOST, Wakeup(), 10, 3.0)
 
     def record(self) -> HostRecord:
         now = utc_now()
@@ -411,9 +411,9 @@ def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_i
 
 @pytest.mark.parametrize("change", [{"tmpnb.user": "Robert'); DROP"}, {"tmpnb.port": "x"}, {"tmpnb.created": "now"}])
 def test_labels_that_are_not_ours_say_nothing(change: dict[str, str]) -> None:
-    identity = names.Identity("light", "a" * 12, "g", 20000, "t", utc_now())
-    labels = names.labels(CLUSTER, HOST, identity)
-    assert names.identity(labels) == identity
+    server = Server("a" * 12, "light", "g", 20000, "t", utc_now())
+    labels = names.labels(CLUSTER, HOST, server)
+    assert names.identity(labels) == server
     assert names.identity(labels | change) is None
     assert names.identity({}) is None
 

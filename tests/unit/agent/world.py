@@ -181,7 +181,7 @@ class World:
         parts.servers.observer.list_engine = self.list_engine  # type: ignore[method-assign]
         self.subscriptions, self.loop = parts.queues.subscriptions, self.agent.loop
         # Starts hold for claims; here there is no time in which claims could pause.
-        self.requests._throttle._claims.hold_s = lambda _now: 0.0  # type: ignore[method-assign]
+        self.requests._throttle._hold_s = lambda _now: 0.0  # type: ignore[method-assign]
         suspect = self.health.suspect_store
 
         def count() -> None:
