@@ -305,15 +305,6 @@ class PoolRemoved(BaseModel):
     refused: int
 
 
-class FailureLog(BaseModel):
-    """The last start that failed. ``log``: the container's last lines."""
-
-    reason: EndReason
-    note: str
-    at: datetime
-    log: str
-
-
 class PoolProgress(BaseModel):
     """How far one host is with the present generation of a pool."""
 

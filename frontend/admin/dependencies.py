@@ -72,7 +72,7 @@ class AdminDependencies:
                     settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
                 )
             ),
-            Search(cluster, lambda: dashboard.hosts, lambda: dashboard.pools),
+            Search(cluster),
             now,
         )
 

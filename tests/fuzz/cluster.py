@@ -162,14 +162,14 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
         hosts_view(records, lambda: 0.0),
     )
     snapshot = listing_view(records)
-    search = Search(records, hosts.get, lambda: pools.specs)
+    search = Search(records)
     view, looks = View(records.routes, {}, 30.0, {}), iter(range(1 << 62))
 
     def proxy() -> None:
         view.observe(store.list(KEYS.routes).entries, float(next(looks)), doubtful=False)
 
     def find() -> None:
-        search.find("fuzzed2", utc_now())
+        search.find("fuzzed2", hosts.get(), pools.specs, utc_now())
 
     def live() -> None:
         found: dict[str, HostRecord] = hosts.get()
