@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -253,22 +252,20 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
         raise bad_field("name", f"{pool!r}, as in the address, is accepted, or nothing", body.name)
     spec = PoolSpec.parse(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool}, "body")
     applied = pool_operations.apply_pools(dependencies().cluster, [spec], body.seen_generation)
-    g.ids.update(generation=spec.generation, changed=bool(applied.changed))
-    changed = bool(applied.changed)
-    return Answer(
-        models.PoolApplied(pool=pool, generation=spec.generation, changed=changed, warnings=list(applied.warnings))
-    )
+    done = {"generation": spec.generation, "changed": bool(applied.changed)}
+    g.ids.update(done)
+    return Answer(models.PoolApplied(pool=pool, warnings=applied.warnings, **done))
 
 
 @operation(
     "Remove a pool",
     scopes=_ADMIN,
-    answers={200: models.PoolRemoved},
+    answers={200: pool_operations.RemovedPool},
     refusals=_NO_POOL | {409: "it is the last one"},
 )
 def remove_pool(pool: str) -> Answer:
     """Its ready servers go; those in use stay until they end. Visitors waiting for one are refused."""
-    return Answer(models.PoolRemoved(pool=pool, **asdict(pool_operations.remove_pool(dependencies().cluster, pool))))
+    return Answer(pool_operations.remove_pool(dependencies().cluster, pool))
 
 
 @operation("Get a pool's rollout status", scopes=_READ, answers={200: models.PoolStatus}, refusals=_NO_POOL)
@@ -277,8 +274,7 @@ def pool_status(pool: str) -> Answer:
     cluster = dependencies().cluster
     spec = pool_operations.read_pool(cluster, pool)
     rows = pool_operations.progress(spec, cluster.hosts.all())
-    progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
-    return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
+    return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=rows))
 
 
 @operation("Replace a pool's ready servers", scopes=_ADMIN, answers={200: models.Recycled}, refusals=_NO_POOL)
