@@ -16,7 +16,7 @@ from common.store.cluster import Cluster
 from common.store.collections import Stored
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
+from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, UnknownPool
 from frontend.operations.host_commands import send
 from frontend.operations.pool_files import check_sizes
 
@@ -72,10 +72,10 @@ class HostProgress:
 
 
 def read_pool(cluster: Cluster, name: str) -> PoolSpec:
-    """The pool of that name. Raises ``NotFound``, naming those that there are."""
+    """The pool of that name. Raises ``UnknownPool``, naming those that there are."""
     pools = cluster.pools.all()
     if name not in pools:
-        raise NotFound(f"there is no pool {name[:80]!r}; accepted: {', '.join(sorted(pools)) or 'none yet'}")
+        raise UnknownPool(f"there is no pool {name[:80]!r}; accepted: {', '.join(sorted(pools)) or 'none yet'}")
     return pools[name]
 
 
@@ -97,7 +97,7 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
     end; visitors who wait for one are refused.
 
-    Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
+    Raises ``UnknownPool``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
     present = cluster.pools.ids()
@@ -150,7 +150,7 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
     """Go back to the generation before the present one. ``generation``: what the caller thinks is the present one, so
     that asking twice does not go back twice.
 
-    Raises ``NotFound``, ``GenerationChanged`` and ``NoEarlierGeneration``.
+    Raises ``UnknownPool``, ``GenerationChanged`` and ``NoEarlierGeneration``.
     """
     present = read_pool(cluster, name).generation
     if generation not in {None, present}:
@@ -164,7 +164,7 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
 
 def recycle(context: Context, name: str | None) -> int:
     """Have the ready servers of a pool (None: of all) replaced everywhere; how many there are just now. Raises
-    ``NotFound``."""
+    ``UnknownPool``."""
     if name is not None:
         read_pool(context.cluster, name)
     drained = 0

@@ -133,8 +133,10 @@ def cancel_ticket(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    pointer = deps.cluster.users.get(record.user)
+    pointer = deps.cluster.users.find(record.user)
     if pointer is not None:
+        if pointer.record is None:
+            raise StoreUnavailable("the pointer to its server cannot be read")
         request = CullRequest(
             sent_at=deps.now(),
             user=record.user,
@@ -142,7 +144,7 @@ def cancel_ticket(ticket: str) -> Answer:
             request_id=record.request_id,
             force=True,
         )
-        send(deps.broker, pointer.host, request)
+        send(deps.broker, pointer.record.host, request)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 

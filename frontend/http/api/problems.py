@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InvalidPool, TmpnbError, TransientError
 from common.vocabulary import EndReason
 from frontend.http.responses import answer
-from frontend.operations.errors import InvalidValue, NotFound, ServerEnded, WrongState
+from frontend.operations.errors import InvalidValue, NotFound, ServerEnded, UnknownPool, WrongState
 
 # Servers start within seconds.
 RETRY_AFTER_S = 5
@@ -88,7 +88,8 @@ def bad_field(field: str, message: str, given: object) -> Refused:
 # What operations and stores raise, as an answer: the one table for all addresses of the admin application, and for the
 # API of the public one.
 _ERRORS: tuple[tuple[type[TmpnbError], int, str, int | None], ...] = (
-    (NotFound, 404, "not found", None),
+    (NotFound, 404, "gone", None),
+    (UnknownPool, 404, "unknown pool", None),
     (InvalidPool, 400, "invalid pool", None),
     (WrongState, 409, "conflict", None),
     (TransientError, 503, "unavailable", RETRY_AFTER_S),
@@ -111,7 +112,7 @@ def install_problems(views: Blueprint | Flask) -> None:
 
 
 def not_found(message: str) -> Refused:
-    return Refused(404, "not found", message)
+    return Refused(404, "gone", message)
 
 
 def gone(message: str, reason: EndReason) -> Refused:
