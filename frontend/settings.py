@@ -60,6 +60,8 @@ class GunicornSettings(CommonSettings):
         le=1 << 30,
         description="bytes of all requests that are still arriving at one worker; above it the oldest are dropped",
     )
+    # A monitor that asks twenty addresses with a token that has just been changed is no guesser; and a hundred guesses
+    # at sixteen characters are none to speak of.
     wrong_tokens_max: int = Field(
         default=100,
         ge=1,

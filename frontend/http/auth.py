@@ -12,10 +12,9 @@ from common.runtime import audit_log
 from common.vocabulary import EventName, RequestRefusal
 from frontend import texts
 from frontend.http.authenticator import Authenticator, Principal
-from frontend.http.guesses import GuessBounds, Guesses, client_of
+from frontend.http.guesses import Guesses, client_of
 from frontend.http.metrics import AUTH_REFUSALS
 from frontend.http.responses import answer
-from frontend.http.throttle import ThrottleBounds
 from frontend.settings import GunicornSettings
 
 EXTENSION = "tmpnb.authenticator"
@@ -26,10 +25,7 @@ ANYBODY = ""
 
 def install(app: Flask, authenticator: Authenticator, settings: GunicornSettings) -> None:
     app.extensions[EXTENSION] = authenticator
-    throttle = ThrottleBounds(
-        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
-    )
-    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
+    app.extensions[GUESSES] = Guesses(settings)
 
 
 def authenticator() -> Authenticator:

@@ -23,7 +23,7 @@ from frontend.operations.host_commands import send
 from frontend.public import api_models
 from frontend.public.dependencies import dependencies
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
-from frontend.public.targets import BadTarget, checked
+from frontend.public.targets import BadTarget, checked_target
 from frontend.public.views.spawn import CROWDED_AFTER_S, note
 from frontend.public.views.waiting import assigned_url, poll_s
 
@@ -59,9 +59,8 @@ def _check(body: api_models.SpawnBody) -> None:
 
 def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
     """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
-    path, _, query = body.path.partition("?")
     try:
-        target = checked(path.lstrip("/"), query)
+        target = checked_target(body.path)
     except BadTarget as exc:
         raise bad_field("path", str(exc), body.path) from exc
     settings = dependencies().settings

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, request
 
-from common.errors import StoreUnavailable
+from common.errors import TransientError
 from common.records.tokens import Scope
 from frontend.http import auth, metrics, request_log
 from frontend.http.api import idempotency
@@ -52,6 +52,7 @@ def create_app(deps: Dependencies) -> Flask:
     app.register_blueprint(api.create_views())
     idempotency.install(app, settings.keys_max, settings.keys_max_per_visitor)
     harden(app)
+    app.register_error_handler(TransientError, lambda _error: unavailable())
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 
     @app.after_request
@@ -73,10 +74,7 @@ def _authorize() -> Response | None:
     if request.routing_exception is not None and request.path.startswith("/api/v1/"):
         return None  # 404 or 405, as the address deserves
     if request.endpoint in _API_VIEWS:
-        try:
-            return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
-        except StoreUnavailable:
-            return unavailable()
+        return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
     if not pages_are_off() or request.endpoint in _OPEN_VIEWS:
         return None
     return answer({"status": "not found", "message": "pages are off: an API token is set"}, 404)

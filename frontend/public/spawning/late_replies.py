@@ -26,15 +26,13 @@ log = logging.getLogger(__name__)
 # A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
 # and culls what was claimed and never visited.
 RETRY_S = 30.0
-# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason. As in the
-# settings.
-MAX_COUNT = 10_000
 
 
 class LateReplies:
     """Works off late replies, from ``start`` to ``stop``."""
 
-    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
+    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int) -> None:
+        """``max_count``: replies in hand, while Consul or RabbitMQ are away; more are left to the agents, too."""
         self._tracker = tracker
         self._room = room
         #: Set before ``start``.

@@ -16,7 +16,7 @@ from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
 from frontend.public.statics.blob_cache import BlobCache
-from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
+from frontend.public.statics.fetch import fetch, hosts_with
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class StaticsSync:
         cluster: Cluster,
         blobs: BlobCache,
         connect: Callable[[], AbstractContextManager[Requester]],
+        fetch_s: float,
         monotonic: Callable[[], float] = time.monotonic,
-        fetch_s: float = FETCH_S,
     ) -> None:
         """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
         that a host has to give a set."""

@@ -5,12 +5,11 @@ import math
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
 
-from common.errors import StoreUnavailable
 from frontend.cluster.hosts import stats
-from frontend.http.responses import answer, page, problem, unavailable
+from frontend.http.responses import answer, page, problem
 from frontend.http.visitors import is_robot
 from frontend.public.dependencies import dependencies
-from frontend.public.session_cookie import introduce, remembered
+from frontend.public.session_cookie import current_server, introduce
 from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
 from frontend.public.views.hub_links import meant
 
@@ -49,7 +48,7 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
         ask = asked(path, query, short=short)
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    known = remembered()
+    known = current_server()
     has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
     return page(
         "landing.html",
@@ -79,11 +78,7 @@ for _rule in ("/hub", _HUB, f"{_HUB}/<path:rest>", "/user-redirect", "/user-redi
 @views.get("/info/")
 def info() -> Response:
     """The cluster in numbers."""
-    try:
-        hosts = dependencies().hosts.get()
-    except StoreUnavailable:
-        return unavailable()
-    figures = stats(hosts, "")
+    figures = stats(dependencies().hosts.get(), "")
     rows = figures["hosts"].values()
     used, starting = (sum(row[name] for row in rows) for name in ("claimed", "starting"))
     return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(dependencies().pools.specs))
