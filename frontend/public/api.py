@@ -14,9 +14,9 @@ from common.vocabulary import EndReason, RequestRefusal
 from frontend import texts
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import QueueFull, QueuePosition
-from frontend.http.api.document import serve_document
+from frontend.http.api.document import api_blueprint
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems, not_found
+from frontend.http.api.problems import NO_SERVER, RETRY_AFTER_S, Refused, bad_field, gone, not_found
 from frontend.http.auth import caller
 from frontend.http.visitors import visitor
 from frontend.operations.host_commands import send
@@ -36,14 +36,12 @@ _NO_TICKET = "the ticket is not known (any more)"
 
 def create_views() -> Blueprint:
     """The blueprint; one per application."""
-    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views = api_blueprint("tmpnb-cluster: servers for programs", _limits)
     views.post("/spawn")(spawn)
     views.get("/tickets/<ticket>")(ticket_state)
     views.delete("/tickets/<ticket>")(cancel_ticket)
     views.get("/servers/<user>")(own_server)
     views.get("/stats")(statistics)
-    install_problems(views)
-    serve_document(views, "tmpnb-cluster: servers for programs", _limits)
     return views
 
 
@@ -151,7 +149,7 @@ def cancel_ticket(ticket: str) -> Answer:
     "Get a server",
     scopes=(Scope.SPAWN, Scope.READ),
     answers={200: api_models.OwnServer},
-    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
+    refusals=NO_SERVER,
 )
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
