@@ -75,12 +75,14 @@ def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) 
             return _again(entered)
         try:
             response = act()
-            done = response.status_code < 300
-        finally:
-            if not done:
-                _forget(replays, mark)
+        except Exception:
+            _forget(replays, mark)
+            raise
+        done = response.status_code < 300
         if done:
             _keep(replays, mark, response)
+        else:
+            _forget(replays, mark)
         return response
     finally:
         if not done:

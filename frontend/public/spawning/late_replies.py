@@ -81,15 +81,8 @@ class LateReplies:
         if disposition is Disposition.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
             retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
         LATE_REPLIES.labels(disposition.value).inc()
-        log.info(
-            "late reply",
-            extra={
-                "request_id": reply.request_id,
-                "user": reply.user,
-                "host": reply.host,
-                "disposition": disposition.value,
-            },
-        )
+        ids = {"request_id": reply.request_id, "user": reply.user, "host": reply.host}
+        log.info("late reply", extra=ids | {"disposition": disposition.value})
 
     def _assign(self, reply: SpawnReply) -> Disposition:
         if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
