@@ -28,7 +28,6 @@ from frontend.http.api.problems import NO_SERVER, bad_field, not_found
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations import servers as server_operations
-from frontend.operations.errors import GenerationChanged
 
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
@@ -110,12 +109,12 @@ def cull(user: str) -> Answer:
 )
 def cull_selected(body: models.CullBody) -> Answer:
     """All servers in use that match, whatever they are doing. With `dry_run` (200) only tells which; otherwise (202)
-    their hosts are asked to remove them."""
+    their hosts are asked to remove them. Lists the first 1000, by user; `total` counts them all."""
     g.ids.update(selection=str(body.selection), dry_run=body.dry_run)  # before: some may be culled when it fails
     claims = server_operations.cull_selected(dependencies().context, body.selection, dry_run=body.dry_run)
     g.ids.update(servers=len(claims))
-    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims]
-    selected = models.CullSelected(dry_run=body.dry_run, total=len(rows), servers=rows)
+    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims[: models.PAGE_MAX_COUNT]]
+    selected = models.CullSelected(dry_run=body.dry_run, total=len(claims), servers=rows)
     return Answer(selected, 200 if body.dry_run else 202)
 
 
@@ -250,12 +249,8 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
     before, prefetch it."""
     if body.name not in {"", pool}:
         raise bad_field("name", f"{pool!r}, as in the address, is accepted, or nothing", body.name)
-    cluster = dependencies().cluster
-    present = cluster.pools.get(pool)
-    if body.seen_generation is not None and (present is None or present.generation != body.seen_generation):
-        raise GenerationChanged(f"generation: the present one is {present.generation if present else None!r}")
     spec = PoolSpec.parse(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool}, "body")
-    applied = pool_operations.apply_pools(cluster, [spec])
+    applied = pool_operations.apply_pools(dependencies().cluster, [spec], body.seen_generation)
     g.ids.update(generation=spec.generation, changed=bool(applied.changed))
     changed = bool(applied.changed)
     return Answer(
