@@ -3,21 +3,18 @@
 import sys
 
 from common.settings import load
-from frontend.http.multiprocess import share_metrics
-from frontend.settings import AdminSettings, bind
+from frontend.http.multiprocess import configure
+from frontend.settings import AdminSettings
 
 
 def main(argv: list[str]) -> None:
     """Serve until SIGTERM."""
     settings = load(AdminSettings, argv)
-    folder = share_metrics(settings)
-    # Only now: they import prometheus_client, which looks for the folder at once.
-    from common.runtime.logs import setup_logging
+    options = configure(settings)
+    # Only now: see ``configure``.
     from frontend.admin.wsgi import create_admin
-    from frontend.http.gunicorn import GunicornServer, gunicorn_settings
+    from frontend.http.gunicorn import GunicornServer
 
-    setup_logging("admin", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, bind(settings.bind_ip, settings.admin_port), folder)
     GunicornServer(options, lambda: create_admin(settings)).run()
 
 

@@ -22,27 +22,25 @@ from frontend.admin.server_listing import ServerListing
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import places
 from frontend.culler.decide import CullForecast, Source, cull_forecast
-from frontend.http.api.document import serve_document
+from frontend.http.api.document import api_blueprint
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import bad_field, install_problems, not_found
+from frontend.http.api.problems import NO_SERVER, bad_field, not_found
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations import servers as server_operations
-from frontend.operations.errors import GenerationChanged
 
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
 
 _READ = (Scope.READ,)
 _ADMIN = (Scope.ADMIN,)
-_NO_SERVER = {404: "there is no such server", 410: "there was such a server; the message says why it is gone"}
 _NO_HOST = {404: "there is no such host"}
 _NO_POOL = {404: "there is no such pool"}
 
 
 def create_views() -> Blueprint:
     """The blueprint; one per application."""
-    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views = api_blueprint("tmpnb-cluster: the operator's API", _limits)
     views.get("/servers")(servers)
     views.get("/servers/<user>")(server)
     views.delete("/servers/<user>")(cull)
@@ -65,8 +63,6 @@ def create_views() -> Blueprint:
     views.post("/images")(prefetch_image)
     views.get("/events")(events)
     views.get("/stats")(statistics)
-    install_problems(views)
-    serve_document(views, "tmpnb-cluster: the operator's API", _limits)
     return views
 
 
@@ -87,7 +83,7 @@ def servers(query: models.ServersQuery) -> Answer:
     return Answer(models.Servers(servers=[row(user) for user in page], total=len(found), next=after))
 
 
-@operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=_NO_SERVER)
+@operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=NO_SERVER)
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     deps = dependencies()
@@ -98,7 +94,7 @@ def server(user: str) -> Answer:
     return Answer(_server(claim, route, culling))
 
 
-@operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=_NO_SERVER)
+@operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=NO_SERVER)
 def cull(user: str) -> Answer:
     """Whatever it is doing. Asked again, it is 202 until the server is gone, then 404 or 410."""
     host = server_operations.cull(dependencies().context, user)
@@ -113,12 +109,12 @@ def cull(user: str) -> Answer:
 )
 def cull_selected(body: models.CullBody) -> Answer:
     """All servers in use that match, whatever they are doing. With `dry_run` (200) only tells which; otherwise (202)
-    their hosts are asked to remove them."""
+    their hosts are asked to remove them. Lists the first 1000, by user; `total` counts them all."""
     g.ids.update(selection=str(body.selection), dry_run=body.dry_run)  # before: some may be culled when it fails
     claims = server_operations.cull_selected(dependencies().context, body.selection, dry_run=body.dry_run)
     g.ids.update(servers=len(claims))
-    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims]
-    selected = models.CullSelected(dry_run=body.dry_run, total=len(rows), servers=rows)
+    rows = [models.SelectedServer.model_validate(claim.model_dump()) for claim in claims[: models.PAGE_MAX_COUNT]]
+    selected = models.CullSelected(dry_run=body.dry_run, total=len(claims), servers=rows)
     return Answer(selected, 200 if body.dry_run else 202)
 
 
@@ -253,12 +249,8 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
     before, prefetch it."""
     if body.name not in {"", pool}:
         raise bad_field("name", f"{pool!r}, as in the address, is accepted, or nothing", body.name)
-    cluster = dependencies().cluster
-    present = cluster.pools.get(pool)
-    if body.seen_generation is not None and (present is None or present.generation != body.seen_generation):
-        raise GenerationChanged(f"generation: the present one is {present.generation if present else None!r}")
     spec = PoolSpec.parse(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool}, "body")
-    applied = pool_operations.apply_pools(cluster, [spec])
+    applied = pool_operations.apply_pools(dependencies().cluster, [spec], body.seen_generation)
     g.ids.update(generation=spec.generation, changed=bool(applied.changed))
     changed = bool(applied.changed)
     return Answer(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from common.errors import TmpnbError
 from common.records.servers import Claim
 from frontend.cli import context
 from frontend.cli.http import post_json
@@ -91,11 +92,18 @@ def cull(
         return
     seconds = parse_span_s(older_than) if older_than is not None else None
     selection = Selection(pool, host, seconds, everything)
+    detail: dict[str, str | int | None] = {"selection": str(selection)}
     with context.operating() as operating:
-        claims = server_operations.cull_selected(operating, selection, dry_run=dry_run)
+        try:
+            claims = server_operations.cull_selected(operating, selection, dry_run=dry_run)
+            detail["servers"] = len(claims)
+        except TmpnbError as exc:
+            detail["error"] = str(exc)  # some may have been asked for before it failed
+            raise
+        finally:
+            if not dry_run:
+                context.note("cull", pool=pool, host=host, detail=detail)
         now = operating.now()
-    if not dry_run:
-        context.note("cull", pool=pool, host=host, detail={"selection": str(selection), "servers": len(claims)})
     _tell_selected(claims, now, dry_run, as_json)
 
 

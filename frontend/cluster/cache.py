@@ -46,7 +46,7 @@ class CachedValue(Generic[T]):
 
 
 class CachedValues(Generic[T]):
-    """Answers per key for ``max_age_s``: tabs left open at a dead server ask the same again and again."""
+    """Answers (never None) per key for ``max_age_s``: tabs left open at a dead server ask the same again and again."""
 
     # More than any cluster has users; the whole memory is dropped rather than searched for old entries.
     MAX_COUNT = 50_000
@@ -65,9 +65,9 @@ class CachedValues(Generic[T]):
         return found[1] if found is not None and self._monotonic() - found[0] < self._max_age_s else None
 
     def get(self, key: str) -> T:
-        found = self._values.get(key)
-        if found is not None and self._monotonic() - found[0] < self._max_age_s:
-            return found[1]
+        value = self.peek(key)
+        if value is not None:
+            return value
         value = self._fetch(key)
         if len(self._values) >= self.MAX_COUNT:
             self._values = {}

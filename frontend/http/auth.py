@@ -65,8 +65,8 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
 
 
 def client() -> str:
-    """Who sends this request, for counting what goes wrong: the address that the proxy tier names, or the
-    connection's. A client that bypasses it can make up the former; the table of such names is bounded."""
+    """Who sends this request: the address that the proxy tier names, or the connection's. A client that bypasses it can
+    make up the former; tables of such names are bounded. Of several the last: a client may have written the others."""
     said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
     return client_of(said or request.remote_addr)
 

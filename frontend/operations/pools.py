@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.broker.messages import PrepareImage, RecyclePool
+from common.errors import RecordContended
 from common.records.hosts import Failure, HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
 from common.records.tickets import Ticket, TicketState
 from common.store.cluster import Cluster
-from common.store.collections import Stored
+from common.store.collections import TRIES, Stored
+from common.store.port import Write
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
 from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, UnknownPool
@@ -79,18 +81,13 @@ def read_pool(cluster: Cluster, name: str) -> PoolSpec:
     return pools[name]
 
 
-def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec]) -> Applied:
-    """Write the specs; the agents do the rest. Pools that are not among them stay as they are. Raises ``InvalidPool``
-    before anything is written."""
+def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec], generation: str | None = None) -> Applied:
+    """Write the specs; the agents do the rest. Pools that are not among them stay as they are. ``generation``: what the
+    caller thinks is the present one. Raises ``InvalidPool`` before anything is written, and ``GenerationChanged``."""
     hosts = cluster.hosts.all()
     warnings = [*check_sizes(specs, hosts), *_unserved(specs, hosts)]
-    before = cluster.pools.all()
-    changed = [spec for spec in specs if before.get(spec.name) != spec]
-    for spec in changed:
-        if spec.name in before and before[spec.name].generation != spec.generation:
-            _remember(cluster, before[spec.name], spec)
-        cluster.pools.put(spec)
-    return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
+    changed = [spec.name for spec in specs if _write(cluster, spec, generation)]
+    return Applied(tuple(specs), tuple(changed), tuple(warnings))
 
 
 def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
@@ -100,16 +97,13 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     Raises ``UnknownPool``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
-    present = cluster.pools.ids()
-    if present == {name}:
-        raise LastPool(f"{name!r} is the last pool: apply another one first")
     rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
-    if name in present:
-        cluster.pools.delete(name)
+    was_there = _delete(cluster, name)
+    if was_there:
         cluster.history.delete(name)
     # A frontend may still accept a request of the last moment: that one waits until nobody asks about it any more.
     refused = sum(_refused(cluster, stored, name) for stored in cluster.tickets.list().stored.values())
-    if name not in present and not refused:  # else this is asked again, after Consul went away in the middle
+    if not was_there and not refused:  # else this is asked again, after Consul went away in the middle
         read_pool(cluster, name)
     return RemovedPool(sum(row.ready for row in rows), sum(row.claimed for row in rows), refused)
 
@@ -153,12 +147,11 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
     Raises ``UnknownPool``, ``GenerationChanged`` and ``NoEarlierGeneration``.
     """
     present = read_pool(cluster, name).generation
-    if generation not in {None, present}:
-        raise GenerationChanged(f"generation: the present one is {present!r} (given: {str(generation)[:80]!r})")
+    _check_generation(generation, present)
     specs = _history(cluster, name)
     if not specs:
         raise NoEarlierGeneration(f"pool {name!r} has no earlier generation to go back to")
-    apply_pools(cluster, specs[:1])
+    apply_pools(cluster, specs[:1], present)
     return specs[0]
 
 
@@ -208,6 +201,44 @@ def _progress(spec: PoolSpec, generation: str, record: HostRecord) -> HostProgre
         stage = Stage.DONE
     why = (failure.reason, failure.note, failure.log) if failure is not None else ()
     return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, *why)
+
+
+def _write(cluster: Cluster, spec: PoolSpec, generation: str | None) -> bool:
+    """False: the pool is like this already. Who names no generation writes whatever is there."""
+    found = cluster.pools.find(spec.name)
+    before = found.record if found is not None else None
+    _check_generation(generation, before.generation if before is not None else None)
+    if before == spec:
+        return False
+    if before is not None and before.generation != spec.generation:
+        _remember(cluster, before, spec)
+    if generation is None or found is None:
+        cluster.pools.put(spec)
+    elif not cluster.pools.replace(found, spec):
+        raise GenerationChanged(f"generation: pool {spec.name!r} was changed just now; look at it again")
+    return True
+
+
+def _check_generation(given: str | None, present: str | None) -> None:
+    if given not in {None, present}:
+        raise GenerationChanged(f"generation: the present one is {present!r} (given: {str(given)[:80]!r})")
+
+
+def _delete(cluster: Cluster, name: str) -> bool:
+    """Delete a pool if another one is there at that moment: two operators may remove the last two at once. False: there
+    is no such pool."""
+    for _ in range(TRIES):
+        entries = {entry.key: entry for entry in cluster.store.list(cluster.pools.prefix).entries}
+        found = entries.pop(cluster.pools.key(name), None)
+        if found is None:
+            return False
+        if not entries:
+            raise LastPool(f"{name!r} is the last pool: apply another one first")
+        other = next(iter(entries.values()))
+        stays = Write(other.key, other.value, other.modify_index)
+        if cluster.store.write_all([Write(found.key, None, found.modify_index), stays]):
+            return True
+    raise RecordContended(f"{cluster.pools.key(name)}: somebody else was faster {TRIES} times in a row")
 
 
 def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> list[str]:

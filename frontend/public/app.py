@@ -50,7 +50,7 @@ def create_app(deps: Dependencies) -> Flask:
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(api.create_views())
-    idempotency.install(app, settings.keys_max, settings.keys_max_per_visitor)
+    idempotency.install(app, deps.cluster, settings, deps.now)
     harden(app)
     app.register_error_handler(TransientError, lambda _error: unavailable())
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}

@@ -16,7 +16,6 @@ from common.runtime.clock import ClusterClock
 from common.store.cluster import Cluster, ServerRecords
 from common.store.port import Store
 from frontend.cluster.cache import CachedValue, CachedValues
-from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.cluster.series import Sampler, Series, sample_of
 from frontend.cluster.watched import Watched
@@ -29,6 +28,8 @@ from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
 from frontend.settings import PublicSettings
 
+# One listing a second serves every request for figures.
+HOSTS_MAX_AGE_S = 1.0
 # A tab left open at a dead server asks several times a second whether there is a route.
 SERVER_MAX_AGE_S = 1.0
 
@@ -70,7 +71,7 @@ def assemble(
     tracker = RequestTracker(settings.requests_remembered_max)
     late = LateReplies(tracker, room, settings.late_replies_max)
     late.publisher = broker = connect(late.put)
-    hosts = hosts_view(cluster, monotonic)
+    hosts = CachedValue(cluster.hosts.all, HOSTS_MAX_AGE_S, monotonic)
     series = Series(settings.sample_s, settings.sample_kept_s)
     blobs = BlobCache(settings.statics_dir)
     return Dependencies(

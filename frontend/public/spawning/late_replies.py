@@ -7,16 +7,15 @@ import logging
 import queue
 import threading
 
-from common.broker import queues
 from common.broker.messages import CullRequest, SpawnReply, decode
-from common.broker.port import Outgoing, Publisher
-from common.errors import MalformedMessage, TransientError, Unroutable
-from common.ids import new_request_id
+from common.broker.port import Publisher
+from common.errors import MalformedMessage, TransientError
 from common.runtime.clock import utc_now
 from common.runtime.loops import QueueThread
 from common.runtime.retry import retry_for
 from common.urls import base_path
 from common.vocabulary import EndReason
+from frontend.operations.host_commands import send
 from frontend.public.metrics import LATE_REPLIES
 from frontend.public.spawning.request_tracker import Disposition, RequestTracker
 from frontend.public.spawning.waiting_room import WaitingRoom
@@ -79,17 +78,10 @@ class LateReplies:
         if disposition is Disposition.ASSIGN:
             disposition = self._assign(reply)
         if disposition is Disposition.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
-            retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
+            retry_for(self._stop, RETRY_S)(give_back, publisher, reply.host, reply.user, reply.request_id)
         LATE_REPLIES.labels(disposition.value).inc()
-        log.info(
-            "late reply",
-            extra={
-                "request_id": reply.request_id,
-                "user": reply.user,
-                "host": reply.host,
-                "disposition": disposition.value,
-            },
-        )
+        ids = {"request_id": reply.request_id, "user": reply.user, "host": reply.host}
+        log.info("late reply", extra=ids | {"disposition": disposition.value})
 
     def _assign(self, reply: SpawnReply) -> Disposition:
         if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
@@ -102,12 +94,9 @@ class LateReplies:
         return Disposition.UNDELIVERABLE
 
 
-def give_back(publisher: Publisher, reply: SpawnReply) -> None:
+def give_back(publisher: Publisher, host: str, user: str, request_id: str) -> None:
     """Ask the host to remove a server that nobody will ever be told about."""
-    request = CullRequest(
-        sent_at=utc_now(), user=reply.user, reason=EndReason.UNDELIVERABLE, request_id=reply.request_id, force=True
-    )
-    try:
-        publisher.publish(queues.host(reply.host), Outgoing(request.encode(), new_request_id()))
-    except Unroutable:
-        log.warning("server not given back, its host has no queue", extra={"user": reply.user, "host": reply.host})
+    reason = EndReason.UNDELIVERABLE
+    request = CullRequest(sent_at=utc_now(), user=user, reason=reason, request_id=request_id, force=True)
+    if not send(publisher, host, request):
+        log.warning("server not given back, its host has no queue", extra={"user": user, "host": host})

@@ -60,10 +60,7 @@ class RequestTracker:
         then the request counts as served instead."""
         with self._lock:
             request = self._requests.setdefault(request_id, _Request())
-            if request.reply is not None:
-                request.state = RequestState.SERVED
-            else:
-                request.state = state
+            request.state = state if request.reply is None else RequestState.SERVED
             return request.reply
 
     def classify(self, reply: SpawnReply) -> Disposition:

@@ -1,6 +1,7 @@
 """Pages that start nothing by themselves: landing page, deep links, ``/info``, ``/robots.txt``."""
 
 import math
+from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
@@ -50,21 +51,18 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     known = current_server()
     has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
-    return page(
-        "landing.html",
-        has_server=has_server,
-        is_new=introduce(),
-        is_robot=is_robot(),
-        go=spawn_link(ask.target, ask.pool),
-        fresh=spawn_link(ask.target, ask.pool, fresh=True),
-        target=ask.target.partition("?")[0],
-        broken_s=broken_s(),
+    fresh = spawn_link(ask.target, ask.pool, fresh=True)
+    return landing_page(
+        ask.target, spawn_link(ask.target, ask.pool), has_server=has_server, is_new=introduce(), fresh=fresh
     )
 
 
-def broken_s() -> int:
-    """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
-    return math.ceil(dependencies().settings.window_s) + BROKEN_SLACK_S
+def landing_page(target: str, go: str, **values: Any) -> Response:
+    """The page that goes on to ``go``."""
+    # A script that works asks at once, and has its answer by then.
+    broken_s = math.ceil(dependencies().settings.window_s) + BROKEN_SLACK_S
+    path = target.partition("?")[0]
+    return page("landing.html", target=path, go=go, is_robot=is_robot(), broken_s=broken_s, **values)
 
 
 views.add_url_rule("/", "landing", landing)

@@ -1,6 +1,6 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable
@@ -9,7 +9,7 @@ from common.records.servers import Claim, Gone, Route
 from common.runtime.loops import poll
 from common.urls import server_url
 from frontend import texts
-from frontend.http.responses import answer, go_to, page, pages_are_off, problem, wants_html
+from frontend.http.responses import answer, go_to, page, pages_are_off, wants_html
 from frontend.operations.host_commands import send
 from frontend.public.dependencies import dependencies
 from frontend.public.issued_paths import was_issued
@@ -85,7 +85,7 @@ def _target() -> str:
 def _nobodys() -> Response:
     """404 at an address that no server ever had: a handout for another installation, a name made up."""
     if not wants_html() or pages_are_off():
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        abort(404)
     target = _target()
     return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
 
@@ -107,7 +107,7 @@ def once_more(user: str) -> Response:
     """Back to a server that is about to go with its host, to save what is on it: 303 to it, once there is a way."""
     word = _word(user) if is_user(user) else None
     if word is None or word.until is None:
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        abort(404)
     deps = dependencies()
     try:
         target = checked_target(request.form.get("target", ""))

@@ -12,7 +12,7 @@ from common.store.cluster import ServerRecords
 from common.urls import server_url
 from frontend import texts
 from frontend.http.auth import caller
-from frontend.http.responses import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
+from frontend.http.responses import answer, go_to, is_speculative, page, problem, unavailable, wants_html
 from frontend.http.visitors import is_browser, is_robot, visitor
 from frontend.public.dependencies import dependencies
 from frontend.public.issued_paths import was_issued
@@ -29,7 +29,7 @@ from frontend.public.targets import (
     raw_path_and_query,
     split_user,
 )
-from frontend.public.views.pages import broken_s
+from frontend.public.views.pages import landing_page
 
 views = Blueprint("spawn", __name__)
 
@@ -87,15 +87,8 @@ def spawn(**_: str) -> Response:
 def _first_step(path: str, query: str, ask: Asked) -> Response:
     """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
     only looks at links is content with the page."""
-    return page(
-        "landing.html",
-        has_server=False,
-        is_new=True,
-        is_robot=is_robot(),
-        go=f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1",
-        target=ask.target.partition("?")[0],
-        broken_s=broken_s(),
-    )
+    go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
+    return landing_page(ask.target, go, has_server=False, is_new=True)
 
 
 def _at_old_path(user: str, target: str, old: ServerRecords, wanted: str | None) -> Response:
@@ -196,8 +189,7 @@ def note(outcome: object) -> None:
     g.ids["outcome"] = type(outcome).__name__.lower()
     if isinstance(outcome, Served):
         g.ids.update(user=outcome.user, host=outcome.host)
-        for stage, elapsed_ms in outcome.stages_ms.items():
-            add_stage(stage, elapsed_ms)
+        g.stages_ms.update(outcome.stages_ms)
     elif isinstance(outcome, Crowded):
         g.ids["reason"] = outcome.reason.value
     elif isinstance(outcome, Unavailable):

@@ -2,14 +2,14 @@
 
 import random
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
 from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
 from frontend import texts
 from frontend.cluster.queue_position import QueuePosition
-from frontend.http.responses import answer, go_to, page, problem
+from frontend.http.responses import answer, go_to, page
 from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import remember_served
 from frontend.public.targets import BadTarget, checked_target, spawn_link
@@ -30,7 +30,7 @@ BROKEN_RETRY_S = 10
 def room(ticket: str) -> Response:
     """The waiting page: 503 while waiting, 302 to the server once there is one."""
     if not is_request_id(ticket):
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        abort(404)
     found = dependencies().room.look(request_of(ticket))
     if found is None:
         return page("lapsed.html", 404, again=_again())

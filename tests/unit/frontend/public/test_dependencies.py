@@ -14,7 +14,7 @@ from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.pools import PoolsView
 from frontend.http.auth import GUESSES
 from frontend.public.spawning.request_tracker import Disposition, RequestState, RequestTracker
-from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
+from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, records, settings, user_id
 
@@ -264,8 +264,7 @@ def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
 )
 def test_an_address_of_either_kind_can_be_listened_at(given: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
-    settings = load(PublicSettings, [f"--ip={given}"])
-    assert bind(settings.ip, 80) == bound
+    assert load(PublicSettings, [f"--ip={given}", "--port=80"]).bind == bound
 
 
 @pytest.mark.parametrize("template", sorted(FRONTEND.glob("*/templates/*.html")), ids=lambda path: path.name)
