@@ -32,17 +32,14 @@ class CachedValue(Generic[T]):
         """The value, at most ``max_age_s`` old; raises the ``TransientError`` that the fetch raised."""
         with self._lock:
             if self._at is None or self._monotonic() - self._at >= self._max_age_s:
-                self._refresh()
+                try:
+                    self._value, self._failure = self._fetch(), None
+                except TransientError as exc:
+                    self._failure = exc
+                self._at = self._monotonic()
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
             return self._value  # type: ignore[return-value]  # set whenever there is no failure
-
-    def _refresh(self) -> None:
-        try:
-            self._value, self._failure = self._fetch(), None
-        except TransientError as exc:
-            self._failure = exc
-        self._at = self._monotonic()
 
 
 class CachedValues(Generic[T]):

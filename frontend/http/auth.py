@@ -67,13 +67,10 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
 def client() -> str:
     """Who sends this request: the address that the proxy tier names, or the connection's. A client that bypasses it can
     make up the former; tables of such names are bounded. Of several the last: a client may have written the others."""
-    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
+    # The proxy tier leads nobody to the admin application.
+    is_public = current_app.config.get("BEHIND_PROXIES", False)
+    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if is_public else ""
     return client_of(said or request.remote_addr)
-
-
-def behind_proxies() -> bool:
-    """Whether this is the public application: the proxy tier leads nobody to the other one."""
-    return bool(current_app.config.get("BEHIND_PROXIES"))
 
 
 def admit(principal: Principal, accepted: Collection[Scope]) -> Response | None:

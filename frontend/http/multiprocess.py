@@ -4,6 +4,7 @@ That library looks at its variable when it is imported, and keeps every process'
 variable names. So this module imports nothing of ours that has instruments, and the composition roots call it first.
 """
 
+import pkgutil
 import sys
 import tempfile
 from typing import Any
@@ -25,6 +26,14 @@ def configure(settings: PublicSettings | AdminSettings) -> dict[str, Any]:
 
     setup_logging(settings.role, settings.log_level, settings.audit_file)
     return gunicorn_settings(settings, folder)
+
+
+def serve(settings: PublicSettings | AdminSettings, create: str) -> None:
+    """Serve until SIGTERM, without gunicorn's command line. ``create``: ``module:name`` of what makes it."""
+    options = configure(settings)
+    from frontend.http.gunicorn import GunicornServer
+
+    GunicornServer(options, lambda: pkgutil.resolve_name(create)(settings)).run()
 
 
 def _share_metrics() -> str:

@@ -43,7 +43,7 @@ def create_app(deps: Dependencies) -> Flask:
     principal = Principal("API_AUTH_TOKEN", Scope.SPAWN)
     auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal), settings)
     session_cookie.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
-    app.before_request(_preflight)
+    app.before_request(lambda: Response(status=204) if request.method == "OPTIONS" else None)
     app.before_request(_authorize)
     cross_site.install(app, settings.allow_origin)
     app.url_map.converters["link"] = pages.LinkPrefix
@@ -61,10 +61,6 @@ def create_app(deps: Dependencies) -> Flask:
         return response
 
     return app
-
-
-def _preflight() -> Response | None:
-    return Response(status=204) if request.method == "OPTIONS" else None
 
 
 def _authorize() -> Response | None:

@@ -13,11 +13,12 @@ from common.broker.port import Requester
 from common.records.hosts import HostRecord
 from common.records.tokens import Token
 from common.runtime.clock import ClusterClock
+from common.runtime.loops import LoopThread
 from common.store.cluster import Cluster, ServerRecords
 from common.store.port import Store
 from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.pools import PoolsView
-from frontend.cluster.series import Sampler, Series, sample_of
+from frontend.cluster.series import Series, sample_of
 from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.public.spawning.late_replies import LateReplies
@@ -47,7 +48,8 @@ class Dependencies:
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
-    sampler: Sampler
+    series: Series
+    sampler: LoopThread
     servers: CachedValues[ServerRecords]
     blobs: BlobCache
     statics: StaticsSync
@@ -84,7 +86,9 @@ def assemble(
         room=room,
         spawner=Spawner(broker, room, tracker, settings, now),
         late=late,
-        sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
+        series=series,
+        # While Consul is away there is a gap.
+        sampler=LoopThread("samples", lambda: series.add(sample_of(hosts.get(), now())), settings.sample_s),
         servers=CachedValues(cluster.server, SERVER_MAX_AGE_S, monotonic),
         blobs=blobs,
         statics=StaticsSync(

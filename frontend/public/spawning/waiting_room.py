@@ -37,7 +37,6 @@ PAST_WINDOW_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    tickets: dict[str, Ticket]
     stored: Mapping[str, Stored[Ticket]]
     places: dict[str, tuple[int, int]]
     count_by_pool: Counter[str]
@@ -126,7 +125,8 @@ class WaitingRoom:
     def look(self, request_id: str) -> tuple[Ticket, QueuePosition | None] | None:
         """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
         line = self._line.get()
-        ticket = line.tickets.get(request_id)
+        listed = line.stored.get(request_id)
+        ticket = listed.record if listed is not None else None
         if ticket is None or ticket.state is not TicketState.WAITING:
             # Either younger than the listing, or finished: then the listing may be a second behind, too.
             ticket = self.find(request_id)
@@ -136,8 +136,8 @@ class WaitingRoom:
             return ticket, None
         if self._has_lapsed(ticket):
             return None
-        if request_id in line.stored:
-            self._touch(ticket, line.stored[request_id])
+        if listed is not None:
+            self._touch(ticket, listed)
         position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
         return ticket, QueuePosition(position, waiting_count, self._throughput.estimate_s(ticket.pool, position))
 
@@ -174,7 +174,6 @@ class WaitingRoom:
         self._throughput.look(tickets, self._monotonic())
         found = places(tickets, self._now(), self._settings.abandon_s)
         look = _Look(
-            tickets,
             listed.stored,
             found,
             Counter(tickets[name].pool for name in found),

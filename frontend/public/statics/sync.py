@@ -78,7 +78,8 @@ class StaticsSync:
                     lacking = [record for record in lacking if not self._get(record)]
         for record in self._sets.values():
             if not record.served and not self._lacks(record):
-                self._mark_served(record)
+                # From now on proxies may send visitors here. Another frontend may be faster.
+                self._cluster.statics.update(record.id, lambda found: found.model_copy(update={"served": True}))
         self.ready = all(record.id in self._tried for record in lacking if record.served)
         self._drop_unused()
         return not lacking
@@ -117,10 +118,6 @@ class StaticsSync:
             log.warning("static files not fetched", extra={"statics": record.id, "reason": reason})
         self._tried.add(record.id)
         return False
-
-    def _mark_served(self, record: Statics) -> None:
-        """From now on proxies may send visitors here. Another frontend may be faster."""
-        self._cluster.statics.update(record.id, lambda found: found.model_copy(update={"served": True}))
 
     def _drop_unused(self) -> None:
         used = {file.sha256 for record in self._sets.values() for file in record.files.values()}

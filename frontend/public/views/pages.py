@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
@@ -12,9 +13,11 @@ from frontend.http.visitors import is_robot
 from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import current_server, introduce
 from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
-from frontend.public.views.hub_links import meant
 
 views = Blueprint("pages", __name__)
+
+# A login that leads to a redirect that leads to a path; nobody needs more.
+_NESTED_MAX = 3
 
 # A page whose script fails goes on this much later than the longest wait for a server.
 BROKEN_SLACK_S = 5
@@ -40,8 +43,25 @@ def landing(**_: str) -> Response:
 
 
 def hub(**_: str) -> Response:
-    """The same, for a link that was written for a JupyterHub."""
+    """The same, for a link that was written for a JupyterHub (``/hub/user-redirect/…``, ``/hub/login?next=…``)."""
     return _start(*meant(*raw_path_and_query(request.environ)), short=False)
+
+
+def meant(path: str, query: str) -> tuple[str, str]:
+    """The path below a server, and its query, that a raw path on a hub and its query lead to; empty: the start."""
+    for _ in range(_NESTED_MAX):
+        first, _, rest = path.lstrip("/").partition("/")
+        if first == "hub":
+            first, _, rest = rest.partition("/")
+        if first == "user-redirect":
+            return rest, query
+        if first == "user":  # somebody's; here everybody gets one of their own
+            return rest.partition("/")[2], query
+        then = [piece.removeprefix("next=") for piece in query.split("&") if piece.startswith("next=")]
+        if not then:
+            break
+        path, _, query = unquote_plus(then[-1]).partition("?")
+    return "", ""
 
 
 def _start(path: str, query: str, *, short: bool = True) -> Response:
@@ -87,7 +107,7 @@ def info_series() -> Response:
     """``{"now", "period_s", "points": [[Unix time, available, in use], …]}``; ``?since=``: later points only.
 
     Made from memory: 500 open pages cost what they are sent, one point each per ``sample_s``."""
-    now_s, series = dependencies().now().timestamp(), dependencies().sampler.series
+    now_s, series = dependencies().now().timestamp(), dependencies().series
     since = request.args.get("since", now_s - PLOT_S, type=float)
     points = [sample.point()[:3] for sample in series.since(since)]
     return answer({"now": round(now_s, 1), "period_s": series.period_s, "points": points})

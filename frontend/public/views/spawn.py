@@ -21,7 +21,6 @@ from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unav
 from frontend.public.targets import (
     MAX_CHARS,
     START,
-    Asked,
     BadTarget,
     asked,
     below,
@@ -61,7 +60,10 @@ def spawn(**_: str) -> Response:
     except BadTarget as exc:
         return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
     if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
-        return _first_step(path, query, ask)
+        # A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
+        # only looks at links is content with the page.
+        go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
+        return landing_page(ask.target, go, has_server=False, is_new=True)
     user, target = split_user(ask.target)
     wanted = ask.pool
     if user:
@@ -82,13 +84,6 @@ def spawn(**_: str) -> Response:
         g.ticket, g.request_id = ticket, request_of(ticket)
     command = SpawnCommand(g.ticket, pool, target, who=caller() or None, visitor=visitor(), once=ticket is not None)
     return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.window_s)
-
-
-def _first_step(path: str, query: str, ask: Asked) -> Response:
-    """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
-    only looks at links is content with the page."""
-    go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
-    return landing_page(ask.target, go, has_server=False, is_new=True)
 
 
 def _at_old_path(user: str, target: str, old: ServerRecords, wanted: str | None) -> Response:
