@@ -9,9 +9,10 @@ from frontend.http.api import idempotency
 from frontend.http.api.operation import operation_of
 from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
-from frontend.http.responses import answer, pages_are_off, unavailable
+from frontend.http.responses import answer, pages_are_off, problem, unavailable
 from frontend.public import api, cross_site, session_cookie
 from frontend.public.dependencies import Dependencies
+from frontend.public.targets import BadTarget
 from frontend.public.views import pages, server, spawn, statics, stats, waiting
 from frontend.settings import CORS_HEADERS
 
@@ -53,6 +54,7 @@ def create_app(deps: Dependencies) -> Flask:
     idempotency.install(app, deps.cluster, settings, deps.now)
     harden(app)
     app.register_error_handler(TransientError, lambda _error: unavailable())
+    app.register_error_handler(BadTarget, _bad_address)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 
     @app.after_request
@@ -61,6 +63,10 @@ def create_app(deps: Dependencies) -> Flask:
         return response
 
     return app
+
+
+def _bad_address(error: BadTarget) -> Response:
+    return problem(400, "Bad address", f"This address cannot be opened: {error}.", "bad request")
 
 
 def _authorize() -> Response | None:

@@ -81,11 +81,12 @@ class Frontend:
         ledger = RequestTracker(SETTINGS.requests_remembered_max)
         self.spawner = Spawner(self._requester, self.room, ledger, SETTINGS)
         self._replies = LateReplies(ledger, self.room, SETTINGS.late_replies_max)
+        self._replies.publisher = self._requester
 
     def work(self) -> None:
         """Late replies; they are retried while Consul is away."""
         while self._late and not self._store._down:
-            self._replies.handle(self._late.pop(0), self._requester)
+            self._replies.handle(self._late.pop(0))
 
 
 @dataclass

@@ -30,12 +30,13 @@ RETRY_S = 30.0
 class LateReplies:
     """Works off late replies, from ``start`` to ``stop``."""
 
+    #: Set before ``start``: it is the connection that they come by.
+    publisher: Publisher
+
     def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int) -> None:
         """``max_count``: replies in hand, while Consul or RabbitMQ are away; more are left to the agents, too."""
         self._tracker = tracker
         self._room = room
-        #: Set before ``start``.
-        self.publisher: Publisher | None = None
         self._stop = threading.Event()
         self._thread = QueueThread("late-replies", self._handle, max_count)
 
@@ -54,14 +55,12 @@ class LateReplies:
         self._stop.set()
 
     def _handle(self, body: bytes) -> None:
-        if self.publisher is None:
-            raise RuntimeError("started without a publisher")
         try:
-            self.handle(body, self.publisher)
+            self.handle(body)
         except TransientError as exc:
             log.warning("late reply not handled", extra={"error": str(exc)})
 
-    def handle(self, body: bytes, publisher: Publisher) -> None:
+    def handle(self, body: bytes) -> None:
         """Classify one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""
         try:
             reply = decode(body)
@@ -78,7 +77,7 @@ class LateReplies:
         if disposition is Disposition.ASSIGN:
             disposition = self._assign(reply)
         if disposition is Disposition.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
-            retry_for(self._stop, RETRY_S)(give_back, publisher, reply.host, reply.user, reply.request_id)
+            retry_for(self._stop, RETRY_S)(give_back, self.publisher, reply.host, reply.user, reply.request_id)
         LATE_REPLIES.labels(disposition.value).inc()
         ids = {"request_id": reply.request_id, "user": reply.user, "host": reply.host}
         log.info("late reply", extra=ids | {"disposition": disposition.value})

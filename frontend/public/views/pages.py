@@ -8,11 +8,11 @@ from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
 
 from frontend.cluster.hosts import stats
-from frontend.http.responses import answer, page, problem
+from frontend.http.responses import answer, page
 from frontend.http.visitors import is_robot
 from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import current_server, introduce
-from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
+from frontend.public.targets import asked, raw_path_and_query, spawn_link
 
 views = Blueprint("pages", __name__)
 
@@ -65,10 +65,7 @@ def meant(path: str, query: str) -> tuple[str, str]:
 
 
 def _start(path: str, query: str, *, short: bool = True) -> Response:
-    try:
-        ask = asked(path, query, short=short)
-    except BadTarget as exc:
-        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    ask = asked(path, query, short=short)
     known = current_server()
     has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
     fresh = spawn_link(ask.target, ask.pool, fresh=True)

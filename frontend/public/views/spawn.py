@@ -55,10 +55,7 @@ def spawn(**_: str) -> Response:
     if is_speculative():
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
-    try:
-        ask = asked(below(path, 1), query)
-    except BadTarget as exc:
-        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    ask = asked(below(path, 1), query)
     if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
         # A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
         # only looks at links is content with the page.

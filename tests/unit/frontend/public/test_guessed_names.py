@@ -163,7 +163,7 @@ def test_a4_late_replies_in_hand_are_bounded(cluster: FakeCluster, monkeypatch: 
     for _ in range(10):
         late.put(b"x")
     handled: list[bytes] = []
-    monkeypatch.setattr(late, "handle", lambda body, _publisher: (handled.append(body), done.set()))
+    monkeypatch.setattr(late, "handle", lambda body: (handled.append(body), done.set()))
     late.publisher = cluster.broker.publisher()
     late.start()
     assert done.wait(30)
