@@ -65,6 +65,7 @@ class CommonSettings(BaseSettings):
         frozen=True,
         populate_by_name=True,
         allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
     # The file named by --config; set by ``load`` for the time of one construction.
     _file: ClassVar[str | None] = None

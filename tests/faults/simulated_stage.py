@@ -30,7 +30,7 @@ from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
 from frontend.public.spawning.spawner import Served, SpawnCommand, Spawner, Unavailable, Waiting
 from frontend.public.spawning.waiting_room import WaitingRoom
-from frontend.settings import CullerSettings
+from frontend.settings import CullerSettings, PublicSettings
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
 from tests.faults.simulated_agent import Crash, SimulatedAgent
@@ -40,6 +40,9 @@ from tests.unit.agent.world import KEYS, pool
 POOL, SIZE = "light", 3
 # Nothing in a simulation waits for a reply: it is there when the call returns, or later by ticket.
 WINDOW_S = 0.001
+SETTINGS = PublicSettings.model_validate({"secret_key": "a key only for tests"}).model_copy(
+    update={"window_s": WINDOW_S}
+)
 GRACE_S = 60.0
 # Rounds that calm may take longer when there is still something to make; what never ends is seen all the same.
 CALM_MAX = 10
@@ -74,15 +77,16 @@ class Frontend:
         self._requester.disconnect()
         self._late: list[bytes] = []
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
-        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), 45.0, 3600.0)
-        ledger = RequestTracker()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
-        self._replies = LateReplies(ledger, self.room)
+        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), SETTINGS)
+        ledger = RequestTracker(SETTINGS.requests_remembered_max)
+        self.spawner = Spawner(self._requester, self.room, ledger, SETTINGS)
+        self._replies = LateReplies(ledger, self.room, SETTINGS.late_replies_max)
+        self._replies.publisher = self._requester
 
     def work(self) -> None:
         """Late replies; they are retried while Consul is away."""
         while self._late and not self._store._down:
-            self._replies.handle(self._late.pop(0), self._requester)
+            self._replies.handle(self._late.pop(0))
 
 
 @dataclass
