@@ -5,9 +5,11 @@ Four roles, each with a connection of its own, because a publisher that is throt
 ``Subscriber`` (hear what is told to the ``events`` exchange).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from common.errors import BrokerUnavailable, Unroutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class Publisher(Protocol):
         Raises ``Unroutable`` when there is no such queue or the requester has gone, ``BrokerUnavailable`` when it is
         not confirmed in time: it may or may not have arrived, and may be sent again (consumers are idempotent).
         """
+        ...
+
+    def publish_all(self, messages: Sequence[tuple[str, Outgoing]]) -> dict[int, Unroutable | BrokerUnavailable]:
+        """Send each to its queue, in this order, and wait once for all. Returns what ``publish`` would have raised, by
+        the number of the message; those that are not in it have arrived."""
         ...
 
     def emit(self, topic: str, body: bytes) -> None:
