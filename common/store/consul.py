@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import consul
 import requests
+from consul.callback import CB
 from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.errors import StoreUnavailable
@@ -312,10 +313,15 @@ def _step(write: Write) -> dict[str, Any]:
     return step
 
 
+def _transaction(client: consul.Consul, steps: Sequence[Any]) -> Any:
+    """As py-consul's ``txn.put`` does it, which leaves the token out."""
+    return client.http.put(CB.json(), "/v1/txn", headers=client.prepare_headers(), data=json.dumps(steps))
+
+
 def _committed(client: consul.Consul, steps: Sequence[Any]) -> bool:
     """Whether the transaction was made. Not if a key has changed; whatever else is in its way is an error."""
     try:
-        answer = client.txn.put(steps)
+        answer = _transaction(client, steps)
     except ClientError as exc:
         status, _, body = str(exc).partition(" ")
         if status == "409" and all(_STALE in error["What"] for error in json.loads(body)["Errors"]):
@@ -328,7 +334,7 @@ def _committed(client: consul.Consul, steps: Sequence[Any]) -> bool:
 
 def _trees(prefixes: tuple[str, ...], client: consul.Consul) -> list[Entry]:
     """By a transaction, which gives values as they are on the wire."""
-    answer = client.txn.put([{"KV": {"Verb": "get-tree", "Key": prefix}} for prefix in prefixes])
+    answer = _transaction(client, [{"KV": {"Verb": "get-tree", "Key": prefix}} for prefix in prefixes])
     found: list[Entry] = []
     for result in _list(answer["Results"]):
         item = result["KV"]

@@ -108,6 +108,14 @@ WRITES: dict[str, Call] = {
 }
 
 
+@pytest.mark.parametrize("call", READS | NAMES | WRITES)
+def test_every_call_has_the_token(call: str, server: Server) -> None:
+    store = ConsulStore([f"http://127.0.0.1:{server.port}"], "secret", timeout_s=5)
+    with pytest.raises(StoreUnavailable):
+        (READS | NAMES | WRITES)[call](store)
+    assert set(server.tokens) == {"secret"}
+
+
 @pytest.mark.parametrize("answer", [*ODD, *ODD_READS], ids=str)
 def test_a8_a_read_says_store_unavailable_whatever_the_answer_is(
     answer: Answer, server: Server, store: ConsulStore
