@@ -111,20 +111,13 @@ class ConsulStore:
         listing = self._call(lambda c: _names(prefix, c.kv.get(prefix, keys=True, **wait)), WATCH)
         return self.watch_keys(prefix, 0, 0) if listing.index < index else listing
 
-    def put(self, key: str, value: bytes) -> None:
-        if not self._call(lambda c: _flag(c.kv.put(key, value)), "put"):
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        written = self._call(lambda c: _flag(c.kv.put(key, value, cas=modify_index)), "put")
+        if not written and modify_index is None:
             raise StoreUnavailable("Consul: did not write")
+        return written
 
-    def create(self, key: str, value: bytes) -> bool:
-        return self.replace(key, value, 0)
-
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        return self._call(lambda c: _flag(c.kv.put(key, value, cas=modify_index)), "put")
-
-    def delete(self, key: str) -> None:
-        self._call(lambda c: _flag(c.kv.delete(key)), "delete")
-
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
         return self._call(lambda c: _flag(c.kv.delete(key, cas=modify_index)), "delete")
 
     def write_all(self, writes: Sequence[Write]) -> bool:

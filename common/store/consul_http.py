@@ -13,6 +13,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,9 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 
 # Given the ``headers`` of every answer, as its attribute.
 OnAnswer = Callable[[Any], None]
-Parameters = Sequence[tuple[str, Any]] | None
-Headers = Mapping[str, str] | None
-
+Callback = Callable[[base.Response], Any]
 
 # A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
 # that the next server can still answer it.
@@ -115,56 +114,30 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
         # A client goes with its thread.
         weakref.finalize(self, self._connection.close)
 
-    def get(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        headers: Headers = None,
-        raw: bool = False,
-    ) -> Any:
-        return callback(self._ask("GET", path, params, None, headers, raw))
+    def get(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("GET", path, **request))
 
-    def put(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str | bytes = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("PUT", path, params, data, headers))
+    def put(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("PUT", path, **request))
 
-    def delete(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str | bytes = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("DELETE", path, params, data, headers))
-
-    def post(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("POST", path, params, data, headers))
+    def delete(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("DELETE", path, **request))
 
     def close(self) -> None:
         self._connection.close()
 
     def _ask(
-        self, method: str, path: str, params: Parameters, data: str | bytes | None, headers: Headers, raw: bool = False
+        self,
+        method: str,
+        path: str,
+        params: Sequence[tuple[str, Any]] = (),
+        data: str | bytes | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> base.Response:
         body = data.encode() if isinstance(data, str) else data
         self._prepare(self.timeout(params))
         try:
-            self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers or {})
+            self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers)
             answer = self._connection.getresponse()
             self.on_answer(answer)
             content = _read(answer, self.answer_max_bytes)
@@ -172,7 +145,7 @@ class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no typ
             self._connection.close()  # what is left of an answer must not be taken for the next one
             raise requests.ConnectionError(repr(exc)) from exc
         _check(method, path, answer.status, content)
-        return base.Response(answer.status, answer.headers, content if raw else content.decode())
+        return base.Response(answer.status, answer.headers, content.decode())
 
     def _prepare(self, timeout_s: float | None) -> None:
         """Be connected, with the timeout of this call."""

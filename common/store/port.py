@@ -99,22 +99,13 @@ class Store(Protocol):
         """As ``watch`` (for changes of values, too), but returns names only, which is little to read."""
         ...
 
-    def put(self, key: str, value: bytes) -> None: ...
-
-    def create(self, key: str, value: bytes) -> bool:
-        """Write only if the key does not exist (check-and-set 0). False: it exists."""
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        """Write; with ``modify_index`` only if the key is unchanged since (0: only if it does not exist). False: it has
+        changed, is gone or exists."""
         ...
 
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        """Write only if the key is unchanged since ``modify_index``. False: it changed or is gone."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Delete; a missing key is success."""
-        ...
-
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        """Delete only if the key is unchanged since ``modify_index``, or not there. False: it changed."""
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
+        """Delete; a missing key is success. With ``modify_index`` only if it is unchanged since. False: it changed."""
         ...
 
     def write_all(self, writes: Sequence[Write]) -> bool:

@@ -97,10 +97,10 @@ READS: dict[str, Call] = {
 NAMES: dict[str, Call] = {"watch_keys": lambda store: store.watch_keys("k/", 5, 0.1)}
 WRITES: dict[str, Call] = {
     "put": lambda store: store.put("k/a", b"x"),
-    "create": lambda store: store.create("k/a", b"x"),
-    "replace": lambda store: store.replace("k/a", b"x", 3),
+    "create": lambda store: store.put("k/a", b"x", 0),
+    "replace": lambda store: store.put("k/a", b"x", 3),
     "delete": lambda store: store.delete("k/a"),
-    "delete_unchanged": lambda store: store.delete_unchanged("k/a", 3),
+    "delete_unchanged": lambda store: store.delete("k/a", 3),
     "write_all": lambda store: store.write_all([Write("k/a", b"x", 3)]),
     "acquire": lambda store: store.acquire("k/a", b"x", "s"),
     "open_session": lambda store: store.open_session("test", 10),
