@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from agent.commands.culls import ActivityReader
+from agent.commands.second_look import ActivityReader
 from agent.engine.memory import MemoryEngine
 from agent.lifecycle import State
 from common.broker import queues
