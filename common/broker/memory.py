@@ -169,10 +169,6 @@ class MemoryConsumer:
     def connected(self) -> bool:
         return not self._broker.down
 
-    @property
-    def consuming(self) -> set[str]:
-        return set(self._handlers)
-
     def holds(self, queue: str) -> bool:
         return any(delivery.queue == queue for delivery in self._held.values())
 

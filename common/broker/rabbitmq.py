@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from common.broker import queues
 from common.broker.confirms import ConfirmedChannel
-from common.broker.connection import ConnectionThread, Job, RabbitAddress, declare_topology
+from common.broker.connection import ConnectionThread, Job, RabbitAddress
 from common.broker.port import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 from common.runtime.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
@@ -51,11 +51,10 @@ class RabbitPublisher(ConnectionThread):
         self._on_late_reply = on_late_reply
         self._unconfirmed: set[Future[None]] = set()
         self._waiting: dict[str, Future[bytes]] = {}
-        self._declared: set[str] = set()
+        self._probe: BlockingChannel | None = None
         # Set by every connection before its first job.
         self._sender: ConfirmedChannel
-        self._probe: BlockingChannel | None = None
-        self._events: BlockingChannel | None = None
+        self._events: BlockingChannel
 
     def publish(self, queue: str, message: Outgoing, reply_to: str | None = None) -> None:
         for error in self.publish_all([(queue, message)], reply_to).values():
@@ -94,11 +93,8 @@ class RabbitPublisher(ConnectionThread):
 
     def _tell(self, topic: str, body: bytes) -> None:
         """On a channel without confirms: an event is not worth the wait of those that send something that is."""
-        if self._events is None:  # set by every connection before its first job
-            return
-        self._events.basic_publish(
-            queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
-        )
+        properties = pika.BasicProperties(content_type="application/json")
+        self._events.basic_publish(queues.EVENTS_EXCHANGE, topic, body, properties)
 
     def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
         if message.correlation_id is None:
@@ -226,16 +222,9 @@ class RabbitPublisher(ConnectionThread):
         if reply is not None and reply.done() and reply.exception() is not None:
             self._waiting[correlation_id or ""] = Future()
 
-    def _declare(self, channel: BlockingChannel, queue: str) -> None:
-        if queue not in self._declared:
-            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
-            self._declared.add(queue)
-
     def _setup(self, channel: BlockingChannel) -> None:
-        self._declared.clear()
         self._probe = None
         self._events = channel.connection.channel()
-        declare_topology(channel)
         self._sender = ConfirmedChannel(channel)
         if self._on_late_reply is not None:
             channel.basic_consume(REPLY_QUEUE, self._on_reply, auto_ack=True)
@@ -306,7 +295,6 @@ class RabbitConsumer(ConnectionThread):
         self._handlers: dict[str, Handler] = {}
         self._priorities: dict[str, int] = {}
         self._tags: dict[str, str] = {}
-        self._declared: set[str] = set()
         self._epoch = 0
 
     def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
@@ -360,8 +348,6 @@ class RabbitConsumer(ConnectionThread):
     def _setup(self, channel: BlockingChannel) -> None:
         self._epoch += 1
         self._tags.clear()
-        self._declared.clear()
-        declare_topology(channel)
         channel.basic_qos(prefetch_count=1)
         for queue in self._handlers:
             self._subscribe(channel, queue)
@@ -389,9 +375,7 @@ class RabbitConsumer(ConnectionThread):
             else:
                 handler(delivery)
 
-        if queue not in self._declared:  # once per connection: a change of priority comes here as well
-            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
-            self._declared.add(queue)
+        self._declare(channel, queue)
         arguments = {"x-priority": self._priorities[queue]}
         self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)
 
@@ -405,9 +389,8 @@ class RabbitSubscriber(ConnectionThread):
         self.queue = ""
 
     def _setup(self, channel: BlockingChannel) -> None:
-        declare_topology(channel)
         # Named by the broker, so it cannot be a quorum queue; nobody misses its messages when it is gone.
-        arguments = queues.events_queue_arguments()
+        arguments = queues.EVENTS_QUEUE_ARGUMENTS
         self.queue = channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments).method.queue
         channel.queue_bind(self.queue, queues.EVENTS_EXCHANGE, "#")
         channel.basic_consume(self.queue, self._hear, auto_ack=True)
