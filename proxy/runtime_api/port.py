@@ -76,11 +76,6 @@ class RouteMap(Protocol):
         """Change the whole table in one step; requests see the old one or the new one, nothing in between."""
 
 
-class StaticsTraffic(Protocol):
-    def served(self) -> Served:
-        """Raises ``HaproxyUnavailable``."""
-
-
 class Traffic(Protocol):
     """What HAProxy counted. Every method raises ``HaproxyUnavailable``."""
 
@@ -91,3 +86,5 @@ class Traffic(Protocol):
         """By user: the other requests that may be activity, by their ``kinds``."""
 
     def uptime_s(self) -> float: ...
+
+    def served(self) -> Served: ...

@@ -21,7 +21,7 @@ from common.errors import TmpnbError
 from common.store.consul import ConsulStore
 from common.store.port import Service
 from proxy.runtime_api.port import Change
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from tests.fuzz.examples import RECORDS, USER
 from tests.fuzz.harness import Report
 from tests.fuzz.mutate import Mutator
@@ -271,7 +271,7 @@ def runtime_api(mutator: Mutator, count: int, report: Report) -> None:
                 "replace": connected(lambda: table_of.replace({"user": "1@10.0.0.1"})),
                 "counters": SocketTraffic(path).counters,
                 "uptime_s": SocketTraffic(path).uptime_s,
-                "served": SocketStaticsTraffic(path).served,
+                "served": SocketTraffic(path).served,
             }
             ask = _Ask(mutator, report, questions)
             ask(count)
