@@ -62,8 +62,8 @@ def main() -> None:
         settings.activity_period,
         ClusterClock(store.clock_skew_s),
     )
-    files = StaticFiles(cluster, SocketRouteMap(socket, settings.statics_map_name), traffic)
-    paths = BackgroundPaths(cluster, SocketRouteMap(socket, settings.background_map_name), table.pools)
+    files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), traffic)
+    paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))

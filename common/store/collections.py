@@ -140,7 +140,7 @@ class Collection(Generic[R]):
                 return found.record
             if self.replace(found, record):
                 return record
-        raise self._contended(record.record_id)
+        raise self.contended(record.record_id)
 
     def replace(self, stored: Stored[R], record: R) -> bool:
         """Write the record if the one that was read is still there. False: it was changed or deleted."""
@@ -162,7 +162,7 @@ class Collection(Generic[R]):
             if wanted is None or wanted == found.record or self.replace(found, wanted):
                 return wanted
             found = None
-        raise self._contended(record_id)
+        raise self.contended(record_id)
 
     def delete(self, record_id: str) -> None:
         """Delete the record; a missing one is success."""
@@ -178,7 +178,7 @@ class Collection(Generic[R]):
             found = self.find(record_id)
             if found is None or self.delete_unchanged(found):
                 return found.record if found is not None else None
-        raise self._contended(record_id)
+        raise self.contended(record_id)
 
     def read(self, listing: Listing) -> Records[R]:
         """The records in a listing of the whole prefix."""
@@ -212,5 +212,5 @@ class Collection(Generic[R]):
     def _id_of(self, key: str) -> str:
         return key.removeprefix(self.prefix)
 
-    def _contended(self, record_id: str) -> RecordContended:
+    def contended(self, record_id: str) -> RecordContended:
         return RecordContended(f"{self.key(record_id)}: somebody else was faster {TRIES} times in a row")
