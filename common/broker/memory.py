@@ -226,7 +226,7 @@ class MemorySubscriber:
 
     @property
     def trouble(self) -> str:
-        return "RabbitMQ: taken down by the test" if self._broker.down else ""
+        return self._broker.trouble if self._broker.down else ""
 
     def start(self) -> None:
         self._broker.listeners.append(self._listener)

@@ -162,22 +162,10 @@ class ConsulStore:
         return at - now_s if PLAUSIBLE_S[0] < now_s < PLAUSIBLE_S[1] else 0.0
 
     def register(self, service: Service) -> None:
-        check = consul.Check.ttl(f"{service.ttl_s}s") | {
-            "DeregisterCriticalServiceAfter": "1m",
-            "Status": "passing",
-        }
-        self._call(
-            lambda c: c.agent.service.register(
-                name=service.name,
-                service_id=service.id,
-                address=service.address,
-                port=service.port,
-                tags=list(service.tags),
-                meta=service.meta,
-                check=check,
-            ),
-            "catalogue",
-        )
+        check = consul.Check.ttl(f"{service.ttl_s}s") | {"DeregisterCriticalServiceAfter": "1m", "Status": "passing"}
+        what = {"name": service.name, "service_id": service.id, "address": service.address, "port": service.port}
+        more = {"tags": list(service.tags), "meta": service.meta, "check": check}
+        self._call(lambda c: c.agent.service.register(**what, **more), "catalogue")
 
     def pass_check(self, service_id: str, note: str) -> bool:
         try:
