@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
-from common.bounds import (
-    Time,
-)
+from common.bounds import Time
 from common.records.base import Name, Record, RequestId, UserId
 from common.vocabulary import EndReason
 
@@ -30,6 +29,8 @@ class Ticket(Record):
     ``once``: as of the request.
     """
 
+    ID_FIELD: ClassVar = "request_id"
+
     request_id: RequestId
     pool: Name
     path: str = ""
@@ -46,14 +47,12 @@ class Ticket(Record):
     reason: EndReason | None = None
     note: str = ""
 
-    @property
-    def record_id(self) -> str:
-        return self.request_id
-
 
 class Seat(Record):
     """The one server of a request that a visitor's tabs may send several times at once, to several hosts. ``token``:
     the server's, for the other tabs; the record lives for a minute."""
+
+    ID_FIELD: ClassVar = "request_id"
 
     request_id: str
     user: str
@@ -61,10 +60,6 @@ class Seat(Record):
     pool: Name
     token: str = ""
     at: Time
-
-    @property
-    def record_id(self) -> str:
-        return self.request_id
 
     def is_over(self, now: datetime) -> bool:
         """Whether whoever asks with that request now begins anew."""

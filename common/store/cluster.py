@@ -4,11 +4,10 @@ Keys are named here and nowhere else. What a host writes of its servers lies bel
 leads there (docs/decisions/2026-11-27-key-layout.md).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from common.errors import RecordContended
 from common.ids import USER_ALPHABET
 from common.records.base import Record
 from common.records.hosts import HostNote, HostRecord
@@ -123,11 +122,21 @@ class Cluster:
     def publish(self, route: Route) -> bool:
         """Write a route, and in the same transaction the pointer to its host. False: the pointer names another host,
         and nothing was written."""
-        return self._point(Pointer(user=route.user, host=route.host, pool=route.pool), [self.routes.writing(route)])
+        return self.point(Pointer(user=route.user, host=route.host, pool=route.pool), self.routes.writing(route))
 
-    def point(self, pointer: Pointer) -> bool:
-        """Have the pointer to a user's server name its host. False: it names another one, and stays."""
-        return self._point(pointer, [])
+    def point(self, pointer: Pointer, *others: Write) -> bool:
+        """Have the pointer to a user's server name its host, and write the others in the same transaction. False: it
+        names another one, and nothing was written. A pointer that cannot be read is written anew. Raises
+        ``RecordContended``."""
+        index = 0
+        for _ in range(TRIES):
+            if self.store.write_all([*others, self.users.writing(pointer, index)]):
+                return True
+            found = self.users.find(pointer.user)
+            if found is not None and found.record is not None and found.record.host != pointer.host:
+                return False
+            index = found.modify_index if found is not None else 0
+        raise self.users.contended(pointer.user)
 
     def reserve(self, claim: Claim) -> bool:
         """Write the claim of a server that is not there yet, and in the same transaction the pointer to its host.
@@ -146,19 +155,7 @@ class Cluster:
                 return
             if self.store.write_all([claim, Write(self.users.key(user), None, pointer.modify_index)]):
                 return
-        raise RecordContended(f"{self.users.key(user)}: somebody else was faster {TRIES} times in a row")
-
-    def _point(self, pointer: Pointer, others: Sequence[Write]) -> bool:
-        """A pointer that cannot be read is written anew. Raises ``RecordContended``."""
-        index = 0
-        for _ in range(TRIES):
-            if self.store.write_all([*others, self.users.writing(pointer, index)]):
-                return True
-            found = self.users.find(pointer.user)
-            if found is not None and found.record is not None and found.record.host != pointer.host:
-                return False
-            index = found.modify_index if found is not None else 0
-        raise RecordContended(f"{self.users.key(pointer.user)}: somebody else was faster {TRIES} times in a row")
+        raise self.users.contended(user)
 
     def _family(self, name: str, record: type[R]) -> Collection[R]:
         return Collection(self.store, f"{self.root}{name}/", record)

@@ -178,7 +178,7 @@ class Stage:
         ticket = Ticket.decode(entry.key, entry.value)
         if ticket.state is TicketState.WAITING:
             old = ticket.model_copy(update={"seen_at": utc_now() - timedelta(seconds=60)})
-            self.store.replace(entry.key, old.encode(), entry.modify_index)
+            self.store.put(entry.key, old.encode(), entry.modify_index)
             self.recorder.ended(ticket.request_id, Outcome.LEFT)
 
     def cull(self, pick: int) -> None:

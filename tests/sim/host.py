@@ -46,9 +46,10 @@ class SizedStore:
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         return self._sized(prefix, self._store.watch(prefix, index, wait_s))
 
-    def create(self, key: str, value: bytes) -> bool:
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
         """A pool that the agent writes back after a loss is the one that was read."""
-        return self._store.create(key, self._original.get(key, value))
+        kept = self._original.get(key, value) if modify_index == 0 else value
+        return self._store.put(key, kept, modify_index)
 
     def _sized(self, prefix: str, listing: Listing) -> Listing:
         if prefix != self._pools:
