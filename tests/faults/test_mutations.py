@@ -13,6 +13,8 @@ from tests.faults.simulated_agent import hurry
 from tests.faults.simulation import run
 
 SEEDS = range(60)
+# Each of these once found something: a ticket's last message dropped because an agent that had ended held it.
+FOUND = (398, 537, 1657)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_the_real_build_passes_every_run() -> None:
     served = 0
-    for seed in SEEDS:
+    for seed in (*SEEDS, *FOUND):
         history = run(seed)
         assert check(history) == [], f"seed {seed}"
         served += sum(request.outcome is Outcome.SERVED for request in history.requests)
