@@ -121,6 +121,10 @@ class Registry:
         found = self._cluster.server(user)
         return found.is_claimed, found.claim
 
+    def is_said_gone(self, user: str) -> bool:
+        """Whether word was left that a user's server is no more: then it was claimed, once."""
+        return self._cluster.gone.find(user) is not None
+
     def amiss(self) -> list[Server]:
         """The live servers whose records are not as they should be. A host's records are read together, whatever their
         number."""
