@@ -2,7 +2,7 @@
 begins and ends with.
 
 Threads: the loop; starts and removals (``reconcile/jobs``); one per pool for claims and one for the host's commands
-(``claims/workers``); culls that look first (``commands/cull_checks``); the session and host record; the watch of the
+(``claims/workers``); culls that look first (``commands/look_queue``); the session and host record; the watch of the
 pools; the engine's events; images; static files; the repair of records. RabbitMQ's are in its adapter.
 """
 

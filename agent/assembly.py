@@ -18,11 +18,11 @@ from agent.claims.replies import Replies
 from agent.claims.requests import Requests
 from agent.claims.subscriptions import Subscriptions
 from agent.claims.workers import Workers
-from agent.commands.cull_checks import CullChecks
 from agent.commands.culling import Culling
-from agent.commands.culls import ActivityReader, Culls
 from agent.commands.handler import Commands
 from agent.commands.host_control import HostControl
+from agent.commands.look_queue import LookQueue
+from agent.commands.second_look import ActivityReader, SecondLook
 from agent.context import Adapters, Host
 from agent.engine.network import ClusterNetwork
 from agent.engine.observer import EngineObserver
@@ -47,7 +47,7 @@ from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.host_policy import HostPolicy
 from agent.servers.launcher import Launcher, Site
@@ -127,11 +127,10 @@ def assemble(
     claimer = Claimer(claims, base.records.tickets, replies, recreator, base.events, base.health)
     requests = Requests(host.name, claimer, subscriptions, throttle, base.health)
     activity = ActivityReader(base.cluster)
-    culls = Culls(adapters.engine, activity, adapters.probe, base.records.registry, base.health.now, clock)
-    commands = _commands(base, pools, servers, culls, subscriptions)
-    reports = PoolReports(
-        pools.specs, base.inventory, pools.limits, pools.backoff, Observers(servers.statics, culls, servers.memory)
-    )  # fmt: skip
+    second_look = SecondLook(adapters.engine, activity, adapters.probe, base.records.registry, base.health.now, clock)
+    commands = _commands(base, pools, servers, second_look, subscriptions)
+    observers = Observers(servers.statics, second_look, servers.memory)
+    reports = PoolReports(pools.specs, base.inventory, pools.limits, pools.backoff, observers)
     troubled = (adapters.publisher, base.network, servers.removals)
     status = HostStatus(settings, host, base.health, pools.images, reports, troubled)
     return Agent(
@@ -189,23 +188,23 @@ def _servers(base: _Base, pools: PoolParts, throttle: EngineThrottle) -> tuple[S
     extract = ExtractLimits(settings.statics_max_bytes, settings.statics_max_file_bytes, settings.statics_max_count)
     statics = StaticAssets(base.adapters, base.cluster, base.host, extract, health, base.clock)
     observer = EngineObserver(engine, base.host.selector, inventory, health, memory.killed, base.clock)
-    containers = Containers(engine, throttle, removals, memory, settings.remove_timeout_s)
+    engine_calls = EngineCalls(engine, throttle, removals, memory, settings.remove_timeout_s)
     factory = ServerFactory(base.host, inventory, pools.ports, pools.limits, health)
     reports = StartReports(pools.backoff, pools.room, base.events, health)
     routes = Routes(records.registry, settings.route_settle_s, health.stopping)
-    opener = Opener(probe, inventory, routes, containers, reports, health)
+    opener = Opener(probe, inventory, routes, engine_calls, reports, health)
     policy = HostPolicy(settings.allow_host_network, settings.allowed_host_directories, pools.specs.all)
-    launcher = Launcher(containers, probe, inventory, pools.ports, statics, Site(base.host, policy))
+    launcher = Launcher(engine_calls, probe, inventory, pools.ports, statics, Site(base.host, policy))
     replies = Replies(base.host.name, records.tickets, base.adapters.publisher, pools.specs, health)
     recreator = Recreator(factory, inventory, records, pools.specs, replies, base.events, health)
     hands = Hands(
         factory,
         Starter(inventory, launcher, opener, reports, health),
-        Adopter(inventory, pools.ports, records, containers, opener, health),
+        Adopter(inventory, pools.ports, records, engine_calls, opener, health),
         recreator,
-        containers,
+        engine_calls,
         Warnings(inventory, records.registry, settings.drain_grace_s),
-        Remover(inventory, pools.ports, records, containers, base.events),
+        Remover(inventory, pools.ports, records, engine_calls, base.events),
     )
     applier = Applier(inventory, pools.specs, hands, Jobs(base.threads.jobs, removals, health), health)
     repairer = Repairer(records, inventory, pools.specs, observer, health)
@@ -214,12 +213,12 @@ def _servers(base: _Base, pools: PoolParts, throttle: EngineThrottle) -> tuple[S
 
 
 def _commands(
-    base: _Base, pools: PoolParts, servers: ServerParts, culls: Culls, subscriptions: Subscriptions
+    base: _Base, pools: PoolParts, servers: ServerParts, second_look: SecondLook, subscriptions: Subscriptions
 ) -> Commands:
     health, inventory = base.health, base.inventory
-    culling = Culling(inventory, culls, pools.specs, servers.repairer, base.events, health)
-    checks = CullChecks(base.threads.looks, base.settings.looks_waiting_max)
+    culling = Culling(inventory, second_look, pools.specs, servers.repairer, base.events, health)
+    looks = LookQueue(base.threads.looks, base.settings.looks_waiting_max)
     control = HostControl(
         base.saved_state, inventory, servers.hands.warnings, pools.images, base.events, health
     )  # fmt: skip
-    return Commands(culling, checks, control, servers.statics, subscriptions, health)
+    return Commands(culling, looks, control, servers.statics, subscriptions, health)

@@ -26,7 +26,7 @@ def is_user(text: str) -> bool:
     return _USER.fullmatch(text) is not None
 
 
-def new_token() -> str:
+def new_server_token() -> str:
     """A server's token: 192 random bits, URL-safe, and never taken for an option on a command line."""
     while (token := secrets.token_urlsafe(24)).startswith("-"):
         pass

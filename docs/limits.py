@@ -174,6 +174,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("time for a request to the admin application to arrive, seconds", "admin:request_s", "closed"),
         Limit("requests on their way to one of our workers, bytes", "admin:arriving_max_bytes", "the oldest go"),
         Limit("time given to a server at once, seconds", "admin:extend_max_s", "400 that names it"),
+        Limit(
+            "servers listed at once, in a page and in the answer to a cull of many",
+            "frontend.admin.api_models:PAGE_MAX_COUNT",
+            "`total` counts all; all are culled",
+            owner="Consul's: a value holds 512 KiB, and keeps the answer for a repeated request",
+        ),
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),

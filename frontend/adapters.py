@@ -9,6 +9,7 @@ from typing import Any
 
 from common import adapters
 from common.broker.rabbitmq import RabbitPublisher
+from common.runtime.loops import poll
 from common.settings import CommonSettings
 from common.store.follow import Follower
 from common.store.port import Store
@@ -16,6 +17,9 @@ from common.store.registration import ServiceRegistration
 
 # How long a new worker waits for its stores before it takes requests; without them it answers "unavailable".
 START_S = 5.0
+# How long a command waits for its connection to RabbitMQ before it goes on: as long as a node that is gone without a
+# word keeps it from the next one. What has to arrive is tried for longer by itself.
+CONNECT_S = 3.0
 
 
 def service_registration(store: Store, settings: CommonSettings, role: str, port: int) -> ServiceRegistration:
@@ -41,9 +45,10 @@ class FirstLook:
 
 @contextmanager
 def connected(broker: RabbitPublisher) -> Iterator[RabbitPublisher]:
-    """A connection for as long as it is needed."""
+    """A connection for as long as it is needed; while there is none, events are lost that are told at once."""
     broker.start()
     try:
+        poll(lambda: broker.connected, bool, CONNECT_S, 0.02)
         yield broker
     finally:
         broker.stop()

@@ -2,7 +2,7 @@
 
 import logging
 
-from agent.commands.culls import Culls
+from agent.commands.second_look import SecondLook
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server
@@ -23,14 +23,14 @@ class Culling:
     def __init__(
         self,
         inventory: Inventory,
-        culls: Culls,
+        second_look: SecondLook,
         specs: Specs,
         repairer: Repairer,
         events: Events,
         health: HostHealth,
     ) -> None:
         self._inventory = inventory
-        self._culls = culls
+        self._second_look = second_look
         self._specs = specs
         self._repairer = repairer
         self._events = events
@@ -45,7 +45,7 @@ class Culling:
         if _is_for_another(request, server):
             log.info("cull of an earlier server at that path", extra={"user": server.user, "reason": request.reason})
             return
-        refusal = self._culls.refusal(request, server, self._specs.get(server.pool))
+        refusal = self._second_look.refusal(request, server, self._specs.get(server.pool))
         if refusal is None:
             self._inventory.stop(server.user, request.reason)
             self._health.wake()

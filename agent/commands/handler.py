@@ -1,12 +1,12 @@
 """The host's own queue: culls, cordon and drain, recycling, images, static files. One delivery at a time; culls that
-may be doubted, and so look at a server first, in threads beside it (``cull_checks``)."""
+may be doubted, and so look at a server first, in threads beside it (``look_queue``)."""
 
 import logging
 
 from agent.claims.subscriptions import Subscriptions
-from agent.commands.cull_checks import CullChecks
 from agent.commands.culling import Culling
 from agent.commands.host_control import HostControl
+from agent.commands.look_queue import LookQueue
 from agent.health import HostHealth
 from agent.statics.assets import StaticAssets
 from common.broker.messages import CullRequest, PrepareImage, RecyclePool, Reopen, SetHostState, StaticsRequest, decode
@@ -23,14 +23,14 @@ class Commands:
     def __init__(
         self,
         culling: Culling,
-        checks: CullChecks,
+        looks: LookQueue,
         control: HostControl,
         statics: StaticAssets,
         subscriptions: Subscriptions,
         health: HostHealth,
     ) -> None:
         self._culling = culling
-        self._checks = checks
+        self._looks = looks
         self._control = control
         self._statics = statics
         self._subscriptions = subscriptions
@@ -79,6 +79,6 @@ class Commands:
         if request.reason in AVERTED_BY_USE and not request.force:
             # The culler decides these again every period, so they may be acknowledged before they are done. Nothing
             # else waits for what a server answers.
-            self._checks.submit(request.user, lambda: self._culling.try_cull(request))
+            self._looks.submit(request.user, lambda: self._culling.try_cull(request))
         else:
             self._culling.cull(request)

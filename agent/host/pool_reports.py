@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.commands.culls import Culls
+from agent.commands.second_look import SecondLook
 from agent.host.pool_status import PoolFacts, pool_statuses
 from agent.inventory import Inventory
 from agent.lifecycle import State
@@ -22,7 +22,7 @@ class Observers:
     """Those who notice something of a pool that an operator should know."""
 
     statics: StaticAssets
-    culls: Culls
+    second_look: SecondLook
     memory: MemoryWatch
 
 
@@ -42,7 +42,7 @@ class PoolReports:
         """Pool -> status. ``since``: when the agent started."""
         specs, servers = self._specs.all(), self._inventory.snapshot()
         failing, limits = self._backoff.not_before(specs), self._limits.all()
-        statics, kernels = self._observers.statics.notes(), self._observers.culls.notes()
+        statics, kernels = self._observers.statics.notes(), self._observers.second_look.notes()
         out_of_memory = self._observers.memory.counts()
         facts = {
             pool: PoolFacts(

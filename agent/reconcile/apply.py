@@ -22,7 +22,7 @@ from agent.reconcile.plan import (
 )
 from agent.records.specs import Specs
 from agent.servers.adopter import Adopter
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.opener import Opened
 from agent.servers.remover import Remover
@@ -42,7 +42,7 @@ class Hands:
     starter: Starter
     adopter: Adopter
     recreator: Recreator
-    containers: Containers
+    engine_calls: EngineCalls
     warnings: Warnings
     remover: Remover
 
@@ -128,10 +128,18 @@ class Applier:
 
     def _tell(self, opened: Opened | None) -> None:
         """Of a server at an old path: somebody waits for it."""
-        if opened is not None and opened.server.state is State.CLAIMED:
+        if opened is None or opened.server.state is not State.CLAIMED:
+            return
+        try:
             self._hands.recreator.made(opened.server, opened.stages_ms)
+        except TransientError:
+            raise  # the agent stops: the next one finds the ticket, and tells it
+        except Exception:
+            # Its removal refuses the ticket, or they would wait for a server that nobody else is told of.
+            self._inventory.stop(opened.server.user, EndReason.INTERRUPTED, {State.CLAIMED})
+            raise
 
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
         if server is not None and server.state is State.CLAIMED:
-            self._hands.containers.mark_claimed(server)
+            self._hands.engine_calls.mark_claimed(server)

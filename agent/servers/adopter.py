@@ -14,7 +14,7 @@ from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
 from agent.pool.ports import PortAllocator
 from agent.records.host_records import HostRecords
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.opener import Opened, Opener
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
@@ -32,14 +32,14 @@ class Adopter:
         inventory: Inventory,
         ports: PortAllocator,
         records: HostRecords,
-        containers: Containers,
+        engine_calls: EngineCalls,
         opener: Opener,
         health: HostHealth,
     ) -> None:
         self._inventory = inventory
         self._ports = ports
         self._records = records
-        self._containers = containers
+        self._engine_calls = engine_calls
         self._opener = opener
         self._health = health
 
@@ -112,6 +112,6 @@ class Adopter:
     def _mark(self, server: Server) -> None:
         """Its claim was written and its name was not: a crash between the two."""
         try:
-            self._containers.mark_claimed(server)
+            self._engine_calls.mark_claimed(server)
         except EngineUnavailable:
             return  # the next listing shows the name, and the plan asks for it again

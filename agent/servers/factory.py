@@ -9,7 +9,7 @@ from agent.inventory import Inventory
 from agent.lifecycle import Server
 from agent.pool.limits import PoolLimits
 from agent.pool.ports import PortAllocator
-from common.ids import new_token, new_user
+from common.ids import new_server_token, new_user
 from common.records.pools import PoolSpec
 
 
@@ -51,7 +51,7 @@ class ServerFactory:
             pool=spec.name,
             generation=spec.generation,
             port=self._ports.take(),
-            token=new_token() if spec.use_tokens else "",
+            token=new_server_token() if spec.use_tokens else "",
             created_at=self._health.now(),
             name=names.new_name(self._host.cluster, spec.name),
         )

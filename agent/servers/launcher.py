@@ -9,7 +9,7 @@ from agent.engine.port import ContainerSpec, ImageMissing, PortTaken
 from agent.inventory import Inventory
 from agent.lifecycle import Server
 from agent.pool.ports import PortAllocator
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.host_policy import HostPolicy
 from agent.servers.probe import Probe
 from agent.statics.assets import StaticAssets
@@ -37,14 +37,14 @@ class Launcher:
 
     def __init__(
         self,
-        containers: Containers,
+        engine_calls: EngineCalls,
         probe: Probe,
         inventory: Inventory,
         ports: PortAllocator,
         statics: StaticAssets,
         site: Site,
     ) -> None:
-        self._containers = containers
+        self._engine_calls = engine_calls
         self._probe = probe
         self._inventory = inventory
         self._ports = ports
@@ -64,7 +64,7 @@ class Launcher:
                 self._inventory.set_port(server.user, port)
                 server = self._inventory.get(server.user) or server
             except ImageMissing:
-                self._containers.pull(spec.image)
+                self._engine_calls.pull(spec.image)
             else:
                 return
         raise StartFailed(EndReason.PORTS, f"{PORT_TRIES} in a row were taken by other programs")
@@ -78,7 +78,7 @@ class Launcher:
         # The engine publishes nothing there, so it would not notice.
         if spec.host_network and self._probe.listens(server.port):
             raise PortTaken(f"port {server.port}: something listens there already")
-        return self._containers.run(wanted)
+        return self._engine_calls.run(wanted)
 
 
 def container_spec(server: Server, spec: PoolSpec, host: Host) -> ContainerSpec:

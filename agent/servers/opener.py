@@ -8,7 +8,7 @@ from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
 from agent.records.registry import Registry
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from agent.servers.probe import Probe, wait_until_ready
 from agent.servers.start_reports import StartReports
 from common.errors import EngineUnavailable, StartFailed
@@ -58,14 +58,14 @@ class Opener:
         probe: Probe,
         inventory: Inventory,
         routes: Routes,
-        containers: Containers,
+        engine_calls: EngineCalls,
         reports: StartReports,
         health: HostHealth,
     ) -> None:
         self._probe = probe
         self._inventory = inventory
         self._routes = routes
-        self._containers = containers
+        self._engine_calls = engine_calls
         self._reports = reports
         self._health = health
 
@@ -118,8 +118,8 @@ class Opener:
             return
         try:
             if server.state is State.STOPPING:
-                reason, note = self._containers.why_ended(server.container)
-            tail = self._containers.log_tail(server.container)
+                reason, note = self._engine_calls.why_ended(server.container)
+            tail = self._engine_calls.log_tail(server.container)
         except EngineUnavailable:
             tail = ""
         raise StartFailed(reason, note, tail)

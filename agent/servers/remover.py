@@ -10,7 +10,7 @@ from agent.lifecycle import Server
 from agent.metrics import CULLS
 from agent.pool.ports import PortAllocator
 from agent.records.host_records import HostRecords
-from agent.servers.containers import Containers
+from agent.servers.engine_calls import EngineCalls
 from common.broker.events import Events
 from common.vocabulary import EndReason, EventName
 
@@ -25,13 +25,13 @@ class Remover:
         inventory: Inventory,
         ports: PortAllocator,
         records: HostRecords,
-        containers: Containers,
+        engine_calls: EngineCalls,
         events: Events,
     ) -> None:
         self._inventory = inventory
         self._ports = ports
         self._records = records
-        self._containers = containers
+        self._engine_calls = engine_calls
         self._events = events
 
     def remove(self, server: Server) -> None:
@@ -45,7 +45,7 @@ class Remover:
         # Before anything ends, so that no path leads to a container that is going (I5).
         registry.withdraw(server.user)
         if server.container:
-            self._containers.remove(server.container)
+            self._engine_calls.remove(server.container)
         registry.close(server.user)
         self._inventory.forget(server.user)
         self._ports.release(server.port)
@@ -53,17 +53,17 @@ class Remover:
 
     def remove_container(self, container: str, reason: str) -> None:
         """Remove a container with our labels that is no server."""
-        self._containers.remove(container)
+        self._engine_calls.remove(container)
         log.info("container removed", extra={"container": container[:12], "reason": reason})
 
     def _explained(self, server: Server) -> Server:
         """With the reason that it ended by itself, if there is one to be found: before its container is removed."""
         if server.reason is not EndReason.EXITED or not server.container:
             return server
-        reason, note = self._containers.why_ended(server.container)
+        reason, note = self._engine_calls.why_ended(server.container)
         if reason is EndReason.EXITED:
             return server
-        self._containers.note_end(server.pool, reason)
+        self._engine_calls.note_end(server.pool, reason)
         return self._inventory.set_reason(server.user, reason, note) or server
 
     def _report(self, server: Server) -> None:

@@ -7,16 +7,21 @@ starts and sees.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from common.broker.messages import PrepareImage, RecyclePool
+from common.errors import RecordContended
 from common.records.hosts import Failure, HostRecord, HostState, ImageState
 from common.records.pools import PoolHistory, PoolSpec
 from common.records.tickets import Ticket, TicketState
 from common.store.cluster import Cluster
-from common.store.collections import Stored
+from common.store.collections import TRIES, Stored
+from common.store.port import Write
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
+from frontend.operations.errors import NotFound, WrongState
 from frontend.operations.host_commands import send
 from frontend.operations.pool_files import check_sizes
 
@@ -28,16 +33,15 @@ HISTORY_COUNT = 5
 class Applied:
     """``changed``: names of pools whose spec is new or different; ``warnings``: what may not work as hoped."""
 
-    pools: tuple[PoolSpec, ...]
-    changed: tuple[str, ...]
-    warnings: tuple[str, ...]
+    changed: list[str]
+    warnings: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RemovedPool:
+class RemovedPool(BaseModel):
     """``ready``: servers that go now; ``claimed``: servers in use, which stay until they end; ``refused``: how many
-    waited for one."""
+    waited for one, and are told that the pool is gone."""
 
+    pool: str
     ready: int
     claimed: int
     refused: int
@@ -56,19 +60,17 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostProgress:
-    """Servers of one pool on one host: ready ones of the present generation (``fresh``) and of older ones (``old``),
-    claimed ones of older generations, which stay until they are culled. ``reason`` and ``note``: why it is
-    stalled; ``log``: the last lines of the container that did not come up."""
+    """How far one host is with the present generation of a pool."""
 
     host: str
     stage: Stage
-    fresh: int
-    old: int
+    fresh: Annotated[int, Field(description="ready, of the present generation")]
+    old: Annotated[int, Field(description="ready, of older ones")]
     starting: int
-    claimed_old: int
-    reason: EndReason | None = None
-    note: str = ""
-    log: str = ""
+    claimed_old: Annotated[int, Field(description="in use, of older ones: they stay")]
+    reason: Annotated[EndReason | None, Field(description="why it is stalled")] = None
+    note: Annotated[str, Field(description="what more there is to say of that")] = ""
+    log: Annotated[str, Field(description="the last lines of the container that did not come up")] = ""
 
 
 def read_pool(cluster: Cluster, name: str) -> PoolSpec:
@@ -79,39 +81,31 @@ def read_pool(cluster: Cluster, name: str) -> PoolSpec:
     return pools[name]
 
 
-def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec]) -> Applied:
-    """Write the specs; the agents do the rest. Pools that are not among them stay as they are. Raises ``InvalidPool``
-    before anything is written."""
+def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec], generation: str | None = None) -> Applied:
+    """Write the specs; the agents do the rest. Pools that are not among them stay as they are. ``generation``: what the
+    caller thinks is the present one. Raises ``InvalidPool`` before anything is written, and ``WrongState``."""
     hosts = cluster.hosts.all()
     warnings = [*check_sizes(specs, hosts), *_unserved(specs, hosts)]
-    before = cluster.pools.all()
-    changed = [spec for spec in specs if before.get(spec.name) != spec]
-    for spec in changed:
-        if spec.name in before and before[spec.name].generation != spec.generation:
-            _remember(cluster, before[spec.name], spec)
-        cluster.pools.put(spec)
-    return Applied(tuple(specs), tuple(spec.name for spec in changed), tuple(warnings))
+    return Applied([spec.name for spec in specs if _write(cluster, spec, generation)], warnings)
 
 
 def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
     end; visitors who wait for one are refused.
 
-    Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
+    Raises ``NotFound``, and ``WrongState`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
-    present = cluster.pools.ids()
-    if present == {name}:
-        raise LastPool(f"{name!r} is the last pool: apply another one first")
     rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
-    if name in present:
-        cluster.pools.delete(name)
+    was_there = _delete(cluster, name)
+    if was_there:
         cluster.history.delete(name)
     # A frontend may still accept a request of the last moment: that one waits until nobody asks about it any more.
     refused = sum(_refused(cluster, stored, name) for stored in cluster.tickets.list().stored.values())
-    if name not in present and not refused:  # else this is asked again, after Consul went away in the middle
+    if not was_there and not refused:  # else this is asked again, after Consul went away in the middle
         read_pool(cluster, name)
-    return RemovedPool(sum(row.ready for row in rows), sum(row.claimed for row in rows), refused)
+    ready, claimed = sum(row.ready for row in rows), sum(row.claimed for row in rows)
+    return RemovedPool(pool=name, ready=ready, claimed=claimed, refused=refused)
 
 
 def prepare_images(context: Context, specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
@@ -150,15 +144,14 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
     """Go back to the generation before the present one. ``generation``: what the caller thinks is the present one, so
     that asking twice does not go back twice.
 
-    Raises ``NotFound``, ``GenerationChanged`` and ``NoEarlierGeneration``.
+    Raises ``NotFound``, and ``WrongState`` if the present one is another, or there is none before it.
     """
     present = read_pool(cluster, name).generation
-    if generation not in {None, present}:
-        raise GenerationChanged(f"generation: the present one is {present!r} (given: {str(generation)[:80]!r})")
+    _check_generation(generation, present)
     specs = _history(cluster, name)
     if not specs:
-        raise NoEarlierGeneration(f"pool {name!r} has no earlier generation to go back to")
-    apply_pools(cluster, specs[:1])
+        raise WrongState(f"pool {name!r} has no earlier generation to go back to")
+    apply_pools(cluster, specs[:1], present)
     return specs[0]
 
 
@@ -208,6 +201,44 @@ def _progress(spec: PoolSpec, generation: str, record: HostRecord) -> HostProgre
         stage = Stage.DONE
     why = (failure.reason, failure.note, failure.log) if failure is not None else ()
     return HostProgress(record.host, stage, fresh, status.ready_old, status.starting, status.claimed_old, *why)
+
+
+def _write(cluster: Cluster, spec: PoolSpec, generation: str | None) -> bool:
+    """False: the pool is like this already. Who names no generation writes whatever is there."""
+    found = cluster.pools.find(spec.name)
+    before = found.record if found is not None else None
+    _check_generation(generation, before.generation if before is not None else None)
+    if before == spec:
+        return False
+    if before is not None and before.generation != spec.generation:
+        _remember(cluster, before, spec)
+    if generation is None or found is None:
+        cluster.pools.put(spec)
+    elif not cluster.pools.replace(found, spec):
+        raise WrongState(f"generation: pool {spec.name!r} was changed just now; look at it again")
+    return True
+
+
+def _check_generation(given: str | None, present: str | None) -> None:
+    if given not in {None, present}:
+        raise WrongState(f"generation: the present one is {present!r} (given: {str(given)[:80]!r})")
+
+
+def _delete(cluster: Cluster, name: str) -> bool:
+    """Delete a pool if another one is there at that moment: two operators may remove the last two at once. False: there
+    is no such pool."""
+    for _ in range(TRIES):
+        entries = {entry.key: entry for entry in cluster.store.list(cluster.pools.prefix).entries}
+        found = entries.pop(cluster.pools.key(name), None)
+        if found is None:
+            return False
+        if not entries:
+            raise WrongState(f"{name!r} is the last pool: apply another one first")
+        other = next(iter(entries.values()))
+        stays = Write(other.key, other.value, other.modify_index)
+        if cluster.store.write_all([Write(found.key, None, found.modify_index), stays]):
+            return True
+    raise RecordContended(f"{cluster.pools.key(name)}: somebody else was faster {TRIES} times in a row")
 
 
 def _unserved(specs: Sequence[PoolSpec], hosts: Mapping[str, HostRecord]) -> list[str]:

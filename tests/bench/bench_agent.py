@@ -21,7 +21,7 @@ from agent.lifecycle import Server
 from agent.servers.launcher import container_spec
 from agent.servers.probe import HttpProbe, wait_until_ready
 from common.broker.rabbitmq import RabbitAddress
-from common.ids import new_token, new_user
+from common.ids import new_server_token, new_user
 from common.runtime.clock import utc_now
 from tests.bench.bench_proxy import container
 from tests.bench.figures import heading, percentile, rounds_asked, show
@@ -123,7 +123,7 @@ def plain_starts_per_s(one: AgentRig) -> float:
     made: list[str] = []
 
     def start(port: int) -> Server:
-        server = Server(new_user(), spec.name, spec.generation, port, new_token(), utc_now())
+        server = Server(new_user(), spec.name, spec.generation, port, new_server_token(), utc_now())
         wanted = container_spec(server, spec, Host(one.cluster, "plain", "127.0.0.1", "127.0.0.1"))
         made.append(engine.run(wanted))
         return server

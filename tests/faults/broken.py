@@ -123,7 +123,7 @@ BROKEN = {
         _each_read_of_a_probe_has_its_own_time,
     ),
     "a3 every cull waits for its server": Broken(
-        AGENT + "commands/test_culls.py::test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer[age]",
+        AGENT + "commands/test_commands.py::test_a3_a_cull_that_is_not_doubted_waits_for_no_server_s_answer[age]",
         "assert False",
         _every_cull_waits_for_its_server,
     ),

@@ -46,7 +46,7 @@ def _ready_again_after_an_adoption(patch: Any) -> None:
 
 def _remove_everything_at_start(patch: Any) -> None:
     """tmpnb's old fault."""
-    patch.setattr(Adopter, "adopt", lambda self, container: self._containers._engine.remove(container.id))
+    patch.setattr(Adopter, "adopt", lambda self, container: self._engine_calls._engine.remove(container.id))
 
 
 def _ack_before_the_claim(patch: Any) -> None:

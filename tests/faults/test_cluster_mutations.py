@@ -9,7 +9,7 @@ from tests.support.hosts_rig import HostsRig
 REMOVE_EVERYTHING = {
     "servers/adopter.py": (
         "        found = names.identity(container.labels)\n        if found is None:",
-        "        found = names.identity(container.labels)\n        self._containers.remove(container.id)\n"
+        "        found = names.identity(container.labels)\n        self._engine_calls.remove(container.id)\n"
         "        if True:",
     ),
 }

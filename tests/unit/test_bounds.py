@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from agent import names
-from agent.commands.culls import ActivityReader
+from agent.commands.second_look import ActivityReader
 from agent.context import Host
 from agent.engine.memory import MemoryEngine
 from agent.lifecycle import Phase, Server

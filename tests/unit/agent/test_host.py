@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import names
-from agent.commands.culls import CLOSED_NOTE
+from agent.commands.second_look import CLOSED_NOTE
 from agent.host.lease import HostLease, SessionTiming
 from agent.host.pool_status import PoolFacts, pool_statuses
 from agent.host.predecessor import ProcessIdentity, is_dead
@@ -329,7 +329,7 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
     world = World()
     world.settle()
     world.store.skew_s = -3600.0
-    world.commands._culling._culls._closed["light"] = "generation"
+    world.commands._culling._second_look._closed["light"] = "generation"
     record = world.agent.record()
     assert "3600 s behind" in record.problem
     assert abs((record.updated_at - utc_now()).total_seconds() - 3600) < 1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConflictError, StoreUnavailable
-from common.ids import USER_ALPHABET, digest, is_request_id, is_user, new_request_id, new_token, new_user
+from common.ids import USER_ALPHABET, digest, is_request_id, is_user, new_request_id, new_server_token, new_user
 from common.runtime import heartbeat, retry
 from common.runtime.logs import setup_logging
 from common.sizes import parse_bytes
@@ -31,11 +31,11 @@ def test_other_texts_are_no_user_ids(text: str) -> None:
 
 
 def test_ids_and_tokens_do_not_repeat() -> None:
-    assert len({new_user() for _ in range(1000)} | {new_token() for _ in range(1000)}) == 2000
+    assert len({new_user() for _ in range(1000)} | {new_server_token() for _ in range(1000)}) == 2000
 
 
 def test_a_digest_does_not_hold_its_token() -> None:
-    token = new_token()
+    token = new_server_token()
     assert token not in digest(token)
     assert digest(token) == digest(token)
 

@@ -461,6 +461,31 @@ def test_a_host_that_is_emptied_keeps_what_it_has_promised(world: World) -> None
     assert read_ticket(world, request).state is TicketState.ASSIGNED
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_fault_of_ours_while_the_visitor_is_told_removes_the_server_and_refuses_the_ticket(
+    world: World, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """I2: nobody else would ever tell them. ``restarted``: the agent that reserved it is not the one that tells."""
+
+    def fail(*_args: object, **_fields: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    request = ask(world)
+    if restarted:
+        world.loop.turn()
+        world.loop.turn()
+        world.engine.run(_spec_of_the_promised(world))
+        world.restart()
+    monkeypatch.setattr("agent.claims.replies.Replies.send", fail)
+    monkeypatch.setattr("agent.claims.replies.Replies.url", fail)
+    world.settle()
+    world.settle()
+    told = read_ticket(world, request)
+    assert (told.state, told.reason) == (TicketState.REFUSED, EndReason.INTERRUPTED)
+    assert containers(world) == []
+    assert claim(world) is None
+
+
 def test_a_server_whose_visitor_has_left_is_not_made(world: World) -> None:
     request = world.request(user=USER, sent_at=ago(60))
     ticket(world, request, seen_s_ago=60, user=USER)

@@ -13,6 +13,7 @@ from common.records.servers import Gone
 from common.records.tickets import Ticket
 from common.records.tokens import Scope
 from common.vocabulary import EndReason
+from frontend.admin import api_models as models
 from tests.support.watching import audited
 from tests.unit.frontend.fakes import (
     KEYS,
@@ -348,6 +349,21 @@ def test_servers_in_use_are_culled_by_what_they_have_in_common(
     told = [*crowd.messages("a"), *crowd.messages("b")]
     assert sorted(message.user for message in told if isinstance(message, CullRequest)) == users
     assert all(isinstance(message, CullRequest) and message.force for message in told)
+
+
+def test_the_answer_to_a_cull_of_many_can_be_kept_for_a_repeated_request(admin: Admin) -> None:
+    """A value in Consul holds 512 KiB: the answer lists some of them, and counts all."""
+    count = models.PAGE_MAX_COUNT + 1
+    for number in range(count):
+        put_claim(admin.store, user_id(number) + "2" * 20, host="h" * 63, pool="p" * 63)
+    headers = {"Authorization": "token secret", "Idempotency-Key": "all-of-them"}
+    answers = [admin.client.post("/api/v1/culls", headers=headers, json={"all": True}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json == answers[1].json
+    assert (answers[0].json["total"], len(answers[0].json["servers"])) == (count, models.PAGE_MAX_COUNT)
+    assert len(admin.messages("h" * 63)) == count
+    (kept,) = admin.store.list(KEYS.replays).entries
+    assert len(kept.value) < 300_000
 
 
 @pytest.mark.parametrize("body", [{}, {"dry_run": True}, {"all": False}, {"all": True, "pool": "r"}, {"pool": None}])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,13 +16,15 @@ import frontend.cli
 from common.broker.memory import MemoryBroker
 from common.broker.messages import SetHostState, decode
 from common.broker.port import Publisher
-from common.errors import StoreUnavailable, TmpnbError
+from common.broker.rabbitmq import RabbitPublisher
+from common.errors import BrokerUnavailable, StoreUnavailable, TmpnbError
 from common.records.hosts import Drain, Failure, HostState, ImageState, ImageStatus, PoolStatus
 from common.records.pools import PoolSpec
 from common.records.tokens import Token
 from common.runtime.clock import utc_now
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
+from frontend.adapters import connected
 from frontend.cli import context, servers
 from frontend.cli.output import ago
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_pool, put_route, records, user_id
@@ -121,6 +123,20 @@ def test_servers_are_culled_by_what_they_have_in_common(cli: Cli) -> None:
     assert "No server in use matches" in cli.run("cull", "--pool", "nope").stdout
 
 
+def test_a_cull_of_many_that_fails_half_way_is_in_the_audit_log_with_its_error(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPNB_AUDIT_FILE", str(tmp_path / "audit"))
+    put_claim(cli.store, user_id(1))
+    assert cli.run("cull", "--all").exit_code == 0
+    cli.broker.down = True
+    assert isinstance(cli.run("cull", "--host", "host-1").exception, BrokerUnavailable)
+    assert cli.run("cull", "--host", "host-1", "--dry-run").exit_code == 0
+    done, failed = [json.loads(line)["detail"] for line in (tmp_path / "audit").read_text().splitlines()]
+    assert done == {"selection": "all", "servers": 1}
+    assert failed == {"selection": "host host-1", "error": "RabbitMQ: taken down by the test"}
+
+
 @pytest.mark.parametrize("arguments", [(), ("x", "--all"), ("x", "--pool", "r"), ("--dry-run",)])
 def test_what_to_cull_is_said_in_one_way(cli: Cli, arguments: tuple[str, ...]) -> None:
     put_claim(cli.store, user_id(1))
@@ -142,6 +158,39 @@ def test_a_server_is_given_more_time(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TMPNB_EXTEND_MAX_S", "3600")
     assert "at most 3600" in str(cli.run("extend", user_id(1), "2h").exception)
     assert "no claimed server" in str(cli.run("extend", user_id(2), "1h").exception)
+
+
+class SlowPublisher:
+    """Connected only at the second look, as a real one is a moment after its start."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    @property
+    def connected(self) -> bool:
+        self.calls.append("look")
+        return self.calls.count("look") > 1
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+def test_a_command_that_only_tells_an_event_waits_for_its_connection() -> None:
+    """An event is not kept for a connection that is still being made: that of ``extend`` was always lost."""
+    publisher = SlowPublisher()
+    with connected(cast(RabbitPublisher, publisher)):
+        publisher.calls.append("work")
+    assert publisher.calls == ["start", "look", "look", "work", "stop"]
+
+
+def test_a_command_goes_on_without_a_connection_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontend.adapters.CONNECT_S", 0.0)
+    publisher = SlowPublisher()
+    with connected(cast(RabbitPublisher, publisher)):
+        assert publisher.calls == ["start", "look"]
 
 
 def test_a_pool_is_removed_but_not_the_last_one(cli: Cli) -> None:

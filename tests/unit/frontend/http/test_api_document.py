@@ -1,10 +1,22 @@
 """The API answers as its OpenAPI document says, whatever it is asked: schemathesis tries it."""
 
+from typing import Any
+
 import pytest
 
 from common.records.hosts import HostState, PoolStatus
-from tests.support.api_check import CHECKS, check, serving
-from tests.unit.frontend.fakes import Admin, FakeCluster, put_claim, put_host, put_pool, put_route, settings, user_id
+from tests.support.api_check import CHECKS, check, is_beyond_schema, serving
+from tests.unit.frontend.fakes import (
+    ADMIN_TOKEN,
+    Admin,
+    FakeCluster,
+    put_claim,
+    put_host,
+    put_pool,
+    put_route,
+    settings,
+    user_id,
+)
 
 
 @pytest.mark.parametrize("token", [None, "let-me-in"])
@@ -40,3 +52,32 @@ def test_the_admin_api_answers_as_its_document_says() -> None:
     assert found.problems == []
     assert set(found.checks) >= CHECKS | {"ignored_auth"}
     assert found.untried == set()
+
+
+@pytest.mark.parametrize(
+    ("body", "is_beyond"),
+    [
+        ({"environment": {"": "x"}}, True),
+        ({"background_paths": ["?"]}, True),
+        ({"mem_limit": "1"}, True),
+        ({"mem_limit": "900g"}, True),
+        ({"ready": 9, "pool_size": 1}, True),
+        ({"host_network": True, "docker_network": "n"}, True),
+        ({"environment": {"A": "x" * 30_000, "B": "x" * 30_000}, "command": "x" * 60_000}, True),
+        ({"name": "b"}, True),
+        ({"pool_size": -1}, False),
+        ({"placement": "x"}, False),
+        ({"environment": {"": "x"}, "pool_size": -1}, False),
+        ({"nope": 1}, False),
+        ({"image": "--help"}, False),
+        ({"command": 7}, False),
+    ],
+)
+def test_only_what_no_schema_can_say_excuses_a_pool_that_is_refused(body: dict[str, Any], is_beyond: bool) -> None:
+    admin = Admin()
+    put_host(admin.store, "host-1", memory_bytes=2**34)
+    path = "/api/v1/pools/a"
+    answer = admin.client.put(path, headers=ADMIN_TOKEN, json={"image": "x:1"} | body)
+    assert answer.status_code == 400
+    assert is_beyond_schema("PUT /api/v1/pools/{pool}", answer.data) is is_beyond
+    assert not is_beyond_schema("POST /api/v1/images", answer.data)

@@ -1,5 +1,7 @@
 """Changing pools over hosts: images first, progress host by host, and the way back."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from common.broker.memory import MemoryBroker
@@ -8,9 +10,10 @@ from common.records.hosts import Failure, HostState, ImageState, ImageStatus, Po
 from common.records.pools import PoolHistory, PoolSpec
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
+from common.store.port import Write
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
+from frontend.operations.errors import NotFound, WrongState
 from frontend.operations.pools import (
     HISTORY_COUNT,
     HostProgress,
@@ -123,12 +126,12 @@ def test_a_rollback_goes_to_the_generation_before_and_another_one_returns(store:
     with pytest.raises(NotFound):
         rollback(cluster(store), "default")
     apply_pools(cluster(store), [first])
-    with pytest.raises(NoEarlierGeneration):
+    with pytest.raises(WrongState, match="no earlier generation"):
         rollback(cluster(store), "default")
     apply_pools(cluster(store), [second])
     assert rollback(cluster(store), "default") == first
     assert cluster(store).pools.get("default") == first
-    with pytest.raises(GenerationChanged):
+    with pytest.raises(WrongState, match="generation: "):
         rollback(cluster(store), "default", second.generation)
     assert rollback(cluster(store), "default", first.generation) == second
 
@@ -161,9 +164,45 @@ def test_labels_that_no_host_carries_are_a_warning(store: MemoryStore) -> None:
 
 def test_the_last_pool_stays_or_agents_and_bootstrap_would_write_it_again(store: MemoryStore) -> None:
     apply_pools(cluster(store), [spec()])
-    with pytest.raises(LastPool, match="apply another one first"):
+    with pytest.raises(WrongState, match="apply another one first"):
         remove_pool(cluster(store), "default")
     assert cluster(store).pools.get("default") == spec()
     store.put(KEYS.pool("other"), b"one that a later release has written")
     remove_pool(cluster(store), "default")
     assert cluster(store).pools.ids() == {"other"}
+
+
+def test_a_pool_that_changes_just_then_is_not_written_over_by_who_named_its_generation(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, others = spec("img:1"), spec("img:9")
+    held = cluster(store)
+    apply_pools(held, [first])
+    real = held.history.put
+    monkeypatch.setattr(held.history, "put", lambda record: (real(record), cluster(store).pools.put(others)))
+    with pytest.raises(WrongState, match="generation: "):
+        apply_pools(held, [spec("img:2")], first.generation)
+    assert held.pools.get("default") == others
+    held.history.put(PoolHistory(pool="default", specs=(first,)))
+    with pytest.raises(WrongState, match="generation: "):
+        apply_pools(held, [spec("img:2")], first.generation)
+    with pytest.raises(WrongState, match="generation: "):
+        apply_pools(held, [spec("img:2").model_copy(update={"name": "new"})], first.generation)
+
+
+def test_two_who_remove_the_last_two_pools_at_once_leave_one(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        apply_pools(cluster(store), [PoolSpec(name=name, image="img:1")])
+    real = store.write_all
+
+    def meanwhile(writes: Sequence[Write]) -> bool:
+        monkeypatch.undo()
+        remove_pool(cluster(store), "b")
+        return real(writes)
+
+    monkeypatch.setattr(store, "write_all", meanwhile)
+    with pytest.raises(WrongState, match="last pool"):
+        remove_pool(cluster(store), "a")
+    assert cluster(store).pools.ids() == {"a"}

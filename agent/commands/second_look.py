@@ -95,7 +95,7 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
     return Refusal(CullRefusal.ACTIVE) if is_active else None
 
 
-class Culls:
+class SecondLook:
     """Decides on one cull request. Any thread, one at a time per server; takes some seconds at most when it has to look
     at the kernels and the CPU."""
 

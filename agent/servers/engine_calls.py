@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 LOG_LINES = 20
 
 
-class Containers:
+class EngineCalls:
     """Safe to use from any thread. Every method may raise ``EngineUnavailable``."""
 
     def __init__(

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from agent.commands.cull_checks import CullChecks
-from agent.commands.culls import busy_cores
+from agent.commands.look_queue import LookQueue
+from agent.commands.second_look import busy_cores
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import Usage
 from agent.lifecycle import State
@@ -34,7 +34,7 @@ class Culling:
         assert reply is not None
         self.user = reply.user
         self.commands = self.world.commands
-        self.culls = self.commands._culling._culls
+        self.culls = self.commands._culling._second_look
         self.dropped: list[str] = []
         drop = self.world.repairer.drop
 
@@ -301,7 +301,7 @@ class Holding(Culling):
         self.probe = Held(self.world.engine)
         self.culls._probe = self.probe
         self.threads = Pool(AT_ONCE, "cull")
-        self.commands._checks = CullChecks(self.threads, 2000)
+        self.commands._looks = LookQueue(self.threads, 2000)
 
     def ask(self, user: str, reason: str) -> None:
         self.send(CullRequest.model_validate({"sent_at": utc_now(), "user": user, "reason": reason}))
@@ -342,7 +342,7 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
 
 def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     threads, done = Later(), list[str]()
-    line = CullChecks(threads, 2)
+    line = LookQueue(threads, 2)
     for user in "abcd":
         line.submit(user, lambda user=user: done.append(user))  # type: ignore[misc]
     threads.drain()
@@ -354,7 +354,7 @@ def test_a3_no_more_wait_to_be_looked_at_than_the_limit_and_it_is_said_once(capl
 
 def test_a3_a_look_that_fails_is_the_end_of_that_look_only() -> None:
     threads = Later()
-    line = CullChecks(threads, 2)
+    line = LookQueue(threads, 2)
 
     def fail() -> None:
         raise StoreUnavailable("away")

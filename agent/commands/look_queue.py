@@ -11,7 +11,7 @@ from common.runtime.outage import Outage
 log = logging.getLogger(__name__)
 
 
-class CullChecks:
+class LookQueue:
     """Safe to use from any thread."""
 
     def __init__(self, threads: Executor, waiting_max: int) -> None:
