@@ -81,13 +81,14 @@ class Claim(Record):
 
 class Pointer(Record):
     """On which host a user's server is. There is one as long as there is a route or a claim, and it is created once,
-    check-and-set 0: whoever has it has the user."""
+    check-and-set 0: whoever has it has the user. ``created_at``: as of the server."""
 
     ID_FIELD: ClassVar = "user"
 
     user: str
     host: Name
     pool: Name
+    created_at: Time | None = None
 
 
 class Gone(Record):

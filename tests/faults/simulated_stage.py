@@ -258,8 +258,11 @@ class Stage:
         self._fault("agent stopped")
 
     def restart_agents(self) -> None:
-        """Docker starts what has ended, an operator continues what was stopped."""
+        """Docker starts what has ended, an operator continues what was stopped. Without its network an agent would get
+        no further than that: it goes on when that is back."""
         for host in self.hosts.values():
+            if host.agent.cut:
+                continue
             if host.agent.dead:
                 host.agent.restart()
             elif host.agent.frozen:
