@@ -21,7 +21,7 @@ from common.urls import server_url
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.public.app import create_app
-from frontend.public.dependencies import Dependencies, assemble
+from frontend.public.dependencies import Dependencies
 from frontend.settings import AdminSettings, PublicSettings
 from tests.support.keys import Keys
 
@@ -134,7 +134,7 @@ class FakeCluster:
 
     def replica(self) -> Dependencies:
         """One more frontend on the same stores."""
-        parts = assemble(self.settings, self.store, self.broker.publisher, self.clock.now, self.clock.monotonic)
+        parts = Dependencies(self.settings, self.store, self.broker.publisher, self.clock.now, self.clock.monotonic)
         parts.pools.load()
         return parts
 
