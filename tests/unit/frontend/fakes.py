@@ -165,7 +165,7 @@ class Admin:
     def __init__(self) -> None:
         self.store, self.broker = MemoryStore(), MemoryBroker()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"})
-        self.app = create_admin_app(AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {}))
+        self.app = create_admin_app(AdminDependencies(settings, self.store, self.broker.publisher(), {}))
         self.client: FlaskClient = self.app.test_client()
 
     def ask(self, method: str, path: str, status: int = 200, **arguments: Any) -> Any:
