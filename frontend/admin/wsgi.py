@@ -23,7 +23,7 @@ def create_admin(settings: AdminSettings | None = None) -> Flask:
     store = consul_store(settings)
     address = rabbit_address(settings, f"admin {socket.gethostname()}")
     publisher = RabbitPublisher(address, "publisher")
-    deps = AdminDependencies.assemble(settings, store, publisher)
+    deps = AdminDependencies(settings, store, publisher)
     subscriber = RabbitSubscriber(address, deps.dashboard.feed.hear)
     deps.dashboard.tell_of(subscriber, publisher)
     app = create_admin_app(deps)

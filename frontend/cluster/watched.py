@@ -25,16 +25,12 @@ class Watched(Follower[Records[R]], Generic[R]):
     ) -> None:
         """``name``, ``pause_s``, ``per_s`` and ``outage``: see ``Follower``."""
         super().__init__(name, records.watch, self._read_records, pause_s, per_s=per_s, outage=outage)
-        self._records: Mapping[str, R] = {}
-
-    @property
-    def records(self) -> Mapping[str, R]:
-        """By id; empty before the first answer of Consul."""
-        return self._records
+        #: By id; empty before the first answer of Consul.
+        self.records: Mapping[str, R] = {}
 
     def accept(self, found: Mapping[str, R]) -> Mapping[str, R]:
         """What to go by, given what Consul holds now. For views that know better."""
         return found
 
     def _read_records(self, found: Records[R]) -> None:
-        self._records = self.accept(found.readable())
+        self.records = self.accept(found.readable())

@@ -44,11 +44,8 @@ class Authenticator:
         self._tokens = tokens
         self._now = now
         self._configured = configured.get_secret_value() if configured is not None else None
+        self.is_open = configured is None
         self._principal = principal
-
-    @property
-    def is_open(self) -> bool:
-        return self._configured is None
 
     def principal(self, token: str) -> Principal | None:
         """None: nobody's, or its time is over. Raises ``StoreUnavailable`` before Consul has told the tokens."""

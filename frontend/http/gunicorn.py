@@ -19,7 +19,7 @@ RUNNING = "tmpnb.running"
 
 
 def gunicorn_settings(settings: PublicSettings | AdminSettings, metrics_folder: str | None = None) -> dict[str, Any]:
-    """gunicorn's settings by name, and what it calls in the life of a worker. ``metrics_folder``: as ``share_metrics``
+    """gunicorn's settings by name, and what it calls in the life of a worker. ``metrics_folder``: as ``configure``
     has made it."""
     metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {

@@ -4,7 +4,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from frontend.settings import GunicornSettings
 
@@ -12,12 +11,6 @@ from frontend.settings import GunicornSettings
 FIRST_PAUSE_S = 2.0
 # Forgotten after a calm hour.
 KEPT_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failures:
-    count: int
-    at_s: float
 
 
 class Throttle:
@@ -32,23 +25,23 @@ class Throttle:
         self._addresses_max = settings.wrong_tokens_addresses_max
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        #: Address -> how many there were, and when the last one was.
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def pause_s(self, address: str) -> float:
         """How long this address has to wait before it may try again; 0: it may."""
         with self._lock:
-            found = self._failures.get(address)
-            if found is None or found.count < self._free_count:
+            count, at_s = self._failures.get(address, (0, 0.0))
+            if count < self._free_count:
                 return 0.0
-            pause_s = min(self._pause_max_s, FIRST_PAUSE_S * 2.0 ** min(found.count - self._free_count, 30))
-            return max(0.0, found.at_s + pause_s - self._clock())
+            pause_s = min(self._pause_max_s, FIRST_PAUSE_S * 2.0 ** min(count - self._free_count, 30))
+            return max(0.0, at_s + pause_s - self._clock())
 
     def failed(self, address: str) -> None:
         with self._lock:
             now_s = self._clock()
-            before = self._failures.pop(address, None)
-            count = before.count if before is not None and now_s - before.at_s < KEPT_S else 0
-            self._failures[address] = _Failures(count + 1, now_s)
+            count, at_s = self._failures.pop(address, (0, now_s))
+            self._failures[address] = (count + 1 if now_s - at_s < KEPT_S else 1, now_s)
             while len(self._failures) > self._addresses_max:
                 self._failures.popitem(last=False)
 

@@ -8,7 +8,6 @@ from common.errors import StoreUnavailable
 from common.ids import request_of
 from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
-from common.vocabulary import RequestRefusal
 from frontend import texts
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import QueueFull
@@ -50,7 +49,7 @@ def _check(body: api_models.SpawnBody) -> None:
         try:
             dependencies().room.admit(command.pool, command.visitor)
         except QueueFull as exc:
-            raise _line_full(exc.reason, exc.count, command.pool) from exc
+            raise _line_full(exc, command.pool) from exc
 
 
 def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
@@ -66,8 +65,9 @@ def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
     return SpawnCommand(g.ticket, _pool(body.pool, target), target, who=caller() or None, visitor=visitor()), wait_s
 
 
-def _line_full(reason: RequestRefusal, count: int, pool: str) -> Refused:
-    return Refused(429, "line full", texts.refusal(reason, count=count, pool=pool), retry_after_s=CROWDED_AFTER_S)
+def _line_full(full: QueueFull | Crowded, pool: str) -> Refused:
+    text = texts.refusal(full.reason, count=full.count, pool=pool)
+    return Refused(429, "line full", text, retry_after_s=CROWDED_AFTER_S)
 
 
 @operation(
@@ -95,7 +95,7 @@ def spawn(body: api_models.SpawnBody) -> Answer:
         )
         return Answer(place, 202, {"Location": f"/api/v1/tickets/{outcome.ticket}"})
     if isinstance(outcome, Crowded):
-        raise _line_full(outcome.reason, outcome.count, command.pool)
+        raise _line_full(outcome, command.pool)
     if isinstance(outcome, Unavailable):
         raise Refused(503, "unavailable", "RabbitMQ or Consul is away", retry_after_s=RETRY_AFTER_S)
     raise Refused(429, "full", f"no server was free within {wait_s:g} s", retry_after_s=RETRY_AFTER_S)

@@ -12,7 +12,7 @@ from common.settings import load
 from frontend.adapters import FirstLook, connected, service_registration
 from frontend.http.gunicorn import RUNNING
 from frontend.public.app import create_app as create_public_app
-from frontend.public.dependencies import assemble
+from frontend.public.dependencies import Dependencies
 from frontend.settings import PublicSettings
 
 
@@ -22,7 +22,7 @@ def create_app(settings: PublicSettings | None = None) -> Flask:
     setup_logging(settings.role, settings.log_level, settings.audit_file)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     connection = RabbitPublisher(address, "requester", on_late_reply=lambda body: deps.late.put(body))
-    deps = assemble(
+    deps = Dependencies(
         settings,
         consul_store(settings),
         lambda _late: connection,

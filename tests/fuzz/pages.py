@@ -136,7 +136,7 @@ def admin(mutator: Mutator, count: int, report: Report) -> None:
         put_claim(store, user_id(1))
         put_route(store, user_id(1))
         _damage(store, mutator)
-        parts = AdminDependencies.assemble(
+        parts = AdminDependencies(
             AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": TOKEN}), store, broker.publisher(), {}
         )
         _ask(create_admin_app(parts), mutator, min(2000, count - report.count), report)

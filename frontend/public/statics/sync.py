@@ -1,6 +1,6 @@
-"""Keeps the shelf of static files equal to Consul's sets: fetched once per container, dropped when nobody uses them.
+"""Keeps the cache of static files equal to Consul's sets: fetched once per container, dropped when nobody uses them.
 
-One thread per worker; the one that gets the shelf's lock does the work, the others see the files appear.
+One thread per worker; the one that gets the cache's lock does the work, the others see the files appear.
 """
 
 import logging
@@ -29,7 +29,7 @@ UNUSED_KEPT_S = 600.0
 
 
 class StaticsSync:
-    """``ready``: everything that proxies send visitors here for is on the shelf, or cannot be had."""
+    """``ready``: everything that proxies send visitors here for is in the cache, or cannot be had."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from common.urls import server_url
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.public.app import create_app
-from frontend.public.dependencies import Dependencies, assemble
+from frontend.public.dependencies import Dependencies
 from frontend.settings import AdminSettings, PublicSettings
 from tests.support.keys import Keys
 
@@ -134,7 +134,7 @@ class FakeCluster:
 
     def replica(self) -> Dependencies:
         """One more frontend on the same stores."""
-        parts = assemble(self.settings, self.store, self.broker.publisher, self.clock.now, self.clock.monotonic)
+        parts = Dependencies(self.settings, self.store, self.broker.publisher, self.clock.now, self.clock.monotonic)
         parts.pools.load()
         return parts
 
@@ -165,7 +165,7 @@ class Admin:
     def __init__(self) -> None:
         self.store, self.broker = MemoryStore(), MemoryBroker()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"})
-        self.app = create_admin_app(AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {}))
+        self.app = create_admin_app(AdminDependencies(settings, self.store, self.broker.publisher(), {}))
         self.client: FlaskClient = self.app.test_client()
 
     def ask(self, method: str, path: str, status: int = 200, **arguments: Any) -> Any:

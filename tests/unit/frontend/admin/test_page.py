@@ -41,7 +41,7 @@ class Desk:
     def __init__(self, **fields: Any) -> None:
         self.store, self.broker, self.clock = MemoryStore(), MemoryBroker(), Clock()
         settings = AdminSettings.model_validate({"ADMIN_AUTH_TOKEN": "secret"} | fields)
-        parts = AdminDependencies.assemble(settings, self.store, self.broker.publisher(), {})
+        parts = AdminDependencies(settings, self.store, self.broker.publisher(), {})
         # One time for all: records of these tests are of START.
         object.__setattr__(parts, "now", self.clock.now)
         self.parts = parts
@@ -247,7 +247,7 @@ def test_nothing_of_the_session_is_known_before_consul_has_told_the_tokens() -> 
     desk.log_in(token)
     cookie = desk.browser.get_cookie(COOKIE)
     assert cookie is not None
-    fresh = AdminDependencies.assemble(desk.parts.settings, desk.store, desk.broker.publisher(), {})
+    fresh = AdminDependencies(desk.parts.settings, desk.store, desk.broker.publisher(), {})
     browser = create_admin_app(fresh).test_client()
     browser.set_cookie(COOKIE, cookie.value)
     assert browser.get("/api/v1/hosts").status_code == 503
