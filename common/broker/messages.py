@@ -5,12 +5,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator
 
 from common.bounds import COUNT_MAX, LONG_S, Time, check_numbers
 from common.errors import MalformedMessage
 from common.ids import is_user
-from common.records.base import IMAGE, Data, Name, RequestId, explain
+from common.records.base import IMAGE, UNREADABLE, Data, Name, RequestId, explain
 from common.records.hosts import HostState
 from common.vocabulary import CullReason
 
@@ -174,7 +174,5 @@ def decode(body: bytes, max_bytes: int = MAX_BYTES) -> AnyMessage:
         raise MalformedMessage(f"{len(body)} bytes; at most {max_bytes} are accepted")
     try:
         return _adapter.validate_json(body)
-    except ValidationError as exc:
+    except UNREADABLE as exc:
         raise MalformedMessage(explain(exc)) from exc
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
-        raise MalformedMessage(type(exc).__name__) from exc

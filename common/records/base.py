@@ -25,8 +25,15 @@ Labels = Annotated[dict[Label, Label], Field(max_length=LABELS_MAX)]
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 
 
-def explain(error: ValidationError) -> str:
+# What reading bytes from outside raises: beside ``ValidationError`` (a ValueError) there are numbers beyond what a date
+# or a text can hold, in a validator or on the way to one, and endless nesting.
+UNREADABLE = (ValueError, TypeError, ArithmeticError, RecursionError)
+
+
+def explain(error: Exception) -> str:
     """Every problem of a validation as ``field: what is accepted (value given)``, in one line."""
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
     parts = []
     for problem in error.errors(include_url=False):
         field = ".".join(str(step) for step in problem["loc"]) or "record"
@@ -62,8 +69,5 @@ class Record(Data):
         """The record stored at ``key``; raises ``MalformedRecord`` with the reason."""
         try:
             return cls.model_validate_json(value)
-        except ValidationError as exc:
+        except UNREADABLE as exc:
             raise MalformedRecord(f"{key}: {explain(exc)}") from exc
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
-            # A number beyond what a date or a text can hold, in a validator or on the way to one.
-            raise MalformedRecord(f"{key}: {type(exc).__name__}") from exc
