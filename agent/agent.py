@@ -122,12 +122,13 @@ class Agent:
         return True
 
     def open_commands(self) -> None:
-        """Take the host's own commands, as long as its record is ours."""
-        requests, health = self.parts.queues, self.parts.host.health
+        """Take the host's own commands, as long as its record is ours, and once we know what is there: a server that we
+        do not know counts as gone when it is to be culled."""
+        requests, health, observer = self.parts.queues, self.parts.host.health, self.parts.servers.observer
         requests.subscriptions.open(
             queues.host(self.parts.host.host.name),
             self.parts.host.threads.workers.handler("commands", requests.commands.handle),
-            lambda: 0 if health.holds_record() else None,
+            lambda: 0 if health.holds_record() and observer.has_listed else None,
         )
 
     def _next_port(self) -> int:

@@ -45,7 +45,7 @@ class Claimer:
         unwanted: DropReason | None = None
         if is_late:
             self._must_be_allowed()
-            turn, unwanted = self._turn(request, age_s)
+            turn, unwanted = self._turn(delivery, request, age_s)
         # Its ack was lost: the same answer again (I1, I2). In line, the turn is somebody else's: the ticket was told.
         if before is not None and turn is None and not unwanted:
             self._answer(delivery, request, before, stages, again=True)
@@ -77,14 +77,14 @@ class Claimer:
         """Whether its requester has gone to the waiting room, so that it is the line's turn."""
         return not request.user and request.deadline is None and is_window_over(request, age_s)
 
-    def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
+    def _turn(self, delivery: Delivery, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
         """Whose turn it is; otherwise why nobody wants the server, or nothing: the request itself may have it."""
-        found = self._tickets.turn(request.request_id, request.pool, self._health.now())
+        found = self._tickets.turn(request.request_id, request.pool, self._health.now(), delivery.redelivered)
         if found.ticket is not None:
             return found.ticket, None
         if found.own is DropReason.NO_TICKET and age_s <= request.window_s + TICKET_GRACE_S:
             return None, None  # the frontend may be just about to write it
-        # Of one that waits another agent has taken hold.
+        # Of one that waits another agent has taken hold. Its message comes again if that agent ends, and goes on.
         return None, found.own or DropReason.HELD
 
     def _give_in_turn(self, delivery: Delivery, request: SpawnRequest, turn: Ticket, stages: Stages) -> None:

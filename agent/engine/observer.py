@@ -70,6 +70,11 @@ class EngineObserver:
             self._listed.notify_all()
         return listing
 
+    @property
+    def has_listed(self) -> bool:
+        """Whether the engine was listed, ever."""
+        return self._count > 0
+
     def list_engine(self, timeout_s: float = 60.0) -> bool:
         """Have the engine listed, by a listing that begins after this call, and wait for it. False: it failed."""
         deadline = time.monotonic() + timeout_s

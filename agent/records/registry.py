@@ -114,6 +114,10 @@ class Registry:
         found = self._cluster.server(user)
         return found.is_claimed, found.claim
 
+    def is_said_gone(self, user: str) -> bool:
+        """Whether word was left that a user's server is no more: then it was claimed, once."""
+        return self._cluster.gone.find(user) is not None
+
     def amiss(self) -> list[Server]:
         """The live servers whose records are not as they should be. A host's records are read together, whatever their
         number."""
@@ -147,11 +151,12 @@ class Registry:
 
     def _hold(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
         """Whether the user of a server is this host's, and whether a pointer or a claim was written just now because
-        there was none (I8). A server whose user is another host's was recreated there, and is stopped here."""
+        there was none (I8). A server whose user is another host's was recreated there, and is stopped here. But if that
+        one is older, ours was recreated, and Consul has lost the pointer before the other host was back to see it."""
         wrote = False
         if not self._is_here(self._cluster.users.find(server.user)):
-            pointer = Pointer(user=server.user, host=self._host.name, pool=server.pool)
-            if not self._cluster.point(pointer):
+            pointer = Pointer(user=server.user, host=self._host.name, pool=server.pool, created_at=server.created_at)
+            if not (self._cluster.point(pointer) or self._take_over(pointer)):
                 return self._give_way(server), False
             wrote = True
         return True, (server.state is State.CLAIMED and self._hold_claim(server, spec)) or wrote
@@ -173,6 +178,13 @@ class Registry:
 
     def _is_here(self, pointer: Stored[Pointer] | None) -> bool:
         return pointer is not None and pointer.record is not None and pointer.record.host == self._host.name
+
+    def _take_over(self, pointer: Pointer) -> bool:
+        """Have the pointer name this host if the server that it leads to is older. But not if the last that was said of
+        the user is that ours is no more: its learner may have been at the older one again since."""
+        word = self._cluster.gone.get(pointer.user)
+        is_given_up = word is not None and word.host == self._host.name
+        return not is_given_up and self._cluster.point(pointer, over_older=True)
 
     def _give_way(self, server: Server) -> bool:
         """The server's user has been given another one, on another host. Returns False."""

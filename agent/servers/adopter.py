@@ -1,7 +1,8 @@
 """Taking in a container that an earlier agent (or a call whose answer was lost) has left behind.
 
-Whatever cannot be proved to be unclaimed counts as claimed (I3): the name says it, or a claim in Consul does. While
-Consul does not answer, nothing is ready.
+Whatever cannot be proved to be unclaimed counts as claimed (I3): the name says it, or a claim in Consul does, or word
+that it is gone: an agent may have ended between a claim and its mark, and the host been lost, so that the culler has
+closed the claim. While Consul does not answer, nothing is ready.
 """
 
 import logging
@@ -57,7 +58,7 @@ class Adopter:
         registry = self._records.registry
         exists, claim = steadily(registry.find_claim, server.user)
         opened = None
-        if server.state is State.CLAIMED or exists:
+        if server.state is State.CLAIMED or exists or steadily(registry.is_said_gone, server.user):
             self._inventory.make_claimed(server.user)
             if claim is not None:
                 self._inventory.set_claim(server.user, claim)

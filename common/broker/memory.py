@@ -198,7 +198,9 @@ class MemoryConsumer:
     def requeue(self, delivery: Delivery) -> None:
         with self._broker.lock:
             if self._held.pop(delivery.tag, None) is not None:
-                self._broker.declare(delivery.queue).messages.appendleft(replace(delivery, redelivered=True))
+                # Under a tag of its own: what is still said of the delivery before does not count for this one.
+                again = replace(delivery, tag=next(self._broker.tags), redelivered=True)
+                self._broker.declare(delivery.queue).messages.appendleft(again)
                 self._broker.pump(delivery.queue)
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:

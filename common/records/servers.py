@@ -88,11 +88,12 @@ class Claim(Record):
 
 class Pointer(Record):
     """On which host a user's server is. There is one as long as there is a route or a claim, and it is created once,
-    check-and-set 0: whoever has it has the user."""
+    check-and-set 0: whoever has it has the user. ``created_at``: as of the server."""
 
     user: str
     host: Name
     pool: Name
+    created_at: Time | None = None
 
     @property
     def record_id(self) -> str:

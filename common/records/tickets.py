@@ -26,8 +26,8 @@ class Ticket(Record):
 
     ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
     old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
-    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many;
-    ``once``: as of the request.
+    ``held_by`` is about to serve it, as the turn of the message of request ``held_for``; ``visitor``: a digest of who
+    opened it, so that nobody holds too many; ``once``: as of the request.
     """
 
     request_id: RequestId
@@ -39,6 +39,7 @@ class Ticket(Record):
     asked_at: Time | None = None
     held_until: Time | None = None
     held_by: str = ""
+    held_for: str = ""
     visitor: str = ""
     once: bool = False
     url: str | None = None

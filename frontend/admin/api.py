@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, g
 
-from common.records.hosts import HostRecord
+from common.records.hosts import Failure, HostRecord
 from common.records.pools import PoolSpec
-from common.records.servers import Claim, Route
+from common.records.servers import Claim
 from common.records.tickets import TicketState
 from common.records.tokens import Scope
 from common.vocabulary import AVERTED_BY_USE
@@ -18,7 +17,6 @@ from frontend import texts
 from frontend.admin import api_models as models
 from frontend.admin.dependencies import dependencies
 from frontend.admin.events import events
-from frontend.admin.server_listing import ServerListing
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import places
 from frontend.culler.decide import CullForecast, Source, cull_forecast
@@ -28,6 +26,7 @@ from frontend.http.api.problems import bad_field, install_problems, not_found
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations import servers as server_operations
+from frontend.operations.servers import Server
 
 # Enough to tell tickets apart, too little to guess the rest.
 SHOWN_CHARACTERS = 8
@@ -72,29 +71,27 @@ def create_views() -> Blueprint:
 @operation("List servers", scopes=_READ, query=models.ServersQuery, answers={200: models.Servers})
 def servers(query: models.ServersQuery) -> Answer:
     """Ready and claimed ones, by user, a page at a time; at most a second old."""
-    seen = dependencies().snapshot.get()
-    found = [user for user in seen.users if _matches(seen, user, query)]
-    rest = found if query.after is None else [user for user in found if user > query.after]
-    page, now = rest[: query.limit], dependencies().now()
-
-    def row(user: str) -> models.Server:
-        claim = seen.claims.get(user)
-        culling = _culling(claim, seen.activity, seen.hosts, now) if claim else None
-        return _server(claim, seen.routes.get(user), culling)
-
-    after = page[-1] if len(rest) > len(page) else None
-    return Answer(models.Servers(servers=[row(user) for user in page], total=len(found), next=after))
+    seen, now = dependencies().snapshot.get(), dependencies().now()
+    found = [server for server in seen.servers if _matches(server, query)]
+    rest = found if query.after is None else [server for server in found if server.record.user > query.after]
+    page = rest[: query.limit]
+    rows = [
+        _server(server, _culling(server.claim, seen.activity, seen.hosts, now) if server.claim else None)
+        for server in page
+    ]
+    after = rows[-1].user if len(rest) > len(page) else None
+    return Answer(models.Servers(servers=rows, total=len(found), next=after))
 
 
 @operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=_NO_SERVER)
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     deps = dependencies()
-    claim, route = server_operations.find_server(deps.cluster, user)
+    found = server_operations.find_server(deps.cluster, user)
     culling = None
-    if claim is not None:
-        culling = _culling(claim, deps.search.activity.get(), deps.cluster.hosts.all(), deps.now())
-    return Answer(_server(claim, route, culling))
+    if found.claim is not None:
+        culling = _culling(found.claim, deps.search.activity.get(), deps.cluster.hosts.all(), deps.now())
+    return Answer(_server(found, culling))
 
 
 @operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=_NO_SERVER)
@@ -140,8 +137,9 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
 @operation("Search servers in use", scopes=_READ, query=models.SearchQuery, answers={200: models.SearchResults})
 def search(query: models.SearchQuery) -> Answer:
     """By user or the beginning of one, by host, by pool: with when and why each will be culled."""
-    found = dependencies().search.find(query.q, dependencies().now())
-    rows = [_server(row.claim, row.route, _forecast(row.forecast)) for row in found.servers]
+    deps = dependencies()
+    found = deps.search.find(query.q, deps.dashboard.hosts, deps.dashboard.pools, deps.now())
+    rows = [_server(server, _forecast(forecast)) for server, forecast in found.servers]
     gone = None
     if found.gone is not None:
         why = {"why": texts.short(found.gone.reason, found.gone.note)}
@@ -214,7 +212,7 @@ def remove_host(host: str) -> Answer:
 @operation(
     "Get the log of a failed start",
     scopes=_READ,
-    answers={200: models.FailureLog},
+    answers={200: Failure},
     refusals={404: "no start of this pool has failed there lately"},
 )
 def failure_log(host: str, pool: str) -> Answer:
@@ -224,7 +222,7 @@ def failure_log(host: str, pool: str) -> Answer:
     failure = status.last_failure if status else None
     if failure is None:
         raise not_found("no start of this pool has failed there lately")
-    return Answer(models.FailureLog(reason=failure.reason, note=failure.note, at=failure.at, log=failure.log))
+    return Answer(failure)
 
 
 @operation("List pools", scopes=_READ, answers={200: models.Pools})
@@ -254,22 +252,20 @@ def apply_pool(pool: str, body: models.PoolBody) -> Answer:
         raise bad_field("name", f"{pool!r}, as in the address, is accepted, or nothing", body.name)
     spec = PoolSpec.parse(body.model_dump(include=set(PoolSpec.model_fields)) | {"name": pool}, "body")
     applied = pool_operations.apply_pools(dependencies().cluster, [spec], body.seen_generation)
-    g.ids.update(generation=spec.generation, changed=bool(applied.changed))
-    changed = bool(applied.changed)
-    return Answer(
-        models.PoolApplied(pool=pool, generation=spec.generation, changed=changed, warnings=list(applied.warnings))
-    )
+    done = {"generation": spec.generation, "changed": bool(applied.changed)}
+    g.ids.update(done)
+    return Answer(models.PoolApplied(pool=pool, warnings=applied.warnings, **done))
 
 
 @operation(
     "Remove a pool",
     scopes=_ADMIN,
-    answers={200: models.PoolRemoved},
+    answers={200: pool_operations.RemovedPool},
     refusals=_NO_POOL | {409: "it is the last one"},
 )
 def remove_pool(pool: str) -> Answer:
     """Its ready servers go; those in use stay until they end. Visitors waiting for one are refused."""
-    return Answer(models.PoolRemoved(pool=pool, **asdict(pool_operations.remove_pool(dependencies().cluster, pool))))
+    return Answer(pool_operations.remove_pool(dependencies().cluster, pool))
 
 
 @operation("Get a pool's rollout status", scopes=_READ, answers={200: models.PoolStatus}, refusals=_NO_POOL)
@@ -278,8 +274,7 @@ def pool_status(pool: str) -> Answer:
     cluster = dependencies().cluster
     spec = pool_operations.read_pool(cluster, pool)
     rows = pool_operations.progress(spec, cluster.hosts.all())
-    progress = [models.PoolProgress.model_validate(asdict(row)) for row in rows]
-    return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=progress))
+    return Answer(models.PoolStatus(pool=pool, generation=spec.generation, hosts=rows))
 
 
 @operation("Replace a pool's ready servers", scopes=_ADMIN, answers={200: models.Recycled}, refusals=_NO_POOL)
@@ -325,22 +320,19 @@ def statistics() -> Answer:
     )
 
 
-def _matches(seen: ServerListing, user: str, query: models.ServersQuery) -> bool:
-    claim = seen.claims.get(user)
-    found = claim or seen.routes[user]
-    state = "claimed" if claim else "ready"
-    return query.state in {None, state} and query.host in {None, found.host} and query.pool in {None, found.pool}
+def _matches(server: Server, query: models.ServersQuery) -> bool:
+    host, pool = server.record.host, server.record.pool
+    return query.state in {None, server.state} and query.host in {None, host} and query.pool in {None, pool}
 
 
-def _server(claim: Claim | None, route: Route | None, culling: models.Culling | None) -> models.Server:
-    found = claim or route
-    assert found is not None  # noqa: S101 all callers have one
+def _server(server: Server, culling: models.Culling | None) -> models.Server:
+    claim, found = server.claim, server.record
     return models.Server(
         user=found.user,
         host=found.host,
         pool=found.pool,
-        state="claimed" if claim else "ready",
-        target=route.target if route else None,
+        state=server.state,
+        target=server.route.target if server.route else None,
         claimed_at=claim.claimed_at if claim else None,
         expires_at=claim.expires_at if claim else None,
         kept_until=claim.kept_until if claim else None,

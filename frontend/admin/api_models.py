@@ -15,7 +15,7 @@ from common.vocabulary import CullObstacle, EndReason, LimitReason
 from frontend.admin.live.search import MAX_CHARS
 from frontend.http.api.models import USER, HostFigures, example
 from frontend.operations.errors import InvalidValue
-from frontend.operations.pools import Stage
+from frontend.operations.pools import HostProgress
 from frontend.operations.servers import Selection
 
 # Also in an answer that is kept for a repeated request: 1,000 servers with the longest names are 280 KB in Consul, and
@@ -295,43 +295,10 @@ class PoolApplied(BaseModel):
     warnings: list[str]
 
 
-class PoolRemoved(BaseModel):
-    """``ready``: servers that go now; ``claimed``: servers in use, which stay until they end; ``refused``: how many
-    waited for one, and are told that the pool is gone."""
-
-    pool: str
-    ready: int
-    claimed: int
-    refused: int
-
-
-class FailureLog(BaseModel):
-    """The last start that failed. ``log``: the container's last lines."""
-
-    reason: EndReason
-    note: str
-    at: datetime
-    log: str
-
-
-class PoolProgress(BaseModel):
-    """How far one host is with the present generation of a pool."""
-
-    host: str
-    stage: Stage
-    fresh: int = Field(description="ready, of the present generation")
-    old: int = Field(description="ready, of older ones")
-    starting: int
-    claimed_old: int = Field(description="in use, of older ones: they stay")
-    reason: EndReason | None = Field(description="why it is stalled")
-    note: str = Field(description="what more there is to say of that")
-    log: str = Field(description="the last lines of the container that did not come up")
-
-
 class PoolStatus(BaseModel):
     pool: str
     generation: str
-    hosts: list[PoolProgress]
+    hosts: list[HostProgress]
 
 
 class Recycled(BaseModel):

@@ -1,6 +1,7 @@
 """The admin application around the injected ``AdminDependencies``."""
 
 import json
+from typing import Any
 
 from flask import Flask, Response, g, redirect, request
 
@@ -22,21 +23,13 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     """The WSGI application. Starts nothing."""
     app = Flask(__name__, static_folder=None)
     app.extensions["tmpnb"] = deps
-    app.config.update(MAX_CONTENT_LENGTH=deps.settings.body_max_bytes)
-    metrics.install(
-        app,
-        deps.settings,
-        lambda: json.dumps(host_operations.metrics_targets(deps.cluster)).encode(),
-    )
+    app.config.update(MAX_CONTENT_LENGTH=deps.settings.body_max_bytes, SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
+    metrics.install(app, deps.settings, lambda: json.dumps(host_operations.metrics_targets(deps.cluster)).encode())
     request_log.install(app)
     principal = Principal("ADMIN_AUTH_TOKEN", Scope.ADMIN)
-    auth.install(
-        app,
-        Authenticator(deps.tokens, deps.now, deps.settings.admin_auth_token, principal),
-        deps.settings,
-    )
+    known = Authenticator(deps.tokens, deps.now, deps.settings.admin_auth_token, principal)
+    auth.install(app, known, deps.settings)
     sessions.install(app, deps)
-    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=365 * 86400)
     app.before_request(_authorize)
     app.after_request(_note_action)
     for blueprint in (page.views, login.views, legacy.views, api.create_views()):
@@ -86,15 +79,7 @@ def _note_action(response: Response) -> Response:
     ids = {name: value for name, value in {**(request.view_args or {}), **g.ids}.items() if value is not None}
     ids.pop("token_name", None)
     known = {name: str(ids.pop(name)) for name in ("user", "host", "pool") if name in ids}
-    audit_log.record(
-        EventName.ADMIN_ACTION,
-        request_id=g.request_id,
-        who=auth.caller() or None,
-        action=auth.action(),
-        status=response.status_code,
-        detail=ids,
-        user=known.get("user"),
-        host=known.get("host"),
-        pool=known.get("pool"),
-    )
+    said: dict[str, Any] = {"action": auth.action(), "status": response.status_code, **known}
+    who = auth.caller() or None
+    audit_log.record(EventName.ADMIN_ACTION, detail=ids, request_id=g.request_id, who=who, **said)
     return response

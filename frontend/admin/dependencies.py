@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from threading import BoundedSemaphore
 from typing import Self, cast
 
 from flask import current_app
@@ -16,7 +17,6 @@ from common.store.port import Store
 from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
-from frontend.admin.live.stream import StreamSlots
 from frontend.admin.server_listing import ServerListing, listing_view
 from frontend.cluster.cache import CachedValue
 from frontend.cluster.series import Series
@@ -39,7 +39,7 @@ class AdminDependencies:
     tokens: Watched[Token]
     snapshot: CachedValue[ServerListing]
     dashboard: Dashboard
-    streams: StreamSlots
+    streams: BoundedSemaphore
     logins: Throttle
     search: Search
     now: Callable[[], datetime]
@@ -66,13 +66,13 @@ class AdminDependencies:
             tokens_view(cluster),
             listing_view(cluster),
             dashboard,
-            StreamSlots(settings.streams_count),
+            BoundedSemaphore(settings.streams_count),
             Throttle(
                 bounds=ThrottleBounds(
                     settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
                 )
             ),
-            Search(cluster, lambda: dashboard.hosts, lambda: dashboard.pools),
+            Search(cluster),
             now,
         )
 

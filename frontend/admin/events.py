@@ -6,18 +6,18 @@ Each stream holds one of gunicorn's threads, as an operator's page does, and the
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from flask import Response, request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from common.broker.messages import Event
 from common.ids import USER_LENGTH_MAX
 from common.records.base import Name
 from common.records.tokens import Scope
+from frontend.admin.api_models import Query
 from frontend.admin.dependencies import dependencies
 from frontend.admin.live.feed import Feed, FeedEntry
-from frontend.admin.live.stream import FULL_RETRY_S, HEARTBEAT_S, LOOK_S, RETRY_MS, STREAM_S, sse_response
+from frontend.admin.live.stream import FULL_RETRY_S, LOOK_S, events_of, sse_response
 from frontend.http.api.operation import Answer, operation
 from frontend.http.api.problems import Refused, bad_field
 
@@ -26,10 +26,8 @@ _ID_DIGITS = 16
 LAST_ID = "Last-Event-ID"
 
 
-class EventsQuery(BaseModel):
+class EventsQuery(Query):
     """Which events: all that are given must match."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(
         default=None, pattern=r"^[a-z]+(\.[a-z_]+)?$", description="`server.claimed`, or the first word: `server`"
@@ -74,12 +72,13 @@ def follow(
     alive: Callable[[], bool],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[bytes]:
-    """The body. ``after`` None: from now on. Ends after ``STREAM_S``, or when the feed or the worker stops."""
-    ends = monotonic() + STREAM_S
+    """The body. ``after`` None: from now on. Ends when the feed stops, too."""
     at = feed.latest if after is None else min(after, feed.latest)
-    yield b"retry: %d\n\n" % RETRY_MS
-    said = monotonic()
-    while alive() and not feed.closed and monotonic() < ends:
+
+    def more() -> bytes | None:
+        nonlocal at
+        if feed.closed:
+            return None
         entries = feed.wait(at, LOOK_S)
         found = [_message(entry) for entry in entries if _matches(entry.event, wanted)]
         # Ids are counted one by one: after a gap, a restart too, something was told that is not kept here.
@@ -87,10 +86,9 @@ def follow(
             found.insert(0, b"event: missed\ndata: {}\n\n")
         if entries:
             at = entries[-1].id
-        if not found and monotonic() - said < HEARTBEAT_S:
-            continue
-        yield b"".join(found) or b": still here\n\n"
-        said = monotonic()
+        return b"".join(found)
+
+    return events_of(b"\n", more, alive, monotonic)
 
 
 def _after(query: EventsQuery) -> int | None:
@@ -115,11 +113,5 @@ def _matches(event: Event, wanted: EventsQuery) -> bool:
 def _message(entry: FeedEntry) -> bytes:
     event = entry.event
     # Not the request's id: it is the name of a ticket, which opens a server.
-    data: dict[str, Any] = {
-        "at": event.sent_at.isoformat(),
-        "host": event.host,
-        "pool": event.pool,
-        "user": event.user,
-        "detail": event.detail,
-    }
+    data = {"at": event.sent_at.isoformat()} | event.model_dump(include={"host", "pool", "user", "detail"})
     return f"id: {entry.id}\nevent: {event.name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, redirect, request
 
 from common.records.tokens import Scope, split
 from frontend.admin.dependencies import dependencies
-from frontend.admin.responses import own_page
+from frontend.admin.page import own_page
 from frontend.admin.sessions import is_ours, sessions
 from frontend.http import auth
 from frontend.http.responses import answer

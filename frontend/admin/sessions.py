@@ -42,25 +42,9 @@ class Sessions:
         value = self._serializer.dumps([principal.name, mark])
         # All browsers of one scoped token count as one: its holder could make any number of them, to guess with.
         name = f"holder {principal.name}" if mark else self.known_browser() or f"browser {secrets.token_hex(8)}"
-        response.set_cookie(
-            self.cookie,
-            value if isinstance(value, str) else value.decode(),
-            max_age=self._lifetime_s,
-            path="/",
-            secure=is_https(),
-            httponly=True,
-            samesite="Strict",
-        )
+        _set_cookie(response, self.cookie, value, self._lifetime_s, "/")
         # Opens nothing: it only tells this browser apart from others at its address, also after the session.
-        response.set_cookie(
-            self.known_cookie,
-            str(self._known.dumps(name)),
-            max_age=KNOWN_S,
-            path="/login",
-            secure=is_https(),
-            httponly=True,
-            samesite="Strict",
-        )
+        _set_cookie(response, self.known_cookie, self._known.dumps(name), KNOWN_S, "/login")
 
     def known_browser(self) -> str | None:
         """The name of a browser that has been logged in once; None: of any other."""
@@ -84,13 +68,17 @@ class Sessions:
         return auth.authenticator().still(str(name), str(mark))
 
 
+def _set_cookie(response: Response, name: str, value: str | bytes, max_age: int, path: str) -> None:
+    text = value if isinstance(value, str) else value.decode()
+    response.set_cookie(name, text, max_age=max_age, path=path, secure=is_https(), httponly=True, samesite="Strict")
+
+
 def install(app: Flask, dependencies: AdminDependencies) -> None:
     """Without a token in the settings there is nothing to log in to."""
-    token = dependencies.settings.admin_auth_token
-    if token is not None:
-        app.extensions[EXTENSION] = Sessions(
-            token.get_secret_value(), dependencies.settings.cluster, dependencies.settings.session_s
-        )  # fmt: skip
+    settings = dependencies.settings
+    if settings.admin_auth_token is not None:
+        token = settings.admin_auth_token.get_secret_value()
+        app.extensions[EXTENSION] = Sessions(token, settings.cluster, settings.session_s)
 
 
 def sessions() -> Sessions | None:

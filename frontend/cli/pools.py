@@ -65,14 +65,14 @@ def apply_file(
     for warning in applied.warnings:
         complain(f"warning: {warning}")
     if not as_json:
-        for spec in applied.pools:
+        for spec in specs:
             how = "changed" if spec.name in applied.changed else "unchanged"
             say(f"{spec.name}: {how}, generation {spec.generation}")
     stalled = (
         [] if no_wait else follow_change([spec for spec in specs if spec.name in applied.changed], limit_s, as_json)
     )
     if as_json:
-        result = {"applied": [spec.name for spec in applied.pools], "changed": list(applied.changed)}
+        result = {"applied": [spec.name for spec in specs], "changed": applied.changed}
         print_json(result | ({"stalled": stalled} if stalled else {}))
     if stalled:
         names = ", ".join(stalled)
@@ -107,7 +107,7 @@ def remove(name: str, as_json: JsonFlag = False) -> None:
     removed = pool_operations.remove_pool(context.cluster(), name)
     context.note("pools remove", pool=name)
     if as_json:
-        print_json({"pool": name} | asdict(removed))
+        print_json(removed.model_dump())
         return
     say(f"{name} is removed: {removed.ready} ready servers go, {removed.claimed} in use stay until they end")
     if removed.refused:

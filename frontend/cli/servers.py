@@ -17,7 +17,7 @@ from frontend.cli.waiting import parse_span_s
 from frontend.cluster.hosts import stats as statistics
 from frontend.operations import servers as server_operations
 from frontend.operations.errors import NotFound
-from frontend.operations.servers import Selection, ServerRow
+from frontend.operations.servers import Selection, Server
 
 # The longest that the public API waits on our behalf.
 SPAWN_WAIT_S = 30.0
@@ -34,14 +34,20 @@ def install(app: typer.Typer) -> None:
 def users(as_json: JsonFlag = False) -> None:
     """List all servers: those that are ready, and those in use with their age and last activity."""
     cluster, now = context.cluster_and_time()
-    rows = server_operations.list_servers(cluster)
+    # Those claimed first first.
+    rows = sorted(
+        server_operations.list_servers(cluster),
+        key=lambda row: (row.claim is None, row.claim.claimed_at if row.claim else None, row.record.user),
+    )
+    visits = server_operations.last_active(cluster)
+    seen = [visits.get(row.record.user) if row.claim is not None else None for row in rows]
     if as_json:
-        print_json([_fields(row, now) for row in rows])
+        print_json([_fields(row, active, now) for row, active in zip(rows, seen, strict=True)])
         return
     cells = [
-        (row.user, row.state, row.pool, row.host, ago(row.claim.claimed_at if row.claim else None, now),
-         ago(row.last_active, now))
-        for row in rows
+        (row.record.user, row.state, row.record.pool, row.record.host,
+         ago(row.claim.claimed_at if row.claim else None, now), ago(active, now))
+        for row, active in zip(rows, seen, strict=True)
     ]  # fmt: skip
     print_table("Users", ("User", "State", "Pool", "Host", "Claimed", "Last active"), cells, "No servers.")
 
@@ -147,8 +153,7 @@ def _cull_users(users: Sequence[str], dry_run: bool, as_json: bool) -> None:
         for user in dict.fromkeys(users):
             try:
                 if dry_run:
-                    claim, route = server_operations.find_server(operating.cluster, user)
-                    host = (claim or route).host  # type: ignore[union-attr]  # one of them is there
+                    host = server_operations.find_server(operating.cluster, user).record.host
                 else:
                     host = server_operations.cull(operating, user)
                     context.note("cull", user=user[:64], host=host)
@@ -179,17 +184,17 @@ def _tell_selected(claims: Sequence[Claim], now: datetime, dry_run: bool, as_jso
         say("No server in use matches.")
 
 
-def _fields(row: ServerRow, now: datetime) -> dict[str, Any]:
+def _fields(row: Server, active: datetime | None, now: datetime) -> dict[str, Any]:
     """Times in ISO 8601, ages in seconds."""
     claim = row.claim
     return {
-        "user": row.user,
-        "host": row.host,
-        "pool": row.pool,
+        "user": row.record.user,
+        "host": row.record.host,
+        "pool": row.record.pool,
         "state": row.state,
         "target": row.route.target if row.route else None,
         "claimed_at": claim.claimed_at.isoformat() if claim else None,
         "claimed_s": round((now - claim.claimed_at).total_seconds()) if claim else None,
         "expires_at": claim.expires_at.isoformat() if claim and claim.expires_at else None,
-        "last_activity_s": round((now - row.last_active).total_seconds()) if row.last_active else None,
+        "last_activity_s": round((now - active).total_seconds()) if active else None,
     }

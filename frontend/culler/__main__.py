@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from functools import partial
 
 from common.adapters import consul_store, rabbit_address
 from common.broker.rabbitmq import RabbitPublisher
@@ -12,11 +11,11 @@ from common.runtime.process import Process
 from common.settings import load
 from common.store.cluster import Cluster
 from frontend.adapters import service_registration
-from frontend.cluster.reachability import tcp_probe
 from frontend.culler.cycle import Cycle
-from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
+from frontend.culler.sweep import Sweeper
+from frontend.operations.context import Context
 from frontend.settings import CullerSettings
 
 
@@ -28,19 +27,12 @@ def main(argv: list[str]) -> None:
     cluster = Cluster(store, settings.cluster)
     name = f"{socket.gethostname()}-{os.getpid()}"
     publisher = RabbitPublisher(rabbit_address(settings, f"culler {name}"), "publisher")
-    host_loss = HostLoss(settings.host_grace_s)
-    now = ClusterClock(store.clock_skew_s)
-    probe = partial(tcp_probe, timeout_s=settings.reach_timeout_s)
-    cycle = Cycle(cluster, publisher, host_loss, period_s=settings.cull_period, now=now, probe=probe)
-    loop = Loop(
-        cluster,
-        Leadership(cluster, name),
-        cycle,
-        host_loss,
-        settings=settings,
-        now=now,
-    )
-    process.run(publisher, service_registration(store, settings, "culler", 0), loop.thread)
+    context = Context(cluster, publisher, ClusterClock(store.clock_skew_s))
+    leadership = Leadership(cluster, name)
+    cycle = Cycle(context, settings, leadership.is_sure)
+    sweeper = Sweeper(context, settings, leadership.is_sure)
+    loop = Loop(leadership, cycle, sweeper, settings.cull_period)
+    process.run(publisher, service_registration(store, settings, "culler", 0), loop)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,22 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from functools import partial
 
 from common.broker.events import Events
 from common.broker.messages import CullRequest
-from common.broker.port import Publisher
 from common.errors import BrokerUnavailable
 from common.records.hosts import HostRecord, HostState
 from common.records.servers import Route
-from common.runtime.clock import utc_now
-from common.store.cluster import Cluster
 from common.vocabulary import EndReason, EventName
 from frontend.cluster.reachability import Probe, Target, target_of, tcp_probe, unreachable
 from frontend.culler.decide import Decision, decide, sources
 from frontend.culler.host_loss import HostLoss
 from frontend.culler.metrics import DECISIONS, HOSTS, HOSTS_LOST, UNREACHABLE
+from frontend.operations.context import Context
 from frontend.operations.host_commands import send
 from frontend.operations.hosts import close_servers
+from frontend.settings import CullerSettings
 
 log = logging.getLogger(__name__)
 
@@ -28,31 +27,29 @@ PROBES = 5
 
 
 class Cycle:
-    """Each method is one cycle; all raise ``StoreUnavailable`` when Consul is away."""
+    """Each method is one cycle; all raise ``StoreUnavailable`` when Consul is away. ``is_sure``: whether we still lead;
+    asked before every step that acts."""
 
     def __init__(
         self,
-        cluster: Cluster,
-        publisher: Publisher,
-        host_loss: HostLoss,
-        *,
-        period_s: float,
-        probe: Probe = tcp_probe,
-        now: Callable[[], datetime] = utc_now,
+        context: Context,
+        settings: CullerSettings,
+        is_sure: Callable[[], bool] = lambda: True,
+        probe: Probe | None = None,
     ) -> None:
-        self._cluster = cluster
-        self._publisher = publisher
-        self._host_loss = host_loss
-        self._events = Events(publisher, now=now)
-        self._period_s = period_s
-        self._probe = probe
-        self._now = now
+        """``probe`` None: by TCP."""
+        self._context = context
+        self._cluster = context.cluster
+        self._events = Events(context.publisher, now=context.now)
+        self._period_s = settings.cull_period
+        self._is_sure = is_sure
+        self._probe = probe or partial(tcp_probe, timeout_s=settings.reach_timeout_s)
         self._reachable: set[str] = set()
         self._unreachable: dict[str, str] = {}
+        self.host_loss = HostLoss(settings.host_grace_s)
 
-    def cull(self, is_sure: Callable[[], bool]) -> int:
-        """Ask the agents to cull the servers that are due. Returns how many that are. ``is_sure``: whether we still
-        lead."""
+    def cull(self) -> int:
+        """Ask the agents to cull the servers that are due. Returns how many that are."""
         claims = self._cluster.claims.all()
         reported = self._cluster.activity.list()
         activity, unreadable = reported.readable(), reported.unreadable()
@@ -63,14 +60,14 @@ class Cycle:
             activity = {}
         hosts = self._cluster.hosts.all()
         routes = self._cluster.routes.all()
-        self._host_loss.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
+        self.host_loss.expect({c.host for c in claims.values()} | {r.host for r in routes.values()})
         self._note_unreachable(hosts, routes)
-        decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._now())
+        decisions = decide(list(claims.values()), sources(activity.values()), hosts, self._context.now())
         for decision in decisions:
             DECISIONS.labels(decision.reason).inc()
         asked = 0
         for decision in decisions:
-            if not is_sure():
+            if not self._is_sure():
                 break
             try:
                 asked += self._ask(decision)
@@ -89,39 +86,36 @@ class Cycle:
         self._unreachable = found
         UNREACHABLE.set(len(found))
 
-    def look_for_lost_hosts(self, monotonic_s: float, is_sure: Callable[[], bool]) -> list[str]:
+    def look_for_lost_hosts(self, monotonic_s: float) -> list[str]:
         """Withdraw routes and close claims of hosts that are lost; their names."""
         hosts = self._cluster.hosts.all()
         lost: list[str] = []
-        found = self._host_loss.look(hosts, monotonic_s)
-        self._count(hosts)
+        found = self.host_loss.look(hosts, monotonic_s)
+        counts = Counter(record.state for record in hosts.values())
+        for state in HostState:
+            HOSTS.labels(state.value).set(counts[state])
+        HOSTS.labels("absent").set(self.host_loss.count)
         answering = self._answering(found) if found else set()
         for host in found:
             if self._only_agent_away(host, host in answering):
                 continue
             routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
-            closed = close_servers(self._cluster, host, self._now(), is_sure)
+            closed = close_servers(self._cluster, host, self._context.now(), self._is_sure)
             for user, claim in closed.items():
                 if claim is not None:
                     self._events.publish(
                         EventName.SERVER_CULLED, host=host, pool=claim.pool, user=user, reason=EndReason.HOST_LOST
                     )
-            if not is_sure():
+            if not self._is_sure():
                 return lost
-            self._host_loss.dealt_with(host)
+            self.host_loss.dealt_with(host)
             if routes or claims:
-                counts = {"routes": len(routes), "claims": len(claims)}
-                log.error("host lost", extra={"host": host, **counts})
+                detail = {"routes": len(routes), "claims": len(claims)}
+                log.error("host lost", extra={"host": host, **detail})
                 HOSTS_LOST.inc()
-                self._events.publish(EventName.HOST_LOST, host=host, detail=counts)
+                self._events.publish(EventName.HOST_LOST, host=host, detail=detail)
                 lost.append(host)
         return lost
-
-    def _count(self, hosts: dict[str, HostRecord]) -> None:
-        counts = Counter(record.state for record in hosts.values())
-        for state in HostState:
-            HOSTS.labels(state.value).set(counts[state])
-        HOSTS.labels("absent").set(self._host_loss.count)
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""
@@ -146,15 +140,14 @@ class Cycle:
 
     def _ask(self, decision: Decision) -> bool:
         """One request per user and period: older ones have expired in the queue by then."""
-        request = CullRequest(
-            sent_at=self._now(), user=decision.user, reason=decision.reason, request_id=decision.request_id
-        )
-        if not send(self._publisher, decision.host, request, expires_s=self._period_s):
+        user, host, reason = decision.user, decision.host, decision.reason
+        request = CullRequest(sent_at=self._context.now(), user=user, reason=reason, request_id=decision.request_id)
+        if not send(self._context.publisher, host, request, expires_s=self._period_s):
             return False
-        user, host, seconds = decision.user, decision.host, round(decision.seconds)
-        log.info("cull requested", extra={"user": user, "host": host, "reason": decision.reason, "seconds": seconds})
+        seconds = round(decision.seconds)
+        log.info("cull requested", extra={"user": user, "host": host, "reason": reason, "seconds": seconds})
         self._events.publish(
-            EventName.SERVER_CULL_REQUESTED, user=user, host=host, request_id=decision.request_id,
-            reason=decision.reason, detail={"seconds": seconds},
+            EventName.SERVER_CULL_REQUESTED, user=user, host=host, request_id=decision.request_id, reason=reason,
+            detail={"seconds": seconds},
         )  # fmt: skip
         return True

@@ -13,13 +13,13 @@ class HostLoss:
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
         self._known: set[str] = set()
-        self._absent_since: dict[str, float] = {}
-        self._looks: dict[str, int] = {}
+        #: Since when, and how often it was seen to be absent.
+        self._absent: dict[str, tuple[float, int]] = {}
 
     @property
     def count(self) -> int:
         """Known hosts that were absent at the last look."""
-        return len(self._absent_since)
+        return len(self._absent)
 
     def expect(self, hosts: Iterable[str]) -> None:
         """Hosts that routes or claims name: one that was lost before this process began is found by them."""
@@ -27,27 +27,20 @@ class HostLoss:
 
     def forget_all(self) -> None:
         """Consul was away, or another process led meanwhile: what was counted proves nothing any more."""
-        self._absent_since.clear()
-        self._looks.clear()
+        self._absent.clear()
 
     def look(self, present: Iterable[str], now_s: float) -> list[str]:
         """Take note of the hosts in Consul; gives those that count as lost: absent for the grace period and seen so
         at least twice."""
-        here = set(present)
+        here, before = set(present), self._absent
         self._known |= here
-        for host in here:
-            self._absent_since.pop(host, None)
-            self._looks.pop(host, None)
-        lost = []
+        self._absent = {}
         for host in sorted(self._known - here):
-            since = self._absent_since.setdefault(host, now_s)
-            self._looks[host] = self._looks.get(host, 0) + 1
-            if self._looks[host] >= 2 and now_s - since >= self._grace_s:
-                lost.append(host)
-        return lost
+            since_s, looks = before.get(host, (now_s, 0))
+            self._absent[host] = (since_s, looks + 1)
+        return [h for h, (since_s, looks) in self._absent.items() if looks >= 2 and now_s - since_s >= self._grace_s]
 
     def dealt_with(self, host: str) -> None:
         """Nothing of the host is left in Consul."""
         self._known.discard(host)
-        self._absent_since.pop(host, None)
-        self._looks.pop(host, None)
+        self._absent.pop(host, None)

@@ -20,10 +20,15 @@ class Leadership:
         """``name`` is shown as the lock's value in Consul's UI."""
         self._lease = Lease(cluster.store, cluster.culler_lock, "tmpnb-culler", SESSION_TTL_S)
         self._name = name
+        self._resigned = False
 
     def is_sure(self) -> bool:
-        """Whether we still hold the lock for certain: asked again before every step that acts."""
-        return self._lease.is_held()
+        """Whether we still hold the lock for certain, and are to act: asked again before every step that does."""
+        return self._lease.is_held() and not self._resigned
+
+    def resign(self) -> None:
+        """Act no more: the process is to stop. Safe from any thread."""
+        self._resigned = True
 
     def keep(self) -> bool:
         """Take or renew the lock; True while leading. Raises ``StoreUnavailable``."""

@@ -4,12 +4,7 @@
     ├── NotFound                there is no such server, host, pool or token
     │   └── ServerEnded         there was such a server; the text says why it is gone
     ├── InvalidValue            a value is not accepted; the text says which are
-    ├── WrongState              not possible in the present state
-    │   ├── HostRunning         a host whose agent is alive cannot be removed
-    │   ├── NoEarlierGeneration there is nothing to roll back to
-    │   ├── GenerationChanged   the pool has another generation than the caller thought
-    │   ├── LastPool            a cluster without pools would be given back those it had
-    │   └── TokenExists         a token of that name is in use
+    ├── WrongState              not possible in the present state; the text says why
     └── InvalidPool             (common/errors.py) a pool that can never work as written
 
 When a store is away operations raise ``StoreUnavailable`` and ``BrokerUnavailable``, as the ports do.
@@ -46,23 +41,3 @@ class InvalidValue(TmpnbError):
 
 class WrongState(TmpnbError):
     """The operation does not fit the present state."""
-
-
-class HostRunning(WrongState):
-    """A host whose agent is alive cannot be removed."""
-
-
-class NoEarlierGeneration(WrongState):
-    """There is nothing to roll back to."""
-
-
-class GenerationChanged(WrongState):
-    """The pool has another generation than the caller thought."""
-
-
-class LastPool(WrongState):
-    """The last pool cannot be removed."""
-
-
-class TokenExists(WrongState):
-    """A token of that name is in use."""

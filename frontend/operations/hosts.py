@@ -15,7 +15,7 @@ from common.records.tickets import refused
 from common.store.cluster import Cluster
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import HostRunning, NotFound
+from frontend.operations.errors import NotFound, WrongState
 from frontend.operations.host_commands import send
 
 
@@ -63,10 +63,10 @@ def drain_progress(record: HostRecord) -> DrainProgress | None:
 
 def remove_host(context: Context, host: str) -> int:
     """Delete everything that is kept of a host whose agent is gone for good. Returns how many learners' servers that
-    closes. Raises ``HostRunning``, and ``NotFound`` when nothing is kept of it."""
+    closes. Raises ``WrongState``, and ``NotFound`` when nothing is kept of it."""
     cluster = context.cluster
     if cluster.hosts.find(host) is not None:
-        raise HostRunning(f"host {host!r}: its agent is running; drain it, stop the agent, then remove it")
+        raise WrongState(f"host {host!r}: its agent is running; drain it, stop the agent, then remove it")
     known = cluster.notes.find(host) is not None
     users = close_servers(cluster, host, context.now(), lambda: True)
     if not known and not users:

@@ -7,6 +7,9 @@ starts and sees.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from common.broker.messages import PrepareImage, RecyclePool
 from common.errors import RecordContended
@@ -18,7 +21,7 @@ from common.store.collections import TRIES, Stored
 from common.store.port import Write
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import GenerationChanged, LastPool, NoEarlierGeneration, NotFound
+from frontend.operations.errors import NotFound, WrongState
 from frontend.operations.host_commands import send
 from frontend.operations.pool_files import check_sizes
 
@@ -30,16 +33,15 @@ HISTORY_COUNT = 5
 class Applied:
     """``changed``: names of pools whose spec is new or different; ``warnings``: what may not work as hoped."""
 
-    pools: tuple[PoolSpec, ...]
-    changed: tuple[str, ...]
-    warnings: tuple[str, ...]
+    changed: list[str]
+    warnings: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RemovedPool:
+class RemovedPool(BaseModel):
     """``ready``: servers that go now; ``claimed``: servers in use, which stay until they end; ``refused``: how many
-    waited for one."""
+    waited for one, and are told that the pool is gone."""
 
+    pool: str
     ready: int
     claimed: int
     refused: int
@@ -58,19 +60,17 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostProgress:
-    """Servers of one pool on one host: ready ones of the present generation (``fresh``) and of older ones (``old``),
-    claimed ones of older generations, which stay until they are culled. ``reason`` and ``note``: why it is
-    stalled; ``log``: the last lines of the container that did not come up."""
+    """How far one host is with the present generation of a pool."""
 
     host: str
     stage: Stage
-    fresh: int
-    old: int
+    fresh: Annotated[int, Field(description="ready, of the present generation")]
+    old: Annotated[int, Field(description="ready, of older ones")]
     starting: int
-    claimed_old: int
-    reason: EndReason | None = None
-    note: str = ""
-    log: str = ""
+    claimed_old: Annotated[int, Field(description="in use, of older ones: they stay")]
+    reason: Annotated[EndReason | None, Field(description="why it is stalled")] = None
+    note: Annotated[str, Field(description="what more there is to say of that")] = ""
+    log: Annotated[str, Field(description="the last lines of the container that did not come up")] = ""
 
 
 def read_pool(cluster: Cluster, name: str) -> PoolSpec:
@@ -83,18 +83,17 @@ def read_pool(cluster: Cluster, name: str) -> PoolSpec:
 
 def apply_pools(cluster: Cluster, specs: Sequence[PoolSpec], generation: str | None = None) -> Applied:
     """Write the specs; the agents do the rest. Pools that are not among them stay as they are. ``generation``: what the
-    caller thinks is the present one. Raises ``InvalidPool`` before anything is written, and ``GenerationChanged``."""
+    caller thinks is the present one. Raises ``InvalidPool`` before anything is written, and ``WrongState``."""
     hosts = cluster.hosts.all()
     warnings = [*check_sizes(specs, hosts), *_unserved(specs, hosts)]
-    changed = [spec.name for spec in specs if _write(cluster, spec, generation)]
-    return Applied(tuple(specs), tuple(changed), tuple(warnings))
+    return Applied([spec.name for spec in specs if _write(cluster, spec, generation)], warnings)
 
 
 def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
     end; visitors who wait for one are refused.
 
-    Raises ``NotFound``, and ``LastPool`` for the only one there is: to agents and the admin application a cluster
+    Raises ``NotFound``, and ``WrongState`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
     rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
@@ -105,7 +104,8 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     refused = sum(_refused(cluster, stored, name) for stored in cluster.tickets.list().stored.values())
     if not was_there and not refused:  # else this is asked again, after Consul went away in the middle
         read_pool(cluster, name)
-    return RemovedPool(sum(row.ready for row in rows), sum(row.claimed for row in rows), refused)
+    ready, claimed = sum(row.ready for row in rows), sum(row.claimed for row in rows)
+    return RemovedPool(pool=name, ready=ready, claimed=claimed, refused=refused)
 
 
 def prepare_images(context: Context, specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
@@ -144,13 +144,13 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
     """Go back to the generation before the present one. ``generation``: what the caller thinks is the present one, so
     that asking twice does not go back twice.
 
-    Raises ``NotFound``, ``GenerationChanged`` and ``NoEarlierGeneration``.
+    Raises ``NotFound``, and ``WrongState`` if the present one is another, or there is none before it.
     """
     present = read_pool(cluster, name).generation
     _check_generation(generation, present)
     specs = _history(cluster, name)
     if not specs:
-        raise NoEarlierGeneration(f"pool {name!r} has no earlier generation to go back to")
+        raise WrongState(f"pool {name!r} has no earlier generation to go back to")
     apply_pools(cluster, specs[:1], present)
     return specs[0]
 
@@ -215,13 +215,13 @@ def _write(cluster: Cluster, spec: PoolSpec, generation: str | None) -> bool:
     if generation is None or found is None:
         cluster.pools.put(spec)
     elif not cluster.pools.replace(found, spec):
-        raise GenerationChanged(f"generation: pool {spec.name!r} was changed just now; look at it again")
+        raise WrongState(f"generation: pool {spec.name!r} was changed just now; look at it again")
     return True
 
 
 def _check_generation(given: str | None, present: str | None) -> None:
     if given not in {None, present}:
-        raise GenerationChanged(f"generation: the present one is {present!r} (given: {str(given)[:80]!r})")
+        raise WrongState(f"generation: the present one is {present!r} (given: {str(given)[:80]!r})")
 
 
 def _delete(cluster: Cluster, name: str) -> bool:
@@ -233,7 +233,7 @@ def _delete(cluster: Cluster, name: str) -> bool:
         if found is None:
             return False
         if not entries:
-            raise LastPool(f"{name!r} is the last pool: apply another one first")
+            raise WrongState(f"{name!r} is the last pool: apply another one first")
         other = next(iter(entries.values()))
         stays = Write(other.key, other.value, other.modify_index)
         if cluster.store.write_all([Write(found.key, None, found.modify_index), stays]):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from common.bounds import EXTEND_MAX_S
 from common.broker.events import Events
@@ -15,32 +16,22 @@ from frontend.operations.host_commands import send
 
 
 @dataclass(frozen=True, slots=True)
-class ServerRow:
-    """One server. ``claim`` is None while it is ready for anybody, ``route`` while it cannot be reached.
-    ``last_active`` is None if nobody reported a visit."""
+class Server:
+    """One server. ``claim`` is None while it is ready for anybody, ``route`` while it cannot be reached."""
 
-    user: str
     claim: Claim | None
     route: Route | None
-    last_active: datetime | None
 
     @property
-    def host(self) -> str:
-        return self._found.host
-
-    @property
-    def pool(self) -> str:
-        return self._found.pool
-
-    @property
-    def state(self) -> str:
-        return "claimed" if self.claim is not None else "ready"
-
-    @property
-    def _found(self) -> Claim | Route:
+    def record(self) -> Claim | Route:
+        """One of them, for whose it is, where, and of which pool."""
         found = self.claim or self.route
-        assert found is not None  # noqa: S101 a row is made of one of them
+        assert found is not None  # noqa: S101 a server has one
         return found
+
+    @property
+    def state(self) -> Literal["ready", "claimed"]:
+        return "ready" if self.claim is None else "claimed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,41 +63,37 @@ class Selection:
         )
 
 
-def find_server(cluster: Cluster, user: str) -> tuple[Claim | None, Route | None]:
-    """The claim and the route of a user's server, one of which is there. Raises ``NotFound`` or ``ServerEnded``."""
+def find_server(cluster: Cluster, user: str) -> Server:
+    """Raises ``NotFound`` or ``ServerEnded``."""
     found = cluster.server(user)
     if found.claim is None and found.route is None:
         if found.gone is not None:
             raise ServerEnded(user, found.gone.reason, found.gone.note)
         raise NotFound(f"there is no server of user {user[:80]!r}")
-    return found.claim, found.route
+    return Server(found.claim, found.route)
 
 
-def list_servers(cluster: Cluster) -> list[ServerRow]:
-    """Every server with a route or a claim, those claimed first first."""
+def list_servers(cluster: Cluster) -> list[Server]:
+    """Every server with a route or a claim, by user."""
     claims, routes = by_user(cluster.claims.all().values()), by_user(cluster.routes.all().values())
-    last_active: dict[str, float] = {}
+    return [Server(claims.get(user), routes.get(user)) for user in sorted(routes | claims)]
+
+
+def last_active(cluster: Cluster) -> dict[str, datetime]:
+    """The latest visit that somebody reported, by user."""
+    found: dict[str, float] = {}
     for activity in cluster.activity.all().values():
         for user, at in activity.users.items():
-            last_active[user] = max(at, last_active.get(user, 0))
-
-    def row(user: str) -> ServerRow:
-        claim, at = claims.get(user), last_active.get(user)
-        seen = datetime.fromtimestamp(at, UTC) if at is not None and claim is not None else None
-        return ServerRow(user, claim, routes.get(user), seen)
-
-    rows = map(row, routes | claims)
-    return sorted(rows, key=lambda row: (row.claim is None, row.claim.claimed_at if row.claim else None, row.user))
+            found[user] = max(at, found.get(user, 0))
+    return {user: datetime.fromtimestamp(at, UTC) for user, at in found.items()}
 
 
 def cull(context: Context, user: str) -> str:
     """Ask for the removal of a user's server, whatever it is doing. Returns the name of its host. Raises ``NotFound``
     or ``ServerEnded``."""
-    claim, route = find_server(context.cluster, user)
-    found = claim or route
-    assert found is not None  # noqa: S101 find_server gives one
-    _ask(context, user, found.host, claim)
-    return found.host
+    server = find_server(context.cluster, user)
+    _ask(context, user, server.record.host, server.claim)
+    return server.record.host
 
 
 def cull_selected(context: Context, selection: Selection, *, dry_run: bool = False) -> list[Claim]:

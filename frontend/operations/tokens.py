@@ -4,16 +4,16 @@ from datetime import datetime
 
 from common.records.tokens import Scope, Token, new_token
 from common.store.cluster import Cluster
-from frontend.operations.errors import NotFound, TokenExists
+from frontend.operations.errors import NotFound, WrongState
 
 
 def create_token(
     cluster: Cluster, name: str, scope: Scope, now: datetime, expires_at: datetime | None
 ) -> tuple[str, Token]:
-    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``TokenExists``."""
+    """A new token: the text for its holder, which is kept nowhere, and its record. Raises ``WrongState``."""
     text, record = new_token(name, scope, now, expires_at)
     if not cluster.tokens.create(record):
-        raise TokenExists(f"there is a token {name!r}; revoke it first, or take another name")
+        raise WrongState(f"there is a token {name!r}; revoke it first, or take another name")
     return text, record
 
 

@@ -25,11 +25,12 @@ from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
 from frontend.culler.cycle import Cycle
-from frontend.culler.host_loss import HostLoss
+from frontend.operations.context import Context
 from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
 from frontend.public.spawning.spawner import Served, SpawnCommand, Spawner, Unavailable, Waiting
 from frontend.public.spawning.waiting_room import WaitingRoom
+from frontend.settings import CullerSettings
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
 from tests.faults.simulated_agent import Crash, SimulatedAgent
@@ -104,12 +105,9 @@ class Stage:
         self.hosts = {f"host-{i}": Host(self._agent(f"host-{i}", f"10.0.0.{i}")) for i in range(1, hosts + 1)}
         self.frontend = Frontend(self.broker, self.store)
         self.table: dict[str, str] = {}
-        self.host_loss = HostLoss(GRACE_S)
         self.cycle = Cycle(
-            Cluster(self.store, KEYS.cluster),
-            self.broker.publisher(),
-            self.host_loss,
-            period_s=60.0,
+            Context(Cluster(self.store, KEYS.cluster), self.broker.publisher(), utc_now),
+            CullerSettings(cull_period=60.0, host_grace_s=GRACE_S),
             probe=lambda targets: {target for target in targets if self._answers(target[0])},
         )
         self._culler_s = 0.0
@@ -256,8 +254,11 @@ class Stage:
         self._fault("agent stopped")
 
     def restart_agents(self) -> None:
-        """Docker starts what has ended, an operator continues what was stopped."""
+        """Docker starts what has ended, an operator continues what was stopped. Without its network an agent would get
+        no further than that: it goes on when that is back."""
         for host in self.hosts.values():
+            if host.agent.cut:
+                continue
             if host.agent.dead:
                 host.agent.restart()
             elif host.agent.frozen:
@@ -279,7 +280,7 @@ class Stage:
         self._fault("consul lost its data", loses_records=True)
         for host in self.hosts.values():
             host.agent.must_repair = True
-        self.host_loss.forget_all()
+        self.cycle.host_loss.forget_all()
 
     def engine_outage(self, pick: int, down: bool) -> None:
         self._host(pick).agent.engine.down = down
@@ -338,10 +339,10 @@ class Stage:
     def culler_looks(self, seconds: float) -> None:
         self._culler_s += seconds
         try:
-            self.cycle.cull(lambda: True)
-            self.cycle.look_for_lost_hosts(self._culler_s, lambda: True)
+            self.cycle.cull()
+            self.cycle.look_for_lost_hosts(self._culler_s)
         except StoreUnavailable:
-            self.host_loss.forget_all()
+            self.cycle.host_loss.forget_all()
 
     # Time
 

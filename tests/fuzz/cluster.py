@@ -5,7 +5,6 @@ to I8.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -29,17 +28,11 @@ from frontend.admin.server_listing import listing_view
 from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
-from frontend.culler.sweep import (
-    TicketBounds,
-    sweep_activity,
-    sweep_gone,
-    sweep_pointers,
-    sweep_replays,
-    sweep_statics,
-    sweep_tickets,
-)
+from frontend.culler.sweep import Sweeper
 from frontend.http.authenticator import tokens_view
+from frontend.operations.context import Context
 from frontend.operations.pool_files import read_tables
+from frontend.settings import CullerSettings
 from proxy.routes.view import View
 from tests.faults.checker import check
 from tests.faults.history import Kind
@@ -169,28 +162,25 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
         hosts_view(records, lambda: 0.0),
     )
     snapshot = listing_view(records)
-    search = Search(records, hosts.get, lambda: pools.specs)
+    search = Search(records)
     view, looks = View(records.routes, {}, 30.0, {}), iter(range(1 << 62))
 
     def proxy() -> None:
         view.observe(store.list(KEYS.routes).entries, float(next(looks)), doubtful=False)
 
     def find() -> None:
-        search.find("fuzzed2", utc_now())
+        search.find("fuzzed2", hosts.get(), pools.specs, utc_now())
 
     def live() -> None:
         found: dict[str, HostRecord] = hosts.get()
         totals(found, 0)
         failures(found.values())
 
+    sweeper = Sweeper(Context(records, stage.broker.publisher(), utc_now), CullerSettings())
+
     def sweep() -> None:
-        now = utc_now()
-        sweep_tickets(records, now, TicketBounds(3600.0), Counter())
-        sweep_activity(records, now)
-        sweep_gone(records, now, 86400.0)
-        sweep_replays(records, now)
-        sweep_statics(records, now)
-        sweep_pointers(records, records.dangling())
+        sweeper.often()
+        sweeper.rarely()
 
     return [
         pools.load, tokens.load, hosts.get, snapshot.get, find, proxy, live,

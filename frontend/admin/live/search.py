@@ -4,17 +4,16 @@ Only a search reads claims. The activity of all users is read every few seconds 
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.records.hosts import HostRecord
-from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Route
 from common.store.cluster import Cluster
 from frontend.cluster.cache import CachedValue
-from frontend.culler.decide import CullForecast, Source, cull_forecast, sources
+from frontend.culler.decide import CullForecast, cull_forecast, sources
 from frontend.operations.errors import InvalidValue
+from frontend.operations.servers import Server
 
 # Rows of an answer: who sees more types more.
 LIMIT_COUNT = 50
@@ -59,56 +58,34 @@ def parse(text: str, hosts: Collection[str], pools: Collection[str]) -> SearchTe
 
 
 @dataclass(frozen=True, slots=True)
-class FoundServer:
-    """A server in use. ``route``: looked up if it is the only one found."""
-
-    claim: Claim
-    route: Route | None
-    forecast: CullForecast
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """``total``: how many match; ``servers``: the first of them; ``gone``: why the one user looked for has none."""
+    """``total``: how many match; ``servers``: the first of them, with the route of one that is alone; ``gone``: why the
+    one user looked for has none."""
 
     total: int
-    servers: list[FoundServer]
+    servers: list[tuple[Server, CullForecast]]
     gone: Gone | None = None
 
 
 class Search:
     """Safe from any thread. ``find`` raises ``StoreUnavailable`` and ``InvalidValue``."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        hosts: Callable[[], Mapping[str, HostRecord]],
-        pools: Callable[[], Mapping[str, PoolSpec]],
-    ) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._hosts = hosts
-        self._pools = pools
         self._all = CachedValue(cluster.claims.all, CLAIMS_MAX_AGE_S)
-        self.activity: CachedValue[list[Source]] = CachedValue(
-            lambda: sources(cluster.activity.all().values()), ACTIVITY_MAX_AGE_S
-        )
+        self.activity = CachedValue(lambda: sources(cluster.activity.all().values()), ACTIVITY_MAX_AGE_S)
 
-    def find(self, text: str, now: datetime) -> Found:
-        """The servers in use that match, those claimed first first."""
-        hosts = self._hosts()
-        wanted = parse(text, hosts, self._pools())
+    def find(self, text: str, hosts: Collection[str], pools: Collection[str], now: datetime) -> Found:
+        """The servers in use that match, those claimed first first. ``hosts``: whose agents are there."""
+        wanted = parse(text, hosts, pools)
         # Ids below a beginning are few; for a host or a pool all have to be read.
         claims = self._starting_with(wanted.user) if wanted.user else self._all.get()
-        matching = [
-            claim
-            for claim in claims.values()
-            if wanted.host in {None, claim.host} and wanted.pool in {None, claim.pool}
-        ]  # fmt: skip
+        matching = [c for c in claims.values() if wanted.host in {None, c.host} and wanted.pool in {None, c.pool}]
         matching.sort(key=lambda claim: (claim.claimed_at, claim.user))
         shown = matching[:LIMIT_COUNT]
         seen = self.activity.get() if shown else []
         route = self._cluster.routes.get(Route.id_of(shown[0].host, shown[0].user)) if len(shown) == 1 else None
-        servers = [FoundServer(claim, route, cull_forecast(claim, seen, hosts.keys(), now)) for claim in shown]
+        servers = [(Server(claim, route), cull_forecast(claim, seen, hosts, now)) for claim in shown]
         gone = self._cluster.gone.get(wanted.user) if not matching and wanted.user else None
         return Found(len(matching), servers, gone)
 

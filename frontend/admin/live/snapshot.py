@@ -21,6 +21,8 @@ from frontend.operations.pools import Stage, progress
 ROWS = ("hosts", "pools")
 # Failures that are shown: an image that does not start fails everywhere.
 FAILURES_COUNT = 50
+# Figures of a pool that are shown for each host, and for all together.
+SUMMED = ("capacity", "starting", "ready", "claimed", "ready_old", "claimed_old")
 
 Json = dict[str, Any]
 
@@ -28,24 +30,13 @@ Json = dict[str, Any]
 def host_row(record: HostRecord) -> Json:
     """One host whose agent is there."""
     drain = drain_progress(record)
+    ends = drain.deadline.isoformat() if drain and drain.deadline else None
     return {
-        "state": record.state.value,
-        "address": record.address,
+        **record.model_dump(mode="json", include={"state", "address", "labels", "problem", "images"}),
         "version": record.agent_version,
-        "labels": record.labels,
-        "problem": record.problem,
         "updated_at": record.updated_at.isoformat(),
         "started_at": record.started_at.isoformat(),
-        "drain": None
-        if drain is None
-        else {
-            "left": drain.left,
-            "of": max(drain.of, drain.left),
-            "deadline": drain.deadline.isoformat() if drain.deadline else None,
-        },
-        "images": {
-            image: {"state": status.state.value, "reason": status.reason} for image, status in record.images.items()
-        },
+        "drain": {"left": drain.left, "of": max(drain.of, drain.left), "deadline": ends} if drain else None,
         "pools": {name: _pool_on_host(status) for name, status in sorted(record.pools.items())},
     }
 
@@ -53,19 +44,8 @@ def host_row(record: HostRecord) -> Json:
 def _pool_on_host(status: PoolStatus) -> Json:
     failure = status.last_failure
     why = {"at": failure.at.isoformat(), "why": texts.short(failure.reason, failure.note)} if failure else None
-    return {
-        "capacity": status.capacity,
-        "limited_by": status.limited_by,
-        "out_of_memory": status.out_of_memory,
-        "starting": status.starting,
-        "ready": status.ready,
-        "claimed": status.claimed,
-        "ready_old": status.ready_old,
-        "claimed_old": status.claimed_old,
-        "generation": status.generation,
-        "failing": status.failing,
-        "failure": why,
-    }
+    shown = status.model_dump(include={*SUMMED, "limited_by", "out_of_memory", "generation", "failing"})
+    return shown | {"failure": why}
 
 
 def away_row(before: Json | None) -> Json:
@@ -79,25 +59,16 @@ def pool_row(spec: PoolSpec, hosts: Mapping[str, HostRecord], waiting: int) -> J
     statuses = [record.pools[spec.name] for record in hosts.values() if spec.name in record.pools]
     rows = progress(spec, hosts)
     stages = Counter(row.stage.value for row in rows)
+    stalled = [f"{row.host}: {texts.short(row.reason, row.note)}" for row in rows if row.stage is Stage.STALLED]
     return {
-        "image": spec.image,
+        **spec.model_dump(include={"image", "pool_size", "placement", "host_labels"}),
+        **{name: sum(getattr(status, name) for status in statuses) for name in SUMMED},
         "generation": spec.generation,
-        "pool_size": spec.pool_size,
         "ready_target": spec.ready_target,
-        "placement": spec.placement,
-        "host_labels": spec.host_labels,
-        "capacity": sum(status.capacity for status in statuses),
-        "starting": sum(status.starting for status in statuses),
-        "ready": sum(status.ready for status in statuses),
-        "claimed": sum(status.claimed for status in statuses),
-        "ready_old": sum(status.ready_old for status in statuses),
-        "claimed_old": sum(status.claimed_old for status in statuses),
         "waiting": waiting,
         "hosts": {"all": len(rows), "done": stages[Stage.DONE.value]},
         "stages": dict(stages),
-        "stalled": next(
-            (f"{row.host}: {texts.short(row.reason, row.note)}" for row in rows if row.stage is Stage.STALLED), ""
-        ),
+        "stalled": stalled[0] if stalled else "",
     }
 
 
@@ -108,15 +79,17 @@ def waiting_by_pool(tickets: Mapping[str, Ticket], now: datetime, abandon_s: flo
 
 def totals(hosts: Mapping[str, HostRecord], waiting: int) -> Json:
     """The figures at the top; ``available`` as everywhere: ready servers on hosts that take claims."""
-    found = dict.fromkeys(("available", "used", "starting", "capacity"), 0)
-    for record in hosts.values():
-        for status in record.pools.values():
-            found["available"] += status.ready if record.state is HostState.ACTIVE else 0
-            found["used"] += status.claimed
-            found["starting"] += status.starting
-            found["capacity"] += status.capacity
-    active = sum(1 for record in hosts.values() if record.state is HostState.ACTIVE)
-    return {**found, "waiting": waiting, "hosts": len(hosts), "active_hosts": active}
+    active = [record for record in hosts.values() if record.state is HostState.ACTIVE]
+    statuses = [status for record in hosts.values() for status in record.pools.values()]
+    return {
+        "available": sum(status.ready for record in active for status in record.pools.values()),
+        "used": sum(status.claimed for status in statuses),
+        "starting": sum(status.starting for status in statuses),
+        "capacity": sum(status.capacity for status in statuses),
+        "waiting": waiting,
+        "hosts": len(hosts),
+        "active_hosts": len(active),
+    }
 
 
 def failures(hosts: Iterable[HostRecord]) -> list[Json]:

@@ -21,53 +21,53 @@ RETRY_MS = 2000
 FULL_RETRY_S = 10
 
 
-class StreamSlots:
-    """How many streams there may be at once in this process: all other requests need threads too."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
-
-    def take(self) -> bool:
-        """False: all are taken."""
-        return self._free.acquire(blocking=False)
-
-    def give_back(self) -> None:
-        self._free.release()
-
-
-def sse_response(places: StreamSlots, body: Callable[[Callable[[], bool]], Iterator[bytes]]) -> Response | None:
-    """An answer that holds a place until its end; None: all are taken. ``body`` is given whether the worker goes on."""
-    if not places.take():
+def sse_response(
+    places: threading.BoundedSemaphore, body: Callable[[Callable[[], bool]], Iterator[bytes]]
+) -> Response | None:
+    """An answer that holds a place until its end; None: all are taken. There may be so many streams at once in this
+    process: all other requests need threads too. ``body`` is given whether the worker goes on."""
+    if not places.acquire(blocking=False):
         return None
     response = Response(body(current_app.extensions.get(ALIVE, lambda: True)), mimetype="text/event-stream")
     # Also when the client goes away before the first byte: a generator that never began is not closed.
-    response.call_on_close(places.give_back)
+    response.call_on_close(places.release)
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def events_of(
+    first: bytes, more: Callable[[], bytes | None], alive: Callable[[], bool], monotonic: Callable[[], float]
+) -> Iterator[bytes]:
+    """The body of an answer: ``first``, then what ``more`` gives, which waits for ``LOOK_S`` at most; None: it is over.
+    Ends after ``STREAM_S``, or when the worker stops."""
+    said = monotonic()
+    ends = said + STREAM_S
+    yield b"retry: %d\n" % RETRY_MS + first
+    while alive() and monotonic() < ends and (found := more()) is not None:
+        if found or monotonic() - said >= HEARTBEAT_S:
+            said = monotonic()
+            yield found or b": still here\n\n"
 
 
 def stream(
     dashboard: Dashboard, alive: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic
 ) -> Iterator[bytes]:
-    """The body of an answer. Ends after ``STREAM_S``, or when the dashboard or the worker stops."""
-    ends = monotonic() + STREAM_S
-    version, body = dashboard.whole()
-    said, next_words = monotonic(), b"retry: %d\n" % RETRY_MS + _message(b"snapshot", body)
-    while True:
-        if next_words:
-            said = monotonic()
-            yield next_words
-        if not alive() or dashboard.stopped or monotonic() >= ends:
-            return
+    """What the page gets, until the dashboard stops."""
+    version, first = dashboard.whole()
+
+    def more() -> bytes | None:
+        nonlocal version
+        if dashboard.stopped:
+            return None
         changes = dashboard.wait(version, LOOK_S)
         if changes is None:
             version, body = dashboard.whole()
-            next_words = _message(b"snapshot", body)
-        elif changes:
+            return _message(b"snapshot", body)
+        if changes:
             version = changes[-1][0]
-            next_words = b"".join(_message(b"change", body) for _, body in changes)
-        else:
-            next_words = b": still here\n\n" if monotonic() - said >= HEARTBEAT_S else b""
+        return b"".join(_message(b"change", body) for _, body in changes)
+
+    return events_of(_message(b"snapshot", first), more, alive, monotonic)
 
 
 def _message(name: bytes, body: bytes) -> bytes:

@@ -137,17 +137,17 @@ def test_a_wrong_query_is_400(admin: Admin, query: str) -> None:
 def test_too_many_streams_are_503_and_a_place_is_free_again_when_one_ends(admin: Admin) -> None:
     places = admin.app.extensions["tmpnb"].streams
     taken = 0
-    while places.take():
+    while places.acquire(blocking=False):
         taken += 1
     full = admin.client.get("/api/v1/events", headers=ADMIN_TOKEN)
     assert (full.status_code, (full.json or {})["status"]) == (503, "full")
     assert "Retry-After" in full.headers
-    places.give_back()
+    places.release()
     for _ in range(3):
         with admin.client.get("/api/v1/events", headers=ADMIN_TOKEN) as answer:
             assert answer.status_code == 200
     for _ in range(taken - 1):
-        places.give_back()
+        places.release()
 
 
 def test_it_needs_a_token_that_may_read(admin: Admin) -> None:

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ from frontend.admin.live import stream as streaming
 from frontend.admin.live.dashboard import Dashboard
 from frontend.admin.live.feed import Feed
 from frontend.admin.live.snapshot import changes
-from frontend.admin.live.stream import StreamSlots, stream
+from frontend.admin.live.stream import sse_response, stream
 from frontend.admin.live.window import GROWTH, ClaimsWindow
 from frontend.cluster.series import Sample, Series
 from tests.unit.frontend.fakes import KEYS, Clock, put_claim, put_host, put_pool, put_route, records, user_id
@@ -313,7 +315,10 @@ def test_a_stream_with_nothing_to_say_beats_and_ends_after_a_while(page: Page, m
 
 
 def test_places_for_streams_are_limited_and_given_back() -> None:
-    places = StreamSlots(2)
-    assert [places.take(), places.take(), places.take()] == [True, True, False]
-    places.give_back()
-    assert places.take()
+    places = BoundedSemaphore(2)
+    with Flask(__name__).app_context():
+        answers = [sse_response(places, lambda _alive: iter(())) for _ in range(3)]
+        assert [answer is not None for answer in answers] == [True, True, False]
+        assert answers[0] is not None
+        answers[0].close()
+        assert sse_response(places, lambda _alive: iter(())) is not None

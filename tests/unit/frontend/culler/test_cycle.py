@@ -2,10 +2,12 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +16,15 @@ from common.broker.messages import CullRequest, Event, decode
 from common.records.idempotency import Replay
 from common.records.servers import Gone
 from common.records.tickets import Ticket, TicketState
+from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
 from frontend.cluster.reachability import Target, tcp_probe
 from frontend.culler.cycle import Cycle
-from frontend.culler.host_loss import HostLoss
 from frontend.culler.leadership import Leadership
 from frontend.culler.loop import Loop
-from frontend.culler.sweep import sweep_gone, sweep_pointers, sweep_replays
+from frontend.culler.sweep import Sweeper
+from frontend.operations.context import Context
 from frontend.settings import CullerSettings
 from tests.support.keys import last_segment
 from tests.support.waiting import wait_until
@@ -50,20 +53,12 @@ class Culler:
         self.clock, self.store, self.broker = clock, store, broker
         self.reachable: set[str] = set()
         self.probed: list[str] = []
-        host_loss = HostLoss(GRACE_S)
-        self.cycle = Cycle(
-            records(store), broker.publisher(), host_loss, period_s=600.0, probe=self._probe, now=clock.now
-        )
+        settings = CullerSettings(**bounds)
+        context = Context(records(store), broker.publisher(), clock.now)
         self.leadership = Leadership(records(store), name)
-        self.loop = Loop(
-            records(store),
-            self.leadership,
-            self.cycle,
-            host_loss,
-            settings=CullerSettings(**bounds),
-            now=clock.now,
-            heartbeat=heartbeat,
-        )
+        self.cycle = Cycle(context, settings, self.leadership.is_sure, self._probe)
+        self.sweeper = Sweeper(context, settings, self.leadership.is_sure)
+        self.loop = Loop(self.leadership, self.cycle, self.sweeper, settings.cull_period, heartbeat)
 
     def _probe(self, targets: Collection[Target]) -> set[Target]:
         self.probed += [address for address, _port in targets]
@@ -121,7 +116,8 @@ def test_a9_while_activity_cannot_be_read_nobody_is_idle_and_ages_still_count(cu
     assert entry is not None
     culler.store.put(entry.key, entry.value.replace(b'"a": 5', f'"{user_id(1)}": {moment}'.encode()))
     culler.clock.advance(100)
-    culler.cycle.cull(lambda: True)
+    culler.leadership.keep()
+    culler.cycle.cull()
     assert [(request.user, request.reason) for request in culler.asked()] == [(user_id(2), "age")]
     culler.tick(600)  # the sweep has deleted it, and what its source writes next is read
     put_activity(culler.store, "proxy-1", START - timedelta(hours=1), START + timedelta(seconds=1300))
@@ -277,7 +273,8 @@ def test_a_standby_acts_on_nothing_and_takes_over_when_the_leader_stops(
 def test_a_leader_that_is_not_sure_any_more_stops_acting(culler: Culler) -> None:
     put_host(culler.store, "host-1")
     put_claim(culler.store, user_id(1), expires_at=START)
-    assert culler.cycle.cull(lambda: False) == 0
+    assert not culler.leadership.is_sure()
+    assert culler.cycle.cull() == 0
     assert culler.asked() == []
 
 
@@ -367,13 +364,33 @@ def test_sources_that_fell_silent_are_swept_after_an_hour(culler: Culler) -> Non
 
 
 def test_the_loop_beats_and_lets_the_lock_go_when_stopped(culler: Culler, tmp_path: Path) -> None:
-    thread = culler.loop.thread
-    thread.start()
+    culler.loop.start()
     wait_until(lambda: culler.store.get(KEYS.culler_lock), "the culler to lead")
     wait_until((tmp_path / "alive").exists, "the heartbeat")
-    thread.stop()
-    assert not thread.is_alive()
+    culler.loop.stop()
+    assert not culler.loop.thread.is_alive()
     assert culler.store.get(KEYS.culler_lock) is None
+
+
+def test_a_stop_ends_the_cycle_in_hand_and_lets_the_lock_go(culler: Culler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many culls may take longer than a stop waits, and then the lock would stay until its session lapses."""
+    put_host(culler.store, "host-1")
+    for number in range(1000):
+        put_claim(culler.store, user_id(number), expires_at=START)
+    real, under_way = culler.broker.push, threading.Event()
+
+    def slowly(*arguments: Any) -> None:
+        under_way.set()
+        threading.Event().wait(0.05)
+        real(*arguments)
+
+    monkeypatch.setattr(culler.broker, "push", slowly)
+    culler.loop.start()
+    assert under_way.wait(10)
+    culler.loop.stop()
+    assert not culler.loop.thread.is_alive()
+    assert culler.store.get(KEYS.culler_lock) is None
+    assert 0 < len(culler.asked()) < 1000
 
 
 def test_the_probe_tells_an_open_port_from_a_closed_one() -> None:
@@ -415,7 +432,7 @@ def test_a3_a_server_that_takes_no_connection_does_not_make_its_host_unreachable
     for number, address in enumerate(("192.0.2.9", "192.0.2.1"), 1):
         put_route(culler.store, user_id(number), host="host-1", target=f"{address}:40001")
     culler.reachable = {"192.0.2.1"}
-    culler.cycle.cull(lambda: True)
+    culler.cycle.cull()
     assert culler.events(besides="") == []
 
 
@@ -424,9 +441,12 @@ def test_learners_of_a_lost_host_are_left_word_and_it_is_swept_after_a_day(lost:
     (entry,) = lost.store.list(KEYS.gone).entries
     gone = Gone.decode(entry.key, entry.value)
     assert (gone.user, gone.host, gone.reason) == (user_id(1), "host-1", EndReason.HOST_LOST)
-    assert sweep_gone(records(lost.store), lost.clock.now(), 3600.0) == 0
+    lost.clock.advance(86400 - GRACE_S)
+    lost.leadership.keep()
+    assert lost.sweeper.rarely()["gone"] == 0
     lost.store.put(KEYS.gone_of(user_id(9)), b"{")
-    assert sweep_gone(records(lost.store), lost.clock.now() + timedelta(hours=2), 3600.0) == 2
+    lost.clock.advance(GRACE_S + 45)
+    assert lost.sweeper.rarely()["gone"] == 2
     assert not lost.store.list(KEYS.gone).entries
 
 
@@ -436,8 +456,8 @@ def test_a_host_whose_servers_cannot_be_reached_from_here_is_told_of_once(culler
         if host != "away":
             put_host(culler.store, host)
     culler.reachable = {"192.0.2.1"}
-    culler.cycle.cull(lambda: True)
-    culler.cycle.cull(lambda: True)
+    culler.cycle.cull()
+    culler.cycle.cull()
     (event,) = culler.events(besides="")
     assert (event.name, event.host, event.detail) == ("host.unreachable", "bad", {"target": "192.0.2.2:40001"})
 
@@ -447,7 +467,8 @@ def test_answers_kept_for_repeated_requests_are_swept(culler: Culler) -> None:
     for name, age_s, code in (("young", 890, 200), ("old", 910, 200), ("under-way", 110, 0), ("died", 130, 0)):
         replay = Replay(key=name, request="", at=now - timedelta(seconds=age_s), code=code)
         culler.store.put(KEYS.replay(name), replay.encode())
-    assert sweep_replays(records(culler.store), now) == 2
+    culler.leadership.keep()
+    assert culler.sweeper.rarely()["replays"] == 2
     left = {entry.key.removeprefix(KEYS.replays) for entry in culler.store.list(KEYS.replays).entries}
     assert left == {"young", "under-way"}
 
@@ -461,24 +482,22 @@ def test_a_pointer_that_leads_nowhere_is_swept_when_it_was_seen_twice(culler: Cu
     put_claim(culler.store, user_id(2))
     put_pointer(culler.store, user_id(3))
     culler.store.put(KEYS.pointer(user_id(4)), b"{")
-    cluster = records(culler.store)
-    swept, seen = sweep_pointers(cluster, frozenset())
-    assert (swept, seen) == (0, {user_id(3), user_id(4)})
+    culler.leadership.keep()
+    assert culler.sweeper.rarely()["pointers"] == 0
     put_pointer(culler.store, user_id(5))
-    swept, seen = sweep_pointers(cluster, seen)
-    assert (swept, seen) == (2, {user_id(5)})
+    assert culler.sweeper.rarely()["pointers"] == 2
     assert pointers(culler.store) == {user_id(1), user_id(2), user_id(5)}
+    assert culler.sweeper.rarely()["pointers"] == 1
 
 
-def test_a_pointer_whose_server_has_its_records_again_stays(culler: Culler) -> None:
+def test_a_pointer_whose_server_has_its_records_again_stays(culler: Culler, monkeypatch: pytest.MonkeyPatch) -> None:
     put_pointer(culler.store, user_id(1))
-    cluster = records(culler.store)
-    _, seen = sweep_pointers(cluster, frozenset())
-    dangling = cluster.dangling()
+    culler.leadership.keep()
+    culler.sweeper.rarely()
+    dangling = records(culler.store).dangling()
     put_route(culler.store, user_id(1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "dangling", lambda: dangling)  # it was looked at just before
-        assert sweep_pointers(cluster, seen) == (0, frozenset())
+    monkeypatch.setattr(Cluster, "dangling", lambda _cluster: dangling)  # it was looked at just before
+    assert culler.sweeper.rarely()["pointers"] == 0
     assert pointers(culler.store) == {user_id(1)}
 
 
@@ -488,7 +507,7 @@ def test_the_culler_sweeps_pointers_that_lead_nowhere_once_in_a_while(culler: Cu
     assert pointers(culler.store) == {user_id(1)}
     culler.tick(15)
     assert pointers(culler.store) == {user_id(1)}, "it takes more than a moment"
-    culler.loop._next_gone = 0.0
+    culler.sweeper._next_rarely_s = 0.0
     culler.tick(15)
     assert pointers(culler.store) == set()
 

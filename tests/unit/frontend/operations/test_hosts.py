@@ -12,7 +12,7 @@ from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import HostRunning, NotFound
+from frontend.operations.errors import NotFound, WrongState
 from frontend.operations.hosts import DrainProgress, drain_progress, read_host, remove_host, set_host_state
 from tests.unit.frontend.fakes import KEYS, START, put_claim, put_host, put_route, user_id
 
@@ -81,5 +81,5 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
 
 def test_a_host_whose_agent_runs_is_not_forgotten(store: MemoryStore) -> None:
     put_host(store, "h")
-    with pytest.raises(HostRunning, match="drain it"):
+    with pytest.raises(WrongState, match="drain it"):
         remove_host(context(store, MemoryBroker()), "h")

@@ -5,7 +5,6 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,12 @@ from common.records.servers import Route
 from common.records.statics import StaticFile, Statics
 from common.runtime.clock import utc_now
 from common.store.memory import MemoryStore
-from frontend.culler.sweep import sweep_statics
+from frontend.culler.sweep import Sweeper
+from frontend.operations.context import Context
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
-from tests.unit.frontend.fakes import KEYS, START, FakeCluster, put_host, records, settings
+from frontend.settings import CullerSettings
+from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_host, records, settings
 
 SET = "0123456789abcdef"
 NOISE = b"".join(hashlib.sha256(bytes([n & 255, n >> 8])).digest() for n in range(2 * PART_BYTES // 32))
@@ -291,7 +292,6 @@ def test_with_an_api_token_files_are_still_served(tmp_path: Path) -> None:
 
 
 def test_sets_that_no_server_and_no_pool_uses_are_swept(cluster: FakeCluster) -> None:
-    late = START + timedelta(hours=2)
     used, routed, unused = SET, "1" * 16, "2" * 16
     for statics in (used, routed, unused):
         put_set(cluster, statics=statics)
@@ -301,8 +301,12 @@ def test_sets_that_no_server_and_no_pool_uses_are_swept(cluster: FakeCluster) ->
         statics=routed,
     )  # fmt: skip
     cluster.store.put(KEYS.route("u" * 12), route.encode())
-    assert sweep_statics(records(cluster.store), START + timedelta(minutes=5)) == 0
-    assert sweep_statics(records(cluster.store), late) == 1
+    clock = Clock()
+    sweeper = Sweeper(Context(records(cluster.store), cluster.broker.publisher(), clock.now), CullerSettings())
+    clock.advance(5 * 60)
+    assert sweeper.rarely()["statics"] == 0
+    clock.advance(2 * 3600)
+    assert sweeper.rarely()["statics"] == 1
     assert {entry.key for entry in cluster.store.list(KEYS.statics).entries} == {
         KEYS.statics_of(used), KEYS.statics_of(routed),
     }  # fmt: skip
