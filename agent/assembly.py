@@ -33,8 +33,7 @@ from agent.pool.images import Images
 from agent.pool.start_backoff import StartBackoff
 from agent.reconcile.apply import Applier, Hands
 from agent.reconcile.jobs import Jobs
-from agent.records.host_records import HostRecords
-from agent.records.registry import Registry
+from agent.records.registry import HostRecords, Registry
 from agent.records.repair import Repairer
 from agent.records.saved_state import SavedState
 from agent.records.specs import Specs

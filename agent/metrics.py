@@ -1,5 +1,6 @@
 """What an agent tells Prometheus: its instruments, and the families of what it knows anyway (docs/metrics.md)."""
 
+import time
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -110,3 +111,16 @@ def host_families() -> tuple[GaugeMetricFamily, ...]:
             "tmpnb_containers_stuck", "Containers of this host that the Docker Engine does not remove.", labels=[]
         ),
     )
+
+
+class Stages:
+    """Milliseconds per stage of a claim or a start, in order."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.ms: dict[str, float] = {}
+
+    def done(self, stage: str) -> None:
+        now = time.monotonic()
+        self.ms[stage] = round(1000 * (now - self._last), 2)
+        self._last = now

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from agent.claims.claims import Claims, SeatedError
 from agent.claims.recreate import Recreator
-from agent.claims.replies import TICKET_GRACE_S, Elsewhere, Replies, ReplyOutcome, Requeue, Stages, is_window_over
+from agent.claims.replies import TICKET_GRACE_S, Elsewhere, Replies, ReplyOutcome, Requeue, is_window_over
 from agent.health import HostHealth
 from agent.lifecycle import Server
-from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
+from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER, Stages
 from agent.records.tickets import Tickets
 from common.broker.events import Events
 from common.broker.messages import SpawnRequest

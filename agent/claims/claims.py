@@ -6,11 +6,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from agent import names
-from agent.claims.replies import Requeue, Stages
+from agent.claims.replies import Requeue
 from agent.engine.port import Engine
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server
+from agent.metrics import Stages
 from agent.records.registry import Registry
 from agent.records.specs import Specs
 from common.broker.messages import SpawnRequest

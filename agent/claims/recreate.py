@@ -8,11 +8,12 @@ the claim in Consul is the reservation: it names host and request, and whoever d
 import logging
 import threading
 
-from agent.claims.replies import Elsewhere, Replies, ReplyOutcome, Requeue, Stages
+from agent.claims.replies import Elsewhere, Replies, ReplyOutcome, Requeue
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from agent.records.host_records import HostRecords
+from agent.metrics import Stages
+from agent.records.registry import HostRecords
 from agent.records.specs import Specs
 from agent.servers.factory import ServerFactory
 from common.broker.events import Events
@@ -75,7 +76,7 @@ class Recreator:
             return
         delivery, request = asked
         stages = Stages()
-        stages.ms.update({name: round(value, 2) for name, value in stages_ms.items()})
+        stages.ms.update(stages_ms)
         told = self._replies.send(delivery, request, server, stages)
         log.info(
             "server recreated" if told is ReplyOutcome.YES else "server recreated for nobody",

@@ -6,7 +6,7 @@ from enum import Enum
 
 from agent.health import HostHealth
 from agent.lifecycle import Server
-from agent.metrics import TICKET_WAIT
+from agent.metrics import TICKET_WAIT, Stages
 from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from common.broker.messages import SpawnReply, SpawnRequest
@@ -33,19 +33,6 @@ class ReplyOutcome(Enum):
 
 class Requeue(TmpnbError):
     """The request could not be served now; it goes back to its queue."""
-
-
-class Stages:
-    """Milliseconds per stage of one request, in order."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self.ms: dict[str, float] = {}
-
-    def done(self, stage: str) -> None:
-        now = time.monotonic()
-        self.ms[stage] = round(1000 * (now - self._last), 2)
-        self._last = now
 
 
 def is_window_over(request: SpawnRequest, age_s: float) -> bool:

@@ -7,11 +7,13 @@ server that is being removed (I5).
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.context import Host
 from agent.inventory import Inventory
 from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
+from agent.records.tickets import Tickets
 from common.ids import digest
 from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Pointer, Route
@@ -226,3 +228,11 @@ class Registry:
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecords:
+    """What this host has in Consul about its servers: their records, and the tickets of whoever waits for one."""
+
+    registry: Registry
+    tickets: Tickets

@@ -10,7 +10,7 @@ from agent.engine.observer import EngineObserver
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.metrics import REPAIRS
-from agent.records.host_records import HostRecords
+from agent.records.registry import HostRecords
 from agent.records.specs import Specs
 from common.errors import TransientError
 from common.runtime.loops import LoopThread

@@ -14,7 +14,8 @@ from agent.health import HostHealth
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
-from agent.records.host_records import HostRecords
+from agent.metrics import Stages
+from agent.records.registry import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.opener import Opened, Opener
 from common.errors import EngineUnavailable, StartFailed
@@ -86,7 +87,7 @@ class Adopter:
     def _open(self, server: Server, spec: PoolSpec | None) -> Opened | None:
         """Go on with a start. None: it has failed, or nobody wants it."""
         try:
-            return self._opener.open(server.user, spec)
+            return self._opener.open(server.user, spec, Stages())
         except StartFailed as exc:
             self._inventory.stop(server.user, exc.reason, note=exc.note)
             return None

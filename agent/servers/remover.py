@@ -10,7 +10,7 @@ from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
 from agent.metrics import CULLS
-from agent.records.host_records import HostRecords
+from agent.records.registry import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from common.broker.events import Events
 from common.vocabulary import EndReason, EventName

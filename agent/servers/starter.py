@@ -11,7 +11,7 @@ from agent.engine.port import NetworkFull
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
-from agent.metrics import START_SECONDS
+from agent.metrics import START_SECONDS, Stages
 from agent.servers.launcher import Launcher
 from agent.servers.opener import Opened, Opener
 from agent.servers.start_reports import StartReports
@@ -59,10 +59,11 @@ class Starter:
             raise
 
     def _make(self, server: Server, spec: PoolSpec) -> Opened | None:
-        begun = time.monotonic()
+        stages = Stages()
         try:
             self._launcher.launch(server, spec)
-            return self._opener.open(server.user, spec, {"start": 1000 * (time.monotonic() - begun)})
+            stages.done("start")
+            return self._opener.open(server.user, spec, stages)
         except NetworkFull as exc:
             self._inventory.stop(server.user, exc.reason, {server.state}, exc.note)
             self._reports.no_room(server, exc)
