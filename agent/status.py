@@ -39,10 +39,10 @@ class HostStatus(Collector):
             labels=host.settings.labels,
             metrics=host.settings.metrics_target,
             problem=problem(
-                health.clock.wrong_by_s(), health.engine_trouble, host.adapters.publisher.trouble,
+                health.now.wrong_by_s(), health.engine_trouble, host.adapters.publisher.trouble,
                 host.network.state.trouble, self._parts.servers.removals.trouble,
             ),
-            drain=health.drain,
+            drain=host.saved_state.drain,
             images=self._parts.pools.images.statuses(),
             pools=self._pools(),
         )  # fmt: skip
@@ -99,7 +99,7 @@ class HostStatus(Collector):
         for each in HostState:
             host_state.add_metric([each.value], each is health.state)
         claiming.add_metric([], health.may_claim())
-        skew.add_metric([], health.clock.wrong_by_s())
+        skew.add_metric([], health.now.wrong_by_s())
         stuck.add_metric([], len(self._parts.servers.removals.named()))
         return families
 

@@ -28,7 +28,7 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
     agent = Agent(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), Threads.real(SETTINGS))
     agent.start()
     wait_until(lambda: states(agent) == [State.READY, State.READY], "the pool to be full")
-    wait_until(lambda: bool(agent.parts.queues.subscriptions.consumed), "requests to be taken")
+    wait_until(lambda: bool(agent.parts.queues.subscriptions._consumed), "requests to be taken")
     assert cluster.hosts.find(HOST) is not None
     stop = agent.parts.servers.repairer.thread.cancel
 
@@ -38,7 +38,7 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
 
     agent.parts.servers.repairer.thread.cancel = slowly  # type: ignore[method-assign]
     agent.stop()
-    assert not agent.parts.queues.subscriptions.consumed
+    assert not agent.parts.queues.subscriptions._consumed
     assert cluster.hosts.find(HOST) is None
     assert len(cluster.routes.all()) == len(engine.list({})) == 2
     # A watch and the stream of events end with the process.

@@ -219,7 +219,7 @@ class World:
     @property
     def consumed(self) -> frozenset[str]:
         """The pools' queues whose messages are being taken."""
-        return frozenset(queue for queue in self.subscriptions.consumed if queue.startswith("spawn."))
+        return frozenset(queue for queue in self.subscriptions._consumed if queue.startswith("spawn."))
 
     @property
     def may_claim(self) -> bool:

@@ -240,8 +240,8 @@ def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     culling.send(PrepareImage(sent_at=utc_now(), image="image:2"))
     culling.send(RecyclePool(sent_at=utc_now(), pool="light"))
     assert culling.world.state is HostState.DRAINING
-    assert culling.world.health.drain is not None
-    assert culling.world.health.drain.deadline == until
+    assert culling.world.agent.parts.host.saved_state.drain is not None
+    assert culling.world.agent.parts.host.saved_state.drain.deadline == until
     assert "image:2" in culling.world.agent.parts.pools.images._asked
     assert {s.is_stale for s in culling.world.inventory.snapshot() if s.state is State.READY} == {True}
 
