@@ -106,24 +106,24 @@ class Inventory:
 
     def set_container(self, user: str, container: str) -> None:
         """Its container exists. reserved -> recreating."""
-        self._go(user, lifecycle.MADE, container=container)
+        self._go(user, lifecycle.WHEN_MADE, container=container)
 
     def set_statics(self, user: str, statics: str) -> None:
         """The set of static files that its container is made with."""
-        self._go(user, lifecycle.STAYS, statics=statics)
+        self._go(user, lifecycle.UNCHANGED, statics=statics)
 
     def set_reason(self, user: str, reason: EndReason, note: str) -> Server | None:
         """Why it is stopping, as found out later; the server as it is then. None: it is gone."""
-        return self._go(user, lifecycle.STAYS, reason=reason, note=note)
+        return self._go(user, lifecycle.UNCHANGED, reason=reason, note=note)
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""
-        self._go(user, lifecycle.STAYS, port=port)
+        self._go(user, lifecycle.UNCHANGED, port=port)
 
     def make_ready(self, user: str) -> bool:
         """It answers, and its route is written: starting -> ready, recreating -> claimed. False: it was claimed or
         stopped meanwhile, or was claimed before."""
-        return self._go(user, lifecycle.ANSWERS) is not None
+        return self._go(user, lifecycle.WHEN_ANSWERING) is not None
 
     def take(self, pool: str, generation: str) -> Server | None:
         """ready -> claimed, for the best server of the pool: of ``generation`` before others, then the oldest."""
@@ -136,7 +136,7 @@ class Inventory:
 
     def make_claimed(self, user: str) -> bool:
         """starting or ready -> claimed, for a server that turns out to be somebody's."""
-        return self._go(user, lifecycle.CLAIMED) is not None
+        return self._go(user, lifecycle.WHEN_CLAIMED) is not None
 
     def set_claim(self, user: str, claim: Claim) -> None:
         """Remember the claim of a claimed server. reserving -> reserved: only with it is the server made."""
@@ -149,15 +149,15 @@ class Inventory:
 
     def warn(self, user: str) -> bool:
         """claimed -> warned: it is about to go with its host. False: it is not claimed, or warned already."""
-        return self._go(user, lifecycle.WARNED) is not None
+        return self._go(user, lifecycle.WHEN_WARNED) is not None
 
     def reopen(self, user: str) -> bool:
         """warned -> reopened. False: its learner was not warned."""
-        return self._go(user, lifecycle.REOPENED) is not None
+        return self._go(user, lifecycle.WHEN_REOPENED) is not None
 
     def take_warning_back(self, user: str) -> bool:
         """warned or reopened -> claimed: it stays after all. False: its learner was not warned."""
-        return self._go(user, lifecycle.KEPT) is not None
+        return self._go(user, lifecycle.WHEN_KEPT) is not None
 
     def stop(
         self, user: str, reason: EndReason, states: Collection[State] = tuple(State), note: str = ""
@@ -175,9 +175,9 @@ class Inventory:
     def make_stale(self, pool: str | None) -> int:
         """Have the unclaimed servers of a pool (None: of all) replaced; returns how many."""
         with self._lock:
-            chosen = [s for s in self._servers.values() if pool in (None, s.pool) and s.phase in lifecycle.STALE]
+            chosen = [s for s in self._servers.values() if pool in (None, s.pool) and s.phase in lifecycle.WHEN_STALE]
             for server in chosen:
-                self._move(server, lifecycle.STALE[server.phase])
+                self._move(server, lifecycle.WHEN_STALE[server.phase])
             return len(chosen)
 
     def forget(self, user: str) -> None:

@@ -100,19 +100,19 @@ FREE = frozenset({State.STARTING, State.READY})
 
 # Ways: from a phase to the next one, by what happens. In any other phase it changes nothing.
 #: A change of something else.
-STAYS = {phase: phase for phase in Phase}
+UNCHANGED = {phase: phase for phase in Phase}
 #: It has a container.
-MADE = STAYS | {Phase.RESERVED: Phase.RECREATING}
+WHEN_MADE = UNCHANGED | {Phase.RESERVED: Phase.RECREATING}
 #: It answers, and its route is written.
-ANSWERS = {Phase.STARTING: Phase.READY, Phase.STARTING_STALE: Phase.READY_STALE, Phase.RECREATING: Phase.CLAIMED}
+WHEN_ANSWERING = {Phase.STARTING: Phase.READY, Phase.STARTING_STALE: Phase.READY_STALE, Phase.RECREATING: Phase.CLAIMED}
 #: It is to be replaced.
-STALE = {Phase.STARTING: Phase.STARTING_STALE, Phase.READY: Phase.READY_STALE}
+WHEN_STALE = {Phase.STARTING: Phase.STARTING_STALE, Phase.READY: Phase.READY_STALE}
 #: It turns out to be somebody's.
-CLAIMED = {phase: Phase.CLAIMED for phase in Phase if phase.state in FREE}
+WHEN_CLAIMED = {phase: Phase.CLAIMED for phase in Phase if phase.state in FREE}
 #: Its learner is warned, lets themselves in once more, or may stay after all.
-WARNED = {Phase.CLAIMED: Phase.WARNED}
-REOPENED = {Phase.WARNED: Phase.REOPENED, Phase.REOPENED: Phase.REOPENED}
-KEPT = {Phase.WARNED: Phase.CLAIMED, Phase.REOPENED: Phase.CLAIMED}
+WHEN_WARNED = {Phase.CLAIMED: Phase.WARNED}
+WHEN_REOPENED = {Phase.WARNED: Phase.REOPENED, Phase.REOPENED: Phase.REOPENED}
+WHEN_KEPT = {Phase.WARNED: Phase.CLAIMED, Phase.REOPENED: Phase.CLAIMED}
 
 # In these the time goes on from the phase before: a reservation's since it was begun, a warning's since it was given.
 _GOES_ON = frozenset({Phase.RESERVED, Phase.REOPENED})

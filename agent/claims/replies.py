@@ -51,8 +51,9 @@ class Elsewhere:
 
 @dataclass
 class Replies:
-    """Safe to use from any thread. ``_host``: our name."""
+    """Safe to use from any thread."""
 
+    #: Our name.
     _host: str
     _tickets: Tickets
     _publisher: Publisher

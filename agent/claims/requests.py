@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Requests:
-    """Safe to use from the threads of several pools. ``_host``: our name."""
+    """Safe to use from the threads of several pools."""
 
+    #: Our name.
     _host: str
     _claimer: Claimer
     _subscriptions: Subscriptions

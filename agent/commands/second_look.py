@@ -98,12 +98,13 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
 @dataclass
 class SecondLook:
     """Decides on one cull request. Any thread, one at a time per server; takes some seconds at most when it has to look
-    at the kernels and the CPU. ``_now``: the cluster's time."""
+    at the kernels and the CPU."""
 
     _engine: Engine
     _activity: ActivityReader
     _probe: Probe
     _registry: Registry
+    #: The cluster's time.
     _now: Callable[[], datetime]
     _monotonic: Callable[[], float] = time.monotonic
     # By container; each method of a dictionary is one step under the interpreter's lock.
