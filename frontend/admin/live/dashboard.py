@@ -17,7 +17,6 @@ from typing import Any
 from common import __version__
 from common.broker.port import Publisher, Subscriber
 from common.records.hosts import HostRecord
-from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
@@ -77,13 +76,14 @@ class Dashboard:
         self._consul = outage = Outage(log, "consul unreachable", "consul reachable again", now=now)
         # The connection itself says it in the log.
         self._rabbitmq = Outage(log, "rabbitmq unreachable", None, level=logging.DEBUG, now=now)
-        self._hosts = Watched(cluster.hosts, "hosts", PAUSE_S, outage=outage)
-        self._pools = Watched(cluster.pools, "pools", PAUSE_S, outage=outage)
+        #: As last read.
+        self.hosts = Watched(cluster.hosts, "hosts", PAUSE_S, outage=outage)
+        self.pools = Watched(cluster.pools, "pools", PAUSE_S, outage=outage)
         self._tickets = Watched(cluster.tickets, "tickets", LINE_PAUSE_S, per_s=LINE_PER_S, outage=outage)
         self._ids: dict[str, frozenset[str]] = {}
         families: list[Collection[Any]] = [cluster.notes, cluster.claims, cluster.routes]
-        watches = (self._hosts, self._pools, self._tickets, *map(self._ids_of, families))
-        self._watches: tuple[Follower[Any], ...] = watches
+        names = [self._ids_of(family) for family in families]
+        self._watches: tuple[Follower[Any], ...] = (self.hosts, self.pools, self._tickets, *names)
         self._subscriber: Subscriber | None = None
         self._publisher: Publisher | None = None
         self._window = ClaimsWindow(monotonic())
@@ -134,15 +134,6 @@ class Dashboard:
     @property
     def stopped(self) -> bool:
         return self._thread.stopping.is_set()
-
-    @property
-    def hosts(self) -> Mapping[str, HostRecord]:
-        """As last read."""
-        return self._hosts.records
-
-    @property
-    def pools(self) -> Mapping[str, PoolSpec]:
-        return self._pools.records
 
     def whole(self) -> tuple[int, bytes]:
         """The version, and all of the snapshot as JSON: encoded once per version."""
@@ -201,20 +192,19 @@ class Dashboard:
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
-        hosts, tickets = self._hosts.records, self._tickets.records
+        hosts, tickets = self.hosts.records, self._tickets.records
         waiting = snapshot.waiting_by_pool(tickets, self._now(), self._abandon_s)
         return {
             "cluster": self._cluster.name,
             "release": __version__,
-            "loaded": self._hosts.wait_loaded(0),
+            "loaded": self.hosts.wait_loaded(0),
             "away": {"consul": _told(self._consul), "rabbitmq": _told(self._rabbitmq)},
             "totals": snapshot.totals(hosts, waiting.total()),
             "records": {"claims": self._count_of(self._cluster.claims), "routes": self._count_of(self._cluster.routes)},
             "rates": snapshot.rates(self._window.rates(self._monotonic())),
             "hosts": self._host_rows(hosts),
             "pools": {
-                name: snapshot.pool_row(spec, hosts, waiting[name])
-                for name, spec in sorted(self._pools.records.items())
+                name: snapshot.pool_row(spec, hosts, waiting[name]) for name, spec in sorted(self.pools.records.items())
             },
             "failures": snapshot.failures(hosts.values()),
         }
@@ -242,11 +232,11 @@ class Dashboard:
     def _sample(self) -> list[list[float | int | None]]:
         """A point for the plots when it is time; none while nobody knows the figures."""
         due = self._monotonic() - self._sampled_s >= self.series.period_s
-        if not due or not self._hosts.wait_loaded(0) or self._consul.ongoing:
+        if not due or not self.hosts.wait_loaded(0) or self._consul.ongoing:
             return []
         self._sampled_s = self._monotonic()
         waiting = snapshot.waiting_by_pool(self._tickets.records, self._now(), self._abandon_s).total()
-        sample = sample_of(self._hosts.records, self._now(), waiting)
+        sample = sample_of(self.hosts.records, self._now(), waiting)
         self.series.add(sample)
         return [sample.point()]
 
