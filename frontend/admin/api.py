@@ -312,12 +312,8 @@ def prefetch_image(body: models.ImageBody) -> Answer:
 def statistics() -> Answer:
     """As in the public API, with users and waiting tickets."""
     cluster = dependencies().cluster
-    found = stats(cluster.hosts.all(), "")
-    return Answer(
-        models.AdminStats.model_validate(
-            found | {"users": len(cluster.claims.ids()), "waiting": len(cluster.tickets.ids())}
-        )
-    )
+    counts = {"users": len(cluster.claims.ids()), "waiting": len(cluster.tickets.ids())}
+    return Answer(models.AdminStats.model_validate(stats(cluster.hosts.all(), "") | counts))
 
 
 def _matches(server: Server, query: models.ServersQuery) -> bool:

@@ -32,20 +32,19 @@ def install(app: typer.Typer) -> None:
 def users(as_json: JsonFlag = False) -> None:
     """List all servers: those that are ready, and those in use with their age and last activity."""
     cluster, now = context.cluster_and_time()
-    # Those claimed first first.
-    rows = sorted(
-        server_operations.list_servers(cluster),
-        key=lambda row: (row.claim is None, row.claim.claimed_at if row.claim else None, row.record.user),
-    )
     visits = server_operations.last_active(cluster)
-    seen = [visits.get(row.record.user) if row.claim is not None else None for row in rows]
+    rows = [
+        (row, visits.get(row.record.user) if row.claim else None) for row in server_operations.list_servers(cluster)
+    ]
+    # Those claimed first first.
+    rows.sort(key=lambda pair: (pair[0].claim is None, pair[0].claim.claimed_at if pair[0].claim else None))
     if as_json:
-        print_json([_fields(row, active, now) for row, active in zip(rows, seen, strict=True)])
+        print_json([_fields(row, active, now) for row, active in rows])
         return
     cells = [
         (row.record.user, row.state, row.record.pool, row.record.host,
          ago(row.claim.claimed_at if row.claim else None, now), ago(active, now))
-        for row, active in zip(rows, seen, strict=True)
+        for row, active in rows
     ]  # fmt: skip
     print_table("Users", ("User", "State", "Pool", "Host", "Claimed", "Last active"), cells, "No servers.")
 
