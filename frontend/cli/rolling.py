@@ -1,7 +1,6 @@
 """A change of pools as the command line follows it: images on all hosts first, then host by host."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import typer
@@ -26,11 +25,9 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
         missing = pool_operations.prepare_images(operating, specs)
 
     def tell(found: Images) -> None:
-        counts = Counter(image for image, _ in found)
-        for image, count in sorted(counts.items()):
-            have = sum(1 for (each, _), state in found.items() if each == image and state is None)
-            if not quiet:
-                say(f"{image}: on {have} of {count} hosts")
+        for image in sorted({image for image, _ in found}) if not quiet else ():
+            states = [state for (each, _), state in found.items() if each == image]
+            say(f"{image}: on {states.count(None)} of {len(states)} hosts")
 
     if all(state is None for state in missing.values()):
         return
