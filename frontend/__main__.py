@@ -3,23 +3,8 @@
 import sys
 
 from common.settings import load
-from frontend.http.multiprocess import share_metrics
-from frontend.settings import PublicSettings, bind
-
-
-def main(argv: list[str]) -> None:
-    """Serve until SIGTERM."""
-    settings = load(PublicSettings, argv)
-    folder = share_metrics(settings)
-    # Only now: they import prometheus_client, which looks for the folder at once.
-    from common.runtime.logs import setup_logging
-    from frontend.http.gunicorn import GunicornServer, gunicorn_settings
-    from frontend.public.wsgi import create_app
-
-    setup_logging("frontend", settings.log_level, settings.audit_file)
-    options = gunicorn_settings(settings, bind(settings.ip, settings.port), folder)
-    GunicornServer(options, lambda: create_app(settings)).run()
-
+from frontend.http.multiprocess import serve
+from frontend.settings import PublicSettings
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    serve(load(PublicSettings, sys.argv[1:]), "frontend.public.wsgi:create_app")

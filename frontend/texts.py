@@ -8,14 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.vocabulary import (
-    CullObstacle,
-    CullRefusal,
-    DropReason,
-    EndReason,
-    EventName,
-    RequestRefusal,
-)
+from common.vocabulary import CullObstacle, CullRefusal, DropReason, EndReason, EventName, RequestRefusal
 
 UNKNOWN_END = "It was idle for too long, its time was over, or the machine it ran on was lost."
 _NOT_STARTED = "It could not be started."

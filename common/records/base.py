@@ -4,18 +4,11 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 ``MalformedRecord``: readers report and skip it, they do not crash.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.bounds import (
-    LABELS_MAX,
-)
+from common.bounds import LABELS_MAX
 from common.errors import MalformedRecord
 from common.ids import USER_ALPHABET, USER_LENGTH_MAX, USER_LENGTH_MIN
 
@@ -41,17 +34,24 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-class Record(BaseModel):
-    """Base of all records: frozen, versioned; fields of later minor additions are ignored when read."""
+class Data(BaseModel):
+    """What is read from outside, and parts of it; fields of later minor additions are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Record(Data):
+    """Base of all records, versioned."""
+
+    #: Which field is the record's id, where it is one.
+    ID_FIELD: ClassVar[str]
 
     v: Literal[1] = 1
 
     @property
     def record_id(self) -> str:
         """What its key ends with: it tells the record from the others of its family."""
-        raise NotImplementedError
+        return str(getattr(self, self.ID_FIELD))
 
     def encode(self) -> bytes:
         """The value to store."""

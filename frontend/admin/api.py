@@ -20,9 +20,9 @@ from frontend.admin.events import events
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import places
 from frontend.culler.decide import CullForecast, Source, cull_forecast
-from frontend.http.api.document import serve_document
+from frontend.http.api.document import api_blueprint
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import bad_field, install_problems, not_found
+from frontend.http.api.problems import NO_SERVER, bad_field, not_found
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
 from frontend.operations import servers as server_operations
@@ -33,14 +33,13 @@ SHOWN_CHARACTERS = 8
 
 _READ = (Scope.READ,)
 _ADMIN = (Scope.ADMIN,)
-_NO_SERVER = {404: "there is no such server", 410: "there was such a server; the message says why it is gone"}
 _NO_HOST = {404: "there is no such host"}
 _NO_POOL = {404: "there is no such pool"}
 
 
 def create_views() -> Blueprint:
     """The blueprint; one per application."""
-    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views = api_blueprint("tmpnb-cluster: the operator's API", _limits)
     views.get("/servers")(servers)
     views.get("/servers/<user>")(server)
     views.delete("/servers/<user>")(cull)
@@ -63,8 +62,6 @@ def create_views() -> Blueprint:
     views.post("/images")(prefetch_image)
     views.get("/events")(events)
     views.get("/stats")(statistics)
-    install_problems(views)
-    serve_document(views, "tmpnb-cluster: the operator's API", _limits)
     return views
 
 
@@ -83,7 +80,7 @@ def servers(query: models.ServersQuery) -> Answer:
     return Answer(models.Servers(servers=rows, total=len(found), next=after))
 
 
-@operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=_NO_SERVER)
+@operation("Get a server", scopes=_READ, answers={200: models.Server}, refusals=NO_SERVER)
 def server(user: str) -> Answer:
     """With when and why it will be culled."""
     deps = dependencies()
@@ -94,7 +91,7 @@ def server(user: str) -> Answer:
     return Answer(_server(found, culling))
 
 
-@operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=_NO_SERVER)
+@operation("Cull a server", scopes=_ADMIN, answers={202: models.CullRequested}, refusals=NO_SERVER)
 def cull(user: str) -> Answer:
     """Whatever it is doing. Asked again, it is 202 until the server is gone, then 404 or 410."""
     host = server_operations.cull(dependencies().context, user)

@@ -34,7 +34,7 @@ def create_admin_app(deps: AdminDependencies) -> Flask:
     app.after_request(_note_action)
     for blueprint in (page.views, login.views, legacy.views, api.create_views()):
         app.register_blueprint(blueprint)
-    idempotency.install(app, deps.settings.keys_max, deps.settings.keys_max_per_visitor)
+    idempotency.install(app, deps.cluster, deps.settings, deps.now)
     harden(app)
     install_problems(app)
     return app

@@ -22,7 +22,7 @@ from frontend.cluster.cache import CachedValue
 from frontend.cluster.series import Series
 from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
-from frontend.http.throttle import Throttle, ThrottleBounds
+from frontend.http.throttle import Throttle
 from frontend.operations.bootstrap import Bootstrap
 from frontend.operations.context import Context
 from frontend.settings import AdminSettings
@@ -67,11 +67,7 @@ class AdminDependencies:
             listing_view(cluster),
             dashboard,
             BoundedSemaphore(settings.streams_count),
-            Throttle(
-                bounds=ThrottleBounds(
-                    settings.wrong_logins_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
-                )
-            ),
+            Throttle(settings.wrong_logins_max, settings),
             Search(cluster),
             now,
         )

@@ -9,8 +9,11 @@ from frontend.admin.dependencies import dependencies
 from frontend.http.responses import answer
 from frontend.operations import hosts as host_operations
 from frontend.operations import pools as pool_operations
+from frontend.operations.errors import NotFound
 
 views = Blueprint("legacy", __name__)
+# Not the words of /api/v1.
+views.register_error_handler(NotFound, lambda error: answer({"status": "not found", "message": str(error)}, 404))
 
 ENDPOINTS = (
     ("DELETE", "/api/pool", "tmpnb: replace all ready servers (?pool=NAME: of one pool); claimed ones stay"),

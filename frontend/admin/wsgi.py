@@ -19,7 +19,7 @@ from frontend.settings import AdminSettings
 def create_admin(settings: AdminSettings | None = None) -> Flask:
     """The admin application with its real dependencies, not started yet. ``settings`` None: from the environment."""
     settings = settings or load(AdminSettings)
-    setup_logging("admin", settings.log_level, settings.audit_file)
+    setup_logging(settings.role, settings.log_level, settings.audit_file)
     store = consul_store(settings)
     address = rabbit_address(settings, f"admin {socket.gethostname()}")
     publisher = RabbitPublisher(address, "publisher")

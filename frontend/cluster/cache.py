@@ -32,21 +32,18 @@ class CachedValue(Generic[T]):
         """The value, at most ``max_age_s`` old; raises the ``TransientError`` that the fetch raised."""
         with self._lock:
             if self._at is None or self._monotonic() - self._at >= self._max_age_s:
-                self._refresh()
+                try:
+                    self._value, self._failure = self._fetch(), None
+                except TransientError as exc:
+                    self._failure = exc
+                self._at = self._monotonic()
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
             return self._value  # type: ignore[return-value]  # set whenever there is no failure
 
-    def _refresh(self) -> None:
-        try:
-            self._value, self._failure = self._fetch(), None
-        except TransientError as exc:
-            self._failure = exc
-        self._at = self._monotonic()
-
 
 class CachedValues(Generic[T]):
-    """Answers per key for ``max_age_s``: tabs left open at a dead server ask the same again and again."""
+    """Answers (never None) per key for ``max_age_s``: tabs left open at a dead server ask the same again and again."""
 
     # More than any cluster has users; the whole memory is dropped rather than searched for old entries.
     MAX_COUNT = 50_000
@@ -65,9 +62,9 @@ class CachedValues(Generic[T]):
         return found[1] if found is not None and self._monotonic() - found[0] < self._max_age_s else None
 
     def get(self, key: str) -> T:
-        found = self._values.get(key)
-        if found is not None and self._monotonic() - found[0] < self._max_age_s:
-            return found[1]
+        value = self.peek(key)
+        if value is not None:
+            return value
         value = self._fetch(key)
         if len(self._values) >= self.MAX_COUNT:
             self._values = {}

@@ -1,20 +1,10 @@
-"""The hosts' records and the figures made of them."""
+"""The figures made of the hosts' records."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from common import __version__
 from common.records.hosts import HostRecord, HostState
-from common.store.cluster import Cluster
-from frontend.cluster.cache import CachedValue
-
-MAX_AGE_S = 1.0
-
-
-def hosts_view(cluster: Cluster, monotonic: Callable[[], float] = time.monotonic) -> CachedValue[dict[str, HostRecord]]:
-    """All host records by name, at most a second old. ``get`` raises ``StoreUnavailable``."""
-    return CachedValue(cluster.hosts.all, MAX_AGE_S, monotonic)
 
 
 def stats(hosts: Mapping[str, HostRecord], container_image: str) -> dict[str, Any]:

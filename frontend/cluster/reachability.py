@@ -4,11 +4,9 @@ All targets are tried at once, within one time limit: a rack without power must 
 each of its servers alone, nor cost it the lead.
 """
 
-import selectors
+import asyncio
 import socket
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, closing
 from itertools import islice
 
 from common.records.hosts import HostRecord
@@ -30,33 +28,24 @@ def tcp_probe(targets: Collection[Target], timeout_s: float = TIMEOUT_S) -> set[
     """Those at which something accepts connections. Takes ``timeout_s`` seconds at most, for each ``AT_ONCE``."""
     rest, found = iter(targets), set[Target]()
     while batch := list(islice(rest, AT_ONCE)):
-        found |= _accepting(batch, timeout_s)
+        found |= asyncio.run(_accepting(batch, timeout_s))
     return found
 
 
-def _accepting(targets: Iterable[Target], timeout_s: float) -> set[Target]:
-    found = set()
-    deadline = time.monotonic() + timeout_s
-    with ExitStack() as open_sockets, selectors.DefaultSelector() as pending:
-        for address, port in targets:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            connection = open_sockets.enter_context(closing(socket.socket(family, socket.SOCK_STREAM)))
-            connection.setblocking(False)
-            try:
-                connection.connect((address, port))
-            except BlockingIOError:
-                pass
-            except OSError:
-                continue  # no way there from here
-            pending.register(connection, selectors.EVENT_WRITE, (address, port))
-        while pending.get_map() and (left_s := deadline - time.monotonic()) > 0:
-            for key, _ in pending.select(left_s):
-                pending.unregister(key.fileobj)
-                if isinstance(key.fileobj, socket.socket) and not key.fileobj.getsockopt(
-                    socket.SOL_SOCKET, socket.SO_ERROR
-                ):
-                    found.add(key.data)
-    return found
+async def _accepting(targets: Collection[Target], timeout_s: float) -> set[Target]:
+    answers = await asyncio.gather(*(_accepts(target, timeout_s) for target in targets))
+    return {target for target, accepts in zip(targets, answers, strict=True) if accepts}
+
+
+async def _accepts(target: Target, timeout_s: float) -> bool:
+    family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connection, target), timeout_s)
+        except OSError:  # no way there from here, or a ``TimeoutError``
+            return False
+        return True
 
 
 def unreachable(hosts: Mapping[str, HostRecord], routes: Iterable[Route], probe: Probe) -> dict[str, str]:

@@ -1,18 +1,13 @@
-"""How many servers were available and in use over the last hours: samples in a ring, taken by a thread."""
+"""How many servers were available and in use over the last hours: samples in a ring."""
 
 import itertools
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from common.errors import TransientError
 from common.records.hosts import HostRecord, HostState
-from common.runtime.loops import LoopThread
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +52,3 @@ class Series:
         with self._lock:
             newer = itertools.takewhile(lambda sample: sample.at_s > at_s, reversed(self._samples))
             return list(newer)[::-1]
-
-
-class Sampler:
-    """Takes a sample once per period, from ``start`` to ``stop``; a gap when it cannot."""
-
-    def __init__(self, series: Series, take: Callable[[], Sample]) -> None:
-        """``take`` may raise ``TransientError``."""
-        self.series = series
-        self._take = take
-        self._thread = LoopThread("samples", self.sample, series.period_s)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._thread.cancel()
-
-    def sample(self) -> None:
-        """Take one now."""
-        try:
-            self.series.add(self._take())
-        except TransientError as exc:
-            log.debug("no sample taken", extra={"error": str(exc)})

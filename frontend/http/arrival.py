@@ -15,11 +15,12 @@ import socket
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from frontend.settings import AdminSettings, PublicSettings
 
 # What a browser has to close a connection that we are done with; as in gunicorn.
 CLOSE_S = 2.0
@@ -37,18 +38,6 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,256})?\r\n")
 HEAD_TOO_LARGE = (431, "Request Header Fields Too Large", "the request's head is too large: are there many cookies?")
 BAD_CHUNK = (400, "Bad Request", "the body's chunks make no sense")
 Refusal = tuple[int, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class ArrivalBounds:
-    """What requests may take of a worker before it has them."""
-
-    #: Seconds for one request, head and body; as in haproxy.cfg (timeout http-request, wait-for-body).
-    arrive_s: float
-    #: Bytes of one body.
-    body_max_bytes: int
-    #: Bytes of all requests that are on their way to a worker; the oldest go first.
-    held_max_bytes: int
 
 
 class Arrival:
@@ -124,18 +113,18 @@ class Arrival:
 class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """``pending_conns`` (gunicorn's) are connections whose request is on its way, or that only wait to be closed.
 
-    gunicorn makes it from its class, so the bounds are the class's: ``arrival_worker`` makes one with them."""
+    gunicorn makes it from its class, so the settings are the class's: ``arrival_worker`` makes one with them."""
 
-    bounds: ClassVar[ArrivalBounds]
+    settings: ClassVar[PublicSettings | AdminSettings]
 
     def enqueue_req(self, conn: TConn) -> None:
         """A connection has, or will have, a request: gunicorn would give it a thread now."""
-        conn.arrival = Arrival(self.bounds.body_max_bytes)
+        conn.arrival = Arrival(self.settings.body_max_bytes)
         conn.sock.setblocking(False)
         if conn.parser is not None:
             conn.arrival.add(conn.parser.unreader.take_buffered())
         if not self._take_in(conn):
-            self._watch(conn, self.bounds.arrive_s)
+            self._watch(conn, self.settings.request_s)
 
     def on_pending_socket_readable(self, conn: TConn, client: Any) -> None:  # noqa: ARG002 gunicorn's signature
         if conn.arrival is None:
@@ -188,7 +177,7 @@ class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._drop(conn)
         room = self.worker_connections * IDLE_PERCENT // 100
         held_bytes = sum(len(conn.arrival.data) for conn in self.pending_conns if conn.arrival)
-        while self.pending_conns and (self.nr_conns > room or held_bytes > self.bounds.held_max_bytes):
+        while self.pending_conns and (self.nr_conns > room or held_bytes > self.settings.arriving_max_bytes):
             held_bytes -= len(self.pending_conns[0].arrival.data) if self.pending_conns[0].arrival else 0
             self._drop(self.pending_conns[0])
         while self.keepalived_conns and self.nr_conns > room:
@@ -222,9 +211,9 @@ class ArrivalWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         conn.close()
 
 
-def arrival_worker(bounds: ArrivalBounds) -> type[ArrivalWorker]:
+def arrival_worker(settings: PublicSettings | AdminSettings) -> type[ArrivalWorker]:
     """The class for gunicorn's ``worker_class``."""
-    return type(ArrivalWorker.__name__, (ArrivalWorker,), {"bounds": bounds})
+    return type(ArrivalWorker.__name__, (ArrivalWorker,), {"settings": settings})
 
 
 def _receive(sock: socket.socket) -> bytes | None:

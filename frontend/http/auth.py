@@ -12,10 +12,9 @@ from common.runtime import audit_log
 from common.vocabulary import EventName, RequestRefusal
 from frontend import texts
 from frontend.http.authenticator import Authenticator, Principal
-from frontend.http.guesses import GuessBounds, Guesses, client_of
+from frontend.http.guesses import Guesses, client_of
 from frontend.http.metrics import AUTH_REFUSALS
 from frontend.http.responses import answer
-from frontend.http.throttle import ThrottleBounds
 from frontend.settings import GunicornSettings
 
 EXTENSION = "tmpnb.authenticator"
@@ -26,10 +25,7 @@ ANYBODY = ""
 
 def install(app: Flask, authenticator: Authenticator, settings: GunicornSettings) -> None:
     app.extensions[EXTENSION] = authenticator
-    throttle = ThrottleBounds(
-        settings.wrong_tokens_max, settings.wrong_tokens_pause_max_s, settings.wrong_tokens_addresses_max
-    )
-    app.extensions[GUESSES] = Guesses(GuessBounds(throttle, settings.right_tokens_max))
+    app.extensions[GUESSES] = Guesses(settings)
 
 
 def authenticator() -> Authenticator:
@@ -69,15 +65,12 @@ def authorize(accepted: Collection[Scope], *, legacy: bool = False) -> Response 
 
 
 def client() -> str:
-    """Who sends this request, for counting what goes wrong: the address that the proxy tier names, or the
-    connection's. A client that bypasses it can make up the former; the table of such names is bounded."""
-    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if behind_proxies() else ""
+    """Who sends this request: the address that the proxy tier names, or the connection's. A client that bypasses it can
+    make up the former; tables of such names are bounded. Of several the last: a client may have written the others."""
+    # The proxy tier leads nobody to the admin application.
+    is_public = current_app.config.get("BEHIND_PROXIES", False)
+    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2] if is_public else ""
     return client_of(said or request.remote_addr)
-
-
-def behind_proxies() -> bool:
-    """Whether this is the public application: the proxy tier leads nobody to the other one."""
-    return bool(current_app.config.get("BEHIND_PROXIES"))
 
 
 def admit(principal: Principal, accepted: Collection[Scope]) -> Response | None:

@@ -11,32 +11,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from common.records.tokens import split
-from frontend.http.throttle import Throttle, ThrottleBounds
-
-# A monitor that asks twenty addresses with a token that has just been changed is no guesser; and a hundred guesses at
-# sixteen characters are none to speak of.
-PROGRAMS = ThrottleBounds(free_count=100)
-
-
-@dataclass(frozen=True, slots=True)
-class GuessBounds:
-    """How guessing is held up, and how many pairs of address and token are remembered that were right (the oldest are
-    dropped first; some 150 bytes each)."""
-
-    throttle: ThrottleBounds = PROGRAMS
-    known_max: int = 10_000
+from frontend.http.throttle import Throttle
+from frontend.settings import GunicornSettings
 
 
 class Guesses:
     """Safe from any thread. ``clock``: monotonic seconds."""
 
-    def __init__(self, bounds: GuessBounds = GuessBounds(), clock: Callable[[], float] = time.monotonic) -> None:
-        self._throttle = Throttle(clock, bounds.throttle)
-        self._known_max = bounds.known_max
+    def __init__(self, settings: GunicornSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._throttle = Throttle(settings.wrong_tokens_max, settings, clock)
+        #: Pairs of address and token that were right, some 150 bytes each.
+        self._known_max = settings.right_tokens_max
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, None] = OrderedDict()

@@ -9,7 +9,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from frontend.http import metrics
-from frontend.http.arrival import HEAD_MAX_BYTES, ArrivalBounds, arrival_worker
+from frontend.http.arrival import HEAD_MAX_BYTES, arrival_worker
 from frontend.settings import AdminSettings, PublicSettings
 
 # Where an application finds out whether its worker goes on.
@@ -18,17 +18,14 @@ ALIVE = "tmpnb.alive"
 RUNNING = "tmpnb.running"
 
 
-def gunicorn_settings(
-    settings: PublicSettings | AdminSettings, bind: str, metrics_folder: str | None = None
-) -> dict[str, Any]:
+def gunicorn_settings(settings: PublicSettings | AdminSettings, metrics_folder: str | None = None) -> dict[str, Any]:
     """gunicorn's settings by name, and what it calls in the life of a worker. ``metrics_folder``: as ``share_metrics``
     has made it."""
-    bounds = ArrivalBounds(settings.request_s, settings.body_max_bytes, settings.arriving_max_bytes)
     metrics_bind = [f"{settings.metrics_ip}:{settings.metrics_port}"] if settings.metrics_port else []
     return {
-        "bind": [bind, *metrics_bind],
+        "bind": [settings.bind, *metrics_bind],
         # gunicorn's "gthread", but a request gets a thread only once it is here.
-        "worker_class": arrival_worker(bounds),
+        "worker_class": arrival_worker(settings),
         "workers": settings.workers,
         "threads": settings.threads,
         # Threads and sockets do not survive a fork: everything is made in the worker.

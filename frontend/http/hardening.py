@@ -1,12 +1,13 @@
 """What makes both applications safe to show: headers, error pages, static files."""
 
+import hashlib
 import logging
+from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, abort, request, send_from_directory
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from frontend.http import static_files
 from frontend.http.responses import problem
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ CONTENT_SECURITY_POLICY = (
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 
+# Style, scripts and templates that both applications have.
+_SHARED = Path(__file__).parent
 _CACHED_VIEWS = frozenset({"static", "statics.statics_file"})
 
 _TEXTS = {
@@ -43,7 +46,7 @@ def harden(app: Flask) -> None:
     app.json = _Json(app)
     # Or a doubled slash is answered with a redirect to whatever host the client claims that we are.
     app.url_map.merge_slashes = False
-    static_files.install(app)
+    _serve_static_files(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
@@ -74,3 +77,23 @@ def _http_error(error: HTTPException) -> Response:
 def _crash(error: Exception) -> Response:
     log.error("view failed", exc_info=error)
     return problem(500, "Something went wrong", "This is our fault, and it has been noted. Please try again.", "error")
+
+
+def _serve_static_files(app: Flask) -> None:
+    """Serve at ``/static/`` what is in ``static/`` beside ``app`` or here; templates are found in both places, too."""
+    # A blueprint's templates come after the application's own.
+    app.register_blueprint(Blueprint("shared", __name__, template_folder="templates"))
+    folders = {
+        file.relative_to(folder).as_posix(): folder
+        for folder in (_SHARED / "static", Path(app.root_path) / "static")
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    # A hash of the content in the address, so that browsers may keep files for ever.
+    versions = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12] for name, folder in folders.items()}
+
+    def static(filename: str) -> Response:
+        return send_from_directory(folders[filename], filename) if filename in folders else abort(404)
+
+    app.add_url_rule("/static/<path:filename>", "static", static)
+    app.jinja_env.globals["static"] = lambda name: f"/static/{name}?v={versions[name]}"

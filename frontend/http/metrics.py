@@ -57,7 +57,7 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    """Runs after all others, so ``lines.py`` has said when the request began."""
+    """Runs after all others, so ``request_log.py`` has said when the request began."""
     view = (request.endpoint or "none").rpartition(".")[2]
     method = request.method if request.method in _METHODS else "other"
     elapsed_s = time.monotonic() - g.started

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, g, jsonify, make_response, render_template, request
+from flask import Response, current_app, jsonify, make_response, render_template, request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -82,8 +82,3 @@ def unavailable(retry_after_s: int = 5) -> Response:
 def pages_are_off() -> bool:
     """With an API token there are no pages for people (as tmpnb had it)."""
     return bool(current_app.config.get("AUTH_TOKEN"))
-
-
-def add_stage(name: str, elapsed_ms: float) -> None:
-    """Add to the milliseconds per stage in this request's log line."""
-    g.stages_ms[name] = round(elapsed_ms, 2)

@@ -2,17 +2,14 @@
 address is written down."""
 
 import hmac
-import ipaddress
 import re
 
 from flask import current_app, request
 
-from frontend.http.auth import ANYBODY, caller
+from frontend.http.auth import ANYBODY, caller, client
 
 # Enough that no two visitors share one.
 MARK_LENGTH = 16
-# What one subscriber has of IPv6.
-IPV6_PREFIX = 64
 # Previews of chats and mail programs, virus scanners, crawlers: they look at every link, and would take a server each.
 # (Cubot makes telephones. Headless browsers are left alone: tests use them, and robots can say what they like.)
 _ROBOT = re.compile(
@@ -27,7 +24,7 @@ _ROBOT = re.compile(
 def visitor() -> str:
     """A digest of the token's name, or of the address that the proxy tier names, for everybody else."""
     name = caller()
-    text = f"token {name}" if name != ANYBODY else f"address {_address()}"
+    text = f"token {name}" if name != ANYBODY else f"address {client()}"
     key = str(current_app.config["SECRET_KEY"]).encode()
     return hmac.digest(key, text.encode(), "sha256").hex()[:MARK_LENGTH]
 
@@ -40,15 +37,3 @@ def is_robot() -> bool:
 def is_browser() -> bool:
     """Whether it calls itself one, as all of them do. So do scanners."""
     return "Mozilla/" in request.headers.get("User-Agent", "")
-
-
-def _address() -> str:
-    """The last one named: what stands before it may have been written by the client. Of IPv6 the network."""
-    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() or request.remote_addr or ""
-    try:
-        address = ipaddress.ip_address(said)
-    except ValueError:
-        return said[:64]
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
-    return str(address)

@@ -2,7 +2,8 @@
 
     TmpnbError
     ├── NotFound                there is no such server, host, pool or token
-    │   └── ServerEnded         there was such a server; the text says why it is gone
+    │   ├── ServerEnded         there was such a server; the text says why it is gone
+    │   └── UnknownPool         there is no such pool; the text says which there are
     ├── InvalidValue            a value is not accepted; the text says which are
     ├── WrongState              not possible in the present state; the text says why
     └── InvalidPool             (common/errors.py) a pool that can never work as written
@@ -27,6 +28,10 @@ class ServerEnded(NotFound):
         super().__init__(f"the server of user {user!r} is gone: {texts.short(reason, note)}")
         #: Why it ended, as its host left word of it.
         self.reason = reason
+
+
+class UnknownPool(NotFound):
+    """There is no such pool."""
 
 
 class InvalidValue(TmpnbError):

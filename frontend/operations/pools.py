@@ -21,7 +21,7 @@ from common.store.collections import TRIES, Stored
 from common.store.port import Write
 from common.vocabulary import EndReason
 from frontend.operations.context import Context
-from frontend.operations.errors import NotFound, WrongState
+from frontend.operations.errors import UnknownPool, WrongState
 from frontend.operations.host_commands import send
 from frontend.operations.pool_files import check_sizes
 
@@ -77,10 +77,10 @@ class HostProgress:
 
 
 def read_pool(cluster: Cluster, name: str) -> PoolSpec:
-    """The pool of that name. Raises ``NotFound``, naming those that there are."""
+    """The pool of that name. Raises ``UnknownPool``, naming those that there are."""
     pools = cluster.pools.all()
     if name not in pools:
-        raise NotFound(f"there is no pool {name[:80]!r}; accepted: {', '.join(sorted(pools)) or 'none yet'}")
+        raise UnknownPool(f"there is no pool {name[:80]!r}; accepted: {', '.join(sorted(pools)) or 'none yet'}")
     return pools[name]
 
 
@@ -96,7 +96,7 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     """Delete a pool and its history. Its ready servers are removed by the agents, its claimed ones stay until they
     end; visitors who wait for one are refused.
 
-    Raises ``NotFound``, and ``WrongState`` for the only one there is: to agents and the admin application a cluster
+    Raises ``UnknownPool``, and ``WrongState`` for the only one there is: to agents and the admin application a cluster
     without pools is one whose Consul has lost its data (I8).
     """
     rows = [record.pools[name] for record in cluster.hosts.all().values() if name in record.pools]
@@ -144,7 +144,7 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
     """Go back to the generation before the present one. ``generation``: what the caller thinks is the present one, so
     that asking twice does not go back twice.
 
-    Raises ``NotFound``, and ``WrongState`` if the present one is another, or there is none before it.
+    Raises ``UnknownPool``, and ``WrongState`` if the present one is another, or there is none before it.
     """
     present = read_pool(cluster, name).generation
     _check_generation(generation, present)
@@ -157,7 +157,7 @@ def rollback(cluster: Cluster, name: str, generation: str | None = None) -> Pool
 
 def recycle(context: Context, name: str | None) -> int:
     """Have the ready servers of a pool (None: of all) replaced everywhere; how many there are just now. Raises
-    ``NotFound``."""
+    ``UnknownPool``."""
     if name is not None:
         read_pool(context.cluster, name)
     drained = 0

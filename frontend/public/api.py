@@ -4,26 +4,24 @@ from typing import Any
 
 from flask import Blueprint, g
 
-from common.broker.messages import CullRequest
 from common.errors import StoreUnavailable
 from common.ids import request_of
-from common.records.tickets import Ticket
 from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
-from common.vocabulary import EndReason, RequestRefusal
+from common.vocabulary import RequestRefusal
 from frontend import texts
 from frontend.cluster.hosts import stats
-from frontend.cluster.queue_position import QueueFull, QueuePosition
-from frontend.http.api.document import serve_document
+from frontend.cluster.queue_position import QueueFull
+from frontend.http.api.document import api_blueprint
 from frontend.http.api.operation import Answer, operation
-from frontend.http.api.problems import RETRY_AFTER_S, Refused, bad_field, gone, install_problems, not_found
+from frontend.http.api.problems import NO_SERVER, RETRY_AFTER_S, Refused, bad_field, gone, not_found
 from frontend.http.auth import caller
 from frontend.http.visitors import visitor
-from frontend.operations.host_commands import send
 from frontend.public import api_models
 from frontend.public.dependencies import dependencies
+from frontend.public.spawning.late_replies import give_back
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
-from frontend.public.targets import BadTarget, checked
+from frontend.public.targets import BadTarget, checked_target
 from frontend.public.views.spawn import CROWDED_AFTER_S, note
 from frontend.public.views.waiting import assigned_url, poll_s
 
@@ -36,14 +34,12 @@ _NO_TICKET = "the ticket is not known (any more)"
 
 def create_views() -> Blueprint:
     """The blueprint; one per application."""
-    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    views = api_blueprint("tmpnb-cluster: servers for programs", _limits)
     views.post("/spawn")(spawn)
     views.get("/tickets/<ticket>")(ticket_state)
     views.delete("/tickets/<ticket>")(cancel_ticket)
     views.get("/servers/<user>")(own_server)
     views.get("/stats")(statistics)
-    install_problems(views)
-    serve_document(views, "tmpnb-cluster: servers for programs", _limits)
     return views
 
 
@@ -59,9 +55,8 @@ def _check(body: api_models.SpawnBody) -> None:
 
 def _command(body: api_models.SpawnBody) -> tuple[SpawnCommand, float]:
     """What is wanted, and for how many seconds it is waited for. Raises ``Refused``."""
-    path, _, query = body.path.partition("?")
     try:
-        target = checked(path.lstrip("/"), query)
+        target = checked_target(body.path)
     except BadTarget as exc:
         raise bad_field("path", str(exc), body.path) from exc
     settings = dependencies().settings
@@ -114,9 +109,18 @@ def ticket_state(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     record, place = found
     if place is not None:
-        return Answer(_waiting(ticket, place))
-    refused = api_models.TicketRefused(reason=record.reason, message=texts.short(record.reason, record.note))
-    return Answer(_assigned(record) or refused)
+        waiting = api_models.TicketWaiting(
+            ticket=ticket,
+            position=place.position,
+            waiting=place.waiting_count,
+            estimate_s=place.estimate_s,
+            retry_in_s=round(poll_s(place), 2),
+        )
+        return Answer(waiting)
+    url = assigned_url(record)
+    if url and record.user:
+        return Answer(api_models.Assigned(url=url, user=record.user))
+    return Answer(api_models.TicketRefused(reason=record.reason, message=texts.short(record.reason, record.note)))
 
 
 @operation(
@@ -133,16 +137,11 @@ def cancel_ticket(ticket: str) -> Answer:
         raise not_found(_NO_TICKET)
     if record.state is not State.ASSIGNED or record.user is None:
         return Answer(api_models.Cancelled(status="cancelled"))
-    pointer = deps.cluster.users.get(record.user)
+    pointer = deps.cluster.users.find(record.user)
     if pointer is not None:
-        request = CullRequest(
-            sent_at=deps.now(),
-            user=record.user,
-            reason=EndReason.UNDELIVERABLE,
-            request_id=record.request_id,
-            force=True,
-        )
-        send(deps.broker, pointer.host, request)
+        if pointer.record is None:
+            raise StoreUnavailable("the pointer to its server cannot be read")
+        give_back(deps.broker, pointer.record.host, record.user, record.request_id)
     return Answer(api_models.Cancelled(status="removing"), 202)
 
 
@@ -150,7 +149,7 @@ def cancel_ticket(ticket: str) -> Answer:
     "Get a server",
     scopes=(Scope.SPAWN, Scope.READ),
     answers={200: api_models.OwnServer},
-    refusals={404: "there is no such server", 410: "there was such a server; the message says why it is gone"},
+    refusals=NO_SERVER,
 )
 def own_server(user: str) -> Answer:
     """Whether a server is still there, and until when. Ids of users cannot be guessed."""
@@ -193,21 +192,6 @@ def _pool(wanted: str | None, target: str) -> str:
     if wanted is None:
         raise bad_field("pool", f"say which one; accepted: {names}", wanted)
     raise Refused(404, "unknown pool", f"pool: there is no pool {wanted[:80]!r}; accepted: {names}")
-
-
-def _waiting(ticket: str, place: QueuePosition) -> api_models.TicketWaiting:
-    return api_models.TicketWaiting(
-        ticket=ticket,
-        position=place.position,
-        waiting=place.waiting_count,
-        estimate_s=place.estimate_s,
-        retry_in_s=round(poll_s(place), 2),
-    )
-
-
-def _assigned(record: Ticket) -> api_models.Assigned | None:
-    url = assigned_url(record)
-    return api_models.Assigned(url=url, user=record.user) if url and record.user else None
 
 
 def _limits(document: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 from flask import Flask, Response, request
 
-from common.errors import StoreUnavailable
+from common.errors import TransientError
 from common.records.tokens import Scope
 from frontend.http import auth, metrics, request_log
 from frontend.http.api import idempotency
 from frontend.http.api.operation import operation_of
 from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
-from frontend.http.responses import answer, pages_are_off, unavailable
+from frontend.http.responses import answer, pages_are_off, problem, unavailable
 from frontend.public import api, cross_site, session_cookie
 from frontend.public.dependencies import Dependencies
+from frontend.public.targets import BadTarget
 from frontend.public.views import pages, server, spawn, statics, stats, waiting
 from frontend.settings import CORS_HEADERS
 
@@ -43,15 +44,17 @@ def create_app(deps: Dependencies) -> Flask:
     principal = Principal("API_AUTH_TOKEN", Scope.SPAWN)
     auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal), settings)
     session_cookie.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
-    app.before_request(_preflight)
+    app.before_request(lambda: Response(status=204) if request.method == "OPTIONS" else None)
     app.before_request(_authorize)
     cross_site.install(app, settings.allow_origin)
     app.url_map.converters["link"] = pages.LinkPrefix
     for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
         app.register_blueprint(blueprint)
     app.register_blueprint(api.create_views())
-    idempotency.install(app, settings.keys_max, settings.keys_max_per_visitor)
+    idempotency.install(app, deps.cluster, settings, deps.now)
     harden(app)
+    app.register_error_handler(TransientError, lambda _error: unavailable())
+    app.register_error_handler(BadTarget, _bad_address)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}
 
     @app.after_request
@@ -62,8 +65,8 @@ def create_app(deps: Dependencies) -> Flask:
     return app
 
 
-def _preflight() -> Response | None:
-    return Response(status=204) if request.method == "OPTIONS" else None
+def _bad_address(error: BadTarget) -> Response:
+    return problem(400, "Bad address", f"This address cannot be opened: {error}.", "bad request")
 
 
 def _authorize() -> Response | None:
@@ -73,10 +76,7 @@ def _authorize() -> Response | None:
     if request.routing_exception is not None and request.path.startswith("/api/v1/"):
         return None  # 404 or 405, as the address deserves
     if request.endpoint in _API_VIEWS:
-        try:
-            return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
-        except StoreUnavailable:
-            return unavailable()
+        return auth.authorize(_API_VIEWS[request.endpoint], legacy=True)
     if not pages_are_off() or request.endpoint in _OPEN_VIEWS:
         return None
     return answer({"status": "not found", "message": "pages are off: an API token is set"}, 404)

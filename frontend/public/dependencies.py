@@ -5,52 +5,34 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import cast
 
 from flask import current_app
 
 from common.broker.port import Requester
 from common.records.hosts import HostRecord
-from common.records.servers import Gone
 from common.records.tokens import Token
 from common.runtime.clock import ClusterClock
-from common.store.cluster import Cluster
+from common.runtime.loops import LoopThread
+from common.store.cluster import Cluster, ServerRecords
 from common.store.port import Store
 from frontend.cluster.cache import CachedValue, CachedValues
-from frontend.cluster.hosts import hosts_view
 from frontend.cluster.pools import PoolsView
-from frontend.cluster.series import Sampler, Series, sample_of
+from frontend.cluster.series import Series, sample_of
 from frontend.cluster.watched import Watched
 from frontend.http.authenticator import tokens_view
 from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
-from frontend.public.spawning.spawner import Broker, SpawnBounds, Spawner, send_again
-from frontend.public.spawning.waiting_room import Bounds, WaitingRoom, message_life_s
+from frontend.public.spawning.spawner import Broker, Spawner, send_again
+from frontend.public.spawning.waiting_room import WaitingRoom, message_life_s
 from frontend.public.statics.blob_cache import BlobCache
 from frontend.public.statics.sync import StaticsSync
 from frontend.settings import PublicSettings
 
-# Threads kept free for pages, polls and health checks while all others wait for replies.
-RESERVED_THREADS = 4
+# One listing a second serves every request for figures.
+HOSTS_MAX_AGE_S = 1.0
 # A tab left open at a dead server asks several times a second whether there is a route.
-STATUS_MAX_AGE_S = 1.0
-
-
-class ServerStatus(Enum):
-    """What Consul says of a user's server."""
-
-    ROUTED = "routed"
-    CLAIMED = "claimed"  # and without a route
-    GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class KnownServer:
-    """``word``: what was left in Consul about a server that is gone or about to go."""
-
-    status: ServerStatus
-    word: Gone | None
+SERVER_MAX_AGE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +48,9 @@ class Dependencies:
     room: WaitingRoom
     spawner: Spawner
     late: LateReplies
-    sampler: Sampler
-    statuses: CachedValues[KnownServer]
+    series: Series
+    sampler: LoopThread
+    servers: CachedValues[ServerRecords]
     blobs: BlobCache
     statics: StaticsSync
     now: Callable[[], datetime]
@@ -86,28 +69,11 @@ def assemble(
     now = now or ClusterClock(store.clock_skew_s)
     cluster = Cluster(store, settings.cluster)
     life_s = message_life_s(settings.abandon_s)
-    room = WaitingRoom(
-        cluster,
-        settings.abandon_s,
-        settings.ticket_max_s,
-        now,
-        monotonic,
-        Bounds(settings.line_max, settings.line_max_per_visitor),
-        lambda request: send_again(broker, request, life_s),
-    )
+    room = WaitingRoom(cluster, settings, now, monotonic, lambda request: send_again(broker, request, life_s))
     tracker = RequestTracker(settings.requests_remembered_max)
     late = LateReplies(tracker, room, settings.late_replies_max)
     late.publisher = broker = connect(late.put)
-    spawner = Spawner(
-        broker,
-        room,
-        tracker,
-        window_s=settings.window_s,
-        message_life_s=life_s,
-        bounds=SpawnBounds(max(1, settings.threads - RESERVED_THREADS), settings.visits_remembered_max),
-        now=now,
-    )
-    hosts = hosts_view(cluster, monotonic)
+    hosts = CachedValue(cluster.hosts.all, HOSTS_MAX_AGE_S, monotonic)
     series = Series(settings.sample_s, settings.sample_kept_s)
     blobs = BlobCache(settings.statics_dir)
     return Dependencies(
@@ -118,23 +84,18 @@ def assemble(
         tokens=tokens_view(cluster),
         hosts=hosts,
         room=room,
-        spawner=spawner,
+        spawner=Spawner(broker, room, tracker, settings, now),
         late=late,
-        sampler=Sampler(series, lambda: sample_of(hosts.get(), now())),
-        statuses=CachedValues(lambda user: _known_server(cluster, user), STATUS_MAX_AGE_S, monotonic),
+        series=series,
+        # While Consul is away there is a gap.
+        sampler=LoopThread("samples", lambda: series.add(sample_of(hosts.get(), now())), settings.sample_s),
+        servers=CachedValues(cluster.server, SERVER_MAX_AGE_S, monotonic),
         blobs=blobs,
         statics=StaticsSync(
-            cluster, blobs, connect_aside or (lambda: nullcontext(broker)), monotonic, settings.statics_fetch_s
+            cluster, blobs, connect_aside or (lambda: nullcontext(broker)), settings.statics_fetch_s, monotonic
         ),
         now=now,
     )
-
-
-def _known_server(cluster: Cluster, user: str) -> KnownServer:
-    found = cluster.server(user)
-    if found.is_routed:
-        return KnownServer(ServerStatus.ROUTED, found.gone)
-    return KnownServer(ServerStatus.CLAIMED if found.is_claimed else ServerStatus.GONE, found.gone)
 
 
 def dependencies() -> Dependencies:

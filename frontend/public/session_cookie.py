@@ -18,7 +18,7 @@ from frontend.public.dependencies import dependencies
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class CurrentServer:
     """The browser's server. ``pool`` None: Consul is away, and whether it still exists is not known."""
 
     user: str
@@ -138,7 +138,7 @@ def remember_served(request_id: str, user: str) -> None:
         remember(user)
 
 
-def remembered() -> Remembered | None:
+def current_server() -> CurrentServer | None:
     """The browser's server, if it still exists. One read of Consul, only for browsers that have a cookie."""
     user = session.get("user")
     if not isinstance(user, str) or not is_user(user):
@@ -147,7 +147,7 @@ def remembered() -> Remembered | None:
         found = dependencies().cluster.users.find(user)
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
-        return Remembered(user, None)
+        return CurrentServer(user, None)
     if found is None:
         return None
-    return Remembered(user, found.record.pool if found.record is not None else None)
+    return CurrentServer(user, found.record.pool if found.record is not None else None)

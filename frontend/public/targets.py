@@ -75,6 +75,12 @@ def checked(path: str, query: str = "") -> str:
     return clean_path(path) + (f"?{rest}" if rest else "")
 
 
+def checked_target(text: str) -> str:
+    """As ``checked``, of a path and its query in one."""
+    path, _, query = text.partition("?")
+    return checked(path.lstrip("/"), query)
+
+
 def split_user(target: str) -> tuple[str, str]:
     """``user/<old user>/lab`` -> the old user and ``lab``, with the query; other targets: no user and the target."""
     path, question, query = target.partition("?")

@@ -19,7 +19,7 @@ from frontend.settings import PublicSettings
 def create_app(settings: PublicSettings | None = None) -> Flask:
     """The public application with its real dependencies, not started yet. ``settings`` None: from the environment."""
     settings = settings or load(PublicSettings)
-    setup_logging("frontend", settings.log_level, settings.audit_file)
+    setup_logging(settings.role, settings.log_level, settings.audit_file)
     address = rabbit_address(settings, f"frontend {socket.gethostname()}")
     connection = RabbitPublisher(address, "requester", on_late_reply=lambda body: deps.late.put(body))
     deps = assemble(

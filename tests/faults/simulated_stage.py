@@ -30,7 +30,7 @@ from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
 from frontend.public.spawning.spawner import Served, SpawnCommand, Spawner, Unavailable, Waiting
 from frontend.public.spawning.waiting_room import WaitingRoom
-from frontend.settings import CullerSettings
+from frontend.settings import CullerSettings, PublicSettings
 from tests.faults.history import Box, Cull, Fault, History, HostLook, Kind, Look, Outcome, Response
 from tests.faults.recorder import Recorder
 from tests.faults.simulated_agent import Crash, SimulatedAgent
@@ -40,6 +40,9 @@ from tests.unit.agent.world import KEYS, pool
 POOL, SIZE = "light", 3
 # Nothing in a simulation waits for a reply: it is there when the call returns, or later by ticket.
 WINDOW_S = 0.001
+SETTINGS = PublicSettings.model_validate({"secret_key": "a key only for tests"}).model_copy(
+    update={"window_s": WINDOW_S}
+)
 GRACE_S = 60.0
 # Rounds that calm may take longer when there is still something to make; what never ends is seen all the same.
 CALM_MAX = 10
@@ -74,15 +77,16 @@ class Frontend:
         self._requester.disconnect()
         self._late: list[bytes] = []
         self._requester = self._broker.publisher(on_late_reply=self._late.append)
-        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), 45.0, 3600.0)
-        ledger = RequestTracker()
-        self.spawner = Spawner(self._requester, self.room, ledger, window_s=WINDOW_S, message_life_s=60.0)
-        self._replies = LateReplies(ledger, self.room)
+        self.room = WaitingRoom(Cluster(self._store, KEYS.cluster), SETTINGS)
+        ledger = RequestTracker(SETTINGS.requests_remembered_max)
+        self.spawner = Spawner(self._requester, self.room, ledger, SETTINGS)
+        self._replies = LateReplies(ledger, self.room, SETTINGS.late_replies_max)
+        self._replies.publisher = self._requester
 
     def work(self) -> None:
         """Late replies; they are retried while Consul is away."""
         while self._late and not self._store._down:
-            self._replies.handle(self._late.pop(0), self._requester)
+            self._replies.handle(self._late.pop(0))
 
 
 @dataclass
@@ -174,7 +178,7 @@ class Stage:
         ticket = Ticket.decode(entry.key, entry.value)
         if ticket.state is TicketState.WAITING:
             old = ticket.model_copy(update={"seen_at": utc_now() - timedelta(seconds=60)})
-            self.store.replace(entry.key, old.encode(), entry.modify_index)
+            self.store.put(entry.key, old.encode(), entry.modify_index)
             self.recorder.ended(ticket.request_id, Outcome.LEFT)
 
     def cull(self, pick: int) -> None:
@@ -254,8 +258,11 @@ class Stage:
         self._fault("agent stopped")
 
     def restart_agents(self) -> None:
-        """Docker starts what has ended, an operator continues what was stopped."""
+        """Docker starts what has ended, an operator continues what was stopped. Without its network an agent would get
+        no further than that: it goes on when that is back."""
         for host in self.hosts.values():
+            if host.agent.cut:
+                continue
             if host.agent.dead:
                 host.agent.restart()
             elif host.agent.frozen:

@@ -25,7 +25,7 @@ from frontend.admin.live.feed import Feed
 from frontend.admin.live.search import Search
 from frontend.admin.live.snapshot import failures, totals
 from frontend.admin.server_listing import listing_view
-from frontend.cluster.hosts import hosts_view
+from frontend.cluster.cache import CachedValue
 from frontend.cluster.pools import PoolsView
 from frontend.culler.decide import decide
 from frontend.culler.sweep import Sweeper
@@ -159,7 +159,7 @@ def _readers(stage: Stage) -> list[Callable[[], Any]]:
     pools, tokens, hosts = (
         PoolsView(records),
         tokens_view(records),
-        hosts_view(records, lambda: 0.0),
+        CachedValue(records.hosts.all, 1.0, lambda: 0.0),
     )
     snapshot = listing_view(records)
     search = Search(records)

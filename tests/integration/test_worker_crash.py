@@ -15,10 +15,10 @@ from flask import Flask
 from common.runtime.logs import setup_logging
 from common.runtime.loops import LoopThread
 from frontend.http.gunicorn import RUNNING, GunicornServer, gunicorn_settings
-from frontend.settings import PublicSettings, bind
+from frontend.settings import PublicSettings
 
 flag, port = Path(sys.argv[1]), int(sys.argv[2])
-settings = PublicSettings(secret_key="3f9c1d7ab2e84605", workers=1, threads=4)
+settings = PublicSettings(secret_key="3f9c1d7ab2e84605", workers=1, threads=4, ip="127.0.0.1", port=port)
 setup_logging("frontend", "INFO")
 
 def create():
@@ -32,7 +32,7 @@ def work():
         flag.unlink()
         raise KeyError("an answer that nobody foresaw")
 
-GunicornServer(gunicorn_settings(settings, bind("127.0.0.1", port)), create).run()
+GunicornServer(gunicorn_settings(settings), create).run()
 """
 
 

@@ -16,8 +16,8 @@ from common import __version__
 from common.records.tokens import Scope
 from frontend.http import auth
 from frontend.http.api import idempotency
-from frontend.http.api.operation import PATH_PARAMETERS, Answer, Nothing, Operation, operation
-from frontend.http.api.problems import Problem
+from frontend.http.api.operation import PATH_PARAMETERS, Answer, operation, operation_of
+from frontend.http.api.problems import Problem, install_problems
 
 _EXTENSION = "tmpnb.api.document"
 _REFERENCE = "#/components/schemas/{model}"
@@ -26,6 +26,7 @@ _CREDENTIALS = (
     "A token of `tmpnb tokens create`, or the one that the process was configured with. Scopes: `spawn` gets servers, "
     "`read` looks at everything, `admin` may do everything. `Authorization: token …` is accepted as well."
 )
+_RETRY = {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}}
 _DONE = {202: "accepted: it is under way"}
 # What any view may answer besides its own refusals; by what it takes.
 _ALWAYS = {400: "a field is wrong: `fields` names it", 503: "RabbitMQ or Consul is away; try again"}
@@ -38,32 +39,40 @@ _CHANGING = {
 }
 
 Adjust = Callable[[dict[str, Any]], None]
-Declared = tuple[Rule, str, Operation]
 
 
-def serve_document(views: Blueprint, title: str, adjust: Adjust) -> None:
-    """Add ``openapi.json``, which describes ``views``. ``adjust`` may change it: settings say what is accepted."""
+def api_blueprint(title: str, adjust: Adjust) -> Blueprint:
+    """An application's part of the API: for its views, with their errors and ``openapi.json``, which describes them.
+    ``adjust`` may change that: settings say what is accepted."""
+    views = Blueprint("api_v1", __name__, url_prefix="/api/v1")
+    install_problems(views)
 
     @operation("Get this document", scopes=(), answers={200: dict[str, Any]})
     def document() -> Answer | Response:
         """OpenAPI 3.1. Needs no token."""
         if _EXTENSION not in current_app.extensions:
-            made = build(current_app, views.name, title)
+            made = _document(current_app, views.name, title)
             adjust(made)
             current_app.extensions[_EXTENSION] = made
         return jsonify(current_app.extensions[_EXTENSION])
 
     views.get("/openapi.json")(document)
+    return views
 
 
-def build(app: Flask, blueprint: str, title: str) -> dict[str, Any]:
-    """The document of the views of one blueprint of ``app``."""
-    declared = list(_declared(app, blueprint))
-    names, schemas = _schemas(declared)
+def _document(app: Flask, blueprint: str, title: str) -> dict[str, Any]:
+    declared = [
+        (rule, method, view)
+        for rule in sorted(app.url_map.iter_rules(), key=str)
+        if rule.endpoint.startswith(f"{blueprint}.") and (view := operation_of(rule.endpoint)) is not None
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+    names, schemas = _schemas([view for _, _, view in declared])
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, view in declared:
-        path = _PARAMETER.sub(r"{\1}", str(rule))
-        paths.setdefault(path, {})[method.lower()] = _operation(rule, method, view, names)
+        described = _operation(rule, method, view, names)
+        described["description"] = (app.view_functions[rule.endpoint].__doc__ or "").strip()
+        paths.setdefault(_PARAMETER.sub(r"{\1}", str(rule)), {})[method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,18 +89,10 @@ def build(app: Flask, blueprint: str, title: str) -> dict[str, Any]:
     }
 
 
-def _declared(app: Flask, blueprint: str) -> Iterator[Declared]:
-    for rule in sorted(app.url_map.iter_rules(), key=str):
-        view = getattr(app.view_functions[rule.endpoint], "operation", None)
-        if rule.endpoint.startswith(f"{blueprint}.") and view is not None:
-            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                yield rule, method, view
-
-
-def _schemas(declared: list[Declared]) -> tuple[dict[Any, Any], dict[str, Any]]:
+def _schemas(views: list[operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Type -> its schema, and the schemas that these refer to by name."""
     wanted: dict[Any, Any] = {}
-    for _, _, view in declared:
+    for view in views:
         if view.body is not None:
             wanted["in", str(view.body)] = (view.body, "validation")
         wanted |= {("out", str(kind)): (kind, "serialization") for kind in view.answers.values() if kind is not None}
@@ -101,61 +102,45 @@ def _schemas(declared: list[Declared]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return {key: schema for (key, _), schema in found.items()}, named["$defs"]
 
 
-def _operation(rule: Rule, method: str, view: Operation, names: dict[Any, Any]) -> dict[str, Any]:
+def _operation(rule: Rule, method: str, view: operation, names: dict[Any, Any]) -> dict[str, Any]:
     changing = method != "GET"
     made: dict[str, Any] = {
         "operationId": rule.endpoint.rpartition(".")[2],
         "summary": view.summary,
-        "description": view.description,
-        "parameters": [*_path_parameters(rule), *_query_parameters(view), *([_replay_parameter()] if changing else [])],
+        "parameters": [*_parameters(rule, view, changing)],
         "responses": _responses(view, changing, bool(rule.arguments), names),
         "security": _security(view),
     }
     if view.body is not None:
-        made["requestBody"] = {
-            "required": view.needs_body,
-            "content": {"application/json": {"schema": names["in", str(view.body)]}},
-        }
+        content = _content("application/json", names["in", str(view.body)])
+        made["requestBody"] = {"required": view.needs_body, **content}
     return made
 
 
-def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule, view: operation, changing: bool) -> Iterator[dict[str, Any]]:
     for name in _PARAMETER.findall(str(rule)):
         known = PATH_PARAMETERS[name]
-        yield {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": known.description,
-            "schema": {"type": "string", "pattern": known.pattern},
-            "example": known.example,
-        }
+        schema: dict[str, Any] = {"type": "string", "pattern": known.pattern}
+        yield _parameter(name, "path", known.description, schema, required=True) | {"example": known.example}
+    query = view.query.model_json_schema()
+    for name, schema in query.get("properties", {}).items():
+        description = schema.pop("description", "")
+        schema.pop("title", None)
+        yield _parameter(name, "query", description, schema, required=name in query.get("required", ()))
+    if changing:
+        text = "the same key again gets the same answer, and nothing is done twice"
+        accepted = {"format": "uuid"} if auth.authenticator().is_open else {"pattern": idempotency.PATTERN}
+        parameter = _parameter(idempotency.HEADER, "header", text, {"type": "string", **accepted})
+        yield parameter | {"example": "7d1f2c52-6d0c-4a3e-9d55-0d1f6f1f2f1a"}
 
 
-def _query_parameters(view: Operation) -> Iterator[dict[str, Any]]:
-    if view.query is Nothing:
-        return
-    schema = view.query.model_json_schema()
-    for name, part in schema["properties"].items():
-        description = part.pop("description", "")
-        part.pop("title", None)
-        required = name in schema.get("required", ())
-        yield {"name": name, "in": "query", "required": required, "description": description, "schema": part}
+def _parameter(
+    name: str, where: str, description: str, schema: dict[str, Any], *, required: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": required, "description": description, "schema": schema}
 
 
-def _replay_parameter() -> dict[str, Any]:
-    accepted = {"format": "uuid"} if auth.authenticator().is_open else {"pattern": idempotency.PATTERN}
-    return {
-        "name": idempotency.HEADER,
-        "in": "header",
-        "required": False,
-        "description": "the same key again gets the same answer, and nothing is done twice",
-        "schema": {"type": "string", **accepted},
-        "example": "7d1f2c52-6d0c-4a3e-9d55-0d1f6f1f2f1a",
-    }
-
-
-def _responses(view: Operation, changing: bool, has_path: bool, names: dict[Any, Any]) -> dict[str, Any]:
+def _responses(view: operation, changing: bool, has_path: bool, names: dict[Any, Any]) -> dict[str, Any]:
     refusals = dict(_ALWAYS)
     for applies, texts in (
         (bool(view.scopes), _GUARDED),
@@ -163,32 +148,26 @@ def _responses(view: Operation, changing: bool, has_path: bool, names: dict[Any,
         (changing, _CHANGING),
         (has_path, {404: "there is no such thing"}),
     ):
-        if applies:
-            refusals |= texts
+        refusals |= texts if applies else {}
     for code, text in view.refusals.items():
         refusals[code] = f"{text}; or: {refusals[code]}" if code in _CHANGING and changing else text
-    responses = {
-        code: {"description": _DONE.get(code, "done"), **_content(view.media_type, names["out", str(kind)])}
-        for code, kind in view.answers.items()
-    }
     problem = _content("application/json", names["out", str(Problem)])
-    return {str(code): found for code, found in sorted((responses | {
-        code: {"description": text, **problem, **_retry(code)} for code, text in refusals.items()
-    }).items())}  # fmt: skip
+    responses: dict[int, dict[str, Any]] = {
+        code: {"description": text, **problem, **(_RETRY if code in {429, 503} else {})}
+        for code, text in refusals.items()
+    }
+    for code, kind in view.answers.items():
+        content = _content(view.media_type, names["out", str(kind)])
+        responses.setdefault(code, {"description": _DONE.get(code, "done"), **content})
+    return {str(code): response for code, response in sorted(responses.items())}
 
 
 def _content(media_type: str, schema: Any) -> dict[str, Any]:
     return {"content": {media_type: {"schema": schema}}}
 
 
-def _retry(code: int) -> dict[str, Any]:
-    if code not in {429, 503}:
-        return {}
-    return {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}}
-
-
-def _security(view: Operation) -> list[dict[str, list[str]]]:
+def _security(view: operation) -> list[dict[str, list[str]]]:
     if not view.scopes:
         return []
-    needed = [{"token": [scope.value]} for scope in sorted(view.scopes | {Scope.ADMIN})]
+    needed = [{"token": [scope.value]} for scope in sorted({*view.scopes, Scope.ADMIN})]
     return [{}, *needed] if auth.authenticator().is_open else needed

@@ -10,8 +10,8 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, cast
 
 from flask import Flask, Response, current_app, make_response, request
 
@@ -23,6 +23,7 @@ from frontend.http import auth
 from frontend.http.api.problems import Refused, bad_field
 from frontend.http.api.quota import Quota
 from frontend.http.visitors import visitor
+from frontend.settings import GunicornSettings
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +34,18 @@ FULL_AFTER_S = 60
 EXTENSION = "tmpnb.keys"
 
 
-class SharedDependencies(Protocol):
-    """What both applications have."""
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """``quota``: how many new ones this process takes within the time that they are kept."""
 
-    @property
-    def cluster(self) -> Cluster: ...
-
-    @property
-    def now(self) -> Callable[[], datetime]: ...
+    replays: Collection[Replay]
+    quota: Quota
+    now: Callable[[], datetime]
 
 
-def install(app: Flask, max_count: int, max_count_each: int) -> None:
-    """Bound how many new keys this process takes within the time that they are kept."""
-    app.extensions[EXTENSION] = Quota(max_count, max_count_each, KEPT.total_seconds())
+def install(app: Flask, cluster: Cluster, settings: GunicornSettings, now: Callable[[], datetime]) -> None:
+    quota = Quota(settings.keys_max, settings.keys_max_per_visitor, KEPT.total_seconds())
+    app.extensions[EXTENSION] = _Keys(cluster.replays, quota, now)
 
 
 def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) -> Response:
@@ -57,11 +57,9 @@ def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) 
     if key is None or request.method in {"GET", "HEAD"}:
         return act()
     _check(key)
-    dependencies = cast(SharedDependencies, current_app.extensions["tmpnb"])
-    replays = dependencies.cluster.replays
-    mark = Replay(key=_digest(auth.caller(), key), request=_fingerprint(), at=dependencies.now())
-    quota: Quota = current_app.extensions[EXTENSION]
-    who = visitor()
+    keys: _Keys = current_app.extensions[EXTENSION]
+    replays, quota, who = keys.replays, keys.quota, visitor()
+    mark = Replay(key=_digest(auth.caller(), key), request=_fingerprint(), at=keys.now())
     try:
         check()
         _take(quota, who)
@@ -80,8 +78,8 @@ def once(act: Callable[[], Response], check: Callable[[], None] = lambda: None) 
         except Exception:
             _forget(replays, mark)
             raise
-        if response.status_code < 300:
-            done = True
+        done = response.status_code < 300
+        if done:
             _keep(replays, mark, response)
         else:
             _forget(replays, mark)

@@ -55,21 +55,25 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """The declaration. ``answers``: HTTP status -> type of the body; ``refusals``: HTTP status -> when.
+View = Callable[..., Answer | Response]
 
-    ``scopes``: a token needs one of them; none: open to everybody.
-    """
 
-    summary: str
-    description: str
-    scopes: frozenset[Scope]
-    body: type[BaseModel] | None
-    query: type[BaseModel]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class operation:  # noqa: N801 a decorator
+    """Declares a view. It is called with the path's parts, and ``body`` and ``query`` if it declares them."""
+
+    summary: str = field(kw_only=False)
+    #: A token needs one of them; none: open to everybody.
+    scopes: Collection[Scope]
+    #: HTTP status -> type of the body.
     answers: Mapping[int, Any]
-    refusals: Mapping[int, str]
-    media_type: str
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] = Nothing
+    #: HTTP status -> when.
+    refusals: Mapping[int, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+    #: Called as the view is, before anything is written; raises what costs nothing to refuse.
+    check: Callable[..., None] = lambda **_: None
 
     @property
     def needs_body(self) -> bool:
@@ -82,67 +86,38 @@ class Operation:
             return True
         return False
 
-
-View = Callable[..., Answer | Response]
-
-
-def operation(
-    summary: str,
-    *,
-    scopes: Collection[Scope],
-    answers: Mapping[int, Any],
-    body: type[BaseModel] | None = None,
-    query: type[BaseModel] = Nothing,
-    refusals: Mapping[int, str] | None = None,
-    media_type: str = "application/json",
-    check: Callable[..., None] | None = None,
-) -> Callable[[View], Callable[..., Response]]:
-    """Declare a view. It is called with the path's parts, and ``body`` and ``query`` if it declares them. ``check``
-    is called with the same before anything is written, and raises what costs nothing to refuse."""
-
-    def decorate(view: View) -> Callable[..., Response]:
-        declared = Operation(
-            summary, (view.__doc__ or "").strip(), frozenset(scopes), body, query, answers, refusals or {}, media_type
-        )
-
+    def __call__(self, view: View) -> Callable[..., Response]:
         @functools.wraps(view)
         def run(**path: str) -> Response:
             try:
-                arguments = _arguments(declared, path)
-                return idempotency.once(
-                    lambda: _response(view(**arguments)), lambda: check(**arguments) if check is not None else None
-                )
+                arguments = self._arguments(path)
+                return idempotency.once(lambda: _response(view(**arguments)), lambda: self.check(**arguments))
             except Refused as refused:
                 return problems.respond(refused)
 
-        run.operation = declared  # type: ignore[attr-defined]
+        run.operation = self  # type: ignore[attr-defined]
         return run
 
-    return decorate
+    def _arguments(self, path: Mapping[str, str]) -> dict[str, Any]:
+        for name, value in path.items():
+            if re.fullmatch(PATH_PARAMETERS[name].pattern, value, re.ASCII) is None:
+                raise problems.not_found(f"{name}: there is no such {name} (given: {value[:80]!r})")
+        arguments: dict[str, Any] = dict(path)
+        given = {name: values[0] if len(values) == 1 else values for name, values in request.args.lists()}
+        try:
+            query = self.query.model_validate(given)
+            if self.query is not Nothing:
+                arguments["query"] = query
+            if self.body is not None:
+                arguments["body"] = _body(self.body)
+        except ValidationError as exc:
+            raise problems.bad_request(exc) from exc
+        return arguments
 
 
-def operation_of(endpoint: str | None) -> Operation | None:
+def operation_of(endpoint: str | None) -> operation | None:
     """The declaration of a view of this application; None: it is none of the API's."""
     return getattr(current_app.view_functions.get(endpoint or ""), "operation", None)
-
-
-def _arguments(declared: Operation, path: Mapping[str, str]) -> dict[str, Any]:
-    for name, value in path.items():
-        if re.fullmatch(PATH_PARAMETERS[name].pattern, value, re.ASCII) is None:
-            raise problems.not_found(f"{name}: there is no such {name} (given: {value[:80]!r})")
-    try:
-        query = declared.query.model_validate(
-            {name: given[0] if len(given) == 1 else given for name, given in request.args.lists()}
-        )
-        body = None if declared.body is None else _body(declared.body)
-    except ValidationError as exc:
-        raise problems.bad_request(exc) from exc
-    arguments: dict[str, Any] = dict(path)
-    if declared.query is not Nothing:
-        arguments["query"] = query
-    if body is not None:
-        arguments["body"] = body
-    return arguments
 
 
 def _body(model: type[BaseModel]) -> BaseModel:

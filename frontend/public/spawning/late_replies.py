@@ -7,16 +7,15 @@ import logging
 import queue
 import threading
 
-from common.broker import queues
 from common.broker.messages import CullRequest, SpawnReply, decode
-from common.broker.port import Outgoing, Publisher
-from common.errors import MalformedMessage, TransientError, Unroutable
-from common.ids import new_request_id
+from common.broker.port import Publisher
+from common.errors import MalformedMessage, TransientError
 from common.runtime.clock import utc_now
 from common.runtime.loops import QueueThread
 from common.runtime.retry import retry_for
 from common.urls import base_path
 from common.vocabulary import EndReason
+from frontend.operations.host_commands import send
 from frontend.public.metrics import LATE_REPLIES
 from frontend.public.spawning.request_tracker import Disposition, RequestTracker
 from frontend.public.spawning.waiting_room import WaitingRoom
@@ -26,19 +25,18 @@ log = logging.getLogger(__name__)
 # A store or broker that is away longer than this leaves the rest to the agent: it has written the ticket itself,
 # and culls what was claimed and never visited.
 RETRY_S = 30.0
-# Replies in hand, while Consul or RabbitMQ are away. More are left to the agents for the same reason. As in the
-# settings.
-MAX_COUNT = 10_000
 
 
 class LateReplies:
     """Works off late replies, from ``start`` to ``stop``."""
 
-    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int = MAX_COUNT) -> None:
+    #: Set before ``start``: it is the connection that they come by.
+    publisher: Publisher
+
+    def __init__(self, tracker: RequestTracker, room: WaitingRoom, max_count: int) -> None:
+        """``max_count``: replies in hand, while Consul or RabbitMQ are away; more are left to the agents, too."""
         self._tracker = tracker
         self._room = room
-        #: Set before ``start``.
-        self.publisher: Publisher | None = None
         self._stop = threading.Event()
         self._thread = QueueThread("late-replies", self._handle, max_count)
 
@@ -57,14 +55,12 @@ class LateReplies:
         self._stop.set()
 
     def _handle(self, body: bytes) -> None:
-        if self.publisher is None:
-            raise RuntimeError("started without a publisher")
         try:
-            self.handle(body, self.publisher)
+            self.handle(body)
         except TransientError as exc:
             log.warning("late reply not handled", extra={"error": str(exc)})
 
-    def handle(self, body: bytes, publisher: Publisher) -> None:
+    def handle(self, body: bytes) -> None:
         """Classify one reply and act on it. Raises ``TransientError`` when Consul or RabbitMQ stay away."""
         try:
             reply = decode(body)
@@ -81,17 +77,10 @@ class LateReplies:
         if disposition is Disposition.ASSIGN:
             disposition = self._assign(reply)
         if disposition is Disposition.UNDELIVERABLE and not reply.existing:  # that one is somebody else's
-            retry_for(self._stop, RETRY_S)(give_back, publisher, reply)
+            retry_for(self._stop, RETRY_S)(give_back, self.publisher, reply.host, reply.user, reply.request_id)
         LATE_REPLIES.labels(disposition.value).inc()
-        log.info(
-            "late reply",
-            extra={
-                "request_id": reply.request_id,
-                "user": reply.user,
-                "host": reply.host,
-                "disposition": disposition.value,
-            },
-        )
+        ids = {"request_id": reply.request_id, "user": reply.user, "host": reply.host}
+        log.info("late reply", extra=ids | {"disposition": disposition.value})
 
     def _assign(self, reply: SpawnReply) -> Disposition:
         if retry_for(self._stop, RETRY_S)(self._room.assign, reply):
@@ -104,12 +93,9 @@ class LateReplies:
         return Disposition.UNDELIVERABLE
 
 
-def give_back(publisher: Publisher, reply: SpawnReply) -> None:
+def give_back(publisher: Publisher, host: str, user: str, request_id: str) -> None:
     """Ask the host to remove a server that nobody will ever be told about."""
-    request = CullRequest(
-        sent_at=utc_now(), user=reply.user, reason=EndReason.UNDELIVERABLE, request_id=reply.request_id, force=True
-    )
-    try:
-        publisher.publish(queues.host(reply.host), Outgoing(request.encode(), new_request_id()))
-    except Unroutable:
-        log.warning("server not given back, its host has no queue", extra={"user": reply.user, "host": reply.host})
+    reason = EndReason.UNDELIVERABLE
+    request = CullRequest(sent_at=utc_now(), user=user, reason=reason, request_id=request_id, force=True)
+    if not send(publisher, host, request):
+        log.warning("server not given back, its host has no queue", extra={"user": user, "host": host})

@@ -11,10 +11,6 @@ from enum import Enum
 
 from common.broker.messages import SpawnReply
 
-# Requests remembered. At 200 requests per second this is more than a minute; replies later than that find a ticket
-# or an agent that gave up. As in the settings.
-MAX_COUNT = 20_000
-
 
 class RequestState(Enum):
     PENDING = "pending"  # published; whether it ends in a reply or a ticket is not known yet
@@ -41,7 +37,8 @@ class _Request:
 class RequestTracker:
     """request_id -> what became of it, for the latest requests of this process."""
 
-    def __init__(self, max_count: int = MAX_COUNT) -> None:
+    def __init__(self, max_count: int) -> None:
+        """``max_count``: replies to requests before these find a ticket, or an agent that gave up."""
         self._lock = threading.Lock()
         self._requests: OrderedDict[str, _Request] = OrderedDict()
         self._max_count = max_count
@@ -63,10 +60,7 @@ class RequestTracker:
         then the request counts as served instead."""
         with self._lock:
             request = self._requests.setdefault(request_id, _Request())
-            if request.reply is not None:
-                request.state = RequestState.SERVED
-            else:
-                request.state = state
+            request.state = state if request.reply is None else RequestState.SERVED
             return request.reply
 
     def classify(self, reply: SpawnReply) -> Disposition:

@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 # An answer under way to the browser is not in its cookie yet.
 KEPT_S = 10.0
-# As in the settings.
-KEPT_MAX_COUNT = 2000
 # What the first one may take beyond its wait for a server: the ticket's write.
 PATIENCE_S = 2.0
 
@@ -32,8 +30,8 @@ class SingleFlight(Generic[T]):
         self,
         is_kept: Callable[[T], bool],
         max_waiting_count: int,
+        kept_max_count: int,
         monotonic: Callable[[], float] = time.monotonic,
-        kept_max_count: int = KEPT_MAX_COUNT,
     ) -> None:
         """``is_kept``: outcomes that are given again for ``KEPT_S`` seconds, at most ``kept_max_count`` of them;
         ``max_waiting_count``: threads that may wait for others."""

@@ -29,10 +29,13 @@ from frontend.cluster.queue_position import QueueFull
 from frontend.public.metrics import SPAWN_SECONDS, SPAWNS
 from frontend.public.spawning.request_tracker import RequestState, RequestTracker
 from frontend.public.spawning.single_flight import Busy, SingleFlight
-from frontend.public.spawning.waiting_room import WaitingRoom
+from frontend.public.spawning.waiting_room import WaitingRoom, message_life_s
+from frontend.settings import PublicSettings
 
 log = logging.getLogger(__name__)
 
+# Threads kept free for pages, polls and health checks while all others wait for replies.
+RESERVED_THREADS = 4
 # When (nearly) every thread already waits for a reply, further visitors go to the waiting room at once, so that
 # health checks and pages keep being answered.
 HURRIED_S = 0.05
@@ -107,15 +110,6 @@ class Unavailable:
 Outcome = TypeVar("Outcome", bound=Served | Waiting | Full | Crowded | Unavailable)
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnBounds:
-    """How many requests may wait out their whole window at the same time, and how many visits' servers are remembered
-    for what the same browser asks meanwhile."""
-
-    slots: int = 8
-    visits_remembered: int = 2000
-
-
 class Spawner:
     """Publishes spawn requests and follows each to one outcome."""
 
@@ -124,25 +118,22 @@ class Spawner:
         broker: Broker,
         room: WaitingRoom,
         tracker: RequestTracker,
-        *,
-        window_s: float,
-        message_life_s: float,
-        bounds: SpawnBounds = SpawnBounds(),
+        settings: PublicSettings,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``message_life_s``: how long the broker keeps the request of somebody who may wait in line."""
         self._broker = broker
         self._events = Events(broker, now=now)
         self._room = room
         self._tracker = tracker
-        self._window_s = window_s
-        self._message_life_s = message_life_s
+        self._window_s = settings.window_s
+        self._message_life_s = message_life_s(settings.abandon_s)
+        slots = max(1, settings.threads - RESERVED_THREADS)
         self._single_flight: SingleFlight[Served | Waiting | Crowded | Unavailable] = SingleFlight(
             lambda outcome: isinstance(outcome, Served),
-            max_waiting_count=max(1, bounds.slots // 4),
-            kept_max_count=bounds.visits_remembered,
+            max_waiting_count=max(1, slots // 4),
+            kept_max_count=settings.visits_remembered_max,
         )
-        self._slots = threading.BoundedSemaphore(bounds.slots)
+        self._slots = threading.BoundedSemaphore(slots)
         self._now = now
 
     def for_browser(
@@ -176,12 +167,11 @@ class Spawner:
                 served = self._ask(request, self._message_life_s)
                 return served if served is not None else self._queue(request, command)
             except QueueFull as exc:
-                reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
-                return _served(reply, 0.0) if reply is not None else Crowded(exc.reason, exc.count)
+                return self._refuse(request, Crowded(exc.reason, exc.count))
             except (BrokerUnavailable, Unroutable, StoreUnavailable) as exc:
                 if request.user:
                     self._leave(request)
-                return self._give_up(request, exc)
+                return self._refuse(request, Unavailable(str(exc)))
 
     def for_program(self, command: SpawnCommand, wait_s: float) -> Served | Full | Unavailable:
         """A server within ``wait_s``; afterwards nothing is claimed for it any more."""
@@ -194,17 +184,14 @@ class Spawner:
             try:
                 served = self._ask(request, wait_s)
             except (BrokerUnavailable, Unroutable) as exc:
-                return self._give_up(request, exc)
-        if served is not None:
-            return served
-        reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
-        if reply is not None:
-            return _served(reply, 0.0)
-        self._events.publish(
-            EventName.REQUEST_FULL, pool=request.pool, request_id=request.request_id, who=command.who,
-            reason=RequestRefusal.FULL, detail={"waited_s": wait_s},
-        )  # fmt: skip
-        return Full()
+                return self._refuse(request, Unavailable(str(exc)))
+        outcome = served or self._refuse(request, Full())
+        if isinstance(outcome, Full):
+            self._events.publish(
+                EventName.REQUEST_FULL, pool=request.pool, request_id=request.request_id, who=command.who,
+                reason=RequestRefusal.FULL, detail={"waited_s": wait_s},
+            )  # fmt: skip
+        return outcome
 
     @contextmanager
     def _slot(self, wait_s: float) -> Iterator[float]:
@@ -261,7 +248,7 @@ class Spawner:
             # It came between the end of the window and the ticket's write. The ticket gets it too, or a reload of
             # the page would find a ticket that waits for ever.
             self._note(reply)
-            return _served(reply, 0.0)
+            return _served(reply)
         return _from_ticket(ticket) or Waiting(command.ticket)
 
     def _note(self, reply: SpawnReply) -> None:
@@ -272,13 +259,14 @@ class Spawner:
 
     def _leave(self, request: SpawnRequest) -> None:
         try:
-            self._room.close(request.request_id)
+            self._room.cancel(request.request_id)
         except StoreUnavailable:
             log.debug("ticket left to be swept", extra={"request_id": request.request_id})
 
-    def _give_up(self, request: SpawnRequest, error: Exception) -> Served | Unavailable:
+    def _refuse(self, request: SpawnRequest, outcome: Outcome) -> Served | Outcome:
+        """The outcome, unless a reply has come meanwhile."""
         reply = self._tracker.settle(request.request_id, RequestState.REFUSED)
-        return _served(reply, 0.0) if reply is not None else Unavailable(str(error))
+        return outcome if reply is None else _served(reply)
 
 
 def send_again(broker: Broker, request: SpawnRequest, expires_s: float) -> bool:
@@ -313,7 +301,7 @@ def _at(outcome: Outcome, path: str) -> Outcome:
     return replace(outcome, url=server_url(outcome.user, path, token))
 
 
-def _served(reply: SpawnReply, elapsed_ms: float) -> Served:
+def _served(reply: SpawnReply, elapsed_ms: float = 0.0) -> Served:
     agent_ms = sum(reply.stages_ms.values())
     stages_ms = {name: round(ms, 2) for name, ms in reply.stages_ms.items()}
     if elapsed_ms:

@@ -19,6 +19,7 @@ from common.store.collections import Stored
 from common.vocabulary import RequestRefusal
 from frontend.cluster.cache import CachedValue
 from frontend.cluster.queue_position import QueueFull, QueuePosition, ThroughputEstimate, places
+from frontend.settings import PublicSettings
 
 # How much longer a message lives than a ticket that nobody asks about: an agent would drop it anyway.
 MESSAGE_MARGIN_S = 15.0
@@ -36,19 +37,10 @@ PAST_WINDOW_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    tickets: dict[str, Ticket]
     stored: Mapping[str, Stored[Ticket]]
     places: dict[str, tuple[int, int]]
     count_by_pool: Counter[str]
     count_by_visitor: Counter[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How many tickets may wait: of one pool, and of one visitor (an address, or a token's holder)."""
-
-    of_pool: int = 2000
-    of_visitor: int = 700
 
 
 def message_life_s(abandon_s: float) -> float:
@@ -62,19 +54,15 @@ class WaitingRoom:
     def __init__(
         self,
         cluster: Cluster,
-        abandon_s: float,
-        ticket_max_s: float,
+        settings: PublicSettings,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
-        bounds: Bounds = Bounds(),
         send_again: Callable[[SpawnRequest], bool] = lambda _request: True,
     ) -> None:
         """``send_again``: publishes a request that still waits; False: it could not."""
-        self._bounds = bounds
+        self._settings = settings
         self._send_again = send_again
         self._tickets = cluster.tickets
-        self._abandon_s = abandon_s
-        self._ticket_max_s = ticket_max_s
         self._now = now
         self._monotonic = monotonic
         self._throughput = ThroughputEstimate()
@@ -100,9 +88,9 @@ class WaitingRoom:
         with self._lock:
             in_pool = look.count_by_pool[pool] + sum(ticket.pool == pool for ticket in self._opened)
             of_visitor = look.count_by_visitor[visitor] + sum(ticket.visitor == visitor for ticket in self._opened)
-        if in_pool >= self._bounds.of_pool:
+        if in_pool >= self._settings.line_max:
             raise QueueFull(RequestRefusal.LINE_FULL, in_pool)
-        if visitor and of_visitor >= self._bounds.of_visitor:
+        if visitor and of_visitor >= self._settings.line_max_per_visitor:
             raise QueueFull(RequestRefusal.LINE_FULL_FOR_VISITOR, of_visitor)
 
     def open(self, request: SpawnRequest, visitor: str = "") -> Ticket:
@@ -130,10 +118,6 @@ class WaitingRoom:
                 self._opened.append(ticket)
         return stored
 
-    def close(self, request_id: str) -> None:
-        """Forget the ticket: its request was not published."""
-        self._tickets.delete(request_id)
-
     def find(self, request_id: str) -> Ticket | None:
         """The ticket as stored now. None: there is none (any more)."""
         return self._tickets.get(request_id)
@@ -141,7 +125,8 @@ class WaitingRoom:
     def look(self, request_id: str) -> tuple[Ticket, QueuePosition | None] | None:
         """The ticket and its place in line, at most a second old; notes that somebody still asks. None: gone."""
         line = self._line.get()
-        ticket = line.tickets.get(request_id)
+        listed = line.stored.get(request_id)
+        ticket = listed.record if listed is not None else None
         if ticket is None or ticket.state is not TicketState.WAITING:
             # Either younger than the listing, or finished: then the listing may be a second behind, too.
             ticket = self.find(request_id)
@@ -151,8 +136,8 @@ class WaitingRoom:
             return ticket, None
         if self._has_lapsed(ticket):
             return None
-        if request_id in line.stored:
-            self._touch(ticket, line.stored[request_id])
+        if listed is not None:
+            self._touch(ticket, listed)
         position, waiting_count = line.places.get(request_id) or self._last_place(line, ticket)
         return ticket, QueuePosition(position, waiting_count, self._throughput.estimate_s(ticket.pool, position))
 
@@ -187,9 +172,8 @@ class WaitingRoom:
         listed = self._tickets.list()
         tickets = listed.readable()
         self._throughput.look(tickets, self._monotonic())
-        found = places(tickets, self._now(), self._abandon_s)
+        found = places(tickets, self._now(), self._settings.abandon_s)
         look = _Look(
-            tickets,
             listed.stored,
             found,
             Counter(tickets[name].pool for name in found),
@@ -204,19 +188,19 @@ class WaitingRoom:
         """Whether the same request begins again: nobody asks about this ticket any more, or nothing came of it."""
         if ticket.state is TicketState.WAITING:
             idle_s = (self._now() - ticket.seen_at).total_seconds()
-            return self._has_lapsed(ticket) or idle_s > self._abandon_s
+            return self._has_lapsed(ticket) or idle_s > self._settings.abandon_s
         return ticket.state is TicketState.REFUSED
 
     def _has_lapsed(self, ticket: Ticket) -> bool:
         """The broker has dropped its message by now."""
-        return (self._now() - ticket.created_at).total_seconds() > self._ticket_max_s
+        return (self._now() - ticket.created_at).total_seconds() > self._settings.ticket_max_s
 
     def _touch(self, ticket: Ticket, listed: Stored[Ticket]) -> None:
         """Renew ``seen_at``, once in a while over all processes: the listing shows what the others wrote. And the
         message, which the broker keeps for as long as somebody asks."""
         now, at_s = self._now(), self._monotonic()
         asked_s = (now - (ticket.asked_at or ticket.created_at)).total_seconds()
-        is_due = asked_s > message_life_s(self._abandon_s) - SEND_AGAIN_S
+        is_due = asked_s > message_life_s(self._settings.abandon_s) - SEND_AGAIN_S
         if (now - ticket.seen_at).total_seconds() < TOUCH_S and not is_due:
             return
         with self._lock:

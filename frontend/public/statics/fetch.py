@@ -1,6 +1,6 @@
 """Fetching a set of static files from a host, in parts over RabbitMQ, and checking every file against the set's record.
 
-Called by ``statics_keeper.py`` on its thread.
+Called by ``sync.py`` on its thread.
 """
 
 import io
@@ -20,8 +20,6 @@ from common.runtime.clock import utc_now
 
 # A host that has forgotten its bundle takes it out of the image once more, which is a matter of seconds.
 WAIT_S = 30.0
-# All parts together: a host that gives a byte at a time is no source, and another one is asked. As in the settings.
-FETCH_S = 300.0
 # What a zip archive adds: headers per member, and a little where nothing can be compressed.
 OVERHEAD_BYTES = 512
 OVERHEAD_PART = 1.01
@@ -38,8 +36,9 @@ def hosts_with(record: Statics, hosts: Mapping[str, HostRecord]) -> list[str]:
     return first + [name for name in users if name != record.host]
 
 
-def fetch(broker: Requester, host: str, record: Statics, within_s: float = FETCH_S) -> Iterator[tuple[str, bytes]]:
-    """SHA-256 and content of every file of the set. Raises ``NotFetched``, and what ``Requester.request`` raises."""
+def fetch(broker: Requester, host: str, record: Statics, within_s: float) -> Iterator[tuple[str, bytes]]:
+    """SHA-256 and content of every file of the set, in ``within_s`` seconds: a host that gives a byte at a time is no
+    source. Raises ``NotFetched``, and what ``Requester.request`` raises."""
     bundle = _bundle(broker, host, record, within_s)
     sizes = {file.sha256: file.size for file in record.files.values()}
     try:

@@ -16,7 +16,7 @@ from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
 from frontend.public.statics.blob_cache import BlobCache
-from frontend.public.statics.fetch import FETCH_S, fetch, hosts_with
+from frontend.public.statics.fetch import fetch, hosts_with
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class StaticsSync:
         cluster: Cluster,
         blobs: BlobCache,
         connect: Callable[[], AbstractContextManager[Requester]],
+        fetch_s: float,
         monotonic: Callable[[], float] = time.monotonic,
-        fetch_s: float = FETCH_S,
     ) -> None:
         """``connect``: a connection of its own to RabbitMQ, so that no claim waits for megabytes; ``fetch_s``: seconds
         that a host has to give a set."""
@@ -78,7 +78,8 @@ class StaticsSync:
                     lacking = [record for record in lacking if not self._get(record)]
         for record in self._sets.values():
             if not record.served and not self._lacks(record):
-                self._mark_served(record)
+                # From now on proxies may send visitors here. Another frontend may be faster.
+                self._cluster.statics.update(record.id, lambda found: found.model_copy(update={"served": True}))
         self.ready = all(record.id in self._tried for record in lacking if record.served)
         self._drop_unused()
         return not lacking
@@ -117,10 +118,6 @@ class StaticsSync:
             log.warning("static files not fetched", extra={"statics": record.id, "reason": reason})
         self._tried.add(record.id)
         return False
-
-    def _mark_served(self, record: Statics) -> None:
-        """From now on proxies may send visitors here. Another frontend may be faster."""
-        self._cluster.statics.update(record.id, lambda found: found.model_copy(update={"served": True}))
 
     def _drop_unused(self) -> None:
         used = {file.sha256 for record in self._sets.values() for file in record.files.values()}

@@ -1,20 +1,23 @@
 """Pages that start nothing by themselves: landing page, deep links, ``/info``, ``/robots.txt``."""
 
 import math
+from typing import Any
+from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter, ValidationError
 
-from common.errors import StoreUnavailable
 from frontend.cluster.hosts import stats
-from frontend.http.responses import answer, page, problem, unavailable
+from frontend.http.responses import answer, page
 from frontend.http.visitors import is_robot
 from frontend.public.dependencies import dependencies
-from frontend.public.session_cookie import introduce, remembered
-from frontend.public.targets import BadTarget, asked, raw_path_and_query, spawn_link
-from frontend.public.views.hub_links import meant
+from frontend.public.session_cookie import current_server, introduce
+from frontend.public.targets import asked, raw_path_and_query, spawn_link
 
 views = Blueprint("pages", __name__)
+
+# A login that leads to a redirect that leads to a path; nobody needs more.
+_NESTED_MAX = 3
 
 # A page whose script fails goes on this much later than the longest wait for a server.
 BROKEN_SLACK_S = 5
@@ -40,32 +43,43 @@ def landing(**_: str) -> Response:
 
 
 def hub(**_: str) -> Response:
-    """The same, for a link that was written for a JupyterHub."""
+    """The same, for a link that was written for a JupyterHub (``/hub/user-redirect/…``, ``/hub/login?next=…``)."""
     return _start(*meant(*raw_path_and_query(request.environ)), short=False)
 
 
+def meant(path: str, query: str) -> tuple[str, str]:
+    """The path below a server, and its query, that a raw path on a hub and its query lead to; empty: the start."""
+    for _ in range(_NESTED_MAX):
+        first, _, rest = path.lstrip("/").partition("/")
+        if first == "hub":
+            first, _, rest = rest.partition("/")
+        if first == "user-redirect":
+            return rest, query
+        if first == "user":  # somebody's; here everybody gets one of their own
+            return rest.partition("/")[2], query
+        then = [piece.removeprefix("next=") for piece in query.split("&") if piece.startswith("next=")]
+        if not then:
+            break
+        path, _, query = unquote_plus(then[-1]).partition("?")
+    return "", ""
+
+
 def _start(path: str, query: str, *, short: bool = True) -> Response:
-    try:
-        ask = asked(path, query, short=short)
-    except BadTarget as exc:
-        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
-    known = remembered()
+    ask = asked(path, query, short=short)
+    known = current_server()
     has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
-    return page(
-        "landing.html",
-        has_server=has_server,
-        is_new=introduce(),
-        is_robot=is_robot(),
-        go=spawn_link(ask.target, ask.pool),
-        fresh=spawn_link(ask.target, ask.pool, fresh=True),
-        target=ask.target.partition("?")[0],
-        broken_s=broken_s(),
+    fresh = spawn_link(ask.target, ask.pool, fresh=True)
+    return landing_page(
+        ask.target, spawn_link(ask.target, ask.pool), has_server=has_server, is_new=introduce(), fresh=fresh
     )
 
 
-def broken_s() -> int:
-    """When the page goes on whose script fails: one that works asked at once, and has its answer by then."""
-    return math.ceil(dependencies().settings.window_s) + BROKEN_SLACK_S
+def landing_page(target: str, go: str, **values: Any) -> Response:
+    """The page that goes on to ``go``."""
+    # A script that works asks at once, and has its answer by then.
+    broken_s = math.ceil(dependencies().settings.window_s) + BROKEN_SLACK_S
+    path = target.partition("?")[0]
+    return page("landing.html", target=path, go=go, is_robot=is_robot(), broken_s=broken_s, **values)
 
 
 views.add_url_rule("/", "landing", landing)
@@ -79,11 +93,7 @@ for _rule in ("/hub", _HUB, f"{_HUB}/<path:rest>", "/user-redirect", "/user-redi
 @views.get("/info/")
 def info() -> Response:
     """The cluster in numbers."""
-    try:
-        hosts = dependencies().hosts.get()
-    except StoreUnavailable:
-        return unavailable()
-    figures = stats(hosts, "")
+    figures = stats(dependencies().hosts.get(), "")
     rows = figures["hosts"].values()
     used, starting = (sum(row[name] for row in rows) for name in ("claimed", "starting"))
     return page("info.html", figures=figures, used=used, starting=starting, pools=sorted(dependencies().pools.specs))
@@ -94,7 +104,7 @@ def info_series() -> Response:
     """``{"now", "period_s", "points": [[Unix time, available, in use], …]}``; ``?since=``: later points only.
 
     Made from memory: 500 open pages cost what they are sent, one point each per ``sample_s``."""
-    now_s, series = dependencies().now().timestamp(), dependencies().sampler.series
+    now_s, series = dependencies().now().timestamp(), dependencies().series
     since = request.args.get("since", now_s - PLOT_S, type=float)
     points = [sample.point()[:3] for sample in series.since(since)]
     return answer({"now": round(now_s, 1), "period_s": series.period_s, "points": points})

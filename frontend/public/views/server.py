@@ -1,19 +1,19 @@
 """``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
 from common.broker.messages import Reopen
-from common.errors import StoreUnavailable, TransientError
+from common.errors import StoreUnavailable
 from common.ids import is_user
 from common.records.servers import Claim, Gone, Route
 from common.runtime.loops import poll
 from common.urls import server_url
 from frontend import texts
-from frontend.http.responses import answer, go_to, page, pages_are_off, problem, unavailable, wants_html
+from frontend.http.responses import answer, go_to, page, pages_are_off, wants_html
 from frontend.operations.host_commands import send
-from frontend.public.dependencies import ServerStatus, dependencies
-from frontend.public.issued_paths import may_return, tombstone
-from frontend.public.targets import BadTarget, below, checked, raw_path_and_query, spawn_link
+from frontend.public.dependencies import dependencies
+from frontend.public.issued_paths import was_issued
+from frontend.public.targets import BadTarget, below, checked, checked_target, raw_path_and_query, spawn_link
 from frontend.public.views.waiting import say_estimate
 
 views = Blueprint("server", __name__)
@@ -32,22 +32,19 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     g.ids["user"] = user
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
-    try:
-        before = dependencies().statuses.peek(user)
-        known = before or dependencies().statuses.get(user)
-    except StoreUnavailable:
-        return unavailable()
-    status, word = known.status, known.word
+    before = dependencies().servers.peek(user)
+    known = before or dependencies().servers.get(user)
     html = wants_html() and not pages_are_off()
-    if before is not None and status is not ServerStatus.ROUTED and (html or status is ServerStatus.CLAIMED):
-        word = tombstone(user)  # it may just have been left
-    if status is ServerStatus.ROUTED:
+    if known.is_routed:
         if html:
             return page("away.html", 503, RETRY_AFTER_S)
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
+    word = known.gone
+    if before is not None and (html or known.is_claimed):
+        word = _word(user)  # it may just have been left
     left_s = (word.until - dependencies().now()).total_seconds() if word is not None and word.until is not None else 0.0
-    is_ending = status is ServerStatus.CLAIMED and _is_ending(user, word)
-    if status is ServerStatus.CLAIMED and left_s <= 0 and not is_ending:
+    is_ending = known.is_claimed and _is_ending(user, word)
+    if known.is_claimed and left_s <= 0 and not is_ending:
         # Claimed and without a route: it is being made again at this path.
         if html:
             return page("starting.html", 503, RETRY_AFTER_S)
@@ -55,6 +52,14 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     if not html:
         return answer({"status": "gone"}, 404)
     return _farewell_page(user, word, left_s, is_ending)
+
+
+def _word(user: str) -> Gone | None:
+    """What was left in Consul about a server that is gone or about to go."""
+    try:
+        return dependencies().cluster.gone.get(user)
+    except StoreUnavailable:
+        return None
 
 
 def _is_ending(user: str, word: Gone | None) -> bool:
@@ -80,7 +85,7 @@ def _target() -> str:
 def _nobodys() -> Response:
     """404 at an address that no server ever had: a handout for another installation, a name made up."""
     if not wants_html() or pages_are_off():
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        abort(404)
     target = _target()
     return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
 
@@ -92,33 +97,26 @@ def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool)
         return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
     why = texts.why_ended(word.reason, word.note) if word is not None else texts.UNKNOWN_END
     # While its claim is there, nothing can be made at its address.
-    again = spawn_link(f"user/{user}/{target}") if may_return(user, word) and not is_ending else None
+    may_return = was_issued(user, has_word=word is not None) and not is_ending
+    again = spawn_link(f"user/{user}/{target}") if may_return else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
 
 
 @views.post("/leaving/<user>")
 def once_more(user: str) -> Response:
     """Back to a server that is about to go with its host, to save what is on it: 303 to it, once there is a way."""
-    word = tombstone(user) if is_user(user) else None
+    word = _word(user) if is_user(user) else None
     if word is None or word.until is None:
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
+        abort(404)
     deps = dependencies()
     try:
-        target = checked(*_split(request.form.get("target", "")))
+        target = checked_target(request.form.get("target", ""))
     except BadTarget:
         target = ""
-    try:
-        send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
-        route_id = Route.id_of(word.host, user)
-        poll(lambda: deps.cluster.routes.find(route_id), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
-    except TransientError:
-        return unavailable()
+    send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
+    route_id = Route.id_of(word.host, user)
+    poll(lambda: deps.cluster.routes.find(route_id), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
     return go_to(server_url(user, target, None), 303)
-
-
-def _split(target: str) -> tuple[str, str]:
-    path, _, query = target.partition("?")
-    return path.lstrip("/"), query
 
 
 for _rule in ("/user/<user>", "/user/<user>/", "/user/<user>/<path:rest>"):

@@ -6,30 +6,29 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import StoreUnavailable
 from common.ids import request_of
 from common.records.base import Name, explain
+from common.store.cluster import ServerRecords
 from common.urls import server_url
 from frontend import texts
 from frontend.http.auth import caller
-from frontend.http.responses import add_stage, answer, go_to, is_speculative, page, problem, unavailable, wants_html
+from frontend.http.responses import answer, go_to, is_speculative, page, problem, unavailable, wants_html
 from frontend.http.visitors import is_browser, is_robot, visitor
 from frontend.public.dependencies import dependencies
-from frontend.public.issued_paths import IssuedPath, issued_path
-from frontend.public.session_cookie import introduce, remember, remember_ticket, remembered, visit
+from frontend.public.issued_paths import was_issued
+from frontend.public.session_cookie import current_server, introduce, remember, remember_ticket, visit
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
 from frontend.public.targets import (
     MAX_CHARS,
     START,
-    Asked,
     BadTarget,
     asked,
     below,
-    checked,
+    checked_target,
     raw_path_and_query,
     split_user,
 )
-from frontend.public.views.pages import broken_s
+from frontend.public.views.pages import landing_page
 
 views = Blueprint("spawn", __name__)
 
@@ -56,27 +55,24 @@ def spawn(**_: str) -> Response:
     if is_speculative():
         return Response(status=204 if request.method == "HEAD" else 503)
     path, query = raw_path_and_query(request.environ)
-    try:
-        ask = asked(below(path, 1), query)
-    except BadTarget as exc:
-        return problem(400, "Bad address", f"This address cannot be opened: {exc}.", "bad request")
+    ask = asked(below(path, 1), query)
     if is_robot() or (wants_html() and is_browser() and START not in request.args and introduce()):
-        return _first_step(path, query, ask)
+        # A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
+        # only looks at links is content with the page.
+        go = f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1"
+        return landing_page(ask.target, go, has_server=False, is_new=True)
     user, target = split_user(ask.target)
     wanted = ask.pool
     if user:
-        try:
-            old = issued_path(user)
-        except StoreUnavailable:
-            return unavailable()
-        if old is not None:
+        old = dependencies().cluster.server(user)
+        if was_issued(user, has_word=old.is_gone):
             return _at_old_path(user, target, old, wanted)
     pools = dependencies().pools
     pool = pools.choose(wanted, dependencies().settings.default_pool, target)
     if pool is None:
         return _no_pool(wanted)
     if not ask.fresh:
-        known = remembered()
+        known = current_server()
         if known is not None and pools.fits(known.pool, wanted, target):
             spec = pools.specs.get(known.pool or pool)
             return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
@@ -87,29 +83,17 @@ def spawn(**_: str) -> Response:
     return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.window_s)
 
 
-def _first_step(path: str, query: str, ask: Asked) -> Response:
-    """A page that goes on by itself, for a browser that was never here: all its tabs have its cookie then, and what
-    only looks at links is content with the page."""
-    return page(
-        "landing.html",
-        has_server=False,
-        is_new=True,
-        is_robot=is_robot(),
-        go=f"{path}?{query}&{START}=1" if query else f"{path}?{START}=1",
-        target=ask.target.partition("?")[0],
-        broken_s=broken_s(),
-    )
-
-
-def _at_old_path(user: str, target: str, old: IssuedPath, wanted: str | None) -> Response:
+def _at_old_path(user: str, target: str, old: ServerRecords, wanted: str | None) -> Response:
     """A server at the same path as before: the one that is there, or a new one."""
-    if old.routed or (old.claimed and wants_html()):
+    if old.is_claimed and (old.is_routed or wants_html()):
         return go_to(server_url(user, target, None))
-    if old.claimed:  # one at a time
+    if old.is_claimed:  # one at a time
         text = "a server is being made at this path"
         return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
     pools = dependencies().pools
-    pool = old.pool if old.pool in pools.specs else pools.choose(wanted, dependencies().settings.default_pool)
+    pool = old.gone.pool if old.gone is not None else None
+    if pool not in pools.specs:
+        pool = pools.choose(wanted, dependencies().settings.default_pool)
     if pool is None:
         return _no_pool(wanted)
     command = SpawnCommand(g.ticket, pool, target, user, caller() or None, visitor())
@@ -128,8 +112,7 @@ def api_spawn() -> Response:
     settings = dependencies().settings
     try:
         body = _body()
-        path, _, query = body.path.partition("?")
-        target = checked(path.lstrip("/"), query)
+        target = checked_target(body.path)
     except (BadTarget, ValueError) as exc:
         return problem(400, "Bad request", str(exc), "bad request")
     wait_s = settings.window_s if body.wait_s is None else body.wait_s
@@ -198,8 +181,7 @@ def note(outcome: object) -> None:
     g.ids["outcome"] = type(outcome).__name__.lower()
     if isinstance(outcome, Served):
         g.ids.update(user=outcome.user, host=outcome.host)
-        for stage, elapsed_ms in outcome.stages_ms.items():
-            add_stage(stage, elapsed_ms)
+        g.stages_ms.update(outcome.stages_ms)
     elif isinstance(outcome, Crowded):
         g.ids["reason"] = outcome.reason.value
     elif isinstance(outcome, Unavailable):

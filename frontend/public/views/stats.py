@@ -4,7 +4,7 @@ from flask import Blueprint, Response, redirect
 
 from common.errors import StoreUnavailable
 from frontend.cluster.hosts import stats
-from frontend.http.responses import answer, unavailable
+from frontend.http.responses import answer
 from frontend.public.dependencies import dependencies
 
 views = Blueprint("stats", __name__)
@@ -16,10 +16,7 @@ def api_stats() -> Response:
     """See ``frontend.cluster.hosts.stats``."""
     pools = dependencies().pools
     spec = pools.specs.get(pools.choose(None, dependencies().settings.default_pool) or "")
-    try:
-        return answer(stats(dependencies().hosts.get(), spec.image if spec else ""))
-    except StoreUnavailable:
-        return unavailable()
+    return answer(stats(dependencies().hosts.get(), spec.image if spec else ""))
 
 
 @views.get("/stats", strict_slashes=False)

@@ -2,18 +2,17 @@
 
 import random
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
-from common.errors import StoreUnavailable
 from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
 from common.urls import base_path
 from frontend import texts
 from frontend.cluster.queue_position import QueuePosition
-from frontend.http.responses import answer, go_to, page, problem, unavailable
+from frontend.http.responses import answer, go_to, page
 from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import remember_served
-from frontend.public.targets import BadTarget, checked, spawn_link
+from frontend.public.targets import BadTarget, checked_target, spawn_link
 
 views = Blueprint("waiting", __name__)
 
@@ -31,11 +30,8 @@ BROKEN_RETRY_S = 10
 def room(ticket: str) -> Response:
     """The waiting page: 503 while waiting, 302 to the server once there is one."""
     if not is_request_id(ticket):
-        return problem(404, "Page not found", "There is nothing at this address.", "not found")
-    try:
-        found = dependencies().room.look(request_of(ticket))
-    except StoreUnavailable:
-        return unavailable()
+        abort(404)
+    found = dependencies().room.look(request_of(ticket))
     if found is None:
         return page("lapsed.html", 404, again=_again())
     record, place = found
@@ -63,10 +59,7 @@ def ticket_state(ticket: str) -> Response:
     ``{"status": "refused", "reason", "message"}``, or 404 ``{"status": "gone"}``."""
     if not is_request_id(ticket):
         return answer({"status": "gone"}, 404)
-    try:
-        found = dependencies().room.look(request_of(ticket))
-    except StoreUnavailable:
-        return unavailable()
+    found = dependencies().room.look(request_of(ticket))
     if found is None:
         return answer({"status": "gone"}, 404)
     record, place = found
@@ -128,8 +121,7 @@ def _take(ticket: Ticket) -> str | None:
 def _again() -> str:
     """The link that starts over, from the page's own query."""
     try:
-        path, _, query = request.args.get("path", "").partition("?")
-        target = checked(path.lstrip("/"), query)
+        target = checked_target(request.args.get("path", ""))
     except BadTarget:
         target = ""
     return spawn_link(target, request.args.get("pool") or None)

@@ -150,7 +150,7 @@ class FakeCluster:
 
     def late(self, reply: SpawnReply, parts: Dependencies | None = None) -> None:
         """Hand a reply over that nobody waits for, and work it off."""
-        (parts or self.parts).late.handle(reply.encode(), self.broker.publisher())
+        (parts or self.parts).late.handle(reply.encode())
 
     def host_messages(self, host: str = "host-1") -> list[object]:
         return [decode(delivery.body) for delivery in self.broker.declare(f"host.{host}").messages]

@@ -84,7 +84,7 @@ def test_a_server_tells_when_and_why_it_will_be_culled(admin: Admin) -> None:
 
 
 def test_a_server_that_is_not_there_is_404_and_one_that_was_410(admin: Admin) -> None:
-    assert v1(admin, "GET", f"servers/{user_id(1)}", 404)["status"] == "not found"
+    assert v1(admin, "GET", f"servers/{user_id(1)}", 404)["status"] == "gone"
     word = Gone(user=user_id(1), host="host-1", pool="default", reason=EndReason.IDLE, at=START)
     admin.store.put(KEYS.gone_of(user_id(1)), word.encode())
     was = v1(admin, "GET", f"servers/{user_id(1)}", 410)
@@ -100,7 +100,7 @@ def test_a_cull_asked_for_twice_is_accepted_until_the_server_is_gone(admin: Admi
         assert v1(admin, "DELETE", f"servers/{user_id(1)}", 202)["host"] == "host-1"
     assert all(isinstance(message, CullRequest) for message in admin.messages("host-1"))
     end_server(admin.store, user_id(1))
-    assert v1(admin, "DELETE", f"servers/{user_id(1)}", 404)["status"] == "not found"
+    assert v1(admin, "DELETE", f"servers/{user_id(1)}", 404)["status"] == "gone"
 
 
 def test_with_a_key_a_cull_is_one_message_and_the_answer_stays(admin: Admin) -> None:
@@ -192,7 +192,7 @@ def test_pools_are_shown_recycled_and_rolled_back(admin: Admin) -> None:
 def test_an_unknown_pool_is_404_and_names_the_known(admin: Admin, method: str, path: str) -> None:
     put_pool(admin.store, "default")
     answer = v1(admin, method, f"pools/nope{path}", 404)
-    assert answer == {"status": "not found", "message": "there is no pool 'nope'; accepted: default"}
+    assert answer == {"status": "unknown pool", "message": "there is no pool 'nope'; accepted: default"}
 
 
 def test_an_image_is_fetched_everywhere(admin: Admin) -> None:
@@ -234,7 +234,7 @@ def test_a_wrong_query_is_a_400_that_names_the_field(admin: Admin, path: str) ->
     "path", ["servers/nobody", "servers/" + "2" * 33, "hosts/A", "hosts/-", "pools/x%0ay", "pools/%ff"]
 )
 def test_what_is_no_name_is_404(admin: Admin, path: str) -> None:
-    assert v1(admin, "GET", path, 404)["status"] == "not found"
+    assert v1(admin, "GET", path, 404)["status"] == "gone"
 
 
 def test_scopes_open_what_they_are_for(admin: Admin) -> None:

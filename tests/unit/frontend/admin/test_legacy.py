@@ -55,7 +55,8 @@ def test_recycling_tells_every_host_and_counts_ready_servers(admin: Admin) -> No
 
 def test_recycling_a_pool_that_is_not_there_is_a_clear_404(admin: Admin) -> None:
     put_pool(admin.store, "default")
-    assert "accepted: default" in admin.ask("DELETE", "/api/pool/?pool=nope", 404)["message"]
+    answer = admin.ask("DELETE", "/api/pool/?pool=nope", 404)
+    assert (answer["status"], "accepted: default" in answer["message"]) == ("not found", True)
 
 
 def test_hosts_are_not_added_any_more(admin: Admin) -> None:

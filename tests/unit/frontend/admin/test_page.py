@@ -16,7 +16,7 @@ from common.vocabulary import EndReason
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
-from frontend.http.throttle import Throttle, ThrottleBounds
+from frontend.http.throttle import Throttle
 from frontend.settings import AdminSettings
 from tests.unit.frontend.fakes import (
     BROWSER,
@@ -107,7 +107,7 @@ def test_a_wrong_token_opens_nothing(desk: Desk) -> None:
 
 
 def test_who_guesses_has_to_wait_and_who_is_right_does_not(desk: Desk) -> None:
-    for _ in range(ThrottleBounds().free_count):
+    for _ in range(AdminSettings().wrong_logins_max):
         assert desk.log_in("wrong").status_code == 403
     held = desk.log_in("secret")
     assert held.status_code == 429
@@ -125,7 +125,8 @@ def test_an_operator_says_how_many_wrong_tokens_are_free_and_how_long_the_wait_b
 
 def test_the_wait_doubles_ends_and_is_forgotten() -> None:
     clock = Clock()
-    throttle = Throttle(clock.monotonic, ThrottleBounds(free_count=4, pause_max_s=50.0, addresses_max=20))
+    bounds = {"wrong_tokens_pause_max_s": 50.0, "wrong_tokens_addresses_max": 20}
+    throttle = Throttle(4, AdminSettings.model_validate(bounds), clock.monotonic)
     waits = []
     for _ in range(12):
         throttle.failed("a")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from frontend.http.arrival import HEAD_MAX_BYTES, Arrival, ArrivalBounds, arrival_worker
+from frontend.http.arrival import HEAD_MAX_BYTES, Arrival, arrival_worker
 from frontend.http.gunicorn import gunicorn_settings
 from frontend.settings import PUBLIC_BODY_MAX_BYTES, AdminSettings
 
@@ -71,9 +71,9 @@ def test_a1_an_end_inside_a_chunk_is_none() -> None:
 
 def test_a1_a_worker_has_the_bounds_of_the_settings() -> None:
     settings = AdminSettings(request_s=3, body_max_bytes=200_000, arriving_max_bytes=2_000_000)
-    worker = gunicorn_settings(settings, "127.0.0.1:1")["worker_class"]
-    assert worker.bounds == ArrivalBounds(arrive_s=3, body_max_bytes=200_000, held_max_bytes=2_000_000)
-    assert arrival_worker(ArrivalBounds(1, 2, 3)).bounds != worker.bounds
+    worker = gunicorn_settings(settings)["worker_class"]
+    assert worker.settings is settings
+    assert arrival_worker(AdminSettings()).settings is not worker.settings
 
 
 def test_a1_the_bounds_are_those_of_haproxy() -> None:

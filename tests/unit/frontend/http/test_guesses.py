@@ -9,13 +9,13 @@ import pytest
 from common.records.tokens import Scope, new_token
 from common.settings import guessable, load
 from frontend.http.auth import GUESSES
-from frontend.http.guesses import GuessBounds, Guesses, client_of
-from frontend.http.throttle import Throttle, ThrottleBounds
+from frontend.http.guesses import Guesses, client_of
+from frontend.http.throttle import Throttle
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.unit.frontend.admin.test_page import Desk
 from tests.unit.frontend.fakes import START, Clock, FakeCluster, settings
 
-FREE_LOGINS, FREE = ThrottleBounds().free_count, GuessBounds().throttle.free_count
+FREE_LOGINS, FREE = AdminSettings().wrong_logins_max, settings().wrong_tokens_max
 
 ROOT = Path(__file__).parents[4]
 KNOWN = "tmpnb-operator-main-known"
@@ -113,7 +113,7 @@ def test_a14_a_program_that_guesses_is_told_to_wait_and_others_are_served(kind: 
     else:
         cluster = FakeCluster(settings(API_AUTH_TOKEN="9f27c1d84ab60e35"), clock)
         app, path, refused = cluster.client.application, "/api/stats", 403
-    app.extensions[GUESSES] = Guesses(clock=clock.monotonic)
+    app.extensions[GUESSES] = Guesses(settings(), clock.monotonic)
     client = app.test_client()
 
     def ask(token: str, address: str) -> Any:
@@ -150,8 +150,7 @@ def test_a14_a_revoked_token_that_is_sent_over_and_over_holds_up_nobody() -> Non
 
 def test_a14_what_is_remembered_is_bounded() -> None:
     clock = Clock()
-    bounds = GuessBounds(ThrottleBounds(addresses_max=50), known_max=100)
-    guesses = Guesses(bounds, clock.monotonic)
+    guesses = Guesses(settings(wrong_tokens_addresses_max=50, right_tokens_max=100), clock.monotonic)
     for number in range(200):
         guesses.right(f"10.0.{number % 256}.1", f"token-{number}")
         guesses.wrong(f"address-{number}", f"token-{number}")
@@ -172,7 +171,7 @@ def test_a14_a_client_is_an_address_or_the_network_that_one_machine_has(address:
 
 
 def test_the_wait_of_one_client_is_not_anothers() -> None:
-    throttle = Throttle(Clock().monotonic, ThrottleBounds(free_count=2))
+    throttle = Throttle(2, settings(), Clock().monotonic)
     throttle.failed("a")
     assert throttle.pause_s("a") == 0
     throttle.failed("a")

@@ -71,7 +71,7 @@ def test_a_ticket_that_was_given_back_is_out_of_the_line(cluster: FakeCluster) -
     assert cluster.client.delete(f"/api/v1/tickets/{ticket}").json == {"status": "cancelled"}
     assert cluster.tickets() == {}
     again = cluster.client.delete(f"/api/v1/tickets/{ticket}")
-    assert (again.status_code, again.json["status"] if again.json else "") == (404, "not found")
+    assert (again.status_code, again.json["status"] if again.json else "") == (404, "gone")
     assert cluster.host_messages() == []
 
 
@@ -84,6 +84,15 @@ def test_a_ticket_that_had_a_server_gives_it_back(cluster: FakeCluster) -> None:
     assert isinstance(message, CullRequest)
     assert (message.user, message.force) == (user_id(1), True)
     assert cluster.client.get(f"/api/v1/tickets/{ticket}").status_code == 404
+
+
+def test_a_server_that_cannot_be_found_is_not_said_to_be_removed(cluster: FakeCluster) -> None:
+    ticket = waiting(cluster)
+    cluster.late(cluster.agent.reply_to(cluster.agent.requests[0]))
+    cluster.store.put(KEYS.pointer(user_id(1)), b"no record")
+    answer = cluster.client.delete(f"/api/v1/tickets/{ticket}")
+    assert (answer.status_code, (answer.json or {})["status"]) == (503, "unavailable")
+    assert cluster.host_messages() == []
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -101,7 +110,7 @@ def test_an_expired_ticket_is_404(cluster: FakeCluster) -> None:
     answer = cluster.client.get(f"/api/v1/tickets/{ticket}")
     assert (answer.status_code, answer.json) == (
         404,
-        {"status": "not found", "message": "the ticket is not known (any more)"},
+        {"status": "gone", "message": "the ticket is not known (any more)"},
     )
 
 

@@ -13,9 +13,8 @@ from common.store.memory import MemoryStore
 from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.pools import PoolsView
 from frontend.http.auth import GUESSES
-from frontend.http.throttle import ThrottleBounds
 from frontend.public.spawning.request_tracker import Disposition, RequestState, RequestTracker
-from frontend.settings import AdminSettings, CullerSettings, PublicSettings, bind
+from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import KEYS, START, Clock, FakeCluster, put_pool, records, settings, user_id
 
@@ -31,7 +30,7 @@ def reply(request: str, user: int) -> SpawnReply:
 
 
 def test_a_late_reply_is_judged_by_what_became_of_its_request() -> None:
-    tracker = RequestTracker()
+    tracker = RequestTracker(10)
     for request in ("pending", "ticketed", "refused", "served"):
         tracker.expect(request)
     assert tracker.settle("ticketed", RequestState.TICKETED) is None
@@ -48,7 +47,7 @@ def test_a_late_reply_is_judged_by_what_became_of_its_request() -> None:
 
 
 def test_a_reply_that_was_kept_is_found_by_whoever_settles() -> None:
-    tracker = RequestTracker()
+    tracker = RequestTracker(10)
     tracker.expect("a")
     tracker.classify(reply("a", 1))
     assert tracker.settle("a", RequestState.REFUSED) == reply("a", 1)
@@ -193,7 +192,8 @@ def test_what_a_worker_remembers_is_bounded_by_the_settings() -> None:
     assert parts.late._tracker._max_count == 102
     assert parts.spawner._single_flight._kept_max_count == 103
     assert parts.statics._fetch_s == 4.0
-    assert guesses._throttle._bounds == ThrottleBounds(free_count=5, pause_max_s=6.0, addresses_max=107)
+    throttle = guesses._throttle
+    assert (throttle._free_count, throttle._pause_max_s, throttle._addresses_max) == (5, 6.0, 107)
     assert guesses._known_max == 108
 
 
@@ -264,8 +264,7 @@ def test_a_wrong_address_to_listen_at_is_named_with_what_is_accepted(
 )
 def test_an_address_of_either_kind_can_be_listened_at(given: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPNB_SECRET_KEY", KEY)
-    settings = load(PublicSettings, [f"--ip={given}"])
-    assert bind(settings.ip, 80) == bound
+    assert load(PublicSettings, [f"--ip={given}", "--port=80"]).bind == bound
 
 
 @pytest.mark.parametrize("template", sorted(FRONTEND.glob("*/templates/*.html")), ids=lambda path: path.name)

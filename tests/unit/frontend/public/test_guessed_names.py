@@ -158,12 +158,12 @@ def test_a4_a_quota_begins_anew_and_remembers_no_more_than_it_allows() -> None:
 
 
 def test_a4_late_replies_in_hand_are_bounded(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = LateReplies(RequestTracker(), cluster.parts.room, max_count=3)
+    late = LateReplies(RequestTracker(10), cluster.parts.room, max_count=3)
     done = threading.Event()
     for _ in range(10):
         late.put(b"x")
     handled: list[bytes] = []
-    monkeypatch.setattr(late, "handle", lambda body, _publisher: (handled.append(body), done.set()))
+    monkeypatch.setattr(late, "handle", lambda body: (handled.append(body), done.set()))
     late.publisher = cluster.broker.publisher()
     late.start()
     assert done.wait(30)

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from common.errors import InvalidPool
 from common.records.pool_fields import TAKEN_LINKS, USUAL_LINKS
 from common.records.pools import PoolSpec
-from frontend.public.views.hub_links import meant
+from frontend.public.views.pages import meant
 from tests.unit.frontend.fakes import BROWSER, FakeCluster, put_pool, user_id
 
 NBGITPULLER = "git-pull?repo=https%3A%2F%2Fgit.example%2Fx&urlpath=lab%2Ftree%2Fa.ipynb%3Freset&branch=main"

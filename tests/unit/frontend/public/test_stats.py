@@ -61,14 +61,14 @@ def test_info_shows_the_numbers(hosts: FakeCluster) -> None:
 
 
 def test_the_plot_is_told_the_latest_points_and_then_only_new_ones(hosts: FakeCluster) -> None:
-    series = hosts.parts.sampler
-    series.sample()
+    sampler = hosts.parts.sampler
+    sampler._once()
     first = hosts.client.get("/info/series").json
     assert first is not None
     at, available, used = first["points"][0]
     assert (at, available) == (START.timestamp(), 7)
     hosts.clock.advance(10)
-    series.sample()
+    sampler._once()
     more = hosts.client.get(f"/info/series?since={at}").json
     assert more is not None
     assert more["points"] == [[at + 10, available, used]]
@@ -81,8 +81,8 @@ def test_a_wrong_time_is_no_crash(hosts: FakeCluster, since: str) -> None:
 
 def test_a_sample_that_cannot_be_taken_is_a_gap(hosts: FakeCluster) -> None:
     hosts.store.outage(True)
-    hosts.parts.sampler.sample()
-    assert hosts.parts.sampler.series.since(0) == []
+    hosts.parts.sampler._once()
+    assert hosts.parts.series.since(0) == []
 
 
 def test_stats_without_consul_are_unavailable(cluster: FakeCluster) -> None:

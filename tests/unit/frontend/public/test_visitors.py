@@ -213,7 +213,7 @@ def test_a7_simple_clients_get_a_server_as_ever(cluster: FakeCluster, headers: d
 
 
 def test_a7_who_cannot_wait_for_the_first_one_is_told_to_come_back() -> None:
-    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1)
+    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1, 2000)
     release, asked = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -236,7 +236,7 @@ def test_a7_who_cannot_wait_for_the_first_one_is_told_to_come_back() -> None:
 
 def test_a7_what_is_remembered_of_visits_is_bounded() -> None:
     now = [0.0]
-    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1, lambda: now[0])
+    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1, 2000, lambda: now[0])
     for number in range(5000):
         together.run(str(number), lambda: "x", 1)
     assert len(together._known) <= 2000
@@ -246,7 +246,7 @@ def test_a7_what_is_remembered_of_visits_is_bounded() -> None:
 
 
 def test_a7_a_failure_is_everybodys_and_not_kept() -> None:
-    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1)
+    together: SingleFlight[str] = SingleFlight(lambda _outcome: True, 1, 2000)
     with pytest.raises(ZeroDivisionError):
         together.run("a", lambda: str(1 // 0), 1)
     assert together.run("a", lambda: "fine", 1) == "fine"

@@ -205,7 +205,7 @@ def test_another_server_after_a_fast_answer_is_given_back(cluster: FakeCluster) 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b'{"type": "cull"}', b"\xff\xfe"])
 def test_a_malformed_late_reply_is_reported_and_dropped(full: FakeCluster, body: bytes) -> None:
-    full.parts.late.handle(body, full.broker.publisher())
+    full.parts.late.handle(body)
     assert full.host_messages() == []
 
 
