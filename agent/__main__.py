@@ -5,11 +5,10 @@ import sys
 
 from prometheus_client import REGISTRY
 
-from agent.assembly import assemble, real_threads
-from agent.context import Adapters, Host
+from agent.agent import Agent
+from agent.context import Adapters, Host, Threads
 from agent.engine.docker import DockerEngine
 from agent.engine.network import uplink_mtu
-from agent.metrics import HostCollector
 from agent.servers.probe import HttpProbe, ProbeBounds
 from agent.settings import AgentSettings, resolve_address
 from common.adapters import consul_store, rabbit_address, service_registration
@@ -44,8 +43,8 @@ def main() -> None:
     adapters = Adapters(engine, probe, store, publisher, consumer)
     settings = settings.model_copy(update={"network_mtu": settings.network_mtu or uplink_mtu()})
     host = Host(settings.cluster, settings.host, address, settings.container_ip or address)
-    agent = assemble(settings, adapters, host, real_threads(settings), Heartbeat().beat)
-    REGISTRY.register(HostCollector(agent.figures))
+    agent = Agent(settings, adapters, host, Threads.real(settings), Heartbeat().beat)
+    REGISTRY.register(agent.status)
     log.info("agent starts", extra={"host": settings.host, "address": address})
     process.run(
         publisher,

@@ -1,5 +1,4 @@
-"""One agent, once it is put together (``assembly.py``): the order of starting and stopping, and what a pass of its loop
-begins and ends with.
+"""One agent, once it is put together (``assembly.py``): the order of starting and stopping.
 
 Threads: the loop; starts and removals (``reconcile/jobs``); one per pool for claims and one for the host's commands
 (``claims/workers``); culls that look first (``commands/look_queue``); the session and host record; the watch of the
@@ -9,20 +8,17 @@ pools; the engine's events; images; static files; the repair of records. RabbitM
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import TypeVar
 
-from agent.engine.listing import EngineListing
-from agent.metrics import HostFigures
-from agent.parts import Parts
+from agent.assembly import Parts
+from agent.context import Adapters, Host, Threads
 from agent.reconcile.loop import Loop
-from agent.reconcile.plan import Observed
 from agent.settings import AgentSettings
+from agent.status import HostStatus
 from common.broker import queues
 from common.errors import TransientError
 from common.records.hosts import HostRecord
-from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.runtime.retry import retry_forever
@@ -43,18 +39,19 @@ class Agent:
     def __init__(
         self,
         settings: AgentSettings,
-        parts: Parts,
+        adapters: Adapters,
+        host: Host,
+        threads: Threads,
         beat: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``beat`` is called again and again while all is well; ``clock``: monotonic seconds."""
-        self._settings = settings
-        self.parts = parts
+        self.parts = Parts(settings, adapters, host, threads, clock)
+        self.status = HostStatus(self.parts)
+        self.loop = Loop(self.parts)
         self._beat = beat
-        self._joined = False
-        self._held = False
-        period_s = settings.reconcile_period_s
-        self.loop = Loop(self, parts.servers.observer, parts.servers.applier, parts.host.health, period_s, clock)
+        pools, servers = self.parts.pools, self.parts.servers
+        self._beside = (servers.repairer.thread, pools.images.thread, servers.statics.thread)
         self._thread = LoopThread("loop", self._run, vital=True)
 
     def start(self) -> None:
@@ -62,35 +59,30 @@ class Agent:
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no more, finish the claim in hand, leave all containers and routes, give up the host record."""
-        host, pools, servers, requests = self.parts.host, self.parts.pools, self.parts.servers, self.parts.queues
-        requests.subscriptions.close()
-        self.parts.threads.workers.stop(timeout_s)
+        host = self.parts.host
+        self.parts.queues.subscriptions.close()
+        host.threads.workers.stop(timeout_s)
         # The thread first: its step ends when the host stops, and must not begin again.
         self._thread.cancel()
         host.health.stopping.set()
         host.health.wake()
-        pools.specs.stop()
-        pools.images.stop()
-        servers.statics.stop()
-        servers.repairer.stop()
+        self.parts.pools.specs.follower.stop()
+        for thread in self._beside:
+            thread.cancel()
         self._thread.stop(timeout_s)
-        self.parts.threads.shutdown()
+        host.threads.shutdown()
         host.lease.stop()
-        if self._joined:
+        if self.loop.joined:
             host.events.publish(EventName.HOST_LEFT)
 
     def wake(self) -> None:
         """What this host may do has changed. Any thread."""
         self.parts.host.health.wake()
 
-    def figures(self) -> HostFigures:
-        """What is so now, for the metrics. Any thread."""
-        return self.parts.host.status.figures(len(self.parts.servers.removals.named()))
-
     # Whose host record it is (``host/lease.py``)
 
     def record(self) -> HostRecord:
-        return self.parts.host.status.record()
+        return self.status.record()
 
     def restored(self) -> None:
         """Our session was gone, and perhaps everything else (I8)."""
@@ -100,54 +92,6 @@ class Agent:
             self.parts.servers.repairer.request()
             self.wake()
 
-    # What the loop keeps in order (``reconcile/loop.py``)
-
-    def begin_pass(self, listing: EngineListing | None) -> None:
-        host, pools, servers = self.parts.host, self.parts.pools, self.parts.servers
-        held, self._held = self._held, host.health.holds_record()
-        if self._held and not held:
-            servers.removals.store_answers()
-        if listing is not None:
-            servers.removals.keep(listing.ids)
-            servers.memory.settle(listing.ids)
-            host.network.check_again()
-        specs = pools.specs.all().values()
-        pools.images.use(spec.image for spec in specs)
-        here = pools.images.are_here({spec.image for spec in specs})
-        servers.statics.use(spec for spec in specs if spec.image in here)
-
-    def observe(self, listing: EngineListing | None) -> tuple[Mapping[str, PoolSpec], Observed]:
-        health, pools, servers = self.parts.host.health, self.parts.pools, self.parts.servers
-        specs = pools.specs.all()
-        here = pools.images.are_here({spec.image for spec in specs.values()})
-        return specs, Observed(
-            servers=servers.inventory.snapshot(),
-            listing=listing,
-            removed=frozenset(gone.container for gone in servers.inventory.gone()),
-            missing_since=servers.observer.missing_since,
-            not_before=pools.backoff.not_before(specs),
-            prepared=frozenset(pool for pool, spec in specs.items() if spec.image in here),
-            state=health.state,
-            drain_over=health.is_drain_over(),
-            drain_grace_s=servers.hands.warnings.grace_s,
-            memory_bytes=health.engine.memory_bytes,
-            bounds=pools.room.bounds(),
-            max_starting=self._settings.max_starting,
-            in_use=servers.statics.in_use(),
-        )
-
-    def end_pass(self) -> None:
-        host, requests = self.parts.host, self.parts.queues
-        for pool in self.parts.pools.specs.all():
-            queue = queues.spawn(pool)
-            handler = self.parts.threads.workers.handler(queue, requests.requests.handle)
-            requests.subscriptions.open(queue, handler, partial(self.parts.pools.limits.priority, pool))
-        requests.subscriptions.update()
-        host.lease.changed()
-        if not self._joined and host.health.holds_record():
-            self._joined = True
-            host.events.publish(EventName.HOST_JOINED, detail={"address": host.host.ip})
-
     def _run(self) -> None:
         """From the first listing of the engine until ``stop``."""
         try:
@@ -155,23 +99,22 @@ class Agent:
                 return
         except TransientError:
             return  # the agent stops
-        self.parts.servers.repairer.start()
-        self.parts.pools.images.start()
-        self.parts.servers.statics.start()
+        for thread in self._beside:
+            thread.start()
         self.loop.run(self._beat)
 
     def _prepare(self) -> bool:
         """What must be known before anything is adopted or started. False: stopped before it was."""
         host, specs = self.parts.host, self.parts.pools.specs
-        engine = self.parts.adapters.engine
+        engine = self.parts.host.adapters.engine
         host.health.engine = self._insist(engine.info, "docker engine", self._engine_away)
         self._insist(host.network.check, "docker engine")
         host.health.engine_trouble = ""
         host.lease.start(self)
         host.lease.changed()  # we know now who we are
         self.parts.pools.ports.resume(self._insist(self._next_port, "consul"))
-        specs.start()
-        while not specs.wait_known(1.0):
+        specs.follower.start()
+        while not specs.follower.wait_loaded(1.0):
             self._beat()
             if host.health.stopping.is_set():
                 return False
@@ -179,12 +122,13 @@ class Agent:
         return True
 
     def open_commands(self) -> None:
-        """Take the host's own commands, as long as its record is ours."""
-        requests, health = self.parts.queues, self.parts.host.health
+        """Take the host's own commands, as long as its record is ours, and once we know what is there: a server that we
+        do not know counts as gone when it is to be culled."""
+        requests, health, observer = self.parts.queues, self.parts.host.health, self.parts.servers.observer
         requests.subscriptions.open(
             queues.host(self.parts.host.host.name),
-            self.parts.threads.workers.handler("commands", requests.commands.handle),
-            lambda: 0 if health.holds_record() else None,
+            self.parts.host.threads.workers.handler("commands", requests.commands.handle),
+            lambda: 0 if health.holds_record() and observer.has_listed else None,
         )
 
     def _next_port(self) -> int:
@@ -193,7 +137,7 @@ class Agent:
         if note is not None:
             return note.next_port
         # A new host, or Consul has lost it: anywhere, seldom where the last agent just was.
-        first, last = self._settings.port_min, self._settings.port_max
+        first, last = self.parts.host.settings.port_min, self.parts.host.settings.port_max
         return first + secrets.randbelow(last - first + 1)
 
     def _engine_away(self, error: str) -> None:

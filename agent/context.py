@@ -1,13 +1,23 @@
-"""What the parts of an agent are given: who and where its host is, and the outside world."""
+"""What the parts of an agent are given: who and where its host is, the outside world, and threads to work on."""
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Self
 
 from agent import names
+from agent.claims.workers import Workers
 from agent.engine.port import Engine
 from agent.servers.probe import Probe
+from agent.settings import AgentSettings
 from common.broker.port import Consumer, Publisher
+from common.runtime.threads import Pool
 from common.store.port import Store
+
+# Renames of claimed containers at once: one per pool's claim, and few pools claim in the same few milliseconds.
+RENAME_THREADS = 4
+# Removals at once that failed before: they wait for the engine, and for nothing else.
+RETRY_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +58,33 @@ class Adapters:
     store: Store
     publisher: Publisher
     consumer: Consumer
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """On what an agent works beside its loop. ``retries``: removals that failed before; ``renames``: marking claimed
+    containers; ``looks``: at servers that may be culled; ``workers`` take deliveries off RabbitMQ's thread."""
+
+    starts: Executor
+    removals: Executor
+    retries: Executor
+    renames: Executor
+    looks: Executor
+    workers: Workers
+
+    @classmethod
+    def real(cls, settings: AgentSettings) -> Self:
+        """Those of a process."""
+        return cls(
+            Pool(settings.max_starting, "start"),
+            Pool(2 * settings.max_dock_workers, "remove"),
+            Pool(RETRY_THREADS, "retry"),
+            Pool(RENAME_THREADS, "rename"),
+            Pool(settings.max_looks, "cull"),
+            Workers(),
+        )
+
+    def shutdown(self) -> None:
+        """Drop what has not begun; what has begun sees that the agent stops."""
+        for executor in (self.starts, self.removals, self.retries, self.renames, self.looks):
+            executor.shutdown(wait=False, cancel_futures=True)

@@ -3,59 +3,39 @@ so here, and whoever needs to know asks here."""
 
 import logging
 import threading
-from datetime import datetime
-from typing import Protocol
 
 from agent.engine.port import EngineInfo
+from agent.host.lease import HostLease
 from agent.records.saved_state import SavedState
 from agent.wakeup import Wakeup
 from common.broker.port import Publisher
-from common.records.hosts import Drain, HostState
+from common.records.hosts import HostState
 from common.runtime.clock import ClusterClock
 
 log = logging.getLogger(__name__)
 
 
-class Lease(Protocol):
-    """The session in Consul that holds this host's record."""
-
-    def holds(self) -> bool:
-        """Whether the record is ours, for sure and now."""
-        ...
-
-    def suspect(self) -> None:
-        """Nothing is sure until the session is renewed, as soon as that is possible."""
-        ...
-
-
 class HostHealth:
-    """Safe to use from any thread.
-
-    Attributes:
-        wakeup: wakes the loop.
-        stopping: set once the agent is to stop.
-        clock: of the cluster.
-        engine: what the engine says of itself and its machine, once it was asked.
-    """
+    """Safe to use from any thread."""
 
     def __init__(
-        self, wakeup: Wakeup, lease: Lease, saved_state: SavedState, publisher: Publisher, clock: ClusterClock
+        self, wakeup: Wakeup, lease: HostLease, saved_state: SavedState, publisher: Publisher, now: ClusterClock
     ) -> None:
+        #: Wakes the loop.
         self.wakeup = wakeup
-        self.stopping = threading.Event()
-        self.engine = EngineInfo("", 0, 0)
-        self.clock = clock
+        #: The cluster's time, as far as this host knows it.
+        self.now = now
         self._lease = lease
         self._saved_state = saved_state
         self._publisher = publisher
+        #: Set once the agent is to stop.
+        self.stopping = threading.Event()
+        #: What the engine says of itself and its machine, once it was asked.
+        self.engine = EngineInfo("", 0, 0)
         #: Whether the engine was listed, and no call to it has failed since.
         self.engine_ok = False
         #: Why the engine does not answer; empty: it does, as far as we know.
         self.engine_trouble = ""
-
-    def now(self) -> datetime:
-        """The cluster's time, as far as this host knows it."""
-        return self.clock()
 
     def wake(self) -> None:
         """Something has changed here: have the loop make a pass."""
@@ -105,11 +85,7 @@ class HostHealth:
         """What the operator wants of this host."""
         return self._saved_state.state
 
-    @property
-    def drain(self) -> Drain | None:
-        return self._saved_state.drain
-
     def is_drain_over(self) -> bool:
         """Whether the deadline of a drain has passed."""
-        drain = self.drain
+        drain = self._saved_state.drain
         return drain is not None and drain.deadline is not None and self.now() >= drain.deadline

@@ -6,7 +6,7 @@ Because ``take`` is atomic, no two requests get one server (I1).
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,35 +106,24 @@ class Inventory:
 
     def set_container(self, user: str, container: str) -> None:
         """Its container exists. reserved -> recreating."""
-        with self._lock:
-            server = self._servers.get(user)
-            if server is not None:
-                phase = Phase.RECREATING if server.phase is Phase.RESERVED else server.phase
-                self._move(server, phase, container=container)
+        self._go(user, lifecycle.WHEN_MADE, container=container)
 
     def set_statics(self, user: str, statics: str) -> None:
         """The set of static files that its container is made with."""
-        self._change(user, statics=statics)
+        self._go(user, lifecycle.UNCHANGED, statics=statics)
 
     def set_reason(self, user: str, reason: EndReason, note: str) -> Server | None:
         """Why it is stopping, as found out later; the server as it is then. None: it is gone."""
-        self._change(user, reason=reason, note=note)
-        return self.get(user)
+        return self._go(user, lifecycle.UNCHANGED, reason=reason, note=note)
 
     def set_port(self, user: str, port: int) -> None:
         """Another port, before anybody knows the server."""
-        self._change(user, port=port)
+        self._go(user, lifecycle.UNCHANGED, port=port)
 
     def make_ready(self, user: str) -> bool:
         """It answers, and its route is written: starting -> ready, recreating -> claimed. False: it was claimed or
         stopped meanwhile, or was claimed before."""
-        with self._lock:
-            server = self._servers.get(user)
-            phase = lifecycle.answering(server.phase) if server is not None else None
-            if server is None or phase is None:
-                return False
-            self._move(server, phase)
-            return True
+        return self._go(user, lifecycle.WHEN_ANSWERING) is not None
 
     def take(self, pool: str, generation: str) -> Server | None:
         """ready -> claimed, for the best server of the pool: of ``generation`` before others, then the oldest."""
@@ -147,12 +136,7 @@ class Inventory:
 
     def make_claimed(self, user: str) -> bool:
         """starting or ready -> claimed, for a server that turns out to be somebody's."""
-        with self._lock:
-            server = self._servers.get(user)
-            if server is None or server.state not in FREE:
-                return False
-            self._move(server, Phase.CLAIMED)
-            return True
+        return self._go(user, lifecycle.WHEN_CLAIMED) is not None
 
     def set_claim(self, user: str, claim: Claim) -> None:
         """Remember the claim of a claimed server. reserving -> reserved: only with it is the server made."""
@@ -165,15 +149,15 @@ class Inventory:
 
     def warn(self, user: str) -> bool:
         """claimed -> warned: it is about to go with its host. False: it is not claimed, or warned already."""
-        return self._go(user, Phase.WARNED, {Phase.CLAIMED})
+        return self._go(user, lifecycle.WHEN_WARNED) is not None
 
     def reopen(self, user: str) -> bool:
         """warned -> reopened. False: its learner was not warned."""
-        return self._go(user, Phase.REOPENED, {Phase.WARNED, Phase.REOPENED})
+        return self._go(user, lifecycle.WHEN_REOPENED) is not None
 
     def take_warning_back(self, user: str) -> bool:
         """warned or reopened -> claimed: it stays after all. False: its learner was not warned."""
-        return self._go(user, Phase.CLAIMED, {Phase.WARNED, Phase.REOPENED})
+        return self._go(user, lifecycle.WHEN_KEPT) is not None
 
     def stop(
         self, user: str, reason: EndReason, states: Collection[State] = tuple(State), note: str = ""
@@ -184,18 +168,16 @@ class Inventory:
             if server is None or server.state not in states:
                 return None
             if server.state is not State.STOPPING:
-                server = self._move(server, lifecycle.stopping(server), reason=reason, note=note)
+                phase = Phase.ENDING if server.was_claimed else Phase.RETIRING
+                server = self._move(server, phase, reason=reason, note=note)
             return server
 
     def make_stale(self, pool: str | None) -> int:
         """Have the unclaimed servers of a pool (None: of all) replaced; returns how many."""
         with self._lock:
-            chosen = [
-                (server, phase) for server in self._servers.values()
-                if pool in (None, server.pool) and (phase := lifecycle.stale(server.phase)) is not None
-            ]  # fmt: skip
-            for server, phase in chosen:
-                self._move(server, phase)
+            chosen = [s for s in self._servers.values() if pool in (None, s.pool) and s.phase in lifecycle.WHEN_STALE]
+            for server in chosen:
+                self._move(server, lifecycle.WHEN_STALE[server.phase])
             return len(chosen)
 
     def forget(self, user: str) -> None:
@@ -209,20 +191,12 @@ class Inventory:
                 self._gone.append(Gone(user, server.container, self._clock()))
                 self._forget_old()
 
-    def _go(self, user: str, phase: Phase, those: Collection[Phase]) -> bool:
-        """To ``phase``, if it is in one of ``those``. False: it is not."""
+    def _go(self, user: str, ways: Mapping[Phase, Phase], **fields: Any) -> Server | None:
+        """Along one of the ``ways``, with other ``fields``; the server then. None: none begins in its phase."""
         with self._lock:
             server = self._servers.get(user)
-            if server is None or server.phase not in those:
-                return False
-            self._move(server, phase)
-            return True
-
-    def _change(self, user: str, **fields: Any) -> None:
-        with self._lock:
-            server = self._servers.get(user)
-            if server is not None:
-                self._move(server, server.phase, **fields)
+            phase = ways.get(server.phase) if server is not None else None
+            return self._move(server, phase, **fields) if server is not None and phase is not None else None
 
     def _enter(self, server: Server) -> None:
         lifecycle.check(server.user, None, server.phase)

@@ -98,8 +98,22 @@ WITHOUT_ROUTE = frozenset({Phase.RESERVED, Phase.RECREATING, Phase.WARNED})
 #: Nobody's yet.
 FREE = frozenset({State.STARTING, State.READY})
 
-_STALE = {Phase.STARTING: Phase.STARTING_STALE, Phase.READY: Phase.READY_STALE}
-_READY = {Phase.STARTING: Phase.READY, Phase.STARTING_STALE: Phase.READY_STALE, Phase.RECREATING: Phase.CLAIMED}
+# Ways: from a phase to the next one, by what happens. In any other phase it changes nothing.
+#: A change of something else.
+UNCHANGED = {phase: phase for phase in Phase}
+#: It has a container.
+WHEN_MADE = UNCHANGED | {Phase.RESERVED: Phase.RECREATING}
+#: It answers, and its route is written.
+WHEN_ANSWERING = {Phase.STARTING: Phase.READY, Phase.STARTING_STALE: Phase.READY_STALE, Phase.RECREATING: Phase.CLAIMED}
+#: It is to be replaced.
+WHEN_STALE = {Phase.STARTING: Phase.STARTING_STALE, Phase.READY: Phase.READY_STALE}
+#: It turns out to be somebody's.
+WHEN_CLAIMED = {phase: Phase.CLAIMED for phase in Phase if phase.state in FREE}
+#: Its learner is warned, lets themselves in once more, or may stay after all.
+WHEN_WARNED = {Phase.CLAIMED: Phase.WARNED}
+WHEN_REOPENED = {Phase.WARNED: Phase.REOPENED, Phase.REOPENED: Phase.REOPENED}
+WHEN_KEPT = {Phase.WARNED: Phase.CLAIMED, Phase.REOPENED: Phase.CLAIMED}
+
 # In these the time goes on from the phase before: a reservation's since it was begun, a warning's since it was given.
 _GOES_ON = frozenset({Phase.RESERVED, Phase.REOPENED})
 
@@ -171,18 +185,3 @@ def check(user: str, before: Phase | None, after: Phase) -> None:
     allowed = FIRST if before is None else TRANSITIONS[before] | {before}
     if after not in allowed:
         raise IllegalTransition(user, before, after)
-
-
-def stale(phase: Phase) -> Phase | None:
-    """Where it goes that is to be replaced. None: nowhere, it is stale already or nobody's to replace."""
-    return _STALE.get(phase)
-
-
-def answering(phase: Phase) -> Phase | None:
-    """Where it goes that answers, and whose route is written. None: nowhere from there."""
-    return _READY.get(phase)
-
-
-def stopping(server: Server) -> Phase:
-    """Where it goes that is to be removed."""
-    return Phase.ENDING if server.was_claimed else Phase.RETIRING

@@ -1,15 +1,11 @@
-"""What an agent tells Prometheus: its instruments, and a collector for what it knows anyway (docs/metrics.md)."""
+"""What an agent tells Prometheus: its instruments, and the families of what it knows anyway (docs/metrics.md)."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import time
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import GaugeMetricFamily
 
-from agent.lifecycle import State
-from common.records.hosts import HostState
 from common.runtime.metrics import CALL_BUCKETS_S, WAIT_BUCKETS_S
 from common.vocabulary import CullRefusal, EndReason, StartFailure
 
@@ -94,52 +90,8 @@ ACTIONS = Counter("tmpnb_reconcile_actions_total", "Actions begun by the loop, b
 REPAIRS = Counter("tmpnb_records_repaired_total", "Records in Consul that were missing or wrong and written again.")
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFigures:
-    """``servers``: by state. ``failing``: the present generation does not start."""
-
-    capacity: int
-    failing: bool
-    servers: Mapping[State, int]
-
-
-@dataclass(frozen=True, slots=True)
-class HostFigures:
-    """``claiming``: requests may be served here now; ``stuck_count``: containers that the engine does not remove."""
-
-    state: HostState
-    claiming: bool
-    clock_skew_s: float
-    pools: Mapping[str, PoolFigures]
-    stuck_count: int = 0
-
-
-class HostCollector(Collector):
-    """Reads the figures at each scrape: a few per pool, whatever the number of servers."""
-
-    def __init__(self, figures: Callable[[], HostFigures]) -> None:
-        self._figures = figures
-
-    def describe(self) -> Iterable[Metric]:
-        return _families()
-
-    def collect(self) -> Iterable[Metric]:
-        found = self._figures()
-        servers, capacity, failing, state, claiming, skew, stuck = families = _families()
-        for pool, figures in sorted(found.pools.items()):
-            capacity.add_metric([pool], figures.capacity)
-            failing.add_metric([pool], figures.failing)
-            for each_state in State:
-                servers.add_metric([pool, each_state.value], figures.servers.get(each_state, 0))
-        for each in HostState:
-            state.add_metric([each.value], each is found.state)
-        claiming.add_metric([], found.claiming)
-        skew.add_metric([], found.clock_skew_s)
-        stuck.add_metric([], found.stuck_count)
-        return families
-
-
-def _families() -> tuple[GaugeMetricFamily, ...]:
+def host_families() -> tuple[GaugeMetricFamily, ...]:
+    """What ``HostStatus`` tells at each scrape, still without figures."""
     return (
         GaugeMetricFamily(
             "tmpnb_pool_servers", "Servers of this host: starting, ready, claimed, stopping.", labels=["pool", "state"]
@@ -159,3 +111,16 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
             "tmpnb_containers_stuck", "Containers of this host that the Docker Engine does not remove.", labels=[]
         ),
     )
+
+
+class Stages:
+    """Milliseconds per stage of a claim or a start, in order."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.ms: dict[str, float] = {}
+
+    def done(self, stage: str) -> None:
+        now = time.monotonic()
+        self.ms[stage] = round(1000 * (now - self._last), 2)
+        self._last = now

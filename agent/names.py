@@ -8,9 +8,9 @@ a pool without tokens, is on a label only.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
+from agent.lifecycle import Server
 from common.ids import is_user
 from common.statics import is_set_id
 
@@ -29,40 +29,26 @@ _STATICS = "tmpnb.statics"
 _CLAIMED = ".claimed"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a container is for. ``port`` is the published one; ``token`` is empty in pools without tokens, ``statics``
-    in those without static files."""
-
-    pool: str
-    user: str
-    generation: str
-    port: int
-    token: str
-    created_at: datetime
-    statics: str = ""
-
-
 def selector(cluster: str, host: str) -> dict[str, str]:
     """The labels by which an agent knows its containers. It never touches any other."""
     return {CLUSTER: cluster, _HOST: host}
 
 
-def labels(cluster: str, host: str, identity: Identity) -> dict[str, str]:
+def labels(cluster: str, host: str, server: Server) -> dict[str, str]:
     """All labels of a new container."""
     return selector(cluster, host) | {
-        _POOL: identity.pool,
-        _USER: identity.user,
-        _GENERATION: identity.generation,
-        _PORT: str(identity.port),
-        _TOKEN: identity.token,
-        _CREATED: identity.created_at.isoformat(),
-        **({_STATICS: identity.statics} if identity.statics else {}),
+        _POOL: server.pool,
+        _USER: server.user,
+        _GENERATION: server.generation,
+        _PORT: str(server.port),
+        _TOKEN: server.token,
+        _CREATED: server.created_at.isoformat(),
+        **({_STATICS: server.statics} if server.statics else {}),
     }
 
 
-def identity(found: Mapping[str, str]) -> Identity | None:
-    """What the labels say; None: they are not (all) ours, so the container can serve nobody."""
+def identity(found: Mapping[str, str]) -> Server | None:
+    """The server that the labels say; None: they are not (all) ours, so the container can serve nobody."""
     try:
         user, port = found[_USER], int(found[_PORT])
         if not is_user(user) or not 0 < port < 65536:
@@ -73,7 +59,7 @@ def identity(found: Mapping[str, str]) -> Identity | None:
         statics = found.get(_STATICS, "")
         if statics and not is_set_id(statics):
             statics = ""  # it serves all the same
-        return Identity(found[_POOL], user, found[_GENERATION], port, found[_TOKEN], created_at, statics)
+        return Server(user, found[_POOL], found[_GENERATION], port, found[_TOKEN], created_at, statics=statics)
     except (KeyError, ValueError):
         return None
 

@@ -6,10 +6,9 @@ The only place that reads the environment. Called once, by each composition root
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -28,23 +27,15 @@ from common.records.pool_fields import split_commas
 T = TypeVar("T", bound="CommonSettings")
 
 
-UrlList = Annotated[
-    tuple[str, ...],
-    NoDecode,
-    BeforeValidator(split_commas),
-]
-
+UrlList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 
 # Sixteen random hexadecimal digits: at a thousand guesses a second they take some 300 million years.
 SECRET_MIN_CHARS, SECRET_MIN_SYMBOLS = 16, 6
 
 
-class _HardToGuess:
-    """Marks a setting that ``load`` checks: at every start, and not what a test makes up."""
-
-
-# Chosen by an operator, and shown to us, or by us, to get in.
-Secret = Annotated[SecretStr, _HardToGuess()]
+class Secret(SecretStr):
+    """Chosen by an operator, and shown to us, or by us, to get in. ``load`` checks that nobody can guess it: at every
+    start, and not what a test makes up."""
 
 
 def guessable(text: str) -> bool:
@@ -89,7 +80,7 @@ class CommonSettings(BaseSettings):
         description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
     )
     rabbitmq_password: Secret = Field(
-        default=SecretStr(""), description="password of the user in rabbitmq_urls, 16 characters or more"
+        default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
     )
     metrics_ip: str = Field(default="0.0.0.0", description="address to listen at for Prometheus")
     metrics_port: int = Field(
@@ -160,21 +151,9 @@ def _refuse_guessable(found: CommonSettings) -> None:
         f"too easy to guess: at least {SECRET_MIN_CHARS} characters are accepted, {SECRET_MIN_SYMBOLS} of them "
         "different, and nothing repeated ('openssl rand -hex 24' makes a good one)"
     )
-    problems: list[tuple[tuple[int | str, ...], str, Any]] = []
-    for name, field in type(found).model_fields.items():
-        value = getattr(found, name)
-        marked = any(isinstance(mark, _HardToGuess) for mark in _marks(field.rebuild_annotation()))
-        if marked and isinstance(value, SecretStr) and value.get_secret_value() and guessable(value.get_secret_value()):
-            problems.append(((name,), wrong, None))
-    if problems:
-        _refuse(type(found), problems)
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    """What is said of a type, and of those that it is made of (``Secret | None``)."""
-    for part in get_args(annotation):
-        yield part
-        yield from _marks(part)
+    secrets = {name: value.get_secret_value() for name, value in found if isinstance(value, Secret)}
+    if weak := [name for name, text in secrets.items() if text and guessable(text)]:
+        _refuse(type(found), [((name,), wrong, None) for name in weak])
 
 
 def set_variable(name: str, value: str) -> None:

@@ -5,7 +5,7 @@ Beside a code there may be a ``note``: words for people about this one case, whi
 """
 
 from enum import StrEnum
-from typing import Literal, TypeGuard, get_args
+from typing import Literal
 
 
 class EndReason(StrEnum):
@@ -153,29 +153,7 @@ class EventName(StrEnum):
     ADMIN_ACTION = "admin.action"
 
 
-# Those that concern a learner, a host or an operator.
-AuditEvent = Literal[
-    EventName.SERVER_CLAIMED,
-    EventName.SERVER_RELEASED,
-    EventName.SERVER_CULLED,
-    EventName.SERVER_OUT_OF_MEMORY,
-    EventName.SERVER_CULL_REQUESTED,
-    EventName.SERVER_CULL_REFUSED,
-    EventName.REQUEST_DROPPED,
-    EventName.REQUEST_FULL,
-    EventName.REQUEST_UNAVAILABLE,
-    EventName.REQUEST_REFUSED,
-    EventName.TICKET_ABANDONED,
-    EventName.HOST_JOINED,
-    EventName.HOST_LEFT,
-    EventName.HOST_STATE,
-    EventName.HOST_LOST,
-    EventName.HOST_UNREACHABLE,
-    EventName.ADMIN_ACTION,
-]
-AUDITED: frozenset[AuditEvent] = frozenset(get_args(AuditEvent))
-
-
-def is_audited(name: EventName) -> TypeGuard[AuditEvent]:
-    """Whether an event belongs into the audit log, too."""
-    return name in AUDITED
+# What concerns no learner, host or operator is in no audit log.
+AUDITED = frozenset(EventName) - {
+    EventName.SERVER_READY, EventName.SERVER_FAILED, EventName.SERVER_RETIRED, EventName.SERVER_EXTENDED
+}  # fmt: skip

@@ -54,7 +54,7 @@ def families(module: ModuleType) -> Iterator[tuple[Metric, tuple[str, ...]]]:
             (family,) = instrument.describe()
             yield family, instrument._labelnames
     if module is agent.metrics:
-        for family in agent.metrics.HostCollector(lambda: NotImplemented).describe():
+        for family in agent.metrics.host_families():
             yield family, tuple(getattr(family, "_labelnames"))  # noqa: B009 not declared for Metric
 
 

@@ -23,7 +23,7 @@ from proxy.routes.table import Delta, Table, Target
 from proxy.routes.watcher import RouteWatcher
 from proxy.routes.writer import Writer
 from proxy.runtime_api.port import HaproxyUnavailable, RouteMap
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from proxy.settings import ProxySettings
 
 log = logging.getLogger(__name__)
@@ -49,21 +49,21 @@ def main() -> None:
     cluster = Cluster(store, settings.cluster)
     consul = Outage(log, "consul unreachable, routes kept", "consul reachable again")
     socket = settings.haproxy_socket
-    haproxy = SocketRouteMap(socket, settings.map_file.name)
+    haproxy, traffic = SocketRouteMap(socket, settings.map_file.name), SocketTraffic(socket)
     map_file = MapFile(settings.map_file, settings.map_request)
     table = Table()
 
     writer = Writer(table, haproxy, map_file, consul)
     reporter = Reporter(
         cluster,
-        SocketTraffic(socket),
+        traffic,
         settings.proxy_name,
         lambda: table.users() if writer.complete else None,
         settings.activity_period,
         ClusterClock(store.clock_skew_s),
     )
-    files = StaticFiles(cluster, SocketRouteMap(socket, settings.statics_map_name), SocketStaticsTraffic(socket))
-    paths = BackgroundPaths(cluster, SocketRouteMap(socket, settings.background_map_name), table.pools)
+    files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), traffic)
+    paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))

@@ -39,14 +39,6 @@ class ProxySettings(CommonSettings):
         return self.run_dir / "routes.map"
 
     @property
-    def statics_map_name(self) -> str:
-        return "statics.map"
-
-    @property
-    def background_map_name(self) -> str:
-        return "background.map"
-
-    @property
     def map_request(self) -> Path:
         """A file that HAProxy creates when it wants a fresh table for its start."""
         return self.run_dir / "map-request"

@@ -3,15 +3,14 @@ and 5)."""
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.claims.claims import Claims, SeatedError
 from agent.claims.recreate import Recreator
-from agent.claims.replies import WINDOW_MARGIN_S, Replies, ReplyOutcome, Stages
-from agent.claims.requeue import Requeue
+from agent.claims.replies import TICKET_GRACE_S, Elsewhere, Replies, ReplyOutcome, Requeue, is_window_over
 from agent.health import HostHealth
-from agent.lifecycle import Phase, Server
-from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER
+from agent.lifecycle import Server
+from agent.metrics import CLAIM_STAGES, CLAIMS, TIME_TO_SERVER, Stages
 from agent.records.tickets import Tickets
 from common.broker.events import Events
 from common.broker.messages import SpawnRequest
@@ -22,28 +21,17 @@ from common.vocabulary import DropReason, EndReason, EventName
 
 log = logging.getLogger(__name__)
 
-# The frontend writes a ticket when the window ends. So long after it, a ticket that is not there will not come.
-TICKET_GRACE_S = 5.0
 
-
+@dataclass
 class Claimer:
     """Serves one request at a time per thread; safe to use from the threads of several pools."""
 
-    def __init__(
-        self,
-        claims: Claims,
-        tickets: Tickets,
-        replies: Replies,
-        recreator: Recreator,
-        events: Events,
-        health: HostHealth,
-    ) -> None:
-        self._claims = claims
-        self._tickets = tickets
-        self._replies = replies
-        self._recreator = recreator
-        self._events = events
-        self._health = health
+    _claims: Claims
+    _tickets: Tickets
+    _replies: Replies
+    _recreator: Recreator
+    _events: Events
+    _health: HostHealth
 
     def serve(self, delivery: Delivery, request: SpawnRequest) -> None:
         """Give a server to the request, or to whose turn it is, or drop it; then it may be acknowledged. Raises
@@ -57,7 +45,7 @@ class Claimer:
         unwanted: DropReason | None = None
         if is_late:
             self._must_be_allowed()
-            turn, unwanted = self._turn(request, age_s)
+            turn, unwanted = self._turn(delivery, request, age_s)
         # Its ack was lost: the same answer again (I1, I2). In line, the turn is somebody else's: the ticket was told.
         if before is not None and turn is None and not unwanted:
             self._answer(delivery, request, before, stages, again=True)
@@ -87,28 +75,23 @@ class Claimer:
 
     def _is_late(self, request: SpawnRequest, age_s: float) -> bool:
         """Whether its requester has gone to the waiting room, so that it is the line's turn."""
-        return not request.user and request.deadline is None and age_s + WINDOW_MARGIN_S > request.window_s
+        return not request.user and request.deadline is None and is_window_over(request, age_s)
 
-    def _turn(self, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
+    def _turn(self, delivery: Delivery, request: SpawnRequest, age_s: float) -> tuple[Ticket | None, DropReason | None]:
         """Whose turn it is; otherwise why nobody wants the server, or nothing: the request itself may have it."""
-        found = self._tickets.turn(request.request_id, request.pool, self._health.now())
+        found = self._tickets.turn(request.request_id, request.pool, self._health.now(), delivery.redelivered)
         if found.ticket is not None:
             return found.ticket, None
         if found.own is DropReason.NO_TICKET and age_s <= request.window_s + TICKET_GRACE_S:
             return None, None  # the frontend may be just about to write it
-        # Of one that waits another agent has taken hold.
+        # Of one that waits another agent has taken hold. Its message comes again if that agent ends, and goes on.
         return None, found.own or DropReason.HELD
 
     def _give_in_turn(self, delivery: Delivery, request: SpawnRequest, turn: Ticket, stages: Stages) -> None:
         """A server for the first in line. Raises ``Requeue``."""
         if turn.request_id != request.request_id:
             request = request.model_copy(
-                update={
-                    "request_id": turn.request_id,
-                    "sent_at": turn.created_at,
-                    "path": turn.path,
-                    "once": turn.once,
-                }
+                update={"request_id": turn.request_id, "sent_at": turn.created_at, "path": turn.path, "once": turn.once}
             )
             # Whoever sent this message is not who gets the answer.
             delivery = replace(delivery, reply_to=None)
@@ -157,11 +140,7 @@ class Claimer:
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
         """Lead the visitor's second tab to the server of the first. Raises ``Requeue``."""
-        there = Server(
-            user=seat.user, pool=seat.pool, generation="", port=0, token=seat.token, created_at=seat.at,
-            phase=Phase.CLAIMED,
-        )  # fmt: skip
-        told = self._replies.send(delivery, request, there, stages)
+        told = self._replies.send(delivery, request, Elsewhere(seat.user, seat.pool, seat.token), stages)
         CLAIMS.labels(request.pool, "repeated").inc()
         log.info(
             "visitor has a server already",

@@ -3,14 +3,15 @@ its container (docs/design.md, "Walk of a spawn", step 2)."""
 
 import logging
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 
 from agent import names
-from agent.claims.replies import Stages
-from agent.claims.requeue import Requeue
+from agent.claims.replies import Requeue
 from agent.engine.port import Engine
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server
+from agent.metrics import Stages
 from agent.records.registry import Registry
 from agent.records.specs import Specs
 from common.broker.messages import SpawnRequest
@@ -36,24 +37,16 @@ class SeatedError(TmpnbError):
         self.seat = seat
 
 
+@dataclass
 class Claims:
     """Safe to use from the threads of several pools."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        inventory: Inventory,
-        registry: Registry,
-        specs: Specs,
-        health: HostHealth,
-        renames: Executor,
-    ) -> None:
-        self._engine = engine
-        self._inventory = inventory
-        self._registry = registry
-        self._specs = specs
-        self._health = health
-        self._renames = renames
+    _engine: Engine
+    _inventory: Inventory
+    _registry: Registry
+    _specs: Specs
+    _health: HostHealth
+    _renames: Executor
 
     def of_request(self, request_id: str) -> Server | None:
         """The server that this request was given before."""

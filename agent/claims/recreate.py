@@ -8,12 +8,12 @@ the claim in Consul is the reservation: it names host and request, and whoever d
 import logging
 import threading
 
-from agent.claims.replies import Replies, ReplyOutcome, Stages
-from agent.claims.requeue import Requeue
+from agent.claims.replies import Elsewhere, Replies, ReplyOutcome, Requeue
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import Phase, Server
-from agent.records.host_records import HostRecords
+from agent.lifecycle import Server
+from agent.metrics import Stages
+from agent.records.registry import HostRecords
 from agent.records.specs import Specs
 from agent.servers.factory import ServerFactory
 from common.broker.events import Events
@@ -76,7 +76,7 @@ class Recreator:
             return
         delivery, request = asked
         stages = Stages()
-        stages.ms.update({name: round(value, 2) for name, value in stages_ms.items()})
+        stages.ms.update(stages_ms)
         told = self._replies.send(delivery, request, server, stages)
         log.info(
             "server recreated" if told is ReplyOutcome.YES else "server recreated for nobody",
@@ -121,22 +121,13 @@ class Recreator:
         # Only now does the plan have it made.
         self._inventory.set_claim(request.user, claim)
         log.info(
-            "server reserved",
-            extra={"request_id": request.request_id, "user": request.user, "pool": request.pool},
+            "server reserved", extra={"request_id": request.request_id, "user": request.user, "pool": request.pool}
         )
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, claim: Claim | None) -> None:
         """Another request has the server at this path, or its records cannot be read: lead the visitor there. Without
         a token: whose the server is will have it."""
-        there = Server(
-            user=request.user,
-            pool=claim.pool if claim is not None else request.pool,
-            generation="",
-            port=0,
-            token="",
-            created_at=request.sent_at,
-            phase=Phase.CLAIMED,
-        )
+        there = Elsewhere(request.user, claim.pool if claim is not None else request.pool, token="")
         told = self._replies.send(delivery, request, there, Stages(), existing=True)
         log.info(
             "server at an old path is there already",

@@ -4,9 +4,10 @@ Called by the workers (``workers.py``), one thread per pool.
 """
 
 import logging
+from dataclasses import dataclass
 
 from agent.claims.claimer import Claimer
-from agent.claims.requeue import Requeue
+from agent.claims.replies import Requeue
 from agent.claims.subscriptions import Subscriptions
 from agent.engine.throttle import EngineThrottle
 from agent.health import HostHealth
@@ -19,18 +20,16 @@ from common.errors import MalformedMessage, StoreUnavailable, TransientError
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Requests:
     """Safe to use from the threads of several pools."""
 
-    def __init__(
-        self, host: str, claimer: Claimer, subscriptions: Subscriptions, throttle: EngineThrottle, health: HostHealth
-    ) -> None:
-        """``host``: our name."""
-        self._host = host
-        self._claimer = claimer
-        self._subscriptions = subscriptions
-        self._throttle = throttle
-        self._health = health
+    #: Our name.
+    _host: str
+    _claimer: Claimer
+    _subscriptions: Subscriptions
+    _throttle: EngineThrottle
+    _health: HostHealth
 
     def handle(self, delivery: Delivery) -> None:
         """Serve, drop, requeue or dead-letter one delivery. Never raises."""

@@ -66,9 +66,3 @@ class Subscriptions:
         """Consume nothing any more."""
         self._closed = True
         self.update()
-
-    @property
-    def consumed(self) -> frozenset[str]:
-        """The queues whose messages are being taken."""
-        with self._lock:
-            return frozenset(self._consumed)

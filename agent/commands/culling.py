@@ -1,6 +1,7 @@
 """Ending a learner's server, as the culler or an operator asks: after a second look where that may find it in use."""
 
 import logging
+from dataclasses import dataclass
 
 from agent.commands.second_look import SecondLook
 from agent.health import HostHealth
@@ -17,24 +18,16 @@ from common.vocabulary import EventName
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Culling:
     """Safe to use from any thread."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        second_look: SecondLook,
-        specs: Specs,
-        repairer: Repairer,
-        events: Events,
-        health: HostHealth,
-    ) -> None:
-        self._inventory = inventory
-        self._second_look = second_look
-        self._specs = specs
-        self._repairer = repairer
-        self._events = events
-        self._health = health
+    _inventory: Inventory
+    _second_look: SecondLook
+    _specs: Specs
+    _repairer: Repairer
+    _events: Events
+    _health: HostHealth
 
     def cull(self, request: CullRequest) -> None:
         """Look again, then stop the server or say why not. Raises ``TransientError`` when it could not look."""

@@ -2,6 +2,7 @@
 may be doubted, and so look at a server first, in threads beside it (``look_queue``)."""
 
 import logging
+from dataclasses import dataclass
 
 from agent.claims.subscriptions import Subscriptions
 from agent.commands.culling import Culling
@@ -17,24 +18,16 @@ from common.vocabulary import AVERTED_BY_USE
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Commands:
     """``handle`` runs on the host queue's worker thread."""
 
-    def __init__(
-        self,
-        culling: Culling,
-        looks: LookQueue,
-        control: HostControl,
-        statics: StaticAssets,
-        subscriptions: Subscriptions,
-        health: HostHealth,
-    ) -> None:
-        self._culling = culling
-        self._looks = looks
-        self._control = control
-        self._statics = statics
-        self._subscriptions = subscriptions
-        self._health = health
+    _culling: Culling
+    _looks: LookQueue
+    _control: HostControl
+    _statics: StaticAssets
+    _subscriptions: Subscriptions
+    _health: HostHealth
 
     def handle(self, delivery: Delivery) -> None:
         """Handle, requeue or dead-letter one delivery. Never raises."""

@@ -1,6 +1,7 @@
 """What an operator orders of a host besides the end of a server: cordon and drain, an image, fresh servers."""
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 
 from agent.health import HostHealth
@@ -16,24 +17,16 @@ from common.vocabulary import EventName
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class HostControl:
     """Safe to use from any thread."""
 
-    def __init__(
-        self,
-        saved_state: SavedState,
-        inventory: Inventory,
-        warnings: Warnings,
-        images: Images,
-        events: Events,
-        health: HostHealth,
-    ) -> None:
-        self._saved_state = saved_state
-        self._inventory = inventory
-        self._warnings = warnings
-        self._images = images
-        self._events = events
-        self._health = health
+    _saved_state: SavedState
+    _inventory: Inventory
+    _warnings: Warnings
+    _images: Images
+    _events: Events
+    _health: HostHealth
 
     def set_state(self, state: HostState, deadline: datetime | None) -> None:
         """Cordon, drain, uncordon; remembered over a restart. Draining again sets another deadline. Raises

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import get_args
 
@@ -95,30 +95,22 @@ def in_use_again(request: CullRequest, server: Server, last_activity: float, now
     return Refusal(CullRefusal.ACTIVE) if is_active else None
 
 
+@dataclass
 class SecondLook:
     """Decides on one cull request. Any thread, one at a time per server; takes some seconds at most when it has to look
     at the kernels and the CPU."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        activity: ActivityReader,
-        probe: Probe,
-        registry: Registry,
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``now``: the cluster's time."""
-        self._registry = registry
-        self._engine = engine
-        self._activity = activity
-        self._probe = probe
-        self._now = now
-        self._monotonic = monotonic
-        # By container; each method of a dictionary is one step under the interpreter's lock.
-        self._watches: dict[str, Watch] = {}
-        # Pool -> generation of a server that did not tell of its kernels.
-        self._closed: dict[str, str] = {}
+    _engine: Engine
+    _activity: ActivityReader
+    _probe: Probe
+    _registry: Registry
+    #: The cluster's time.
+    _now: Callable[[], datetime]
+    _monotonic: Callable[[], float] = time.monotonic
+    # By container; each method of a dictionary is one step under the interpreter's lock.
+    _watches: dict[str, Watch] = field(default_factory=dict, init=False)
+    # Pool -> generation of a server that did not tell of its kernels.
+    _closed: dict[str, str] = field(default_factory=dict, init=False)
 
     def refusal(self, request: CullRequest, server: Server, spec: PoolSpec | None) -> Refusal | None:
         """Why the server is not to be culled; None: it is. Raises ``StoreUnavailable`` or ``EngineUnavailable``."""

@@ -251,12 +251,7 @@ class DockerEngine:
                 int(found["HostConfig"].get("Memory") or 0),
             )  # fmt: skip
 
-    def watch(
-        self,
-        labels: Mapping[str, str],
-        on_end: Callable[[], None],
-        on_oom: Callable[[str], None] = lambda _container: None,
-    ) -> None:
+    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None], on_oom: Callable[[str], None]) -> None:
         filters = {"type": "container", "event": ["die", "destroy", "oom"], "label": _filter(labels)}
         with self._translated("watch"):
             for event in self._api().events(filters=filters, decode=True):

@@ -199,12 +199,7 @@ class MemoryEngine:
             code = self.exit_codes.get(container, 0)
             return Condition(found.state == "running", code, container in self._oom_killed, spec.mem_limit_bytes)
 
-    def watch(
-        self,
-        labels: Mapping[str, str],  # noqa: ARG002 all are ours
-        on_end: Callable[[], None],
-        on_oom: Callable[[str], None] = lambda _container: None,
-    ) -> None:
+    def watch(self, _labels: Mapping[str, str], on_end: Callable[[], None], on_oom: Callable[[str], None]) -> None:
         with self._changed:
             seen, told = self._ends, len(self._ooms)
         while True:

@@ -137,31 +137,18 @@ def uplink_mtu(routes: Path = Path("/proc/net/route"), interfaces: Path = Path("
     return 0
 
 
+@dataclass
 class ClusterNetwork:
     """``check`` and ``check_again`` belong to one thread at a time; ``state`` is for any."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        name: str,
-        labels: Mapping[str, str],
-        subnet: str = "",
-        mtu: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._engine = engine
-        self._name = name
-        self._labels = dict(labels)
-        self._subnet = subnet
-        self._mtu = mtu
-        self._clock = clock
-        self._checked_at = float("-inf")
-        self.state = NetworkState()
-
-    @property
-    def trouble(self) -> str:
-        """What an operator must mend; empty: nothing."""
-        return self.state.trouble
+    _engine: Engine
+    _name: str
+    _labels: Mapping[str, str]
+    _subnet: str = ""
+    _mtu: int = 0
+    _clock: Callable[[], float] = time.monotonic
+    _checked_at: float = field(default=float("-inf"), init=False)
+    state: NetworkState = field(default=NetworkState(), init=False)
 
     def check(self) -> None:
         """See that it is there and right. Raises ``EngineUnavailable``."""

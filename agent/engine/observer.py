@@ -46,14 +46,8 @@ class EngineObserver:
         self._count = 0
         #: User -> since when (monotonic seconds) listings miss its container.
         self.missing_since: dict[str, float] = {}
-        self._events = LoopThread("engine-events", self._follow_events, EVENTS_PAUSE_S)
-
-    def start(self) -> None:
-        self._events.start()
-
-    def stop(self) -> None:
-        """The thread is a daemon: the stream of events ends with the process."""
-        self._events.cancel()
+        #: A daemon: the stream of events ends with the process.
+        self.events = LoopThread("engine-events", self._follow_events, EVENTS_PAUSE_S)
 
     def observe(self, period_s: float) -> EngineListing | None:
         """A listing, if one is due, at the latest ``period_s`` seconds after the last one; None: none was, or the
@@ -75,6 +69,11 @@ class EngineObserver:
             self._count += 1
             self._listed.notify_all()
         return listing
+
+    @property
+    def has_listed(self) -> bool:
+        """Whether the engine was listed, ever."""
+        return self._count > 0
 
     def list_engine(self, timeout_s: float = 60.0) -> bool:
         """Have the engine listed, by a listing that begins after this call, and wait for it. False: it failed."""

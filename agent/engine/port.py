@@ -179,12 +179,7 @@ class Engine(Protocol):
         """How it is; None: it is gone."""
         ...
 
-    def watch(
-        self,
-        labels: Mapping[str, str],
-        on_end: Callable[[], None],
-        on_oom: Callable[[str], None] = lambda _container: None,
-    ) -> None:
+    def watch(self, labels: Mapping[str, str], on_end: Callable[[], None], on_oom: Callable[[str], None]) -> None:
         """Call ``on_end`` whenever a container with these labels ends, and ``on_oom`` with its id whenever the kernel
         has ended a process of it for want of memory (perhaps more than once for one, and before its end).
 

@@ -10,7 +10,7 @@ Starts and removals have slots of their own: a container that hangs on its way o
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from agent.engine.port import ContainerSpec, Engine
 from common.errors import EngineUnavailable
@@ -22,33 +22,6 @@ PAUSE_S = 0.05
 HOLD_MAX_S = 1.0
 
 
-class _Claims:
-    """Whether claims are being made."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._quiet_since = float("-inf")
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        with self._lock:
-            self._count += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._count -= 1
-                self._quiet_since = time.monotonic()
-
-    def hold_s(self, now: float) -> float:
-        """How long to look away until claims may have paused; 0: they have."""
-        with self._lock:
-            if self._count:
-                return PAUSE_S
-            return max(0.0, self._quiet_since + PAUSE_S - now)
-
-
 class EngineThrottle:
     """Makes the engine calls that take their time. For any thread."""
 
@@ -56,13 +29,23 @@ class EngineThrottle:
         """``max_count``: starts at once, and removals beside them; ``stopping`` ends every hold."""
         self._engine = engine
         self._stopping = stopping
-        self._claims = _Claims()
+        self._lock = threading.Lock()
+        self._claims_count = 0
+        self._quiet_since = float("-inf")
         self._starts = threading.BoundedSemaphore(max_count)
         self._removals = threading.BoundedSemaphore(max_count)
 
-    def claiming(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
         """Around one claim."""
-        return self._claims.one()
+        with self._lock:
+            self._claims_count += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims_count -= 1
+                self._quiet_since = time.monotonic()
 
     def run(self, container: ContainerSpec) -> str:
         """``Engine.run`` in a slot; raises ``EngineUnavailable`` also when the agent stops."""
@@ -83,8 +66,13 @@ class EngineThrottle:
     @contextmanager
     def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[None]:
         give_up = time.monotonic() + HOLD_MAX_S
-        while (left := self._claims.hold_s(time.monotonic())) and time.monotonic() < give_up:
+        while (left := self._hold_s(time.monotonic())) and time.monotonic() < give_up:
             if self._stopping.wait(left):
                 break
         with slots:
             yield
+
+    def _hold_s(self, now: float) -> float:
+        """How long to look away until claims may have paused; 0: they have."""
+        with self._lock:
+            return PAUSE_S if self._claims_count else max(0.0, self._quiet_since + PAUSE_S - now)

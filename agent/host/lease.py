@@ -8,7 +8,6 @@ before it hands out a server of a host that others believe lost.
 import json
 import logging
 import time
-from dataclasses import dataclass
 from typing import Protocol
 
 from agent.host.predecessor import ProcessIdentity, is_dead
@@ -47,28 +46,21 @@ class Holder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SessionTiming:
-    """``ttl_s``: how long the session lives without a renewal; ``tick_s``: between two renewals."""
-
-    ttl_s: int
-    tick_s: float
-
-
 class HostLease:
     """Safe to use from any thread."""
 
     def __init__(
-        self, store: Store, hosts: Collection[HostRecord], host: str, timing: SessionTiming, wakeup: Wakeup
+        self, store: Store, hosts: Collection[HostRecord], host: str, wakeup: Wakeup, ttl_s: int, tick_s: float
     ) -> None:
-        """``wakeup``: of the loop, when the record became ours or no longer surely is."""
+        """``wakeup``: of the loop, when the record became ours or no longer surely is; ``ttl_s``: how long the session
+        lives without a renewal; ``tick_s``: between two renewals."""
         self._store = store
         self._hosts = hosts
         self._host = host
-        self._timing = timing
         self._wakeup = wakeup
+        self._ttl_s, self._tick_s = ttl_s, tick_s
         self._holder: Holder | None = None
-        self._lease = Lease(store, hosts.key(host), f"tmpnb-agent-{host}", timing.ttl_s)
+        self._lease = Lease(store, hosts.key(host), f"tmpnb-agent-{host}", ttl_s)
         self._consul = Outage(log, "consul away, claiming stopped", "consul answers")
         self._name_taken = Outage(
             log, "another agent holds this host's name; this one claims nothing until it is gone", None,
@@ -90,7 +82,7 @@ class HostLease:
     def stop(self) -> None:
         """Close the session: the record vanishes at once, so that nobody counts on this host."""
         if self._holder is not None:
-            self._thread.stop(self._timing.ttl_s)
+            self._thread.stop(self._ttl_s)
             self._lease.release()
 
     def holds(self) -> bool:
@@ -154,7 +146,7 @@ class HostLease:
         try:
             self.renew(self._holder)
             self._consul.worked()
-            pause_s = self._timing.tick_s if self._lease.is_ours else RETRY_S
+            pause_s = self._tick_s if self._lease.is_ours else RETRY_S
         except StoreUnavailable as exc:
             self._suspect = True
             self._consul.failed(exc)

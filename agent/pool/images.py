@@ -36,14 +36,8 @@ class Images:
         self._asked: dict[str, float] = {}
         self._statuses: dict[str, ImageStatus] = {}
         self._tried: dict[str, float] = {}
-        self._thread = LoopThread("images", self._step)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """The thread is a daemon: a pull under way ends with the process."""
-        self._thread.cancel()
+        #: A daemon: a pull under way ends with the process.
+        self.thread = LoopThread("images", self._step)
 
     def use(self, images: Iterable[str]) -> None:
         """These are the pools' images now. May be said at every pass."""
@@ -52,7 +46,7 @@ class Images:
             if used == self._used:
                 return
             self._used = used
-        self._thread.wake()
+        self.thread.wake()
 
     def ask(self, image: str) -> None:
         """An operator is about to use this one. A failed one is tried again at once."""
@@ -60,7 +54,7 @@ class Images:
             self._asked[image] = self._clock()
             if self.state(image) is ImageState.FAILED:
                 del self._statuses[image]
-        self._thread.wake()
+        self.thread.wake()
 
     def state(self, image: str) -> ImageState | None:
         """None: not looked at yet."""

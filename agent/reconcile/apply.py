@@ -9,17 +9,7 @@ from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.reconcile.jobs import Jobs
-from agent.reconcile.plan import (
-    Action,
-    Adopt,
-    MarkClaimed,
-    NoteClaimed,
-    Recreate,
-    Remove,
-    RemoveContainer,
-    Start,
-    Warn,
-)
+from agent.reconcile.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.records.specs import Specs
 from agent.servers.adopter import Adopter
 from agent.servers.engine_calls import EngineCalls
@@ -47,15 +37,15 @@ class Hands:
     remover: Remover
 
 
+@dataclass
 class Applier:
     """``apply`` is called by the loop only."""
 
-    def __init__(self, inventory: Inventory, specs: Specs, hands: Hands, jobs: Jobs, health: HostHealth) -> None:
-        self._inventory = inventory
-        self._specs = specs
-        self._hands = hands
-        self._jobs = jobs
-        self._health = health
+    _inventory: Inventory
+    _specs: Specs
+    _hands: Hands
+    _jobs: Jobs
+    _health: HostHealth
 
     def apply(self, action: Action) -> bool:
         """Begin one action. False: there was nothing to do, or it is being done already."""
@@ -114,8 +104,7 @@ class Applier:
             return False
         spec = self._specs.get(server.pool)
         return self._jobs.start(
-            server.user,
-            lambda: self._finish(server.user, lambda: self._tell(self._hands.adopter.settle(server, spec))),
+            server.user, lambda: self._finish(server.user, lambda: self._tell(self._hands.adopter.settle(server, spec)))
         )
 
     def _finish(self, user: str, work: Callable[[], None]) -> None:

@@ -5,8 +5,8 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
+from agent.context import Threads
 from agent.health import HostHealth
 from agent.servers.removal_backoff import RemovalBackoff
 from common.errors import StoreUnavailable, TransientError
@@ -14,24 +14,10 @@ from common.errors import StoreUnavailable, TransientError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class JobThreads:
-    """``retries``: for removals that failed before: they wait for the engine, and for nothing else."""
-
-    starts: Executor
-    removals: Executor
-    retries: Executor
-
-    def shutdown(self) -> None:
-        """Drop what has not begun; what has begun sees that the agent stops."""
-        for executor in (self.starts, self.removals, self.retries):
-            executor.shutdown(wait=False, cancel_futures=True)
-
-
 class Jobs:
     """A server is worked on by one thread at a time. Safe to use from any thread."""
 
-    def __init__(self, threads: JobThreads, removals: RemovalBackoff, health: HostHealth) -> None:
+    def __init__(self, threads: Threads, removals: RemovalBackoff, health: HostHealth) -> None:
         self._threads = threads
         self._backoff = removals
         self._health = health

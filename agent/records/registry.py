@@ -7,11 +7,13 @@ server that is being removed (I5).
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.context import Host
 from agent.inventory import Inventory
 from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
+from agent.records.tickets import Tickets
 from common.ids import digest
 from common.records.pools import PoolSpec
 from common.records.servers import Claim, Gone, Pointer, Route
@@ -55,15 +57,8 @@ class Registry:
         with self._lock(user):
             self._cluster.routes.delete(Route.id_of(self._host.name, user))
 
-    def say_gone(self, server: Server) -> None:
-        """Leave word of why the server of a learner is no more, for the page at its address."""
-        self._leave_word(server, server.reason, server.note)
-
-    def say_leaving(self, server: Server, left_s: float) -> None:
-        """Leave word that a learner's server goes with its host in ``left_s`` seconds."""
-        self._leave_word(server, EndReason.HOST_DRAINED, left_s=left_s)
-
-    def _leave_word(self, server: Server, reason: EndReason, note: str = "", left_s: float | None = None) -> None:
+    def leave_word(self, server: Server, reason: EndReason, note: str = "", left_s: float | None = None) -> None:
+        """Say at its address why the server of a learner is no more, or goes in ``left_s`` seconds."""
         now = self._now()
         until = None if left_s is None else now + timedelta(seconds=left_s)
         word = Gone(
@@ -121,6 +116,10 @@ class Registry:
         found = self._cluster.server(user)
         return found.is_claimed, found.claim
 
+    def is_said_gone(self, user: str) -> bool:
+        """Whether word was left that a user's server is no more: then it was claimed, once."""
+        return self._cluster.gone.find(user) is not None
+
     def amiss(self) -> list[Server]:
         """The live servers whose records are not as they should be. A host's records are read together, whatever their
         number."""
@@ -154,11 +153,12 @@ class Registry:
 
     def _hold(self, server: Server, spec: PoolSpec | None) -> tuple[bool, bool]:
         """Whether the user of a server is this host's, and whether a pointer or a claim was written just now because
-        there was none (I8). A server whose user is another host's was recreated there, and is stopped here."""
+        there was none (I8). A server whose user is another host's was recreated there, and is stopped here. But if that
+        one is older, ours was recreated, and Consul has lost the pointer before the other host was back to see it."""
         wrote = False
         if not self._is_here(self._cluster.users.find(server.user)):
-            pointer = Pointer(user=server.user, host=self._host.name, pool=server.pool)
-            if not self._cluster.point(pointer):
+            pointer = Pointer(user=server.user, host=self._host.name, pool=server.pool, created_at=server.created_at)
+            if not (self._cluster.point(pointer) or self._take_over(pointer)):
                 return self._give_way(server), False
             wrote = True
         return True, (server.state is State.CLAIMED and self._hold_claim(server, spec)) or wrote
@@ -180,6 +180,13 @@ class Registry:
 
     def _is_here(self, pointer: Stored[Pointer] | None) -> bool:
         return pointer is not None and pointer.record is not None and pointer.record.host == self._host.name
+
+    def _take_over(self, pointer: Pointer) -> bool:
+        """Have the pointer name this host if the server that it leads to is older. But not if the last that was said of
+        the user is that ours is no more: its learner may have been at the older one again since."""
+        word = self._cluster.gone.get(pointer.user)
+        is_given_up = word is not None and word.host == self._host.name
+        return not is_given_up and self._cluster.point(pointer, over_older=True)
 
     def _give_way(self, server: Server) -> bool:
         """The server's user has been given another one, on another host. Returns False."""
@@ -221,3 +228,11 @@ class Registry:
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecords:
+    """What this host has in Consul about its servers: their records, and the tickets of whoever waits for one."""
+
+    registry: Registry
+    tickets: Tickets

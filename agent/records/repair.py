@@ -10,7 +10,7 @@ from agent.engine.observer import EngineObserver
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.metrics import REPAIRS
-from agent.records.host_records import HostRecords
+from agent.records.registry import HostRecords
 from agent.records.specs import Specs
 from common.errors import TransientError
 from common.runtime.loops import LoopThread
@@ -35,18 +35,12 @@ class Repairer:
         self._observer = observer
         self._health = health
         self._full = True
-        self._thread = LoopThread("repair", self._step)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._thread.cancel()
+        self.thread = LoopThread("repair", self._step)
 
     def request(self) -> None:
         """Consul may have lost anything: go over everything now. Safe from any thread."""
         self._full = True
-        self._thread.wake()
+        self.thread.wake()
 
     def _step(self) -> float:
         full, self._full = self._full, False
@@ -92,7 +86,7 @@ class Repairer:
         if not found:
             return True
         # Absence is acted on only when seen twice (I6).
-        if self._thread.stopping.wait(ABSENT_S):
+        if self.thread.stopping.wait(ABSENT_S):
             return False
         if not (self._observer.list_engine() and self._health.holds_record()):
             return False

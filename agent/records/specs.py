@@ -19,11 +19,7 @@ class Specs:
     """Wakes the loop when they have changed."""
 
     def __init__(
-        self,
-        cluster: Cluster,
-        lost: Callable[[], bool],
-        wakeup: Wakeup,
-        labels: Mapping[str, str] | None = None,
+        self, cluster: Cluster, lost: Callable[[], bool], wakeup: Wakeup, labels: Mapping[str, str] | None = None
     ) -> None:
         """``lost``: whether Consul has lost its data just now, as the state of our session tells; ``labels``: this
         host's."""
@@ -35,17 +31,7 @@ class Specs:
         self._all: dict[str, PoolSpec] = {}
         self._specs: dict[str, PoolSpec] = {}
         self._known = False
-        self._follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
-
-    def start(self) -> None:
-        self._follower.start()
-
-    def stop(self) -> None:
-        self._follower.stop()
-
-    def wait_known(self, timeout_s: float) -> bool:
-        """Wait until Consul was read for the first time. False: not in time."""
-        return self._follower.wait_loaded(timeout_s)
+        self.follower = Follower("pools", self._pools.watch, self.take, PAUSE_S)
 
     def all(self) -> dict[str, PoolSpec]:
         """Pool -> spec, of the pools that this host serves. Not to be changed by the caller."""

@@ -57,12 +57,16 @@ class Tickets:
         idle_s = (now - ticket.seen_at).total_seconds()
         return DropReason.ABANDONED if idle_s > self._abandon_s else None
 
-    def turn(self, request_id: str, pool: str, now: datetime) -> Turn:
+    def turn(self, request_id: str, pool: str, now: datetime, again: bool = False) -> Turn:
         """Whose turn it is when a message of ``request_id`` that is past its window is taken. A message is a turn of
-        the pool's line, not of the ticket that it was sent for: that may have been served, or left, since."""
-        held = self._first(self._known_line(pool), now)
-        if held is not None:
-            return Turn(held, None)
+        the pool's line, not of the ticket that it was sent for: that may have been served, or left, since.
+
+        ``again``: it was delivered before. The ticket that it was about to serve then is its own still, and comes
+        first: others may have dropped that one's message, because it was held (I2)."""
+        if not again:
+            held = self._first(self._known_line(pool), request_id, again, now)
+            if held is not None:
+                return Turn(held, None)
         own: DropReason | None = DropReason.NO_TICKET
         listed = self._tickets.list()
         tickets = listed.readable()
@@ -70,19 +74,22 @@ class Tickets:
             own = self._unwanted(tickets[request_id], now)
         # Those for servers at old paths have their own messages: their claim is made before there is a server.
         candidates = (ticket for ticket in tickets.values() if ticket.pool == pool and ticket.user is None)
-        line = deque(listed.stored[ticket.request_id] for ticket in in_line(candidates, now, self._abandon_s))
+        waiting = in_line(candidates, now, self._abandon_s)
+        if again:
+            waiting.sort(key=lambda ticket: ticket.held_for != request_id)
+        line = deque(listed.stored[ticket.request_id] for ticket in waiting)
         self._lines[pool] = self._monotonic(), line
-        return Turn(self._first(line, now), own)
+        return Turn(self._first(line, request_id, again, now), own)
 
     def _known_line(self, pool: str) -> deque[Stored[Ticket]]:
         """Who was in line a moment ago, and was not served by us since. It says who is next, never that nobody is."""
         at_s, line = self._lines.get(pool, (-math.inf, deque()))
         return line if self._monotonic() - at_s < LINE_MAX_AGE_S else deque()
 
-    def _first(self, line: deque[Stored[Ticket]], now: datetime) -> Ticket | None:
+    def _first(self, line: deque[Stored[Ticket]], turn: str, again: bool, now: datetime) -> Ticket | None:
         """The first of the line that can be held; those before it are taken out."""
         while line:
-            held = self._hold(line.popleft(), now)
+            held = self._hold(line.popleft(), turn, again, now)
             if held is not None:
                 return held
         return None
@@ -97,19 +104,23 @@ class Tickets:
 
         self._tickets.update(ticket.request_id, free)
 
-    def _hold(self, listed: Stored[Ticket], now: datetime) -> Ticket | None:
-        """The ticket, for us alone. None: another agent has it, or it waits no longer."""
+    def _hold(self, listed: Stored[Ticket], turn: str, again: bool, now: datetime) -> Ticket | None:
+        """The ticket, for us alone, as the turn of the message of request ``turn``. None: another agent has it, or it
+        waits no longer."""
 
         def hold(ticket: Ticket) -> Ticket | None:
-            if ticket.state is not TicketState.WAITING or self._is_others(ticket, now):
+            if ticket.state is not TicketState.WAITING or self._is_others(ticket, turn, again, now):
                 return None
-            return ticket.model_copy(update={"held_until": now + HELD, "held_by": self._host})
+            return ticket.model_copy(update={"held_until": now + HELD, "held_by": self._host, "held_for": turn})
 
         return self._tickets.update(listed.id, hold, known=listed)
 
-    def _is_others(self, ticket: Ticket, now: datetime) -> bool:
-        """What we hold ourselves is from a try that failed: one thread serves a pool."""
-        return ticket.held_until is not None and ticket.held_until > now and ticket.held_by != self._host
+    def _is_others(self, ticket: Ticket, turn: str, again: bool, now: datetime) -> bool:
+        """What we hold ourselves is from a try that failed: one thread serves a pool. So is what this message held when
+        it was delivered before, to an agent that has ended."""
+        if ticket.held_until is None or ticket.held_until <= now:
+            return False
+        return ticket.held_by != self._host and not (again and ticket.held_for == turn)
 
     def assign(self, request_id: str, user: str, url: str) -> bool:
         """Write the server into the ticket. False: there is no ticket that waits for one."""

@@ -1,18 +1,21 @@
 """Taking in a container that an earlier agent (or a call whose answer was lost) has left behind.
 
-Whatever cannot be proved to be unclaimed counts as claimed (I3): the name says it, or a claim in Consul does. While
-Consul does not answer, nothing is ready.
+Whatever cannot be proved to be unclaimed counts as claimed (I3): the name says it, or a claim in Consul does, or word
+that it is gone: an agent may have ended between a claim and its mark, and the host been lost, so that the culler has
+closed the claim. While Consul does not answer, nothing is ready.
 """
 
 import logging
+from dataclasses import dataclass, replace
 
 from agent import names
 from agent.engine.port import Container
 from agent.health import HostHealth
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, Server, State
-from agent.pool.ports import PortAllocator
-from agent.records.host_records import HostRecords
+from agent.metrics import Stages
+from agent.records.registry import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.opener import Opened, Opener
 from common.errors import EngineUnavailable, StartFailed
@@ -23,24 +26,16 @@ from common.runtime.retry import retry_forever
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Adopter:
     """``adopt`` is quick and does no I/O; ``settle`` finds out what the server is, on a starting thread."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        records: HostRecords,
-        engine_calls: EngineCalls,
-        opener: Opener,
-        health: HostHealth,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._records = records
-        self._engine_calls = engine_calls
-        self._opener = opener
-        self._health = health
+    _inventory: Inventory
+    _ports: PortAllocator
+    _records: HostRecords
+    _engine_calls: EngineCalls
+    _opener: Opener
+    _health: HostHealth
 
     def adopt(self, container: Container) -> Server | None:
         """Put it into the inventory: as claimed if its name says so, else as starting, which nobody can claim.
@@ -50,22 +45,11 @@ class Adopter:
         found = names.identity(container.labels)
         if found is None:
             return None
-        claimed = names.is_claimed(container.name)
-        server = Server(
-            user=found.user,
-            pool=found.pool,
-            generation=found.generation,
-            port=found.port,
-            token=found.token,
-            created_at=found.created_at,
-            phase=Phase.CLAIMED if claimed else Phase.STARTING,
-            container=container.id,
-            statics=found.statics,
-            name=container.name,
-        )
+        phase = Phase.CLAIMED if names.is_claimed(container.name) else Phase.STARTING
+        server = replace(found, phase=phase, container=container.id, name=container.name)
         if not self._inventory.add(server):
             return None
-        self._ports.adopt([found.port])
+        self._ports.adopt(found.port)
         return server
 
     def settle(self, server: Server, spec: PoolSpec | None) -> Opened | None:
@@ -75,7 +59,7 @@ class Adopter:
         registry = self._records.registry
         exists, claim = steadily(registry.find_claim, server.user)
         opened = None
-        if server.state is State.CLAIMED or exists:
+        if server.state is State.CLAIMED or exists or steadily(registry.is_said_gone, server.user):
             self._inventory.make_claimed(server.user)
             if claim is not None:
                 self._inventory.set_claim(server.user, claim)
@@ -103,7 +87,7 @@ class Adopter:
     def _open(self, server: Server, spec: PoolSpec | None) -> Opened | None:
         """Go on with a start. None: it has failed, or nobody wants it."""
         try:
-            return self._opener.open(server.user, spec)
+            return self._opener.open(server.user, spec, Stages())
         except StartFailed as exc:
             self._inventory.stop(server.user, exc.reason, note=exc.note)
             return None

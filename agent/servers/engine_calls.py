@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from dataclasses import dataclass, field
 
 from agent import names
 from agent.engine.port import ContainerSpec, Engine
@@ -19,19 +20,17 @@ log = logging.getLogger(__name__)
 LOG_LINES = 20
 
 
+@dataclass
 class EngineCalls:
     """Safe to use from any thread. Every method may raise ``EngineUnavailable``."""
 
-    def __init__(
-        self, engine: Engine, throttle: EngineThrottle, backoff: RemovalBackoff, memory: MemoryWatch, patience_s: float
-    ) -> None:
-        """``patience_s``: how long the engine may take over a removal at the first try."""
-        self._engine = engine
-        self._throttle = throttle
-        self._backoff = backoff
-        self._memory = memory
-        self._patience_s = patience_s
-        self._pulling = threading.Lock()
+    _engine: Engine
+    _throttle: EngineThrottle
+    _backoff: RemovalBackoff
+    _memory: MemoryWatch
+    #: How long the engine may take over a removal at the first try.
+    _patience_s: float
+    _pulling: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, container: ContainerSpec) -> str:
         """Make and start a container; returns its id. Raises what ``Engine.run`` does."""

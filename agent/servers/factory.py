@@ -1,29 +1,27 @@
 """New servers: made up, with a port and a place, before there is anything of them in the engine."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent import names
 from agent.context import Host
 from agent.health import HostHealth
+from agent.host.limits import PoolLimits
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from agent.pool.limits import PoolLimits
-from agent.pool.ports import PortAllocator
 from common.ids import new_server_token, new_user
 from common.records.pools import PoolSpec
 
 
+@dataclass
 class ServerFactory:
     """Safe to use from any thread. What takes a port raises ``NoPortError`` or ``StoreUnavailable``."""
 
-    def __init__(
-        self, host: Host, inventory: Inventory, ports: PortAllocator, limits: PoolLimits, health: HostHealth
-    ) -> None:
-        self._host = host
-        self._inventory = inventory
-        self._ports = ports
-        self._limits = limits
-        self._health = health
+    _host: Host
+    _inventory: Inventory
+    _ports: PortAllocator
+    _limits: PoolLimits
+    _health: HostHealth
 
     def new(self, spec: PoolSpec) -> Server:
         """A server of that pool, in the inventory as starting."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from agent import names
 from agent.context import Host
 from agent.engine.port import ContainerSpec, ImageMissing, PortTaken
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from agent.pool.ports import PortAllocator
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.host_policy import HostPolicy
 from agent.servers.probe import Probe
@@ -32,24 +32,16 @@ class Site:
     policy: HostPolicy
 
 
+@dataclass
 class Launcher:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        engine_calls: EngineCalls,
-        probe: Probe,
-        inventory: Inventory,
-        ports: PortAllocator,
-        statics: StaticAssets,
-        site: Site,
-    ) -> None:
-        self._engine_calls = engine_calls
-        self._probe = probe
-        self._inventory = inventory
-        self._ports = ports
-        self._statics = statics
-        self._site = site
+    _engine_calls: EngineCalls
+    _probe: Probe
+    _inventory: Inventory
+    _ports: PortAllocator
+    _statics: StaticAssets
+    _site: Site
 
     def launch(self, server: Server, spec: PoolSpec) -> None:
         """Make and start its container. Raises ``StartFailed``, or ``TransientError``: what was made is found again by
@@ -94,15 +86,12 @@ def container_spec(server: Server, spec: PoolSpec, host: Host) -> ContainerSpec:
     for placeholder, value in values.items():
         # Literally, so that any other brace may stand in a command. All values are of alphabets safe for a shell.
         command = command.replace(placeholder, value)
-    identity = names.Identity(
-        server.pool, server.user, server.generation, server.port, server.token, server.created_at, server.statics
-    )
     return ContainerSpec(
         # At an old path it is somebody's from the beginning.
         name=names.claimed_name(server.name) if server.claim is not None else server.name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
-        labels=names.labels(host.cluster, host.name, identity),
+        labels=names.labels(host.cluster, host.name, server),
         network=spec.docker_network or host.network,
         container_port=spec.container_port,
         bind_ip=host.bind_ip,

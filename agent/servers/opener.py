@@ -1,12 +1,12 @@
 """From a running container to a server that may be given away: it answers, its route is written, every proxy has it."""
 
 import threading
-import time
 from dataclasses import dataclass
 
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
+from agent.metrics import Stages
 from agent.records.registry import Registry
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.probe import Probe, wait_until_ready
@@ -29,56 +29,44 @@ class Opened:
     stages_ms: dict[str, float]
 
 
+@dataclass
 class Routes:
     """Opens servers' routes: written, and known to every proxy."""
 
-    def __init__(self, registry: Registry, settle_s: float, stopping: threading.Event) -> None:
-        """``settle_s``: seconds from the write of a route until every proxy has it."""
-        self._registry = registry
-        self._settle_s = settle_s
-        self._stopping = stopping
+    _registry: Registry
+    #: From the write of a route until every proxy has it.
+    _settle_s: float
+    _stopping: threading.Event
 
-    def open(self, user: str) -> float | None:
-        """Returns the milliseconds until Consul has taken it; None: the server is stopping, or the agent is. Raises
-        ``StoreUnavailable`` only when the agent stops."""
-        begun = time.monotonic()
+    def open(self, user: str, stages: Stages) -> bool:
+        """False: the server is stopping, or the agent is. Raises ``StoreUnavailable`` only when the agent stops."""
         # Until Consul takes it: a server without a route is not ready, and nothing is wrong with it.
         if not retry_forever(self._stopping)(self._registry.publish, user):
-            return None
-        written_ms = 1000 * (time.monotonic() - begun)
+            return False
+        stages.done("route")
         # Every proxy has the route by the time that the server may be claimed, so no claim waits for it.
-        return None if self._stopping.wait(self._settle_s) else written_ms
+        return not self._stopping.wait(self._settle_s)
 
 
+@dataclass
 class Opener:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        probe: Probe,
-        inventory: Inventory,
-        routes: Routes,
-        engine_calls: EngineCalls,
-        reports: StartReports,
-        health: HostHealth,
-    ) -> None:
-        self._probe = probe
-        self._inventory = inventory
-        self._routes = routes
-        self._engine_calls = engine_calls
-        self._reports = reports
-        self._health = health
+    _probe: Probe
+    _inventory: Inventory
+    _routes: Routes
+    _engine_calls: EngineCalls
+    _reports: StartReports
+    _health: HostHealth
 
-    def open(self, user: str, spec: PoolSpec | None, stages_ms: dict[str, float] | None = None) -> Opened | None:
-        """Also for adopted servers, whose pool may be gone (``spec`` None). ``stages_ms``: how long what took until
-        now. None: nobody wants it any more.
+    def open(self, user: str, spec: PoolSpec | None, stages: Stages) -> Opened | None:
+        """Also for adopted servers, whose pool may be gone (``spec`` None). None: nobody wants it any more.
 
         Raises ``StartFailed``, and ``StoreUnavailable`` only when the agent stops."""
         server = self._inventory.get(user)
         if server is None:
             return None
         state = server.state
-        begun = time.monotonic()
         timeout_s, path = (spec.start_timeout_s, spec.probe_path) if spec else (ADOPTED_S, "")
         found = wait_until_ready(
             self._probe, server.port, user, path, timeout_s, self._health.stopping, lambda: not self._is(user, state)
@@ -87,17 +75,15 @@ class Opener:
             where = f"{base_path('<user>')}{path} within {timeout_s:g} s"
             self._explain(user, state, found.reason, where)
             return None
-        probed_ms = 1000 * (time.monotonic() - begun)
-        written_ms = self._routes.open(user)
-        if written_ms is None:
+        stages.done("probe")
+        if not self._routes.open(user, stages):
             return None
         self._inventory.make_ready(user)
         ready = self._inventory.get(user)
         if ready is None or ready.state is not (State.READY if state is State.STARTING else State.CLAIMED):
             return None
-        stages = (stages_ms or {}) | {"probe": probed_ms, "route": written_ms}
-        self._reports.ready(ready, stages)
-        return Opened(ready, stages)
+        self._reports.ready(ready, stages.ms)
+        return Opened(ready, stages.ms)
 
     def _is(self, user: str, state: State) -> bool:
         server = self._inventory.get(user)

@@ -7,7 +7,7 @@ kernel of the server, the server goes on, and only the operator can be told.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agent.engine.port import Condition, Engine
 from agent.inventory import Inventory
@@ -34,19 +34,17 @@ class _Kill:
     said_at: float = float("-inf")
 
 
+@dataclass
 class MemoryWatch:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
-    def __init__(
-        self, engine: Engine, inventory: Inventory, events: Events, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._engine = engine
-        self._inventory = inventory
-        self._events = events
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._kills: dict[str, _Kill] = {}
-        self._counts: dict[str, int] = {}
+    _engine: Engine
+    _inventory: Inventory
+    _events: Events
+    _clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _kills: dict[str, _Kill] = field(default_factory=dict, init=False)
+    _counts: dict[str, int] = field(default_factory=dict, init=False)
 
     def killed(self, container: str) -> None:
         """The engine says that the kernel has ended a process of the container."""

@@ -167,13 +167,7 @@ def _is_silent(kernel: dict[str, Any], now: datetime) -> bool:
 
 
 def wait_until_ready(
-    probe: Probe,
-    port: int,
-    user: str,
-    path: str,
-    timeout_s: float,
-    stop: threading.Event,
-    gave_up: Callable[[], bool],
+    probe: Probe, port: int, user: str, path: str, timeout_s: float, stop: threading.Event, gave_up: Callable[[], bool]
 ) -> Readiness:
     """Probe until it is ready; else until ``timeout_s`` seconds are over, ``gave_up()`` says so, or ``stop`` is set,
     with the last that it answered."""

@@ -4,12 +4,13 @@ Every step may be repeated, so a removal that is interrupted anywhere is simply 
 """
 
 import logging
+from dataclasses import dataclass
 
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
 from agent.metrics import CULLS
-from agent.pool.ports import PortAllocator
-from agent.records.host_records import HostRecords
+from agent.records.registry import HostRecords
 from agent.servers.engine_calls import EngineCalls
 from common.broker.events import Events
 from common.vocabulary import EndReason, EventName
@@ -17,29 +18,22 @@ from common.vocabulary import EndReason, EventName
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Remover:
     """Safe to use from any thread; a server is worked on by one at a time."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        records: HostRecords,
-        engine_calls: EngineCalls,
-        events: Events,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._records = records
-        self._engine_calls = engine_calls
-        self._events = events
+    _inventory: Inventory
+    _ports: PortAllocator
+    _records: HostRecords
+    _engine_calls: EngineCalls
+    _events: Events
 
     def remove(self, server: Server) -> None:
         """Remove a server that is stopping. Raises ``StoreUnavailable`` or ``EngineUnavailable``: do it again."""
         server = self._explained(server)
         registry = self._records.registry
         if server.was_claimed and server.reason is not EndReason.RECREATED_ELSEWHERE:
-            registry.say_gone(server)
+            registry.leave_word(server, server.reason, server.note)
             if server.claim is not None:  # reserved at an old path, and somebody waits for it
                 self._records.tickets.refuse(server.claim.request_id, server.user, server.reason, server.note)
         # Before anything ends, so that no path leads to a container that is going (I5).

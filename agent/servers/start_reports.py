@@ -1,12 +1,13 @@
 """What became of a start: told to the metrics, the log, the events, and to whoever decides on the next one."""
 
 import logging
+from dataclasses import dataclass
 
 from agent.engine.port import NetworkFull
 from agent.health import HostHealth
+from agent.host.room import HostRoom
 from agent.lifecycle import Server, State
 from agent.metrics import START_FAILURES, START_STAGES, STARTS
-from agent.pool.room import HostRoom
 from agent.pool.start_backoff import StartBackoff
 from common.broker.events import Events
 from common.errors import EngineUnavailable, StartFailed, TransientError
@@ -15,14 +16,14 @@ from common.vocabulary import EndReason, EventName
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class StartReports:
     """Safe to use from any thread."""
 
-    def __init__(self, backoff: StartBackoff, room: HostRoom, events: Events, health: HostHealth) -> None:
-        self._backoff = backoff
-        self._room = room
-        self._events = events
-        self._health = health
+    _backoff: StartBackoff
+    _room: HostRoom
+    _events: Events
+    _health: HostHealth
 
     def ready(self, server: Server, stages_ms: dict[str, float]) -> None:
         """It answers, and its route is open. ``stages_ms``: how long what took."""

@@ -5,12 +5,13 @@ something to start.
 """
 
 import time
+from dataclasses import dataclass
 
 from agent.engine.port import NetworkFull
 from agent.health import HostHealth
 from agent.inventory import Inventory
 from agent.lifecycle import Server, State
-from agent.metrics import START_SECONDS
+from agent.metrics import START_SECONDS, Stages
 from agent.servers.launcher import Launcher
 from agent.servers.opener import Opened, Opener
 from agent.servers.start_reports import StartReports
@@ -19,18 +20,16 @@ from common.records.pools import PoolSpec
 from common.vocabulary import EndReason
 
 
+@dataclass
 class Starter:
     """Makes servers ready. Every method is called on a thread of its own and returns when the server is ready,
     has failed (then it is stopping), or the agent stops (then its container stays, for the next agent)."""
 
-    def __init__(
-        self, inventory: Inventory, launcher: Launcher, opener: Opener, reports: StartReports, health: HostHealth
-    ) -> None:
-        self._inventory = inventory
-        self._launcher = launcher
-        self._opener = opener
-        self._reports = reports
-        self._health = health
+    _inventory: Inventory
+    _launcher: Launcher
+    _opener: Opener
+    _reports: StartReports
+    _health: HostHealth
 
     def start(self, server: Server, spec: PoolSpec) -> None:
         """Start a server that is in the inventory as starting."""
@@ -60,10 +59,11 @@ class Starter:
             raise
 
     def _make(self, server: Server, spec: PoolSpec) -> Opened | None:
-        begun = time.monotonic()
+        stages = Stages()
         try:
             self._launcher.launch(server, spec)
-            return self._opener.open(server.user, spec, {"start": 1000 * (time.monotonic() - begun)})
+            stages.done("start")
+            return self._opener.open(server.user, spec, stages)
         except NetworkFull as exc:
             self._inventory.stop(server.user, exc.reason, {server.state}, exc.note)
             self._reports.no_room(server, exc)

@@ -1,23 +1,25 @@
 """Telling learners that their servers go with their host, at the end of a drain, and letting them in once more."""
 
 import logging
+from dataclasses import dataclass
 
 from agent.inventory import Inventory
 from agent.records.registry import Registry
 from common.errors import StoreUnavailable
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Warnings:
     """Safe to use from any thread; a server is worked on by one at a time. Every method may raise
     ``StoreUnavailable``."""
 
-    def __init__(self, inventory: Inventory, registry: Registry, grace_s: float) -> None:
-        """``grace_s``: from the warning to the end of the server."""
-        self._inventory = inventory
-        self._registry = registry
-        self.grace_s = grace_s
+    _inventory: Inventory
+    _registry: Registry
+    #: From the warning to the end of the server.
+    _grace_s: float
 
     def warn(self, user: str) -> None:
         """Let a server's learner know that it is about to go: its route gives way to a page that says so. What they
@@ -25,7 +27,7 @@ class Warnings:
         server = self._inventory.get(user)
         if server is None:
             return
-        self._registry.say_leaving(server, self.grace_s)
+        self._registry.leave_word(server, EndReason.HOST_DRAINED, left_s=self._grace_s)
         if not self._inventory.warn(user):
             return
         try:
@@ -33,7 +35,7 @@ class Warnings:
         except StoreUnavailable:
             self._inventory.take_warning_back(user)
             raise
-        log.info("learner warned", extra={"user": user, "pool": server.pool, "left_s": self.grace_s})
+        log.info("learner warned", extra={"user": user, "pool": server.pool, "left_s": self._grace_s})
 
     def reopen(self, user: str) -> None:
         """Open a server once more whose learner was warned, for the time that is left."""

@@ -40,18 +40,11 @@ LOCK_S = 60
 RECORD_MAX_BYTES = 500_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bundle:
     data: bytes
     sha256: str
     used_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    request: StaticsRequest
-    reply_to: str
-    correlation_id: str | None
 
 
 class StaticAssets:
@@ -81,17 +74,11 @@ class StaticAssets:
         self._sets: dict[str, str] = {}
         self._hopeless: set[str] = set()
         self._bundles: dict[str, _Bundle] = {}
-        self._inbox: queue.SimpleQueue[_Question] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[StaticsRequest, str, str | None]] = queue.SimpleQueue()
         self._next_look_s = float("-inf")
         outage = Outage(log, "static files wait", "static files go on", level=logging.INFO)
-        self._thread = LoopThread("statics", self._step, outage=outage)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """The thread is a daemon: what it has in hand is removed by the next agent."""
-        self._thread.cancel()
+        #: A daemon: what it has in hand when the process ends is removed by the next agent.
+        self.thread = LoopThread("statics", self._step, outage=outage)
 
     def use(self, specs: Iterable[PoolSpec]) -> None:
         """These are the pools now whose images are here. May be said at every pass."""
@@ -100,13 +87,13 @@ class StaticAssets:
             return
         self._specs = used
         self._next_look_s = float("-inf")
-        self._thread.wake()
+        self.thread.wake()
 
     def ask(self, request: StaticsRequest, delivery: Delivery) -> None:
         """Have a frontend's question answered, soon; it asks again if it gets no answer."""
         if delivery.reply_to is not None:
-            self._inbox.put(_Question(request, delivery.reply_to, delivery.correlation_id))
-            self._thread.wake()
+            self._inbox.put((request, delivery.reply_to, delivery.correlation_id))
+            self.thread.wake()
 
     def in_use(self) -> frozenset[str]:
         """Names of the containers that are being looked at: no leftovers."""
@@ -142,7 +129,7 @@ class StaticAssets:
         """Answer a question, or look if it is time."""
         self._forget_old()
         if not self._inbox.empty():
-            self._answer(self._inbox.get_nowait())
+            self._answer(*self._inbox.get_nowait())
             return 0.0
         if self._clock() >= self._next_look_s:
             specs = self._specs
@@ -222,15 +209,14 @@ class StaticAssets:
         self._bundles[found] = _Bundle(extracted.bundle, digest, self._clock())
         return extracted
 
-    def _answer(self, question: _Question) -> None:
-        request = question.request
+    def _answer(self, request: StaticsRequest, reply_to: str, correlation_id: str | None) -> None:
         try:
             part = self._part(request)
         except TmpnbError as exc:
             part = StaticsPart(sent_at=self._health.now(), statics=request.statics, problem=str(exc))
-        message = Outgoing(part.encode(), new_request_id(), correlation_id=question.correlation_id)
+        message = Outgoing(part.encode(), new_request_id(), correlation_id=correlation_id)
         try:
-            self._publisher.publish(question.reply_to, message)
+            self._publisher.publish(reply_to, message)
         except TmpnbError as exc:
             log.info("static files not sent", extra={"statics": request.statics, "error": str(exc)})
 
@@ -241,7 +227,7 @@ class StaticAssets:
                 raise PermanentError(f"there is no set {request.statics}")
             self._take(request.statics, record.image_id, record.static_files)
         bundle = self._bundles[request.statics]
-        self._bundles[request.statics] = _Bundle(bundle.data, bundle.sha256, self._clock())
+        bundle.used_at = self._clock()
         return StaticsPart(
             sent_at=self._health.now(),
             statics=request.statics,

@@ -86,6 +86,7 @@ class ConnectionThread:
         self._backoff = Backoff(self._stop)
         self._outage = Outage(log, "rabbitmq connection lost", None, role=role)
         self._jobs: deque[Job] = deque()
+        self._declared: set[str] = set()
         self._connection: BlockingConnection | None = None
         self._connected = threading.Event()
         self._blocked = False
@@ -163,6 +164,8 @@ class ConnectionThread:
         channel = self._connection.channel()
         # The broker cancels a consumer when its queue moves or goes; pika then just stops delivering.
         channel.add_on_cancel_callback(lambda _frame: channel.close())
+        self._declared.clear()
+        _declare_topology(channel)
         self._setup(channel)
         self._is_set_up = True
         self._connected.set()
@@ -218,6 +221,12 @@ class ConnectionThread:
             except (pika.exceptions.AMQPError, OSError):
                 log.debug("rabbitmq connection did not close cleanly", extra={"role": self._role})
 
+    def _declare(self, channel: BlockingChannel, queue: str) -> None:
+        """A work queue, once per connection."""
+        if queue not in self._declared:
+            channel.queue_declare(queue, durable=True, arguments=queues.WORK_QUEUE_ARGUMENTS)
+            self._declared.add(queue)
+
     def _setup(self, channel: BlockingChannel) -> None:
         """Declare and subscribe, on every new connection."""
 
@@ -237,11 +246,11 @@ def _explain(error: Exception) -> str:
     return f"RabbitMQ: {error!r}"
 
 
-def declare_topology(channel: BlockingChannel) -> None:
+def _declare_topology(channel: BlockingChannel) -> None:
     """What every cluster has, whatever its pools and hosts. Declaring again changes nothing."""
     channel.exchange_declare(queues.EVENTS_EXCHANGE, "topic", durable=True)
     channel.exchange_declare(queues.DEAD_LETTER_EXCHANGE, "headers", durable=True)
-    channel.queue_declare(queues.DEAD, durable=True, arguments=queues.dead_queue_arguments())
+    channel.queue_declare(queues.DEAD, durable=True, arguments=queues.DEAD_QUEUE_ARGUMENTS)
     for reason in queues.DEAD_REASONS:
         # all-with-x: headers that begin with "x-" are compared only by this kind of match (docs: exchanges, headers).
         match = {"x-match": "all-with-x", "x-first-death-reason": reason}

@@ -12,7 +12,7 @@ from common.broker.messages import Event
 from common.broker.port import Publisher
 from common.runtime import audit_log
 from common.runtime.clock import utc_now
-from common.vocabulary import Code, EventName, is_audited
+from common.vocabulary import AUDITED, Code, EventName
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +50,14 @@ class Events:
             detail: what more there is to say.
             figures: the same, for dashboards alone.
         """
-        host = host or self._host
-        said = {key: value for key, value in (("note", note),) if value} | dict(detail or {})
+        ids: dict[str, Any] = {"host": host or self._host, "pool": pool, "user": user, "request_id": request_id}
+        said = ({"note": note} if note else {}) | dict(detail or {})
         try:
-            if is_audited(name):
-                audit_log.record(
-                    name, host=host, pool=pool, user=user, request_id=request_id, who=who,
-                    container=container[:12] if container else None, reason=reason, detail=said,
-                )  # fmt: skip
+            if name in AUDITED:
+                short = container[:12] if container else None
+                audit_log.record(name, who=who, container=short, reason=reason, detail=said, **ids)
             why = {"reason": reason.value} if reason is not None else {}
-            event = Event(
-                sent_at=self._now(), name=name, host=host, pool=pool, user=user, request_id=request_id,
-                detail=why | said | dict(figures or {}),
-            )  # fmt: skip
+            event = Event(sent_at=self._now(), name=name, detail=why | said | dict(figures or {}), **ids)
             self._publisher.emit(event.name, event.encode())
         except Exception:
             # What happened has happened; whoever says so must not fail for it.

@@ -6,7 +6,7 @@ Handlers run on the thread that published or settled, which is allowed because h
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from common.broker.port import Delivery, Handler, Listener, Outgoing
@@ -104,7 +104,17 @@ class MemoryPublisher:
         return self._broker.trouble
 
     def publish(self, queue: str, message: Outgoing) -> None:
-        self._broker.push(queue, message, None)
+        for error in self.publish_all([(queue, message)]).values():
+            raise error
+
+    def publish_all(self, messages: Sequence[tuple[str, Outgoing]]) -> dict[int, Unroutable | BrokerUnavailable]:
+        failed: dict[int, Unroutable | BrokerUnavailable] = {}
+        for number, (queue, message) in enumerate(messages):
+            try:
+                self._broker.push(queue, message, None)
+            except (Unroutable, BrokerUnavailable) as exc:
+                failed[number] = exc
+        return failed
 
     def declare(self, queue: str) -> None:
         with self._broker.lock:
@@ -159,10 +169,6 @@ class MemoryConsumer:
     def connected(self) -> bool:
         return not self._broker.down
 
-    @property
-    def consuming(self) -> set[str]:
-        return set(self._handlers)
-
     def holds(self, queue: str) -> bool:
         return any(delivery.queue == queue for delivery in self._held.values())
 
@@ -198,7 +204,9 @@ class MemoryConsumer:
     def requeue(self, delivery: Delivery) -> None:
         with self._broker.lock:
             if self._held.pop(delivery.tag, None) is not None:
-                self._broker.declare(delivery.queue).messages.appendleft(replace(delivery, redelivered=True))
+                # Under a tag of its own: what is still said of the delivery before does not count for this one.
+                again = replace(delivery, tag=next(self._broker.tags), redelivered=True)
+                self._broker.declare(delivery.queue).messages.appendleft(again)
                 self._broker.pump(delivery.queue)
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
@@ -220,7 +228,7 @@ class MemorySubscriber:
 
     @property
     def trouble(self) -> str:
-        return "RabbitMQ: taken down by the test" if self._broker.down else ""
+        return self._broker.trouble if self._broker.down else ""
 
     def start(self) -> None:
         self._broker.listeners.append(self._listener)

@@ -5,9 +5,11 @@ Four roles, each with a connection of its own, because a publisher that is throt
 ``Subscriber`` (hear what is told to the ``events`` exchange).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from common.errors import BrokerUnavailable, Unroutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,19 @@ class Publisher(Protocol):
         Raises ``Unroutable`` when there is no such queue or the requester has gone, ``BrokerUnavailable`` when it is
         not confirmed in time: it may or may not have arrived, and may be sent again (consumers are idempotent).
         """
-        ...
+
+    def publish_all(self, messages: Sequence[tuple[str, Outgoing]]) -> dict[int, Unroutable | BrokerUnavailable]:
+        """Send each to its queue, in this order, and wait once for all. Returns what ``publish`` would have raised, by
+        the number of the message; those that are not in it have arrived."""
 
     def emit(self, topic: str, body: bytes) -> None:
         """Tell the ``events`` exchange; best effort: never waits and never raises."""
-        ...
 
     def declare(self, queue: str) -> None:
         """Make sure that a work queue exists. Raises ``BrokerUnavailable``."""
-        ...
 
     def delete(self, queue: str) -> None:
         """Delete a work queue with all that is in it; a missing one is success. Raises ``BrokerUnavailable``."""
-        ...
 
 
 class Requester(Publisher, Protocol):
@@ -79,7 +81,6 @@ class Requester(Publisher, Protocol):
 
         Raises as ``publish`` does. A reply that comes later goes to the ``on_late_reply`` handler given to the adapter.
         """
-        ...
 
 
 class Consumer(Protocol):
@@ -91,22 +92,18 @@ class Consumer(Protocol):
     def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
         """Declare the queue and start to take its messages. While consumers of a higher ``priority`` have their hands
         free, they get them all. A second call for the same queue changes the priority, and nothing else."""
-        ...
 
     def cancel(self, queue: str) -> None:
         """Take no more of the queue. What is in hand may still be settled. Ordered with ``ack``: a message that is
         acknowledged after ``cancel`` brings no further one."""
-        ...
 
     def ack(self, delivery: Delivery) -> None: ...
 
     def requeue(self, delivery: Delivery) -> None:
         """Give it back to the queue, for another consumer."""
-        ...
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Put the raw bytes into the ``dead`` queue with the reason, and take the message off its own queue."""
-        ...
 
 
 class Subscriber(Protocol):
@@ -121,4 +118,3 @@ class Subscriber(Protocol):
     @property
     def trouble(self) -> str:
         """Why nothing is heard; empty: it is connected, or no connection was tried yet."""
-        ...

@@ -5,8 +5,6 @@ them any more, which is no fault): the dead letter exchange routes by the reason
 header ``x-first-death-reason``.
 """
 
-from typing import Any
-
 DEAD = "dead"
 DEAD_LETTER_EXCHANGE = "dead-letters"
 EVENTS_EXCHANGE = "events"
@@ -21,6 +19,16 @@ EVENTS_MAX_COUNT = 10_000
 
 # Values of x-first-death-reason that an operator should see (docs: dlx). "expired" is left out on purpose.
 DEAD_REASONS = ("rejected", "delivery_limit")
+
+# Of every ``spawn.*`` and ``host.*`` queue; they must be the same at every declare.
+WORK_QUEUE_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": DELIVERY_LIMIT,
+    "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+}
+DEAD_QUEUE_ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": DEAD_MAX_COUNT}
+# Of a listener's own queue of events.
+EVENTS_QUEUE_ARGUMENTS = {"x-max-length": EVENTS_MAX_COUNT, "x-overflow": "drop-head"}
 
 
 def spawn(pool: str) -> str:
@@ -41,22 +49,3 @@ def pool_of(spawn_queue: str) -> str:
 def is_work_queue(name: str) -> bool:
     """Whether it is one of the queues above (and not a reply address)."""
     return name.startswith(("spawn.", "host."))
-
-
-def work_queue_arguments() -> dict[str, Any]:
-    """Arguments of every ``spawn.*`` and ``host.*`` queue; they must be the same at every declare."""
-    return {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": DELIVERY_LIMIT,
-        "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
-    }
-
-
-def dead_queue_arguments() -> dict[str, Any]:
-    """Arguments of the ``dead`` queue."""
-    return {"x-queue-type": "quorum", "x-max-length": DEAD_MAX_COUNT}
-
-
-def events_queue_arguments() -> dict[str, Any]:
-    """Arguments of a listener's own queue of events."""
-    return {"x-max-length": EVENTS_MAX_COUNT, "x-overflow": "drop-head"}

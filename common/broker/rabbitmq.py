@@ -1,7 +1,7 @@
 """The RabbitMQ adapters of the broker ports, over pika; each is a connection with its thread (``connection.py``)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
@@ -12,7 +12,8 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from common.broker import queues
-from common.broker.connection import ConnectionThread, Job, RabbitAddress, declare_topology
+from common.broker.confirms import ConfirmedChannel
+from common.broker.connection import ConnectionThread, Job, RabbitAddress
 from common.broker.port import Delivery, Handler, Listener, Outgoing
 from common.errors import BrokerUnavailable, Unroutable
 from common.runtime.metrics import DEAD_LETTERED, PUBLISH_ERRORS, PUBLISH_SECONDS, timed
@@ -22,6 +23,8 @@ __all__ = ["RabbitAddress", "RabbitConsumer", "RabbitPublisher", "RabbitSubscrib
 
 # How long a call waits for a connection that is just being made again, and for a confirm.
 CONFIRM_TIMEOUT_S = 5.0
+# As many are sent before their confirms are waited for: well within that time, and whoever sends one waits no longer.
+TOGETHER_MAX = 500
 # Direct replies (docs: direct-reply-to).
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
 
@@ -48,15 +51,31 @@ class RabbitPublisher(ConnectionThread):
         self._on_late_reply = on_late_reply
         self._unconfirmed: set[Future[None]] = set()
         self._waiting: dict[str, Future[bytes]] = {}
-        self._declared: set[str] = set()
         self._probe: BlockingChannel | None = None
-        self._events: BlockingChannel | None = None
+        # Set by every connection before its first job.
+        self._sender: ConfirmedChannel
+        self._events: BlockingChannel
 
-    def publish(self, queue: str, message: Outgoing) -> None:
-        if queue.startswith(REPLY_QUEUE):
-            self._confirmed(lambda channel: self._reply(channel, queue, message))
-        else:
-            self._confirmed(lambda channel: self._send(channel, queue, message, None))
+    def publish(self, queue: str, message: Outgoing, reply_to: str | None = None) -> None:
+        for error in self.publish_all([(queue, message)], reply_to).values():
+            raise error
+
+    def publish_all(
+        self, messages: Sequence[tuple[str, Outgoing]], reply_to: str | None = None
+    ) -> dict[int, Unroutable | BrokerUnavailable]:
+        """``reply_to``: where answers go, for ``request``."""
+        failed: dict[int, Unroutable | BrokerUnavailable] = {}
+        for start in range(0, len(messages), TOGETHER_MAX):
+            unsent = dict(enumerate(messages[start : start + TOGETHER_MAX], start))
+            try:
+                self._confirmed(partial(self._send, unsent, failed, reply_to))
+            except BrokerUnavailable as exc:
+                # The thread may be at it still, hence the copy.
+                failed |= dict.fromkeys([*tuple(unsent), *range(start + TOGETHER_MAX, len(messages))], exc)
+                break
+        for error in failed.values():
+            PUBLISH_ERRORS.labels("unroutable" if isinstance(error, Unroutable) else "unavailable").inc()
+        return failed
 
     def declare(self, queue: str) -> None:
         self._confirmed(lambda channel: self._declare(channel, queue))
@@ -74,27 +93,17 @@ class RabbitPublisher(ConnectionThread):
 
     def _tell(self, topic: str, body: bytes) -> None:
         """On a channel without confirms: an event is not worth the wait of those that send something that is."""
-        if self._events is None:  # set by every connection before its first job
-            return
-        self._events.basic_publish(
-            queues.EVENTS_EXCHANGE, topic, body, pika.BasicProperties(content_type="application/json")
-        )
+        properties = pika.BasicProperties(content_type="application/json")
+        self._events.basic_publish(queues.EVENTS_EXCHANGE, topic, body, properties)
 
     def request(self, queue: str, message: Outgoing, wait_s: float) -> bytes | None:
         if message.correlation_id is None:
             raise ValueError("a request needs a correlation_id")
         correlation_id = message.correlation_id
         self._waiting[correlation_id] = Future()
-
-        def ask(channel: BlockingChannel) -> None:
-            reply = self._waiting.get(correlation_id)
-            if reply is not None and reply.done() and reply.exception() is not None:
-                self._waiting[correlation_id] = Future()
-            self._send(channel, queue, message, REPLY_QUEUE)
-
         try:
             while True:
-                self._confirmed(ask)
+                self.publish(queue, message, REPLY_QUEUE)
                 asked = time.monotonic()
                 try:
                     return self._result(correlation_id, wait_s)
@@ -127,12 +136,8 @@ class RabbitPublisher(ConnectionThread):
         been stored; it is sent again too, on the connection to the next node, because consumers are idempotent.
         """
         give_up = time.monotonic() + CONFIRM_TIMEOUT_S
-        try:
-            with timed(PUBLISH_SECONDS):
-                retry_for(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
-        except (Unroutable, BrokerUnavailable) as exc:
-            PUBLISH_ERRORS.labels("unroutable" if isinstance(exc, Unroutable) else "unavailable").inc()
-            raise
+        with timed(PUBLISH_SECONDS):
+            retry_for(self._stop, CONFIRM_TIMEOUT_S, on=_AgainError)(self._once, job, give_up)
 
     def _once(self, job: Job, give_up: float) -> None:
         # Held back, it may stay so for hours; a lost connection is made again in a moment.
@@ -153,9 +158,10 @@ class RabbitPublisher(ConnectionThread):
         finally:
             self._unconfirmed.discard(done)
 
-    def _look(self, channel: BlockingChannel) -> None:
+    def _look(self, _channel: BlockingChannel) -> None:
         """RabbitMQ tells a connection of an alarm only when it publishes: hence this message, which goes nowhere."""
-        channel.basic_publish("", "", b"")
+        self._sender.publish("", b"", pika.BasicProperties(), mandatory=False)
+        self._sender.wait()
 
     def _held_back(self) -> None:
         """Tell whoever waits for a confirm: what is not sent yet never is, what is sent may arrive one day."""
@@ -163,43 +169,63 @@ class RabbitPublisher(ConnectionThread):
             if not done.cancel():
                 _settle(done, BrokerUnavailable(self._trouble))
 
-    def _send(self, channel: BlockingChannel, queue: str, message: Outgoing, reply_to: str | None) -> None:
-        work_queue = queues.is_work_queue(queue)
-        if work_queue:
-            self._declare(channel, queue)
-        properties = _properties(message, reply_to)
-        try:
-            channel.basic_publish("", queue, message.body, properties, mandatory=True)
-        except pika.exceptions.UnroutableError:
-            if not work_queue:
-                raise
-            # Somebody deleted the queue since we declared it.
-            self._declared.discard(queue)
-            self._declare(channel, queue)
-            channel.basic_publish("", queue, message.body, properties, mandatory=True)
+    def _send(
+        self,
+        unsent: dict[int, tuple[str, Outgoing]],
+        failed: dict[int, Unroutable | BrokerUnavailable],
+        reply_to: str | None,
+        channel: BlockingChannel,
+    ) -> None:
+        """Send all, then wait for all. Messages leave ``unsent`` when RabbitMQ has them, and go to ``failed`` if nobody
+        is there to take them; those that it refused stay."""
+        sent: dict[int, int] = {}
+        for number, (queue, message) in tuple(unsent.items()):
+            is_reply = queue.startswith(REPLY_QUEUE)
+            if is_reply and (problem := self._absence(channel, queue)):
+                failed[number] = Unroutable(f"RabbitMQ: the requester is gone: {problem}")
+                del unsent[number]
+                continue
+            if queues.is_work_queue(queue):
+                self._declare(channel, queue)
+            if reply_to is not None:
+                self._expect(message.correlation_id)
+            sent[number] = self._sender.publish(
+                queue, message.body, _properties(message, reply_to), mandatory=not is_reply
+            )
+        refused, missing = self._sender.wait()
+        self._declared -= missing  # somebody has deleted it since: it is declared again for the next try
+        for number, tag in sent.items():
+            queue, _ = unsent[number]
+            if queue in missing and not queues.is_work_queue(queue):
+                failed[number] = Unroutable(f"RabbitMQ: unroutable: there is no queue {queue}")
+                del unsent[number]
+            elif queue not in missing and tag not in refused:
+                del unsent[number]
+        if unsent:
+            raise _AgainError("RabbitMQ: refused")
 
-    def _reply(self, channel: BlockingChannel, address: str, message: Outgoing) -> None:
-        """RabbitMQ 4.0 delivers a mandatory reply and returns it as unroutable as well, so mandatory tells nothing.
-        Asking for the address is the documented way; a missing one closes the channel, hence a channel for it."""
+    def _absence(self, channel: BlockingChannel, address: str) -> str:
+        """Why a requester cannot be answered; empty: it can. RabbitMQ 4.0 delivers a mandatory reply and returns it as
+        unroutable as well, so mandatory tells nothing. Asking for the address is the documented way; a missing one
+        closes the channel, hence a channel for it."""
         if self._probe is None or not self._probe.is_open:
             self._probe = channel.connection.channel()
         try:
             self._probe.queue_declare(address, passive=True)
         except pika.exceptions.ChannelClosedByBroker as exc:
-            raise Unroutable(f"RabbitMQ: the requester is gone: {exc.reply_text}") from exc
-        channel.basic_publish("", address, message.body, _properties(message, None))
+            return exc.reply_text or "no such queue"
+        return ""
 
-    def _declare(self, channel: BlockingChannel, queue: str) -> None:
-        if queue not in self._declared:
-            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
-            self._declared.add(queue)
+    def _expect(self, correlation_id: str | None) -> None:
+        """Before a request is sent again: the reply that was lost with a connection is still to come."""
+        reply = self._waiting.get(correlation_id or "")
+        if reply is not None and reply.done() and reply.exception() is not None:
+            self._waiting[correlation_id or ""] = Future()
 
     def _setup(self, channel: BlockingChannel) -> None:
-        self._declared.clear()
         self._probe = None
         self._events = channel.connection.channel()
-        declare_topology(channel)
-        channel.confirm_delivery()
+        self._sender = ConfirmedChannel(channel)
         if self._on_late_reply is not None:
             channel.basic_consume(REPLY_QUEUE, self._on_reply, auto_ack=True)
         self._look(channel)
@@ -223,12 +249,8 @@ def _run(job: Job, done: "Future[None]", channel: BlockingChannel) -> None:
         return
     try:
         job(channel)
-    except Unroutable as exc:
+    except _AgainError as exc:
         _settle(done, exc)
-    except pika.exceptions.UnroutableError as exc:
-        _settle(done, Unroutable(f"RabbitMQ: unroutable: {exc}"))
-    except pika.exceptions.NackError as exc:
-        _settle(done, _AgainError(f"RabbitMQ: refused: {exc}"))
     except (pika.exceptions.AMQPError, OSError) as exc:
         _settle(done, _AgainError(f"RabbitMQ: {exc!r}"))
         raise
@@ -273,7 +295,6 @@ class RabbitConsumer(ConnectionThread):
         self._handlers: dict[str, Handler] = {}
         self._priorities: dict[str, int] = {}
         self._tags: dict[str, str] = {}
-        self._declared: set[str] = set()
         self._epoch = 0
 
     def consume(self, queue: str, handler: Handler, priority: int = 0) -> None:
@@ -327,8 +348,6 @@ class RabbitConsumer(ConnectionThread):
     def _setup(self, channel: BlockingChannel) -> None:
         self._epoch += 1
         self._tags.clear()
-        self._declared.clear()
-        declare_topology(channel)
         channel.basic_qos(prefetch_count=1)
         for queue in self._handlers:
             self._subscribe(channel, queue)
@@ -356,9 +375,7 @@ class RabbitConsumer(ConnectionThread):
             else:
                 handler(delivery)
 
-        if queue not in self._declared:  # once per connection: a change of priority comes here as well
-            channel.queue_declare(queue, durable=True, arguments=queues.work_queue_arguments())
-            self._declared.add(queue)
+        self._declare(channel, queue)
         arguments = {"x-priority": self._priorities[queue]}
         self._tags[queue] = channel.basic_consume(queue, deliver, arguments=arguments)
 
@@ -372,9 +389,8 @@ class RabbitSubscriber(ConnectionThread):
         self.queue = ""
 
     def _setup(self, channel: BlockingChannel) -> None:
-        declare_topology(channel)
         # Named by the broker, so it cannot be a quorum queue; nobody misses its messages when it is gone.
-        arguments = queues.events_queue_arguments()
+        arguments = queues.EVENTS_QUEUE_ARGUMENTS
         self.queue = channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments).method.queue
         channel.queue_bind(self.queue, queues.EVENTS_EXCHANGE, "#")
         channel.basic_consume(self.queue, self._hear, auto_ack=True)

@@ -4,18 +4,11 @@ Fields are added with defaults and never renamed. A record of a newer version, o
 ``MalformedRecord``: readers report and skip it, they do not crash.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.bounds import (
-    LABELS_MAX,
-)
+from common.bounds import LABELS_MAX
 from common.errors import MalformedRecord
 from common.ids import USER_ALPHABET, USER_LENGTH_MAX, USER_LENGTH_MIN
 
@@ -32,8 +25,15 @@ Labels = Annotated[dict[Label, Label], Field(max_length=LABELS_MAX)]
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 
 
-def explain(error: ValidationError) -> str:
+# What reading bytes from outside raises: beside ``ValidationError`` (a ValueError) there are numbers beyond what a date
+# or a text can hold, in a validator or on the way to one, and endless nesting.
+UNREADABLE = (ValueError, TypeError, ArithmeticError, RecursionError)
+
+
+def explain(error: Exception) -> str:
     """Every problem of a validation as ``field: what is accepted (value given)``, in one line."""
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
     parts = []
     for problem in error.errors(include_url=False):
         field = ".".join(str(step) for step in problem["loc"]) or "record"
@@ -41,17 +41,24 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-class Record(BaseModel):
-    """Base of all records: frozen, versioned; fields of later minor additions are ignored when read."""
+class Data(BaseModel):
+    """What is read from outside, and parts of it; fields of later minor additions are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Record(Data):
+    """Base of all records, versioned."""
+
+    #: Which field is the record's id, where it is one.
+    ID_FIELD: ClassVar[str]
 
     v: Literal[1] = 1
 
     @property
     def record_id(self) -> str:
         """What its key ends with: it tells the record from the others of its family."""
-        raise NotImplementedError
+        return str(getattr(self, self.ID_FIELD))
 
     def encode(self) -> bytes:
         """The value to store."""
@@ -62,8 +69,5 @@ class Record(BaseModel):
         """The record stored at ``key``; raises ``MalformedRecord`` with the reason."""
         try:
             return cls.model_validate_json(value)
-        except ValidationError as exc:
+        except UNREADABLE as exc:
             raise MalformedRecord(f"{key}: {explain(exc)}") from exc
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as exc:
-            # A number beyond what a date or a text can hold, in a validator or on the way to one.
-            raise MalformedRecord(f"{key}: {type(exc).__name__}") from exc

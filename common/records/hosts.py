@@ -1,18 +1,12 @@
 """What an agent says of its host, and what it remembers for its successor."""
 
 from enum import StrEnum
+from typing import ClassVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import Field
 
-from common.bounds import (
-    Count,
-    Time,
-)
-from common.records.base import Labels, Name, Record, StaticsId
+from common.bounds import Count, Time
+from common.records.base import Data, Labels, Name, Record, StaticsId
 from common.vocabulary import EndReason
 
 
@@ -22,11 +16,9 @@ class HostState(StrEnum):
     DRAINING = "draining"
 
 
-class Failure(BaseModel):
+class Failure(Data):
     """Why the last start of a server of this pool failed; ``note``: what more there is to say; ``log`` holds the
     container's last lines."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     at: Time
     reason: EndReason
@@ -40,26 +32,22 @@ class ImageState(StrEnum):
     FAILED = "failed"
 
 
-class ImageStatus(BaseModel):
+class ImageStatus(Data):
     """Whether a host has an image; ``reason`` says why not."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     state: ImageState
     reason: str = ""
 
 
-class Drain(BaseModel):
+class Drain(Data):
     """A drain under way. ``claimed``: servers in use when it began; ``deadline``: when those left are culled."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     since: Time
     claimed: Count = 0
     deadline: Time | None = None
 
 
-class PoolStatus(BaseModel):
+class PoolStatus(Data):
     """One pool on one host, counted in servers. ``capacity`` is ready + claimed + starting at most (I7), ``limited_by``
     why it is less than the pool's size (empty: it is not); ``ready_old``
     and ``claimed_old`` are those of ``ready`` and ``claimed`` that are not of ``generation``. ``failing``: the last
@@ -67,8 +55,6 @@ class PoolStatus(BaseModel):
     more memory than it may have, since the agent started. ``statics``: the set of static files of its image,
     ``statics_note`` what became of them; both empty in pools without. ``kernels_note``: what is in the way of seeing
     whether its servers compute; empty: nothing."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     capacity: Count = 0
     limited_by: str = ""
@@ -90,6 +76,8 @@ class HostRecord(Record):
     """What an agent says of its host; held by the agent's session. ``problem``: what an operator must mend there;
     ``images``: those of its pools, and those it was asked to fetch."""
 
+    ID_FIELD: ClassVar = "host"
+
     host: Name
     address: str
     agent_version: str
@@ -106,10 +94,6 @@ class HostRecord(Record):
     images: dict[str, ImageStatus] = Field(default_factory=dict)
     pools: dict[str, PoolStatus] = Field(default_factory=dict)
 
-    @property
-    def record_id(self) -> str:
-        return self.host
-
 
 class HostNote(Record):
     """What a host's agent remembers for its successor; not tied to a session, read by nobody else.
@@ -117,11 +101,9 @@ class HostNote(Record):
     ``next_port``: every published port the host has ever used lies before it (in the order they are taken).
     """
 
+    ID_FIELD: ClassVar = "host"
+
     host: Name
     state: HostState = HostState.ACTIVE
     drain: Drain | None = None
     next_port: Count = 0
-
-    @property
-    def record_id(self) -> str:
-        return self.host

@@ -1,6 +1,7 @@
 """What is kept of a request that may be sent again (``frontend/http/api/idempotency.py``)."""
 
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -17,16 +18,14 @@ class Replay(Record):
     """A request that had a key, and its answer. ``key`` and ``request``: digests of both; ``code`` 0: it is under
     way."""
 
+    ID_FIELD: ClassVar = "key"
+
     key: str = ""
     request: str
     at: Time
     code: int = Field(default=0, ge=0, le=599)
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
-
-    @property
-    def record_id(self) -> str:
-        return self.key
 
     def is_over(self, now: datetime) -> bool:
         """Whether the key may be used for something else."""

@@ -3,15 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from common.bounds import (
     ARGUMENT_MAX_BYTES,
@@ -65,6 +59,8 @@ _REPLACED = {"{base_path}": len("/user/") + USER_LENGTH_MAX + 1, "{port}": 5, "{
 
 class PoolSpec(Record):
     """A named kind of server. Names and defaults follow tmpnb's options where it had them."""
+
+    ID_FIELD: ClassVar = "name"
 
     name: Name = Field(description="lower-case letters, digits, '-' and '.'; the table's name in a file")
     image: str = Field(pattern=IMAGE, description="image reference")
@@ -217,10 +213,6 @@ class PoolSpec(Record):
         return self
 
     @property
-    def record_id(self) -> str:
-        return self.name
-
-    @property
     def directories(self) -> tuple[HostDirectory, ...]:
         """``host_directories``, taken apart."""
         return tuple(HostDirectory.parse(text, i) for i, text in enumerate(self.host_directories))
@@ -262,9 +254,7 @@ class PoolSpec(Record):
 class PoolHistory(Record):
     """The specs that a pool had before, newest first, one per generation: what a rollback goes back to."""
 
+    ID_FIELD: ClassVar = "pool"
+
     pool: Name
     specs: tuple[PoolSpec, ...] = ()
-
-    @property
-    def record_id(self) -> str:
-        return self.pool

@@ -2,18 +2,11 @@
 
 import ipaddress
 from datetime import datetime
+from typing import ClassVar
 
-from pydantic import (
-    Field,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
-from common.bounds import (
-    LONG_S,
-    Count,
-    Time,
-    UnixTime,
-)
+from common.bounds import LONG_S, Count, Time, UnixTime
 from common.records.base import Name, Record, StaticsId, UserId
 from common.vocabulary import EndReason
 
@@ -88,21 +81,22 @@ class Claim(Record):
 
 class Pointer(Record):
     """On which host a user's server is. There is one as long as there is a route or a claim, and it is created once,
-    check-and-set 0: whoever has it has the user."""
+    check-and-set 0: whoever has it has the user. ``created_at``: as of the server."""
+
+    ID_FIELD: ClassVar = "user"
 
     user: str
     host: Name
     pool: Name
-
-    @property
-    def record_id(self) -> str:
-        return self.user
+    created_at: Time | None = None
 
 
 class Gone(Record):
     """Why the server of a user is no more (``note``: what more there is to say); kept for a while, for the page at its
     old address. With ``until`` it is still there: its host is being emptied, its learner is warned, and may open it
     once more until then."""
+
+    ID_FIELD: ClassVar = "user"
 
     user: str
     host: Name
@@ -111,10 +105,6 @@ class Gone(Record):
     note: str = ""
     at: Time
     until: Time | None = None
-
-    @property
-    def record_id(self) -> str:
-        return self.user
 
 
 class Activity(Record):

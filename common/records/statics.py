@@ -1,27 +1,17 @@
 """A set of static files, as one host took it out of an image."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-)
+from pydantic import BeforeValidator, Field
 
-from common.bounds import (
-    Count,
-    Time,
-)
-from common.records.base import IMAGE, Name, Record, StaticsId
+from common.bounds import Count, Time
+from common.records.base import IMAGE, Data, Name, Record, StaticsId
 from common.records.pool_fields import split_commas
 
 StaticFiles = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 
 
-class StaticFile(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
+class StaticFile(Data):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: Count
 
@@ -30,6 +20,8 @@ class Statics(Record):
     """A set of static files, as one host took it out of the image. ``files``: by URL below a server's path,
     percent-encoded, without the leading slash. ``missing``: entries of ``static_files`` that the image does not have;
     ``left_out``: files that were too large, or no plain files. ``served``: a frontend has them all."""
+
+    ID_FIELD: ClassVar = "id"
 
     id: StaticsId = Field(min_length=1)
     image: str = Field(pattern=IMAGE)
@@ -41,10 +33,6 @@ class Statics(Record):
     missing: tuple[str, ...] = ()
     left_out: Count = 0
     served: bool = False
-
-    @property
-    def record_id(self) -> str:
-        return self.id
 
     @property
     def total_bytes(self) -> int:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
-from common.bounds import (
-    Time,
-)
+from common.bounds import Time
 from common.records.base import Name, Record, RequestId, UserId
 from common.vocabulary import EndReason
 
@@ -26,9 +25,11 @@ class Ticket(Record):
 
     ``path`` is what is to be opened. ``user`` is set once it is assigned; of a server that is to be made again at an
     old path from the beginning. ``asked_at``: when its latest message was sent; ``held_until``: the agent of host
-    ``held_by`` is about to serve it; ``visitor``: a digest of who opened it, so that nobody holds too many;
-    ``once``: as of the request.
+    ``held_by`` is about to serve it, as the turn of the message of request ``held_for``; ``visitor``: a digest of who
+    opened it, so that nobody holds too many; ``once``: as of the request.
     """
+
+    ID_FIELD: ClassVar = "request_id"
 
     request_id: RequestId
     pool: Name
@@ -39,6 +40,7 @@ class Ticket(Record):
     asked_at: Time | None = None
     held_until: Time | None = None
     held_by: str = ""
+    held_for: str = ""
     visitor: str = ""
     once: bool = False
     url: str | None = None
@@ -46,14 +48,12 @@ class Ticket(Record):
     reason: EndReason | None = None
     note: str = ""
 
-    @property
-    def record_id(self) -> str:
-        return self.request_id
-
 
 class Seat(Record):
     """The one server of a request that a visitor's tabs may send several times at once, to several hosts. ``token``:
     the server's, for the other tabs; the record lives for a minute."""
+
+    ID_FIELD: ClassVar = "request_id"
 
     request_id: str
     user: str
@@ -61,10 +61,6 @@ class Seat(Record):
     pool: Name
     token: str = ""
     at: Time
-
-    @property
-    def record_id(self) -> str:
-        return self.request_id
 
     def is_over(self, now: datetime) -> bool:
         """Whether whoever asks with that request now begins anew."""

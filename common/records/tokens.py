@@ -10,6 +10,7 @@ import hmac
 import secrets
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -34,15 +35,13 @@ class Scope(StrEnum):
 class Token(Record):
     """What is kept of a token. ``digest``: SHA-256 of its secret, hexadecimal; ``expires_at`` None: never."""
 
+    ID_FIELD: ClassVar = "name"
+
     name: Name
     scope: Scope
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     created_at: Time
     expires_at: Time | None = None
-
-    @property
-    def record_id(self) -> str:
-        return self.name
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and now >= self.expires_at

@@ -21,7 +21,7 @@ from common.bounds import COUNT_MAX
 from common.runtime.clock import utc_now
 from common.runtime.metrics import AUDIT_LINES, AUDIT_LOST
 from common.runtime.outage import Outage
-from common.vocabulary import AuditEvent, Code
+from common.vocabulary import Code, EventName
 
 log = logging.getLogger(__name__)
 _lines = logging.getLogger("tmpnb.audit")
@@ -42,7 +42,7 @@ class AuditLine(BaseModel):
     at: datetime
     log: Literal["audit"] = "audit"
     service: str
-    event: AuditEvent
+    event: EventName
     request_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     user: str | None = Field(default=None, max_length=64)
     host: str | None = Field(default=None, max_length=253)
@@ -56,7 +56,7 @@ class AuditLine(BaseModel):
 
 
 def record(
-    event: AuditEvent,
+    event: EventName,
     *,
     reason: Code | None = None,
     detail: Mapping[str, Any] | None = None,

@@ -22,7 +22,7 @@ WATCH_AGE = Gauge(
 )
 
 _lock = threading.Lock()
-_reads: dict[str, dict["Freshness", float]] = {}
+_reads: dict["Freshness", float] = {}
 
 
 class Freshness:
@@ -34,26 +34,25 @@ class Freshness:
 
     def start(self) -> None:
         with _lock:
-            self._note(_reads.setdefault(self._watch, {}))
+            _reads[self] = time.monotonic()
+            self._tell()
 
     def read(self) -> None:
         """It was read just now. Without effect unless started: a stopped watch's last read may be under way."""
         with _lock:
-            reads = _reads.get(self._watch, {})
-            if self in reads:
-                self._note(reads)
+            if self in _reads:
+                _reads[self] = time.monotonic()
+                self._tell()
 
     def stop(self) -> None:
         """It is not followed any more, on purpose; others of its name may be."""
         with _lock:
-            reads = _reads.get(self._watch, {})
-            reads.pop(self, None)
-            if reads:
-                WATCH_AGE.labels(self._watch).set(min(reads.values()))
+            _reads.pop(self, None)
+            self._tell()
 
-    def _note(self, reads: dict["Freshness", float]) -> None:
-        reads[self] = time.monotonic()
-        WATCH_AGE.labels(self._watch).set(min(reads.values()))
+    def _tell(self) -> None:
+        if reads := [at_s for each, at_s in _reads.items() if each._watch == self._watch]:
+            WATCH_AGE.labels(self._watch).set(min(reads))
 
 
 def aged(families: Iterable[Metric]) -> Iterator[Metric]:

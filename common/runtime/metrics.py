@@ -54,7 +54,7 @@ RABBITMQ_CONNECTIONS = Counter(
 )
 PUBLISH_SECONDS = Histogram(
     "tmpnb_rabbitmq_publish_seconds",
-    "Seconds until RabbitMQ confirmed (or refused) a message, repeats included.",
+    "Seconds until RabbitMQ confirmed (or refused) a message, or all that were sent together, repeats included.",
     buckets=CALL_BUCKETS_S,
 )
 PUBLISH_ERRORS = Counter(

@@ -3,6 +3,7 @@
 Pauses wait on the stop event, never in ``time.sleep``: stopping is not delayed by a retry.
 """
 
+import math
 import threading
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, stop_when_event_set
@@ -29,13 +30,7 @@ def retry_for(stop: threading.Event, deadline_s: float, on: type[TransientError]
 
 def retry_forever(stop: threading.Event) -> Retrying:
     """For loops that must come back whenever the other side does: transient errors, until ``stop`` is set."""
-    return Retrying(
-        retry=retry_if_exception_type(TransientError),
-        wait=_BACKOFF,
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
-        reraise=True,
-    )
+    return retry_for(stop, math.inf)
 
 
 class Backoff:

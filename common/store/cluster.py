@@ -4,11 +4,10 @@ Keys are named here and nowhere else. What a host writes of its servers lies bel
 leads there (docs/decisions/2026-11-27-key-layout.md).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from common.errors import RecordContended
 from common.ids import USER_ALPHABET
 from common.records.base import Record
 from common.records.hosts import HostNote, HostRecord
@@ -123,16 +122,28 @@ class Cluster:
     def publish(self, route: Route) -> bool:
         """Write a route, and in the same transaction the pointer to its host. False: the pointer names another host,
         and nothing was written."""
-        return self._point(Pointer(user=route.user, host=route.host, pool=route.pool), [self.routes.writing(route)])
+        pointer = Pointer(user=route.user, host=route.host, pool=route.pool, created_at=route.created_at)
+        return self.point(pointer, self.routes.writing(route))
 
-    def point(self, pointer: Pointer) -> bool:
-        """Have the pointer to a user's server name its host. False: it names another one, and stays."""
-        return self._point(pointer, [])
+    def point(self, pointer: Pointer, *others: Write, over_older: bool = False) -> bool:
+        """Have the pointer to a user's server name its host, and write the others in the same transaction. False: it
+        names another one, and nothing was written, unless ``over_older`` and that one's server is known to be older. A
+        pointer that cannot be read is written anew. Raises ``RecordContended``."""
+        index = 0
+        for _ in range(TRIES):
+            if self.store.write_all([*others, self.users.writing(pointer, index)]):
+                return True
+            found = self.users.find(pointer.user)
+            there = found.record if found is not None else None
+            if there is not None and there.host != pointer.host and not (over_older and _is_older(there, pointer)):
+                return False
+            index = found.modify_index if found is not None else 0
+        raise self.users.contended(pointer.user)
 
     def reserve(self, claim: Claim) -> bool:
         """Write the claim of a server that is not there yet, and in the same transaction the pointer to its host.
         False: there is a claim or a pointer, and nothing was written."""
-        pointer = Pointer(user=claim.user, host=claim.host, pool=claim.pool)
+        pointer = Pointer(user=claim.user, host=claim.host, pool=claim.pool, created_at=claim.claimed_at)
         return self.store.write_all([self.claims.writing(claim, 0), self.users.writing(pointer, 0)])
 
     def close(self, host: str, user: str) -> None:
@@ -146,22 +157,14 @@ class Cluster:
                 return
             if self.store.write_all([claim, Write(self.users.key(user), None, pointer.modify_index)]):
                 return
-        raise RecordContended(f"{self.users.key(user)}: somebody else was faster {TRIES} times in a row")
-
-    def _point(self, pointer: Pointer, others: Sequence[Write]) -> bool:
-        """A pointer that cannot be read is written anew. Raises ``RecordContended``."""
-        index = 0
-        for _ in range(TRIES):
-            if self.store.write_all([*others, self.users.writing(pointer, index)]):
-                return True
-            found = self.users.find(pointer.user)
-            if found is not None and found.record is not None and found.record.host != pointer.host:
-                return False
-            index = found.modify_index if found is not None else 0
-        raise RecordContended(f"{self.users.key(pointer.user)}: somebody else was faster {TRIES} times in a row")
+        raise self.users.contended(user)
 
     def _family(self, name: str, record: type[R]) -> Collection[R]:
         return Collection(self.store, f"{self.root}{name}/", record)
+
+
+def _is_older(there: Pointer, here: Pointer) -> bool:
+    return there.created_at is not None and here.created_at is not None and there.created_at < here.created_at
 
 
 def by_user(records: Iterable[S]) -> dict[str, S]:

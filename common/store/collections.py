@@ -125,7 +125,7 @@ class Collection(Generic[R]):
 
     def create(self, record: R) -> bool:
         """Write the record if there is none with its id. False: there is."""
-        return self._store.create(self.key(record.record_id), record.encode())
+        return self._store.put(self.key(record.record_id), record.encode(), 0)
 
     def create_unless(self, record: R, stays: Callable[[R], bool]) -> R:
         """Write the record unless there is one that ``stays``. Returns the one that is there now. Raises
@@ -140,11 +140,11 @@ class Collection(Generic[R]):
                 return found.record
             if self.replace(found, record):
                 return record
-        raise self._contended(record.record_id)
+        raise self.contended(record.record_id)
 
     def replace(self, stored: Stored[R], record: R) -> bool:
         """Write the record if the one that was read is still there. False: it was changed or deleted."""
-        return self._store.replace(self.key(stored.id), record.encode(), stored.modify_index)
+        return self._store.put(self.key(stored.id), record.encode(), stored.modify_index)
 
     def update(self, record_id: str, change: Callable[[R], R | None], known: Stored[R] | None = None) -> R | None:
         """Change a record. ``change`` is given what is stored and returns what shall be; None: nothing of the kind. It
@@ -162,7 +162,7 @@ class Collection(Generic[R]):
             if wanted is None or wanted == found.record or self.replace(found, wanted):
                 return wanted
             found = None
-        raise self._contended(record_id)
+        raise self.contended(record_id)
 
     def delete(self, record_id: str) -> None:
         """Delete the record; a missing one is success."""
@@ -170,7 +170,7 @@ class Collection(Generic[R]):
 
     def delete_unchanged(self, stored: Stored[R]) -> bool:
         """Delete the record if it is still the one that was read. False: it was changed."""
-        return self._store.delete_unchanged(self.key(stored.id), stored.modify_index)
+        return self._store.delete(self.key(stored.id), stored.modify_index)
 
     def pop(self, record_id: str) -> R | None:
         """Delete the record; what it was just then. Raises ``RecordContended``."""
@@ -178,7 +178,7 @@ class Collection(Generic[R]):
             found = self.find(record_id)
             if found is None or self.delete_unchanged(found):
                 return found.record if found is not None else None
-        raise self._contended(record_id)
+        raise self.contended(record_id)
 
     def read(self, listing: Listing) -> Records[R]:
         """The records in a listing of the whole prefix."""
@@ -212,5 +212,5 @@ class Collection(Generic[R]):
     def _id_of(self, key: str) -> str:
         return key.removeprefix(self.prefix)
 
-    def _contended(self, record_id: str) -> RecordContended:
+    def contended(self, record_id: str) -> RecordContended:
         return RecordContended(f"{self.key(record_id)}: somebody else was faster {TRIES} times in a row")

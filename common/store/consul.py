@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import consul
 import requests
+from consul.callback import CB
 from consul.exceptions import ClientError, ConsulException, NotFound
 
 from common.errors import StoreUnavailable
@@ -110,20 +111,13 @@ class ConsulStore:
         listing = self._call(lambda c: _names(prefix, c.kv.get(prefix, keys=True, **wait)), WATCH)
         return self.watch_keys(prefix, 0, 0) if listing.index < index else listing
 
-    def put(self, key: str, value: bytes) -> None:
-        if not self._call(lambda c: _flag(c.kv.put(key, value)), "put"):
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        written = self._call(lambda c: _flag(c.kv.put(key, value, cas=modify_index)), "put")
+        if not written and modify_index is None:
             raise StoreUnavailable("Consul: did not write")
+        return written
 
-    def create(self, key: str, value: bytes) -> bool:
-        return self.replace(key, value, 0)
-
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        return self._call(lambda c: _flag(c.kv.put(key, value, cas=modify_index)), "put")
-
-    def delete(self, key: str) -> None:
-        self._call(lambda c: _flag(c.kv.delete(key)), "delete")
-
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
         return self._call(lambda c: _flag(c.kv.delete(key, cas=modify_index)), "delete")
 
     def write_all(self, writes: Sequence[Write]) -> bool:
@@ -168,22 +162,10 @@ class ConsulStore:
         return at - now_s if PLAUSIBLE_S[0] < now_s < PLAUSIBLE_S[1] else 0.0
 
     def register(self, service: Service) -> None:
-        check = consul.Check.ttl(f"{service.ttl_s}s") | {
-            "DeregisterCriticalServiceAfter": "1m",
-            "Status": "passing",
-        }
-        self._call(
-            lambda c: c.agent.service.register(
-                name=service.name,
-                service_id=service.id,
-                address=service.address,
-                port=service.port,
-                tags=list(service.tags),
-                meta=service.meta,
-                check=check,
-            ),
-            "catalogue",
-        )
+        check = consul.Check.ttl(f"{service.ttl_s}s") | {"DeregisterCriticalServiceAfter": "1m", "Status": "passing"}
+        what = {"name": service.name, "service_id": service.id, "address": service.address, "port": service.port}
+        more = {"tags": list(service.tags), "meta": service.meta, "check": check}
+        self._call(lambda c: c.agent.service.register(**what, **more), "catalogue")
 
     def pass_check(self, service_id: str, note: str) -> bool:
         try:
@@ -312,10 +294,15 @@ def _step(write: Write) -> dict[str, Any]:
     return step
 
 
+def _transaction(client: consul.Consul, steps: Sequence[Any]) -> Any:
+    """As py-consul's ``txn.put`` does it, which leaves the token out."""
+    return client.http.put(CB.json(), "/v1/txn", headers=client.prepare_headers(), data=json.dumps(steps))
+
+
 def _committed(client: consul.Consul, steps: Sequence[Any]) -> bool:
     """Whether the transaction was made. Not if a key has changed; whatever else is in its way is an error."""
     try:
-        answer = client.txn.put(steps)
+        answer = _transaction(client, steps)
     except ClientError as exc:
         status, _, body = str(exc).partition(" ")
         if status == "409" and all(_STALE in error["What"] for error in json.loads(body)["Errors"]):
@@ -328,7 +315,7 @@ def _committed(client: consul.Consul, steps: Sequence[Any]) -> bool:
 
 def _trees(prefixes: tuple[str, ...], client: consul.Consul) -> list[Entry]:
     """By a transaction, which gives values as they are on the wire."""
-    answer = client.txn.put([{"KV": {"Verb": "get-tree", "Key": prefix}} for prefix in prefixes])
+    answer = _transaction(client, [{"KV": {"Verb": "get-tree", "Key": prefix}} for prefix in prefixes])
     found: list[Entry] = []
     for result in _list(answer["Results"]):
         item = result["KV"]

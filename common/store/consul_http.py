@@ -13,6 +13,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,9 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 
 # Given the ``headers`` of every answer, as its attribute.
 OnAnswer = Callable[[Any], None]
-Parameters = Sequence[tuple[str, Any]] | None
-Headers = Mapping[str, str] | None
-
+Callback = Callable[[base.Response], Any]
 
 # A machine that is there accepts a connection in milliseconds. One that is gone must not take the whole call's time, so
 # that the next server can still answer it.
@@ -57,12 +56,12 @@ def connect(
 
     ``client.http.close()`` closes its connections.
     """
-    make = _PlainConsul if url.scheme == "http" else _TlsConsul
-    client = make(
-        host=url.hostname, port=url.port or 8500, scheme=url.scheme, token=token, connections_timeout=timeout_s
-    )
-    client.http.on_answer = on_answer
-    client.http.answer_max_bytes = answer_max_bytes
+    port = url.port or 8500
+    client = consul.Consul(url.hostname, port, token, url.scheme)
+    if url.scheme == "http":
+        client.http = PlainClient(url.hostname, port, timeout_s, on_answer, answer_max_bytes)
+    else:
+        client.http = _TlsClient(client.http, timeout_s, on_answer)
     return client
 
 
@@ -74,15 +73,15 @@ class _QuickConnect(HTTPAdapter):
 
 
 class _TlsClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no types
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.on_answer: OnAnswer = lambda _answer: None
+    def __init__(self, made: std.HTTPClient, timeout_s: float, on_answer: OnAnswer) -> None:
+        """``made``: by py-consul, which reads the environment for certificates."""
+        super().__init__(made.host, made.port, made.scheme, made.verify, made.cert, connections_timeout=timeout_s)
         # Proxies from the environment are for the internet, and reading them costs more than the request.
         self.session.trust_env = False
         # Wherever it leads, the token does not belong there.
         self.session.max_redirects = 0
         self.session.mount("https://", _QuickConnect())
-        self.session.hooks["response"].append(lambda answer, **_: self.on_answer(answer))
+        self.session.hooks["response"].append(lambda answer, **_: on_answer(answer))
 
     def response(self, response: requests.Response, raw: bool = False) -> base.Response:
         answer: base.Response = super().response(response, raw)
@@ -93,86 +92,52 @@ class _TlsClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no type
         self.session.close()
 
 
-class _TlsConsul(consul.Consul):  # type: ignore[misc]  # py-consul has no types
-    def http_connect(self, *args: Any) -> base.HTTPClient:
-        return _TlsClient(*args, connections_timeout=self.connections_timeout)
-
-
-class _PlainConsul(consul.Consul):  # type: ignore[misc]  # py-consul has no types
-    def http_connect(self, host: str, port: int, *_tls: Any) -> base.HTTPClient:
-        return PlainClient(host, port, self.connections_timeout)
-
-
 class PlainClient(std.HTTPClient):  # type: ignore[misc]  # py-consul has no types
     """py-consul's port to HTTP on one connection, kept open and made again when Consul has closed it."""
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+    def __init__(
+        self, host: str | None, port: int, timeout_s: float, on_answer: OnAnswer, answer_max_bytes: int
+    ) -> None:
         base.HTTPClient.__init__(self, host, port)
         self.connections_timeout = timeout_s
-        self.on_answer: OnAnswer = lambda _answer: None
-        self.answer_max_bytes = ANSWER_MAX_BYTES
-        self._connection = http.client.HTTPConnection(host, port)
+        self._on_answer = on_answer
+        self._answer_max_bytes = answer_max_bytes
+        self._connection = http.client.HTTPConnection(host or "", port)
         # A client goes with its thread.
         weakref.finalize(self, self._connection.close)
 
-    def get(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        headers: Headers = None,
-        raw: bool = False,
-    ) -> Any:
-        return callback(self._ask("GET", path, params, None, headers, raw))
+    def get(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("GET", path, **request))
 
-    def put(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str | bytes = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("PUT", path, params, data, headers))
+    def put(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("PUT", path, **request))
 
-    def delete(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str | bytes = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("DELETE", path, params, data, headers))
-
-    def post(
-        self,
-        callback: Callable[[Any], Any],
-        path: str,
-        params: Parameters = None,
-        data: str = "",
-        headers: Headers = None,
-    ) -> Any:
-        return callback(self._ask("POST", path, params, data, headers))
+    def delete(self, callback: Callback, path: str, **request: Any) -> Any:
+        return callback(self._ask("DELETE", path, **request))
 
     def close(self) -> None:
         self._connection.close()
 
     def _ask(
-        self, method: str, path: str, params: Parameters, data: str | bytes | None, headers: Headers, raw: bool = False
+        self,
+        method: str,
+        path: str,
+        params: Sequence[tuple[str, Any]] = (),
+        data: str | bytes | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> base.Response:
         body = data.encode() if isinstance(data, str) else data
         self._prepare(self.timeout(params))
         try:
-            self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers or {})
+            self._connection.request(method, self.uri(path, params).removeprefix(self.base_uri), body, headers)
             answer = self._connection.getresponse()
-            self.on_answer(answer)
-            content = _read(answer, self.answer_max_bytes)
+            self._on_answer(answer)
+            content = _read(answer, self._answer_max_bytes)
         except (OSError, http.client.HTTPException) as exc:
             self._connection.close()  # what is left of an answer must not be taken for the next one
             raise requests.ConnectionError(repr(exc)) from exc
         _check(method, path, answer.status, content)
-        return base.Response(answer.status, answer.headers, content if raw else content.decode())
+        return base.Response(answer.status, answer.headers, content.decode())
 
     def _prepare(self, timeout_s: float | None) -> None:
         """Be connected, with the timeout of this call."""

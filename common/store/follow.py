@@ -48,15 +48,15 @@ class Follower(Generic[L]):
     ) -> None:
         """``watch``: of a collection, or ``Store.watch`` or ``watch_keys`` of the prefix; ``take``: called on the
         thread, and may raise ``StoreUnavailable``, after which everything is read again; ``per_s``: how many entries a
-        second reading may cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and
-        in the metric of its age."""
+        second reading may cost, so that a long list is read less often; ``name``: of the thread (``watch.<name>``) and,
+        up to a dot, in the metric of its age."""
         self._watch = watch
         self._take = take
         self._pause_s = pause_s
         self._per_s = per_s
         self._index = 0
         self._loaded = threading.Event()
-        self._fresh = Freshness(name)
+        self._fresh = Freshness(name.partition(".")[0])
         if outage is None:
             outage = Outage(log, "records not read", None, level=logging.DEBUG, records=name)
         self._outage = outage

@@ -72,24 +72,11 @@ class MemoryStore:
         listing = self.watch(prefix, index, wait_s)
         return KeyListing(listing.index, frozenset(entry.key for entry in listing.entries))
 
-    def put(self, key: str, value: bytes) -> None:
-        with self._changed:
-            self._check()
-            self._write(key, value, None)
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        return MemoryStore.write_all(self, [Write(key, value, modify_index)])
 
-    def create(self, key: str, value: bytes) -> bool:
-        return self.replace(key, value, 0)
-
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        return self.write_all([Write(key, value, modify_index)])
-
-    def delete(self, key: str) -> None:
-        with self._changed:
-            self._check()
-            self._remove(key)
-
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        return self.write_all([Write(key, None, modify_index)])
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
+        return MemoryStore.write_all(self, [Write(key, None, modify_index)])
 
     def write_all(self, writes: Sequence[Write]) -> bool:
         with self._changed:

@@ -78,72 +78,50 @@ class Store(Protocol):
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
         """Those of ``keys`` that are there, read ``TOGETHER_MAX`` at once."""
-        ...
 
     def list_all(self, prefixes: Sequence[str]) -> list[Entry]:
         """All entries below ``prefixes``, read ``TOGETHER_MAX`` at once."""
-        ...
 
     def list(self, prefix: str) -> Listing:
         """All entries below ``prefix``, now."""
-        ...
 
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         """As ``list``, but returns only once something below changed since ``index``, or after ``wait_s`` seconds.
 
         A return is no proof of a change. The index may go backwards (a restored store): the adapter starts over.
         """
-        ...
 
     def watch_keys(self, prefix: str, index: int, wait_s: float) -> KeyListing:
         """As ``watch`` (for changes of values, too), but returns names only, which is little to read."""
-        ...
 
-    def put(self, key: str, value: bytes) -> None: ...
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        """Write; with ``modify_index`` only if the key is unchanged since (0: only if it does not exist). False: it has
+        changed, is gone or exists."""
 
-    def create(self, key: str, value: bytes) -> bool:
-        """Write only if the key does not exist (check-and-set 0). False: it exists."""
-        ...
-
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        """Write only if the key is unchanged since ``modify_index``. False: it changed or is gone."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Delete; a missing key is success."""
-        ...
-
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        """Delete only if the key is unchanged since ``modify_index``, or not there. False: it changed."""
-        ...
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
+        """Delete; a missing key is success. With ``modify_index`` only if it is unchanged since. False: it changed."""
 
     def write_all(self, writes: Sequence[Write]) -> bool:
         """Make all writes, ``TOGETHER_MAX`` at most, or none. False: none, because one of the keys has changed."""
-        ...
 
     def open_session(self, name: str, ttl_s: int) -> str:
         """A session whose keys are deleted with it, not tied to the health of any node (``checks=[]``)."""
-        ...
 
     def renew_session(self, session: str) -> bool:
         """False: the session is gone; its keys are too."""
-        ...
 
     def close_session(self, session: str) -> None: ...
 
     def acquire(self, key: str, value: bytes, session: str) -> bool:
         """Write the key and hold it by ``session``. False: another session holds it, or this one is gone."""
-        ...
 
     def clock_skew_s(self) -> float:
         """How many seconds this process's clock is ahead of Consul's, to about a second, as the last answer showed; 0.0
         before the first. Never raises, asks nobody."""
-        ...
 
     def register(self, service: Service) -> None: ...
 
     def pass_check(self, service_id: str, note: str) -> bool:
         """Report the service healthy. False: Consul does not know it (any more): register again."""
-        ...
 
     def deregister(self, service_id: str) -> None: ...

@@ -135,7 +135,7 @@ def extend(user: str, body: models.ExtendBody) -> Answer:
 def search(query: models.SearchQuery) -> Answer:
     """By user or the beginning of one, by host, by pool: with when and why each will be culled."""
     deps = dependencies()
-    found = deps.search.find(query.q, deps.dashboard.hosts, deps.dashboard.pools, deps.now())
+    found = deps.search.find(query.q, deps.dashboard.hosts.records, deps.dashboard.pools.records, deps.now())
     rows = [_server(server, _forecast(forecast)) for server, forecast in found.servers]
     gone = None
     if found.gone is not None:
@@ -214,7 +214,7 @@ def remove_host(host: str) -> Answer:
 )
 def failure_log(host: str, pool: str) -> Answer:
     """Of the last start of a server of this pool that failed on this host."""
-    record = dependencies().dashboard.hosts.get(host)
+    record = dependencies().dashboard.hosts.records.get(host)
     status = record.pools.get(pool) if record else None
     failure = status.last_failure if status else None
     if failure is None:
@@ -309,12 +309,8 @@ def prefetch_image(body: models.ImageBody) -> Answer:
 def statistics() -> Answer:
     """As in the public API, with users and waiting tickets."""
     cluster = dependencies().cluster
-    found = stats(cluster.hosts.all(), "")
-    return Answer(
-        models.AdminStats.model_validate(
-            found | {"users": len(cluster.claims.ids()), "waiting": len(cluster.tickets.ids())}
-        )
-    )
+    counts = {"users": len(cluster.claims.ids()), "waiting": len(cluster.tickets.ids())}
+    return Answer(models.AdminStats.model_validate(stats(cluster.hosts.all(), "") | counts))
 
 
 def _matches(server: Server, query: models.ServersQuery) -> bool:

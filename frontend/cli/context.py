@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 from common.adapters import consul_store, rabbit_address
 from common.broker.port import Publisher
@@ -23,19 +24,11 @@ def settings() -> CliSettings:
     return load(CliSettings)
 
 
-def note(
-    action: str,
-    *,
-    user: str | None = None,
-    host: str | None = None,
-    pool: str | None = None,
-    detail: Mapping[str, str | int | None] | None = None,
-) -> None:
-    """Record in the audit file, if there is one, what an operator has done here: stdout is the command's own."""
+def note(action: str, detail: Mapping[str, str | int | None] | None = None, **ids: Any) -> None:
+    """Record in the audit file, if there is one, what an operator has done here: stdout is the command's own. ``ids``:
+    of whom and where it was done, ``user``, ``host`` and ``pool``."""
     audit_log.setup_audit("command line", settings().audit_file, to_stdout=False)
-    audit_log.record(
-        EventName.ADMIN_ACTION, who="command line", action=action, user=user, host=host, pool=pool, detail=detail
-    )
+    audit_log.record(EventName.ADMIN_ACTION, detail=detail, who="command line", action=action, **ids)
 
 
 def publisher() -> AbstractContextManager[Publisher]:

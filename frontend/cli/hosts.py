@@ -9,10 +9,9 @@ import typer
 from common.errors import TmpnbError
 from common.records.hosts import HostRecord, HostState, PoolStatus
 from common.runtime.loops import poll
-from common.store.cluster import Cluster
 from frontend import texts
 from frontend.cli import context
-from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
+from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say, show
 from frontend.cli.waiting import LOOK_S, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
 from frontend.operations import hosts as host_operations
@@ -33,7 +32,10 @@ def show_hosts(
     """List all hosts with what each has of every pool."""
     cluster, now = context.cluster_and_time()
     records = cluster.hosts.all()
-    far = _unreachable(cluster, records) if check else {}
+    far: dict[str, str] = {}
+    if check:
+        probe = partial(tcp_probe, timeout_s=context.settings().reach_timeout_s)
+        far = unreachable(records, cluster.routes.all().values(), probe)
     if as_json:
         extra = {name: {"unreachable": target} for name, target in far.items()}
         print_json({n: record.model_dump(mode="json") | extra.get(n, {}) for n, record in sorted(records.items())})
@@ -52,11 +54,6 @@ def show_hosts(
         complain(f"{name}: {target} cannot be reached from here (its TMPNB_ADDRESS, or a firewall)")
 
 
-def _unreachable(cluster: Cluster, records: dict[str, HostRecord]) -> dict[str, str]:
-    probe = partial(tcp_probe, timeout_s=context.settings().reach_timeout_s)
-    return unreachable(records, cluster.routes.all().values(), probe)
-
-
 def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
     progress = host_operations.drain_progress(record)
     state = record.state.value + (f" ({progress})" if progress else "")
@@ -73,14 +70,14 @@ def _rows(record: HostRecord, now: datetime) -> list[tuple[object, ...]]:
 def cordon(name: Name, as_json: JsonFlag = False) -> None:
     """Stop handing out the host's servers. Those in use stay, and so do the ready ones."""
     _set_state(name, HostState.CORDONED)
-    _tell(name, "cordoned", as_json)
+    _tell(name, HostState.CORDONED, as_json)
 
 
 @app.command()
 def uncordon(name: Name, as_json: JsonFlag = False) -> None:
     """Hand out the host's servers again. Also ends a drain."""
     _set_state(name, HostState.ACTIVE)
-    _tell(name, "active", as_json)
+    _tell(name, HostState.ACTIVE, as_json)
 
 
 @app.command()
@@ -96,7 +93,7 @@ def drain(
     """Empty the host: nobody new, ready servers are removed, those in use stay until they end."""
     _set_state(name, HostState.DRAINING, None if deadline is None else parse_span_s(deadline))
     if no_wait:
-        _tell(name, "draining", as_json)
+        _tell(name, HostState.DRAINING, as_json)
         return
     left = _follow_drain(name, parse_span_s(timeout), as_json)
     if as_json:
@@ -115,10 +112,8 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
     with context.operating() as operating:
         closed = host_operations.remove_host(operating, name)
     context.note("host remove", host=name)
-    if as_json:
-        print_json({"host": name, "closed": closed})
-    else:
-        say(f"{name} is removed" + (f"; {closed} servers in use were closed with it" if closed else ""))
+    text = f"{name} is removed" + (f"; {closed} servers in use were closed with it" if closed else "")
+    show({"host": name, "closed": closed}, text, as_json)
 
 
 def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> None:
@@ -128,11 +123,9 @@ def _set_state(name: str, state: HostState, deadline_s: float | None = None) -> 
     context.note("host state", host=name, detail=detail)
 
 
-def _tell(name: str, state: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"host": name, "state": state, "status": "requested"})
-    else:
-        say(f"{name}: {state} requested")
+def _tell(name: str, state: HostState, as_json: bool) -> None:
+    asked = {"host": name, "state": state.value, "status": "requested"}
+    show(asked, f"{name}: {state.value} requested", as_json)
 
 
 def _follow_drain(name: str, timeout_s: float, quiet: bool) -> int | None:

@@ -14,7 +14,6 @@ from rich.text import Text
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-
 # Not a terminal (a pipe, make status): wide enough that no cell is folded, so that lines can be searched.
 PIPE_WIDTH = 400
 
@@ -25,6 +24,11 @@ def _console() -> Console:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def show(value: Any, text: str, as_json: bool) -> None:
+    """One result: for programs, or for people."""
+    print_json(value) if as_json else say(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:

@@ -68,9 +68,8 @@ def apply_file(
         for spec in specs:
             how = "changed" if spec.name in applied.changed else "unchanged"
             say(f"{spec.name}: {how}, generation {spec.generation}")
-    stalled = (
-        [] if no_wait else follow_change([spec for spec in specs if spec.name in applied.changed], limit_s, as_json)
-    )
+    changed = [spec for spec in specs if spec.name in applied.changed]
+    stalled = [] if no_wait else follow_change(changed, limit_s, as_json)
     if as_json:
         result = {"applied": [spec.name for spec in specs], "changed": applied.changed}
         print_json(result | ({"stalled": stalled} if stalled else {}))
@@ -127,19 +126,10 @@ def status(
         print_json({pool: [asdict(row) for row in found] for pool, found in rows.items()})
         return
     cells = [
-        (
-            pool,
-            chosen[pool].generation,
-            row.host,
-            row.stage,
-            row.fresh,
-            row.starting,
-            row.old,
-            row.claimed_old,
-            texts.short(row.reason, row.note),
-        )
+        (pool, chosen[pool].generation, row.host, row.stage, row.fresh, row.starting, row.old, row.claimed_old,
+         texts.short(row.reason, row.note))
         for pool, found in rows.items()
         for row in found
-    ]
+    ]  # fmt: skip
     columns = ("Pool", "Generation", "Host", "Stage", "Ready", "Starting", "Ready, old", "In use, old", "Reason")
     print_table("Pools on hosts", columns, cells, "No host serves a pool.")

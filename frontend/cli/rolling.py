@@ -12,7 +12,7 @@ from frontend.cli import context
 from frontend.cli.output import complain, say
 from frontend.cli.waiting import LOOK_S
 from frontend.operations import pools as pool_operations
-from frontend.operations.pools import HostProgress, Stage
+from frontend.operations.pools import HostProgress, Images, Stage
 
 # A host whose last try to fetch an image failed tries again when it is asked; this long until its record says so.
 OLD_FAILURE_S = 10.0
@@ -24,31 +24,27 @@ def prepare(specs: Sequence[PoolSpec], timeout_s: float, quiet: bool) -> None:
     with context.operating() as operating:
         missing = pool_operations.prepare_images(operating, specs)
 
-    def look() -> dict[str, dict[str, str | None]]:
-        return pool_operations.prepared(cluster.hosts.all(), specs)
+    def tell(found: Images) -> None:
+        for image in sorted({image for image, _ in found}) if not quiet else ():
+            states = [state for (each, _), state in found.items() if each == image]
+            say(f"{image}: on {states.count(None)} of {len(states)} hosts")
 
-    def tell(found: dict[str, dict[str, str | None]]) -> None:
-        for image, hosts in sorted(found.items()):
-            have = sum(1 for state in hosts.values() if state is None)
-            if not quiet:
-                say(f"{image}: on {have} of {len(hosts)} hosts")
-
-    if all(state is None for hosts in missing.values() for state in hosts.values()):
+    if all(state is None for state in missing.values()):
         return
     # A failure that is in the record already is one from before; the agents try again because they were asked.
-    old = {(image, host): state for image, hosts in missing.items() for host, state in hosts.items() if state}
     began = time.monotonic()
 
-    def is_over(found: dict[str, dict[str, str | None]]) -> bool:
-        states = [(image, host, state) for image, hosts in found.items() for host, state in hosts.items()]
+    def is_over(found: Images) -> bool:
         patient = time.monotonic() - began < OLD_FAILURE_S
-        return all(s is None or (s != "" and not (patient and old.get((i, h)) == s)) for i, h, s in states)
+        return all(s is None or (s and not (patient and missing.get(place) == s)) for place, s in found.items())
+
+    def look() -> Images:
+        return pool_operations.prepared(cluster.hosts.all(), specs)
 
     found = poll(look, is_over, timeout_s, LOOK_S, tell)
     problems = [
         f"{host}: {state or f'{image} is not there yet'}"
-        for image, hosts in sorted(found.items())
-        for host, state in sorted(hosts.items())
+        for (image, host), state in sorted(found.items())
         if state is not None
     ]
     for problem in problems:

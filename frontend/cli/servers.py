@@ -12,7 +12,7 @@ from common.errors import TmpnbError
 from common.records.servers import Claim
 from frontend.cli import context
 from frontend.cli.http import post_json
-from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say
+from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say, show
 from frontend.cli.waiting import parse_span_s
 from frontend.cluster.hosts import stats as statistics
 from frontend.operations import servers as server_operations
@@ -21,8 +21,6 @@ from frontend.operations.servers import Selection, Server
 
 # The longest that the public API waits on our behalf.
 SPAWN_WAIT_S = 30.0
-
-User = Annotated[str, typer.Argument(metavar="USER", help="The user's id, as in /user/<id>/ and tmpnb users.")]
 
 
 def install(app: typer.Typer) -> None:
@@ -34,20 +32,19 @@ def install(app: typer.Typer) -> None:
 def users(as_json: JsonFlag = False) -> None:
     """List all servers: those that are ready, and those in use with their age and last activity."""
     cluster, now = context.cluster_and_time()
-    # Those claimed first first.
-    rows = sorted(
-        server_operations.list_servers(cluster),
-        key=lambda row: (row.claim is None, row.claim.claimed_at if row.claim else None, row.record.user),
-    )
     visits = server_operations.last_active(cluster)
-    seen = [visits.get(row.record.user) if row.claim is not None else None for row in rows]
+    rows = [
+        (row, visits.get(row.record.user) if row.claim else None) for row in server_operations.list_servers(cluster)
+    ]
+    # Those claimed first first.
+    rows.sort(key=lambda pair: (pair[0].claim is None, pair[0].claim.claimed_at if pair[0].claim else None))
     if as_json:
-        print_json([_fields(row, active, now) for row, active in zip(rows, seen, strict=True)])
+        print_json([_fields(row, active, now) for row, active in rows])
         return
     cells = [
         (row.record.user, row.state, row.record.pool, row.record.host,
          ago(row.claim.claimed_at if row.claim else None, now), ago(active, now))
-        for row, active in zip(rows, seen, strict=True)
+        for row, active in rows
     ]  # fmt: skip
     print_table("Users", ("User", "State", "Pool", "Host", "Claimed", "Last active"), cells, "No servers.")
 
@@ -66,7 +63,7 @@ def spawn(
         complain(f"{base} (TMPNB_URL) does not answer as a frontend does: {exc}")
         raise typer.Exit(3) from exc
     if status == HTTPStatus.OK:
-        print_json(result) if as_json else say(base + result["url"])
+        show(result, base + result["url"], as_json)
         return
     if as_json:
         print_json(result)
@@ -114,7 +111,7 @@ def cull(
 
 
 def extend(
-    user: User,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, as in /user/<id>/ and tmpnb users.")],
     time: Annotated[str, typer.Argument(metavar="TIME", help="From now, such as 45m or 2h.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -123,10 +120,8 @@ def extend(
     with context.operating() as operating:
         until = server_operations.extend(operating, user, seconds, context.settings().extend_max_s)
     context.note("extend", user=user[:64], detail={"kept_until": until.isoformat()})
-    if as_json:
-        print_json({"user": user, "kept_until": until.isoformat()})
-    else:
-        say(f"{user} is kept until {until:%Y-%m-%d %H:%M} UTC at least")
+    text = f"{user} is kept until {until:%Y-%m-%d %H:%M} UTC at least"
+    show({"user": user, "kept_until": until.isoformat()}, text, as_json)
 
 
 def stats(as_json: JsonFlag = False) -> None:

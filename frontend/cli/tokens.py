@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
 from frontend.cli import context
-from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
+from frontend.cli.output import JsonFlag, complain, print_json, print_table, say, show
 from frontend.cli.waiting import parse_span_s
 from frontend.operations import tokens as token_operations
 
@@ -46,7 +46,7 @@ def create(
 
 
 @app.command("list")
-def show(as_json: JsonFlag = False) -> None:
+def list_tokens(as_json: JsonFlag = False) -> None:
     """List all tokens: names, scopes and times, never the tokens themselves."""
     cluster, now = context.cluster_and_time()
     found = token_operations.list_tokens(cluster)
@@ -67,7 +67,7 @@ def revoke(name: Name, as_json: JsonFlag = False) -> None:
     """Revoke a token. It stops working within a second."""
     token_operations.revoke_token(context.cluster(), name)
     context.note("tokens revoke", detail={"name": name})
-    print_json({"name": name, "status": "revoked"}) if as_json else say(f"{name} is revoked")
+    show({"name": name, "status": "revoked"}, f"{name} is revoked", as_json)
 
 
 def _shown(record: Token) -> dict[str, object]:

@@ -86,36 +86,40 @@ class Cycle:
         self._unreachable = found
         UNREACHABLE.set(len(found))
 
-    def look_for_lost_hosts(self, monotonic_s: float) -> list[str]:
-        """Withdraw routes and close claims of hosts that are lost; their names."""
+    def look_for_lost_hosts(self, monotonic_s: float) -> None:
+        """Withdraw routes and close claims of hosts that are lost."""
         hosts = self._cluster.hosts.all()
-        lost: list[str] = []
         found = self.host_loss.look(hosts, monotonic_s)
         counts = Counter(record.state for record in hosts.values())
         for state in HostState:
             HOSTS.labels(state.value).set(counts[state])
         HOSTS.labels("absent").set(self.host_loss.count)
-        answering = self._answering(found) if found else set()
+        # Where servers still answer only the agent is away, and nobody is cut off.
+        answering = self._answering(found)
+        for host in sorted(answering - self._reachable):
+            log.error("agent away, its servers answer", extra={"host": host})
+        self._reachable = answering
         for host in found:
-            if self._only_agent_away(host, host in answering):
-                continue
-            routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
-            closed = close_servers(self._cluster, host, self._context.now(), self._is_sure)
-            for user, claim in closed.items():
-                if claim is not None:
-                    self._events.publish(
-                        EventName.SERVER_CULLED, host=host, pool=claim.pool, user=user, reason=EndReason.HOST_LOST
-                    )
-            if not self._is_sure():
-                return lost
-            self.host_loss.dealt_with(host)
-            if routes or claims:
-                detail = {"routes": len(routes), "claims": len(claims)}
-                log.error("host lost", extra={"host": host, **detail})
-                HOSTS_LOST.inc()
-                self._events.publish(EventName.HOST_LOST, host=host, detail=detail)
-                lost.append(host)
-        return lost
+            if host not in answering and not self._close(host):
+                return
+
+    def _close(self, host: str) -> bool:
+        """Close what a lost host served. False: not all of it, we lead no more."""
+        routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
+        closed = close_servers(self._cluster, host, self._context.now(), self._is_sure)
+        for user, claim in closed.items():
+            if claim is not None:
+                pool, reason = claim.pool, EndReason.HOST_LOST
+                self._events.publish(EventName.SERVER_CULLED, host=host, pool=pool, user=user, reason=reason)
+        if not self._is_sure():
+            return False
+        self.host_loss.dealt_with(host)
+        if routes or claims:
+            detail = {"routes": len(routes), "claims": len(claims)}
+            log.error("host lost", extra={"host": host, **detail})
+            HOSTS_LOST.inc()
+            self._events.publish(EventName.HOST_LOST, host=host, detail=detail)
+        return True
 
     def _answering(self, hosts: list[str]) -> set[str]:
         """The hosts of which a claimed server at least still accepts connections."""
@@ -128,15 +132,6 @@ class Cycle:
         routes, claims = self._cluster.routes_of(host), self._cluster.claims_of(host)
         found = [routes[user].record for user in sorted(claims) if user in routes]
         return [target_of(route) for route in found if route is not None][:PROBES]
-
-    def _only_agent_away(self, host: str, answers: bool) -> bool:
-        """Whether servers of the host still answer: then only its agent is away, and nobody is cut off."""
-        if answers and host not in self._reachable:
-            log.error("agent away, its servers answer", extra={"host": host})
-            self._reachable.add(host)
-        elif not answers:
-            self._reachable.discard(host)
-        return answers
 
     def _ask(self, decision: Decision) -> bool:
         """One request per user and period: older ones have expired in the queue by then."""

@@ -13,18 +13,18 @@ SESSION_TTL_S = 20
 TICK_S = 5.0
 
 
-class Leadership:
+class Leadership(Lease):
     """Held by one thread, the culler's loop."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         """``name`` is shown as the lock's value in Consul's UI."""
-        self._lease = Lease(cluster.store, cluster.culler_lock, "tmpnb-culler", SESSION_TTL_S)
-        self._name = name
+        super().__init__(cluster.store, cluster.culler_lock, "tmpnb-culler", SESSION_TTL_S)
+        self._holder = name
         self._resigned = False
 
     def is_sure(self) -> bool:
         """Whether we still hold the lock for certain, and are to act: asked again before every step that does."""
-        return self._lease.is_held() and not self._resigned
+        return self.is_held() and not self._resigned
 
     def resign(self) -> None:
         """Act no more: the process is to stop. Safe from any thread."""
@@ -32,13 +32,9 @@ class Leadership:
 
     def keep(self) -> bool:
         """Take or renew the lock; True while leading. Raises ``StoreUnavailable``."""
-        led = self._lease.is_ours
-        self._lease.renew()
-        leads = self._lease.acquire(self._name.encode())
+        led = self.is_ours
+        self.renew()
+        leads = self.acquire(self._holder.encode())
         if leads != led:
-            log.info("culler leads" if leads else "culler stands by", extra={"name_in_lock": self._name})
+            log.info("culler leads" if leads else "culler stands by", extra={"name_in_lock": self._holder})
         return leads
-
-    def release(self) -> None:
-        """Let another one take over at once."""
-        self._lease.release()

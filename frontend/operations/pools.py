@@ -28,6 +28,9 @@ from frontend.operations.pool_files import check_sizes
 # A rollback is wanted within a workshop; older generations are in the operator's own version control.
 HISTORY_COUNT = 5
 
+# Image and host that will need it -> None: it is there; empty: it is being fetched; else why it cannot be.
+Images = dict[tuple[str, str], str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -108,35 +111,32 @@ def remove_pool(cluster: Cluster, name: str) -> RemovedPool:
     return RemovedPool(pool=name, ready=ready, claimed=claimed, refused=refused)
 
 
-def prepare_images(context: Context, specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
-    """Ask the hosts for the images that ``specs`` need and they do not have; image -> host -> see ``prepared``. Raises
-    ``InvalidPool`` for specs that could not be applied anyway."""
+def prepare_images(context: Context, specs: Sequence[PoolSpec]) -> Images:
+    """Ask the hosts for the images that ``specs`` need and they do not have. Raises ``InvalidPool`` for specs that
+    could not be applied anyway."""
     hosts = context.cluster.hosts.all()
     check_sizes(specs, hosts)
     found = prepared(hosts, specs)
-    for image, states in found.items():
-        for host, missing in states.items():
-            if missing is not None:
-                send(context.publisher, host, PrepareImage(sent_at=context.now(), image=image))
+    for (image, host), missing in found.items():
+        if missing is not None:
+            send(context.publisher, host, PrepareImage(sent_at=context.now(), image=image))
     return found
 
 
 def prefetch_image(context: Context, image: str) -> int:
     """Have an image on every host before a pool needs it; how many hosts there are. Raises ``InvalidPool``."""
-    return len(prepare_images(context, [PoolSpec(name="any", image=image)]).get(image, {}))
+    return len(prepare_images(context, [PoolSpec(name="any", image=image)]))
 
 
-def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> dict[str, dict[str, str | None]]:
-    """Image -> host that will need it -> None: it is there; empty: it is being fetched; else why it cannot be."""
-    found: dict[str, dict[str, str | None]] = {}
+def prepared(hosts: Mapping[str, HostRecord], specs: Sequence[PoolSpec]) -> Images:
+    """How far the hosts are that will need the images."""
+    found: Images = {}
     for spec in specs:
         for name, record in hosts.items():
             if spec.served_by(record.labels):
                 status = record.images.get(spec.image)
-                missing: str | None = status.reason if status else ""
-                if status is not None and status.state is ImageState.PRESENT:
-                    missing = None
-                found.setdefault(spec.image, {})[name] = missing
+                is_there = status is not None and status.state is ImageState.PRESENT
+                found[spec.image, name] = None if is_there else status.reason if status else ""
     return found
 
 

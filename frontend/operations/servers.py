@@ -12,7 +12,7 @@ from common.store.cluster import Cluster, by_user
 from common.vocabulary import EndReason, EventName
 from frontend.operations.context import Context
 from frontend.operations.errors import InvalidValue, NotFound, ServerEnded
-from frontend.operations.host_commands import send
+from frontend.operations.host_commands import send, send_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def cull(context: Context, user: str) -> str:
     """Ask for the removal of a user's server, whatever it is doing. Returns the name of its host. Raises ``NotFound``
     or ``ServerEnded``."""
     server = find_server(context.cluster, user)
-    _ask(context, user, server.record.host, server.claim)
+    send(context.publisher, server.record.host, _cull_request(context, user, server.claim))
     return server.record.host
 
 
@@ -106,8 +106,7 @@ def cull_selected(context: Context, selection: Selection, *, dry_run: bool = Fal
     matching = [claim for claim in context.cluster.claims.all().values() if selection.matches(claim, now)]
     matching.sort(key=lambda claim: claim.user)
     if not dry_run:
-        for claim in matching:
-            _ask(context, claim.user, claim.host, claim)
+        send_all(context.publisher, [(claim.host, _cull_request(context, claim.user, claim)) for claim in matching])
     return matching
 
 
@@ -138,10 +137,7 @@ def extend(context: Context, user: str, seconds: float, max_s: float = EXTEND_MA
     return kept.kept_until
 
 
-def _ask(context: Context, user: str, host: str, claim: Claim | None) -> None:
+def _cull_request(context: Context, user: str, claim: Claim | None) -> CullRequest:
     # Which server is meant: there may be another one at this path by the time that the host reads it.
     request_id = (claim.request_id or None) if claim is not None else None
-    request = CullRequest(
-        sent_at=context.now(), user=user, reason=EndReason.OPERATOR, request_id=request_id, force=True
-    )
-    send(context.publisher, host, request)
+    return CullRequest(sent_at=context.now(), user=user, reason=EndReason.OPERATOR, request_id=request_id, force=True)

@@ -6,7 +6,6 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from common.errors import StoreUnavailable
@@ -29,12 +28,6 @@ USERS_PER_PART = 4000
 REFRESH_PERIODS = 2
 # A gap in watching longer than this cannot be bridged: HAProxy has forgotten who came in it (haproxy.cfg, "expire").
 BRIDGE_MAX_S = 3000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    users: dict[str, int]
-    turn: int
 
 
 class Reporter:
@@ -60,7 +53,8 @@ class Reporter:
         self._since: datetime | None = None
         self._gap_from: datetime | None = None
         self._readings: deque[Reading] = deque()
-        self._written: dict[int, Written] = {}
+        # By number of the part: what is in it, and the turn when it was written.
+        self._written: dict[int, tuple[dict[str, int], int]] = {}
         self._turn = 0
         self._recalled = False
         self._haproxy = Outage(log, "traffic not read", "traffic read again")
@@ -97,7 +91,10 @@ class Reporter:
         try:
             after = Reading(time.monotonic(), self._traffic.counters(), self._traffic.asked())
             now = self._now()
-            active = self._look(after) if self._readings else self._first_look(after, now)
+            if self._readings:
+                active = active_users(self._readings[0], self._readings[-1], after, Limits())
+            else:
+                active = self._first_look(after, now)
         except HaproxyUnavailable as exc:
             self._haproxy.failed(exc)
             REPORTS.labels("haproxy_away").inc()
@@ -112,9 +109,6 @@ class Reporter:
             self._last = {user: at for user, at in self._last.items() if user in routed}
             self._series = {user: kinds for user, kinds in self._series.items() if user in routed}
         self._write(now, self._newest())
-
-    def _look(self, after: Reading) -> set[str]:
-        return active_users(self._readings[0], self._readings[-1], after, Limits())
 
     def _judge(self, after: Reading, at_s: float) -> set[str]:
         """Note the requests since the reading before; the users of whom one at least may have been a person's."""
@@ -163,12 +157,12 @@ class Reporter:
             parts[part_of(user, count)][user] = at
         try:
             for number, users in enumerate(parts):
-                written = self._written.get(number)
-                if written is None or written.users != users or self._turn - written.turn >= REFRESH_PERIODS:
+                before, turn = self._written.get(number, (None, 0))
+                if before != users or self._turn - turn >= REFRESH_PERIODS:
                     self._activity.put(
                         Activity(source=self._source, part=number, since=self._since, updated_at=now, users=users)
                     )
-                    self._written[number] = Written(users, self._turn)
+                    self._written[number] = users, self._turn
             self._delete_from(count)
         except StoreUnavailable as exc:
             self._consul.failed(exc)

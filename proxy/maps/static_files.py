@@ -14,7 +14,7 @@ from common.store.cluster import Cluster
 from common.store.collections import Records
 from common.store.follow import Follower
 from proxy.maps.side_map import SideMap
-from proxy.runtime_api.port import RouteMap, Served, StaticsTraffic
+from proxy.runtime_api.port import RouteMap, Served, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def table_of(sets: Iterable[Statics]) -> dict[str, str]:
 class StaticFiles:
     """See the module."""
 
-    def __init__(self, cluster: Cluster, haproxy: RouteMap, traffic: StaticsTraffic) -> None:
+    def __init__(self, cluster: Cluster, haproxy: RouteMap, traffic: Traffic) -> None:
         self._traffic = traffic
         self._served = Served()
         self._table: dict[str, str] | None = None

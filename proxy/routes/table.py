@@ -5,6 +5,7 @@ whose image has static files that all share has their set as a third field.
 """
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,8 +75,8 @@ class Table:
 
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
-        # By value: the user it belongs to, followed by those it shadows (there is hardly ever one).
-        self._users_at: dict[str, tuple[str, ...]] = {}
+        # By value: the user it belongs to, and those it shadows (there is hardly ever one).
+        self._users_at: dict[str, set[str]] = defaultdict(set)
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -91,11 +92,11 @@ class Table:
     def value(self, user: str) -> str | None:
         """The user's entry as HAProxy should have it. None if it should have none."""
         target = self._targets.get(user)
-        return target.entry if target is not None and self._users_at[target.value][0] == user else None
+        return target.entry if target is not None and user in self._owners(target.value) else None
 
     def values(self) -> dict[str, str]:
         """The whole table."""
-        return {users[0]: self._targets[users[0]].entry for users in self._users_at.values()}
+        return {user: self._targets[user].entry for value in self._users_at for user in self._owners(value)}
 
     def is_shadowed(self, user: str) -> bool:
         """Whether the user has a record, but its target belongs to a newer one."""
@@ -103,35 +104,24 @@ class Table:
 
     def update(self, delta: Delta) -> set[str]:
         """Take over a delta; the users whose entry may be another one now, their rivals included."""
-        touched: set[str] = set()
-        for user in delta.gone:
-            touched |= self._forget(user)
+        touched = set(delta.puts)
+        for user in (*delta.gone, *delta.puts):
+            if (before := self._targets.pop(user, None)) is not None:
+                touched.add(user)
+                self._users_at[before.value].remove(user)
+                touched |= self._owners(before.value)
+                if not self._users_at[before.value]:
+                    del self._users_at[before.value]
         for user, target in delta.puts.items():
-            touched |= self._forget(user) | self._put(user, target)
+            touched |= self._owners(target.value)
+            self._targets[user] = target
+            self._users_at[target.value].add(user)
         return touched
 
-    def _put(self, user: str, target: Target) -> set[str]:
-        self._targets[user] = target
-        users = self._users_at.get(target.value, ())
-        if not users or self._age(user) > self._age(users[0]):
-            self._users_at[target.value] = (user, *users)
-            return {user, *users[:1]}
-        self._users_at[target.value] = (*users, user)
-        return {user}
-
-    def _forget(self, user: str) -> set[str]:
-        target = self._targets.pop(user, None)
-        if target is None:
-            return set()
-        left = [other for other in self._users_at.pop(target.value) if other != user]
-        if not left:
-            return {user}
-        newest = max(left, key=self._age)
-        self._users_at[target.value] = (newest, *(other for other in left if other != newest))
-        return {user, newest}
-
-    def _age(self, user: str) -> tuple[float, str]:
-        return self._targets[user].created_at, user
+    def _owners(self, value: str) -> set[str]:
+        """The one whose target this is: of several users the one with the newest."""
+        users = self._users_at[value]
+        return {max(users, key=lambda user: (self._targets[user].created_at, user))} if users else set()
 
 
 def diff(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:

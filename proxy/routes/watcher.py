@@ -18,10 +18,9 @@ from typing import TypeVar
 
 from common.errors import StoreUnavailable
 from common.records.servers import Route
-from common.runtime.freshness import Freshness
-from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
+from common.store.follow import Follower
 from common.store.port import Entry, Listing, Store
 from proxy.routes.table import Delta, Target
 from proxy.routes.view import Known, View
@@ -52,12 +51,10 @@ class _Watch:
     prefix: str
     view: View
     doubtful: bool
-    index: int = 0
     loaded: bool = False
     # When everything is to be read again, after changes that were seen by names only; monotonic.
     whole_due_s: float = math.inf
-    fresh: Freshness = field(default_factory=lambda: Freshness("routes"))
-    thread: LoopThread = field(init=False)
+    follower: Follower[Listing] = field(init=False)
 
 
 class RouteWatcher:
@@ -103,32 +100,26 @@ class RouteWatcher:
     def _begin(self, watches: Iterable[_Watch]) -> None:
         """Watch these from now on, and no others."""
         for watch in self._watches:
-            watch.thread.cancel()
-            watch.fresh.stop()
+            watch.follower.stop()
         self._watches = list(watches)
         for watch in self._watches:
-            watch.fresh.start()
-            name = f"watch.routes-{watch.prefix.removeprefix(self._routes.prefix).strip('/')}"
-            watch.thread = LoopThread(name, partial(self._follow, watch), outage=self._consul)
-            watch.thread.start()
+            name = f"routes.{watch.prefix.removeprefix(self._routes.prefix).strip('/')}"
+            look, take = partial(self._look, watch), partial(self._take, watch)
+            watch.follower = Follower(name, look, take, PAUSE_S, outage=self._consul)
+            watch.follower.start()
 
-    def _follow(self, watch: _Watch) -> float:
-        """The next listing of one watch; the seconds to pause after it."""
-        started_s = time.monotonic()
-        index, watch.index = watch.index, 0
+    def _look(self, watch: _Watch, index: int, _wait_s: float) -> Listing:
+        """The next listing."""
         try:
-            listing = self._look(watch, index, started_s)
+            listing = self._wait(watch, index, time.monotonic())
         except StoreUnavailable:
             watch.doubtful = True
             raise
-        watch.fresh.read()
         watch.doubtful |= listing.index < index
-        self._take(watch, listing.entries)
-        watch.index = listing.index
-        return max(0.0, started_s + PAUSE_S - time.monotonic())
+        return listing
 
-    def _look(self, watch: _Watch, index: int, now_s: float) -> Listing:
-        """The next listing. A doubtful disappearance is no change to wait for: it is looked at again when it is due."""
+    def _wait(self, watch: _Watch, index: int, now_s: float) -> Listing:
+        """A doubtful disappearance is no change to wait for: it is looked at again when it is due."""
         doubt_s = watch.view.next_look_s(now_s)
         left_s = min(WAIT_S, math.inf if doubt_s is None else doubt_s, watch.whole_due_s - now_s)
         if left_s > 0 and index > 0 and not watch.doubtful and len(watch.view.known) > KEYS_ABOVE:
@@ -155,12 +146,12 @@ class RouteWatcher:
         kept = [Entry(key, b"", known[key].modify_index) for key in names.keys & known.keys()]
         return Listing(names.index, (*kept, *fetched))
 
-    def _take(self, watch: _Watch, entries: Iterable[Entry]) -> None:
+    def _take(self, watch: _Watch, listing: Listing) -> None:
         """Tell the writer what a listing brought, unless the watch was replaced while it was on the way."""
         with self._lock:
-            if watch.thread.stopping.is_set():
+            if watch.follower.stopping.is_set():
                 return
-            delta = watch.view.observe(entries, time.monotonic(), watch.doubtful)
+            delta = watch.view.observe(listing.entries, time.monotonic(), watch.doubtful)
             first, watch.doubtful, watch.loaded = not watch.loaded, False, True
             complete = all(each.loaded for each in self._watches)
             if delta.puts or delta.gone or first:

@@ -6,7 +6,7 @@ from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiff
 
 
 class MemoryHaproxy:
-    """``RouteMap``, ``Traffic`` and ``StaticsTraffic`` without HAProxy.
+    """``RouteMap`` and ``Traffic`` without HAProxy.
 
     ``stop()`` and ``start(routes)`` are its restart with the table in its file. ``steps`` is every change it was told,
     for assertions; a table replaced as a whole is one step.
@@ -35,8 +35,7 @@ class MemoryHaproxy:
         return dict(self.entries)
 
     def connect(self) -> None:
-        if not self.running:
-            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        self._answer()
         self._connected = True
 
     def is_connected(self) -> bool:
@@ -70,18 +69,15 @@ class MemoryHaproxy:
         self.entries = list(routes.items())
 
     def counters(self) -> dict[str, Counters]:
-        if not self.running:
-            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        self._answer()
         return dict(self.traffic)
 
     def asked(self) -> dict[str, Counters]:
-        if not self.running:
-            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        self._answer()
         return dict(self.requests)
 
     def served(self) -> Served:
-        if not self.running:
-            raise HaproxyUnavailable("HAProxy: stopped by the test")
+        self._answer()
         return self.static_files
 
     def uptime_s(self) -> float:
@@ -90,3 +86,7 @@ class MemoryHaproxy:
     def _check(self) -> None:
         if not self._connected:
             raise HaproxyUnavailable("HAProxy: not connected")
+
+    def _answer(self) -> None:
+        if not self.running:
+            raise HaproxyUnavailable("HAProxy: stopped by the test")

@@ -63,27 +63,17 @@ class RouteMap(Protocol):
 
     def is_connected(self) -> bool:
         """False as soon as HAProxy closed the connection, which it does when it stops; cheap, asks nothing."""
-        ...
 
     def close(self) -> None: ...
 
     def show(self) -> list[tuple[str, str]]:
         """All entries, user and value; a user that is in it twice is twice in the list."""
-        ...
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Make the changes in their order. Raises ``MapDiffers`` when an entry is not what ``old`` says."""
-        ...
 
     def replace(self, routes: Mapping[str, str]) -> None:
         """Change the whole table in one step; requests see the old one or the new one, nothing in between."""
-        ...
-
-
-class StaticsTraffic(Protocol):
-    def served(self) -> Served:
-        """Raises ``HaproxyUnavailable``."""
-        ...
 
 
 class Traffic(Protocol):
@@ -91,10 +81,10 @@ class Traffic(Protocol):
 
     def counters(self) -> dict[str, Counters]:
         """By user: WebSockets, and requests that are a person's for sure."""
-        ...
 
     def asked(self) -> dict[str, Counters]:
         """By user: the other requests that may be activity, by their ``kinds``."""
-        ...
 
     def uptime_s(self) -> float: ...
+
+    def served(self) -> Served: ...

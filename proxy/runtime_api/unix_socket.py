@@ -133,44 +133,11 @@ def payloads(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(held)
 
 
-class _Questions:
-    """A connection per question."""
+class SocketTraffic:
+    """``Traffic`` on HAProxy's socket, with a connection per question."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-
-    def _lines(self, command: str) -> Iterator[str]:
-        """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
-        with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
-            try:
-                connection.sendall(command.encode() + b"\n")
-                line = b""
-                while piece := answer.readline(LINE_BYTES):
-                    line = piece
-                    yield line.decode("utf-8", "replace")
-            except OSError as exc:
-                raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
-            if line.strip():
-                # Every answer ends with an empty line; a figure may be cut off in the middle.
-                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
-
-
-class SocketStaticsTraffic(_Questions):
-    """``StaticsTraffic`` on HAProxy's socket."""
-
-    def served(self) -> Served:
-        # Of the proxy "statics" its sums as a backend (2).
-        with _read("show stat"):
-            rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
-        if not rows:
-            raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
-        with _read("show stat"):
-            row = rows[0]
-            return Served(int(row["stot"]), int(row["cache_hits"]), int(row["bout"]))
-
-
-class SocketTraffic(_Questions):
-    """``Traffic`` on HAProxy's socket."""
 
     def counters(self) -> dict[str, Counters]:
         with _read("show table"):
@@ -186,6 +153,29 @@ class SocketTraffic(_Questions):
                 with _read("show info"):
                     return float(int(line.partition(":")[2]))
         raise HaproxyUnavailable("HAProxy: show info: no uptime")
+
+    def served(self) -> Served:
+        # Of the proxy "statics" its sums as a backend (2).
+        with _read("show stat"):
+            rows = list(csv.DictReader(line.removeprefix("# ") for line in self._lines("show stat statics 2 -1")))
+            if not rows:
+                raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
+            return Served(int(rows[0]["stot"]), int(rows[0]["cache_hits"]), int(rows[0]["bout"]))
+
+    def _lines(self, command: str) -> Iterator[str]:
+        """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
+        with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
+            try:
+                connection.sendall(command.encode() + b"\n")
+                line = b""
+                while piece := answer.readline(LINE_BYTES):
+                    line = piece
+                    yield line.decode("utf-8", "replace")
+            except OSError as exc:
+                raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
+            if line.strip():
+                # Every answer ends with an empty line; a figure may be cut off in the middle.
+                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def leave(stack: Stack, seen_s_ago: float) -> None:
         message = Outgoing(request.encode(), request.request_id, expires_s=message_life_s(ABANDON_S))
         publisher.publish(queues.spawn(request.pool), message)
         ticket = Ticket(request_id=request.request_id, pool="default", created_at=seen_at, seen_at=seen_at)
-        stack.store.create(stack.keys.ticket(request.request_id), ticket.encode())
+        stack.store.put(stack.keys.ticket(request.request_id), ticket.encode(), 0)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(one, range(TICKETS)))

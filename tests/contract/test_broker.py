@@ -14,7 +14,7 @@ import pytest
 from common.broker import queues
 from common.broker.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
 from common.broker.port import Consumer, Delivery, Listener, Outgoing, Publisher, Requester, Subscriber
-from common.broker.rabbitmq import RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
+from common.broker.rabbitmq import TOGETHER_MAX, RabbitAddress, RabbitConsumer, RabbitPublisher, RabbitSubscriber
 from common.errors import BrokerUnavailable, Unroutable
 from tests.support.waiting import wait_until
 
@@ -157,22 +157,86 @@ def test_a_request_without_an_answer_ends_and_its_late_reply_is_handed_over(part
     assert parts.late.get(timeout=10) == b"late"
 
 
-def test_a_reply_to_a_requester_that_has_gone_is_unroutable(
-    request: pytest.FixtureRequest, parts: Parts, name: str
-) -> None:
+@pytest.fixture
+def gone(request: pytest.FixtureRequest, parts: Parts) -> str:
+    """The address of a requester that is not there any more."""
+    name = queues.spawn(uuid.uuid4().hex)
     arrived = collect(parts.consumer, name)
     if isinstance(parts.requester, MemoryPublisher):
         parts.requester.request(name, message("hello"), 0.1)
         parts.requester.disconnect()
     else:
-        gone = RabbitPublisher(request.getfixturevalue("rabbitmq"), "gone", on_late_reply=lambda _: None)
-        gone.start()
-        gone.request(name, message("hello"), 0.1)
-        gone.stop()
+        requester = RabbitPublisher(request.getfixturevalue("rabbitmq"), "gone", on_late_reply=lambda _: None)
+        requester.start()
+        requester.request(name, message("hello"), 0.1)
+        requester.stop()
     address = arrived.get(timeout=10).reply_to
     assert address is not None
+    return address
+
+
+def test_a_reply_to_a_requester_that_has_gone_is_unroutable(parts: Parts, gone: str) -> None:
     with pytest.raises(Unroutable):
-        parts.replier.publish(address, message("x"))
+        parts.replier.publish(gone, message("x"))
+
+
+def test_many_messages_are_published_at_once_in_their_order(parts: Parts, name: str) -> None:
+    bodies = [str(number).encode() for number in range(TOGETHER_MAX + 100)]
+    assert parts.replier.publish_all([(name, message(body.decode())) for body in bodies]) == {}
+    arrived = collect(parts.consumer, name)
+    for body in bodies:
+        delivery = arrived.get(timeout=10)
+        assert delivery.body == body
+        parts.consumer.ack(delivery)
+
+
+def test_one_of_many_messages_that_nobody_can_take_is_told_of_and_the_others_arrive(
+    parts: Parts, name: str, gone: str
+) -> None:
+    failed = parts.replier.publish_all([(name, message("1")), (gone, message("2")), (name, message("3"))])
+    assert {number: type(error) for number, error in failed.items()} == {1: Unroutable}
+    arrived = collect(parts.consumer, name)
+    for body in (b"1", b"3"):
+        delivery = arrived.get(timeout=10)
+        assert delivery.body == body
+        parts.consumer.ack(delivery)
+
+
+def test_one_of_many_messages_that_is_refused_is_told_of_and_the_others_arrive_once(
+    monkeypatch: pytest.MonkeyPatch, rabbitmq: RabbitAddress, name: str
+) -> None:
+    monkeypatch.setattr("common.broker.rabbitmq.CONFIRM_TIMEOUT_S", 1.0)
+    full = f"full-{name}"
+    connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+    channel = connection.channel()
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare(full, auto_delete=True, arguments=arguments)
+    publisher = RabbitPublisher(rabbitmq)
+    publisher.start()
+    try:
+        numbered = [(full, message("0")), (full, message("1")), (name, message("2")), (name, message("3"))]
+        failed = publisher.publish_all(numbered)
+        assert {number: type(error) for number, error in failed.items()} == {1: BrokerUnavailable}
+        taken = [channel.basic_get(name, auto_ack=True)[2] for _ in range(3)]
+        assert taken == [b"2", b"3", None]
+    finally:
+        publisher.stop()
+        channel.queue_delete(full)
+        connection.close()
+
+
+def test_a_queue_that_somebody_has_deleted_since_is_declared_again(rabbitmq: RabbitAddress, name: str) -> None:
+    publisher = RabbitPublisher(rabbitmq)
+    publisher.start()
+    try:
+        publisher.publish(name, message("1"))
+        connection = pika.BlockingConnection(rabbitmq.parameters()[0])
+        connection.channel().queue_delete(name)
+        publisher.publish(name, message("2"))
+        assert connection.channel().basic_get(name, auto_ack=True)[2] == b"2"
+        connection.close()
+    finally:
+        publisher.stop()
 
 
 def test_a_dead_lettered_message_leaves_its_queue(parts: Parts, name: str) -> None:
@@ -347,6 +411,8 @@ def test_a_broker_that_is_away_is_reported_as_such(monkeypatch: pytest.MonkeyPat
     try:
         with pytest.raises(BrokerUnavailable):
             publisher.publish("spawn.x", message("x"))
+        failed = publisher.publish_all([("spawn.x", message("x"))] * (TOGETHER_MAX + 1))
+        assert len(failed) == TOGETHER_MAX + 1
         publisher.emit("server.ready", b"{}")
     finally:
         publisher.stop()

@@ -195,7 +195,7 @@ def test_the_end_of_a_container_is_announced(bench: Bench) -> None:
 
     def watch() -> None:
         with contextlib.suppress(EngineUnavailable):
-            bench.engine.watch(bench.labels, ended.set)
+            bench.engine.watch(bench.labels, ended.set, lambda _container: None)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -49,8 +49,8 @@ def test_what_was_put_is_read_back_byte_for_byte(store: Store, prefix: str) -> N
 
 
 def test_create_succeeds_once(store: Store, prefix: str) -> None:
-    assert store.create(prefix + "k", b"first")
-    assert not store.create(prefix + "k", b"second")
+    assert store.put(prefix + "k", b"first", 0)
+    assert not store.put(prefix + "k", b"second", 0)
     entry = store.get(prefix + "k")
     assert entry is not None
     assert entry.value == b"first"
@@ -62,7 +62,7 @@ def test_of_twenty_creates_at_once_exactly_one_succeeds(store: Store, prefix: st
 
     def claim() -> None:
         start.wait()
-        won.append(store.create(prefix + "k", b"me"))
+        won.append(store.put(prefix + "k", b"me", 0))
 
     threads = [threading.Thread(target=claim) for _ in range(20)]
     for thread in threads:
@@ -76,13 +76,13 @@ def test_replace_and_delete_unchanged_refuse_a_stale_index(store: Store, prefix:
     store.put(prefix + "k", b"1")
     first = store.get(prefix + "k")
     assert first is not None
-    assert store.replace(prefix + "k", b"2", first.modify_index)
-    assert not store.replace(prefix + "k", b"3", first.modify_index)
-    assert not store.delete_unchanged(prefix + "k", first.modify_index)
+    assert store.put(prefix + "k", b"2", first.modify_index)
+    assert not store.put(prefix + "k", b"3", first.modify_index)
+    assert not store.delete(prefix + "k", first.modify_index)
     second = store.get(prefix + "k")
     assert second is not None
     assert second.value == b"2"
-    assert store.delete_unchanged(prefix + "k", second.modify_index)
+    assert store.delete(prefix + "k", second.modify_index)
     assert store.get(prefix + "k") is None
 
 
@@ -91,7 +91,7 @@ def test_replace_does_not_bring_back_a_deleted_key(store: Store, prefix: str) ->
     entry = store.get(prefix + "k")
     assert entry is not None
     store.delete(prefix + "k")
-    assert not store.replace(prefix + "k", b"2", entry.modify_index)
+    assert not store.put(prefix + "k", b"2", entry.modify_index)
 
 
 def test_deleting_a_missing_key_is_success(store: Store, prefix: str) -> None:
@@ -288,7 +288,7 @@ def test_every_call_to_a_store_that_is_away_raises_store_unavailable() -> None:
         lambda: store.write_all([Write("k", b"")]),
         lambda: store.watch("k", 5, 1),
         lambda: store.put("k", b""),
-        lambda: store.create("k", b""),
+        lambda: store.put("k", b"", 0),
         lambda: store.delete("k"),
         lambda: store.open_session("s", 10),
         lambda: store.renew_session("s"),
@@ -308,7 +308,7 @@ def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_order")
 def test_a_server_that_cannot_be_reached_costs_no_call(consul_url: str, prefix: str) -> None:
     store = ConsulStore(["http://127.0.0.1:1", consul_url], timeout_s=2)
-    assert store.create(prefix + "k", b"1")
+    assert store.put(prefix + "k", b"1", 0)
     assert store.get(prefix + "k") is not None
 
 
@@ -323,5 +323,5 @@ def test_a_server_that_does_not_answer_costs_one_call(consul_url: str, prefix: s
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = ConsulStore([f"http://127.0.0.1:{silent.getsockname()[1]}", consul_url], timeout_s=0.2)
         with pytest.raises(StoreUnavailable):
-            store.create(prefix + "k", b"1")
-        assert store.create(prefix + "k", b"1")
+            store.put(prefix + "k", b"1", 0)
+        assert store.put(prefix + "k", b"1", 0)

@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.claims.requests import Requests
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Phase, State
 from agent.pool.capacity import Capacity
-from agent.pool.ports import PortAllocator
 from agent.reconcile import plan
 from agent.reconcile.loop import Loop
 from agent.reconcile.plan import Action, Remove, RemoveContainer
 from agent.records.registry import Registry
 from agent.records.repair import Repairer
+from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
 from common.records.servers import Route
 from common.store.cluster import Cluster
@@ -102,9 +103,9 @@ def _claimed_servers_are_retired(patch: Any) -> None:
 
     def retire(self: Loop) -> None:
         turn(self)
-        for server in self._observer._inventory.snapshot():
+        for server in self._parts.host.inventory.snapshot():
             if server.state is State.CLAIMED:
-                self._applier.apply(Remove(server.user, EndReason.SURPLUS))
+                self._parts.servers.applier.apply(Remove(server.user, EndReason.SURPLUS))
 
     patch.setattr(Loop, "turn", retire)
 
@@ -135,10 +136,28 @@ def _survivors_take_their_paths_back(patch: Any) -> None:
     patch.setattr(Cluster, "publish", publish)
 
 
+def _holds_outlive_their_agents(patch: Any) -> None:
+    """A message that is delivered again does not go on with the ticket that it held."""
+    turn = Tickets.turn
+    patch.setattr(Tickets, "turn", lambda self, *args: turn(self, *args[:3]))
+
+
+def _word_of_the_end_is_not_read(patch: Any) -> None:
+    """A container without a mark and a claim is ready, whatever became of its claim."""
+    patch.setattr(Registry, "is_said_gone", lambda self, user: False)
+
+
+def _the_fastest_host_has_the_user(patch: Any) -> None:
+    """After Consul has lost its pointers, of two servers at one path not the younger one stays."""
+    patch.setattr(Registry, "_take_over", lambda self, pointer: False)
+
+
 MUTATIONS = {
     "claim without check-and-set": Mutation("I1", _claim_without_check_and_set),
     "two requests for one server": Mutation("I1", _two_requests_for_one_server),
+    "word of the end is not read": Mutation("I1", _word_of_the_end_is_not_read),
     "ack before the claim": Mutation("I2", _ack_before_the_claim),
+    "holds outlive their agents": Mutation("I2", _holds_outlive_their_agents),
     "ready again after an adoption": Mutation("I3", _ready_again_after_an_adoption),
     "remove everything at start": Mutation("I4", _remove_everything_at_start),
     "retire claimed servers": Mutation("I4", _claimed_servers_are_retired),
@@ -148,4 +167,5 @@ MUTATIONS = {
     "capacity ignored": Mutation("I7", _capacity_ignored),
     "lost records are taken for culls": Mutation("I8", _lost_records_are_taken_for_culls),
     "lost records stay lost": Mutation("I8", _lost_records_stay_lost),
+    "the fastest host has the user": Mutation("I8", _the_fastest_host_has_the_user),
 }

@@ -178,7 +178,7 @@ class Stage:
         ticket = Ticket.decode(entry.key, entry.value)
         if ticket.state is TicketState.WAITING:
             old = ticket.model_copy(update={"seen_at": utc_now() - timedelta(seconds=60)})
-            self.store.replace(entry.key, old.encode(), entry.modify_index)
+            self.store.put(entry.key, old.encode(), entry.modify_index)
             self.recorder.ended(ticket.request_id, Outcome.LEFT)
 
     def cull(self, pick: int) -> None:
@@ -258,8 +258,11 @@ class Stage:
         self._fault("agent stopped")
 
     def restart_agents(self) -> None:
-        """Docker starts what has ended, an operator continues what was stopped."""
+        """Docker starts what has ended, an operator continues what was stopped. Without its network an agent would get
+        no further than that: it goes on when that is back."""
         for host in self.hosts.values():
+            if host.agent.cut:
+                continue
             if host.agent.dead:
                 host.agent.restart()
             elif host.agent.frozen:

@@ -18,8 +18,7 @@ from tests.support.hosts_rig import HostsRig
 
 SHORT = (
     "agent killed", "docker killed", "network cut", "rabbitmq killed", "consul killed", "haproxy killed",
-    "rabbitmq low on disk", "rabbitmq with a full disk", "consul without a leader", "consul with a full disk",
-    "consul's data damaged",
+    "rabbitmq low on disk", "consul without a leader", "consul with a full disk", "consul's data damaged",
 )  # fmt: skip
 PAIRS_COUNT = 1
 MINUTES = float(os.environ.get("TMPNB_FAULT_MINUTES", "60"))

@@ -12,7 +12,11 @@ from tests.faults.mutations import MUTATIONS
 from tests.faults.simulated_agent import hurry
 from tests.faults.simulation import run
 
-SEEDS = range(60)
+# Each of these once found something: a ticket's last message was dropped because an agent that had ended held it; a
+# server without a mark was given away although the culler had closed a claim of it; of two servers at one path the one
+# that its learner had left was kept, because its host was the first to write records that Consul had lost.
+FOUND = (398, 537, 1657, 1129, 1667, 1923, 1961, 1688)
+SEEDS = (*FOUND, *range(60))
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from common.errors import TmpnbError
 from common.store.consul import ConsulStore
 from common.store.port import Service
 from proxy.runtime_api.port import Change
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from tests.fuzz.examples import RECORDS, USER
 from tests.fuzz.harness import Report
 from tests.fuzz.mutate import Mutator
@@ -152,9 +152,9 @@ def consul(mutator: Mutator, count: int, report: Report) -> None:
             "watch": lambda: store.watch("a/", 3, 0.01),
             "watch_keys": lambda: store.watch_keys("a/", 3, 0.01),
             "put": lambda: store.put("a", b"b"),
-            "replace": lambda: store.replace("a", b"b", 1),
+            "replace": lambda: store.put("a", b"b", 1),
             "delete": lambda: store.delete("a"),
-            "delete_unchanged": lambda: store.delete_unchanged("a", 1),
+            "delete_unchanged": lambda: store.delete("a", 1),
             "open_session": lambda: store.open_session("x", 10),
             "renew_session": lambda: store.renew_session("x"),
             "acquire": lambda: store.acquire("a", b"b", "s"),
@@ -209,7 +209,7 @@ def engine(mutator: Mutator, count: int, report: Report) -> None:
             "remove": lambda: adapter.remove("c"),
             "log_tail": lambda: adapter.log_tail("c", 5),
             "usage": lambda: adapter.usage("c"),
-            "watch": lambda: adapter.watch({}, lambda: None),
+            "watch": lambda: adapter.watch({}, lambda: None, lambda _container: None),
         }
         ask = _Ask(mutator, report, questions)
         ask(count)
@@ -271,7 +271,7 @@ def runtime_api(mutator: Mutator, count: int, report: Report) -> None:
                 "replace": connected(lambda: table_of.replace({"user": "1@10.0.0.1"})),
                 "counters": SocketTraffic(path).counters,
                 "uptime_s": SocketTraffic(path).uptime_s,
-                "served": SocketStaticsTraffic(path).served,
+                "served": SocketTraffic(path).served,
             }
             ask = _Ask(mutator, report, questions)
             ask(count)

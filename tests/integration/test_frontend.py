@@ -105,7 +105,7 @@ class PlayedAgent:
         assert entry is not None
         ticket = Ticket.decode(key, entry.value)
         done = ticket.model_copy(update={"state": TicketState.ASSIGNED, "url": reply.url, "user": reply.user})
-        assert self.store.replace(key, done.encode(), entry.modify_index)
+        assert self.store.put(key, done.encode(), entry.modify_index)
 
 
 @dataclass

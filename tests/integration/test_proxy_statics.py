@@ -18,7 +18,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.records.statics import StaticFile, Statics
 from proxy.runtime_api.port import Counters, Served
-from proxy.runtime_api.unix_socket import SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketTraffic
 from tests.support.proxy_rig import Rig, Server, accepts
 from tests.support.waiting import wait_until
 from tests.unit.frontend.fakes import FakeCluster, settings
@@ -159,12 +159,12 @@ def test_everybody_gets_the_image_s_file_and_nobody_s_server_is_asked(rig: Stati
 
 def test_after_the_first_learner_no_frontend_is_asked(rig: StaticsRig, learner: Server) -> None:
     url = "static/lab/0.js"
-    before = SocketStaticsTraffic(rig.run_dir / "haproxy.sock").served()
+    before = SocketTraffic(rig.run_dir / "haproxy.sock").served()
     for server in (learner, rig.learner(), rig.learner()):
         for _ in range(3):
             assert rig.get(f"{server.path}{url}?v=1").content == LARGE[url]
     assert [asked for asked, _ in rig.asked] == [f"GET /_statics/gzip/{sha(LARGE[url])}.js"]
-    after = SocketStaticsTraffic(rig.run_dir / "haproxy.sock").served()
+    after = SocketTraffic(rig.run_dir / "haproxy.sock").served()
     assert Served(after.requests - before.requests, after.from_cache - before.from_cache).from_cache == 8
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent.agent import Agent
-from agent.assembly import assemble, real_threads
-from agent.context import Adapters, Host
+from agent.context import Adapters, Host, Threads
 from agent.engine.port import Engine
 from agent.lifecycle import State
 from agent.servers.probe import Probe
@@ -47,9 +46,10 @@ class SizedStore:
     def watch(self, prefix: str, index: int, wait_s: float) -> Listing:
         return self._sized(prefix, self._store.watch(prefix, index, wait_s))
 
-    def create(self, key: str, value: bytes) -> bool:
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
         """A pool that the agent writes back after a loss is the one that was read."""
-        return self._store.create(key, self._original.get(key, value))
+        kept = self._original.get(key, value) if modify_index == 0 else value
+        return self._store.put(key, kept, modify_index)
 
     def _sized(self, prefix: str, listing: Listing) -> Listing:
         if prefix != self._pools:
@@ -88,7 +88,7 @@ class SimHost:
         self.agent: Agent | None = None
 
     def start(self) -> None:
-        self.agent = assemble(self.settings, self._adapters, self._host, real_threads(self.settings))
+        self.agent = Agent(self.settings, self._adapters, self._host, Threads.real(self.settings))
         self.agent.start()
 
     def stop(self) -> None:
@@ -103,10 +103,10 @@ class SimHost:
         if agent is None:
             return
         now = utc_now()
-        for server in agent.parts.servers.inventory.snapshot():
+        for server in agent.parts.host.inventory.snapshot():
             claim = server.claim if server.state is State.CLAIMED else None
             if claim is not None and (now - claim.claimed_at).total_seconds() > older_than_s:
-                agent.parts.servers.inventory.stop(server.user, EndReason.OPERATOR, {State.CLAIMED})
+                agent.parts.host.inventory.stop(server.user, EndReason.OPERATOR, {State.CLAIMED})
                 agent.wake()
 
 
@@ -138,6 +138,6 @@ def claimed_users(hosts: Iterable[SimHost]) -> list[str]:
         server.user
         for host in hosts
         if host.agent is not None
-        for server in host.agent.parts.servers.inventory.snapshot()
+        for server in host.agent.parts.host.inventory.snapshot()
         if server.state is State.CLAIMED
     ]

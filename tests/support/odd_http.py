@@ -61,6 +61,8 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        #: Consul's token of each request.
+        self.tokens: list[str | None] = []
         self.answer: Callable[[str, str], Answer] = lambda _method, _path: Answer("none yet", status=500)
 
     @property
@@ -78,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.asked += 1
+        self.server.tokens.append(self.headers.get("X-Consul-Token"))
         answer = self.server.answer(self.command, self.path)
         self.send_response(answer.status)
         for name, value in answer.headers.items():

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("agent", "common", "frontend", "proxy")
 # Third-party clients and the only files that may know them.
 CLIENTS = {
-    "pika": {"common/broker/rabbitmq.py", "common/broker/connection.py"},
+    "pika": {"common/broker/rabbitmq.py", "common/broker/connection.py", "common/broker/confirms.py"},
     "consul": {"common/store/consul_http.py", "common/store/consul.py"},
     "requests": {
         "common/store/consul_http.py",

@@ -11,20 +11,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from common import __version__
 from common.broker.port import Publisher, Subscriber
 from common.records.hosts import HostRecord
-from common.records.pools import PoolSpec
 from common.runtime.loops import LoopThread
 from common.runtime.outage import Outage
 from common.store.cluster import Cluster
+from common.store.collections import Collection
+from common.store.follow import Follower
+from common.store.port import KeyListing
 from common.vocabulary import EventName
 from frontend import texts
 from frontend.admin.live import snapshot
 from frontend.admin.live.feed import Feed, FeedEntry
-from frontend.admin.live.follow import LINE_PAUSE_S, LINE_PER_S, PAUSE_S, Names
 from frontend.admin.live.snapshot import Json
 from frontend.admin.live.window import ClaimsWindow
 from frontend.cluster.series import Series, sample_of
@@ -35,6 +37,16 @@ log = logging.getLogger(__name__)
 # Agents write their record once a second at most: sooner there is nothing to see. Rates and ages move by themselves, so
 # that it looks even when nothing was brought.
 TICK_S = 1.0
+# Every agent may write its record once a second; more often than this nobody reads.
+PAUSE_S = 0.5
+# The queue may be long: at most this many of its records are read per second, ...
+LINE_PER_S = 500
+# ... with at least this pause between two reads.
+LINE_PAUSE_S = 2.0
+# Names of all claims and routes are 1 MB with 20,000 users: at most this many of each are read per second, ...
+NAMES_PER_S = 1000
+# ... with at least this pause between two reads.
+NAMES_PAUSE_S = 2.0
 # Changes kept for pages that are a little behind; one that is further behind gets the whole snapshot.
 CHANGES_COUNT = 60
 # Events a page shows.
@@ -64,11 +76,14 @@ class Dashboard:
         self._consul = outage = Outage(log, "consul unreachable", "consul reachable again", now=now)
         # The connection itself says it in the log.
         self._rabbitmq = Outage(log, "rabbitmq unreachable", None, level=logging.DEBUG, now=now)
-        self._hosts = Watched(cluster.hosts, "hosts", PAUSE_S, outage=outage)
-        self._pools = Watched(cluster.pools, "pools", PAUSE_S, outage=outage)
+        #: As last read.
+        self.hosts = Watched(cluster.hosts, "hosts", PAUSE_S, outage=outage)
+        self.pools = Watched(cluster.pools, "pools", PAUSE_S, outage=outage)
         self._tickets = Watched(cluster.tickets, "tickets", LINE_PAUSE_S, per_s=LINE_PER_S, outage=outage)
-        self._names = Names((cluster.notes, cluster.claims, cluster.routes), self._consul)
-        self._parts = (self._hosts, self._pools, self._tickets, self._names)
+        self._ids: dict[str, frozenset[str]] = {}
+        families: list[Collection[Any]] = [cluster.notes, cluster.claims, cluster.routes]
+        names = [self._ids_of(family) for family in families]
+        self._watches: tuple[Follower[Any], ...] = (self.hosts, self.pools, self._tickets, *names)
         self._subscriber: Subscriber | None = None
         self._publisher: Publisher | None = None
         self._window = ClaimsWindow(monotonic())
@@ -87,38 +102,38 @@ class Dashboard:
         knows whether RabbitMQ takes messages."""
         self._subscriber, self._publisher = subscriber, publisher
 
+    def _ids_of(self, family: Collection[Any]) -> Follower[KeyListing]:
+        """Follow which records there are of a family, without reading them."""
+
+        def take(listing: KeyListing) -> None:
+            self._ids[family.prefix] = frozenset(key.removeprefix(family.prefix) for key in listing.keys)
+
+        watch = partial(self._cluster.store.watch_keys, family.prefix)
+        return Follower("names", watch, take, NAMES_PAUSE_S, per_s=NAMES_PER_S, outage=self._consul)
+
     def start(self) -> None:
-        for part in self._parts:
-            part.start()
+        for watch in self._watches:
+            watch.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Let all pages go."""
         self._thread.cancel()
-        for part in self._parts:
-            part.stop()
+        for watch in self._watches:
+            watch.stop()
         self.feed.close()
         with self._changed:
             self._changed.notify_all()
 
     def load(self) -> None:
         """Read everything once and look at it. Raises ``StoreUnavailable``."""
-        for part in self._parts:
-            part.load()
+        for watch in self._watches:
+            watch.load()
         self.look()
 
     @property
     def stopped(self) -> bool:
         return self._thread.stopping.is_set()
-
-    @property
-    def hosts(self) -> Mapping[str, HostRecord]:
-        """As last read."""
-        return self._hosts.records
-
-    @property
-    def pools(self) -> Mapping[str, PoolSpec]:
-        return self._pools.records
 
     def whole(self) -> tuple[int, bytes]:
         """The version, and all of the snapshot as JSON: encoded once per version."""
@@ -177,26 +192,27 @@ class Dashboard:
                 self._window.add(self._monotonic(), float(waited_s))
 
     def _compose(self) -> Json:
-        hosts, tickets = self._hosts.records, self._tickets.records
+        hosts, tickets = self.hosts.records, self._tickets.records
         waiting = snapshot.waiting_by_pool(tickets, self._now(), self._abandon_s)
         return {
             "cluster": self._cluster.name,
             "release": __version__,
-            "loaded": self._hosts.wait_loaded(0),
+            "loaded": self.hosts.wait_loaded(0),
             "away": {"consul": _told(self._consul), "rabbitmq": _told(self._rabbitmq)},
             "totals": snapshot.totals(hosts, waiting.total()),
-            "records": {
-                "claims": self._names.count(self._cluster.claims),
-                "routes": self._names.count(self._cluster.routes),
-            },
+            "records": {"claims": self._count_of(self._cluster.claims), "routes": self._count_of(self._cluster.routes)},
             "rates": snapshot.rates(self._window.rates(self._monotonic())),
             "hosts": self._host_rows(hosts),
             "pools": {
-                name: snapshot.pool_row(spec, hosts, waiting[name])
-                for name, spec in sorted(self._pools.records.items())
+                name: snapshot.pool_row(spec, hosts, waiting[name]) for name, spec in sorted(self.pools.records.items())
             },
             "failures": snapshot.failures(hosts.values()),
         }
+
+    def _count_of(self, family: Collection[Any]) -> int | None:
+        """None: not read yet."""
+        found = self._ids.get(family.prefix)
+        return None if found is None else len(found)
 
     def _host_rows(self, hosts: Mapping[str, HostRecord]) -> Json:
         """Rebuilt only for records that have changed. A host without a record is
@@ -205,7 +221,7 @@ class Dashboard:
         for name, record in hosts.items():
             known = self._rows.get(name)
             rows[name] = known if known is not None and known[0] is record else (record, snapshot.host_row(record))
-        notes = self._names.of(self._cluster.notes)
+        notes = self._ids.get(self._cluster.notes.prefix, frozenset())
         self._rows = rows | {name: known for name, known in self._rows.items() if name not in rows and name in notes}
         found = {name: row for name, (_, row) in rows.items()}
         for name in notes - rows.keys():
@@ -216,11 +232,11 @@ class Dashboard:
     def _sample(self) -> list[list[float | int | None]]:
         """A point for the plots when it is time; none while nobody knows the figures."""
         due = self._monotonic() - self._sampled_s >= self.series.period_s
-        if not due or not self._hosts.wait_loaded(0) or self._consul.ongoing:
+        if not due or not self.hosts.wait_loaded(0) or self._consul.ongoing:
             return []
         self._sampled_s = self._monotonic()
         waiting = snapshot.waiting_by_pool(self._tickets.records, self._now(), self._abandon_s).total()
-        sample = sample_of(self._hosts.records, self._now(), waiting)
+        sample = sample_of(self.hosts.records, self._now(), waiting)
         self.series.add(sample)
         return [sample.point()]
 

@@ -38,8 +38,10 @@ class Feed:
         # Milliseconds since 1970: a reader who comes back after a restart has seen smaller ids, as long as there are
         # fewer than 1000 events a second; and exact in JavaScript.
         self._ids = itertools.count(int(wall_clock() * 1000))
-        self._latest = next(self._ids)
-        self._closed = False
+        #: The id of the newest event: ``since`` this id there is nothing yet.
+        self.latest = next(self._ids)
+        #: Whether the process stops: there is nothing more to wait for.
+        self.closed = False
 
     def hear(self, topic: str, body: bytes) -> None:
         """Take an event in; anything else is left out."""
@@ -52,19 +54,9 @@ class Feed:
             log.debug("message is no event", extra={"topic": topic, "type": message.type})
             return
         with self._changed:
-            self._latest = next(self._ids)
-            self._events.append(FeedEntry(self._latest, message))
+            self.latest = next(self._ids)
+            self._events.append(FeedEntry(self.latest, message))
             self._changed.notify_all()
-
-    @property
-    def latest(self) -> int:
-        """The id of the newest event: ``since`` this id there is nothing yet."""
-        return self._latest
-
-    @property
-    def closed(self) -> bool:
-        """Whether the process stops: there is nothing more to wait for."""
-        return self._closed
 
     def since(self, after: int, limit: int | None = None) -> list[FeedEntry]:
         """The events with an id above ``after`` that are still kept, oldest first; ``limit``: the newest of them."""
@@ -74,13 +66,13 @@ class Feed:
     def wait(self, after: int, timeout_s: float) -> list[FeedEntry]:
         """As ``since``, but waits until there is one; empty: none within ``timeout_s``, or the feed was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._latest > after, timeout_s)
+            self._changed.wait_for(lambda: self.closed or self.latest > after, timeout_s)
             return self._since(after, None)
 
     def close(self) -> None:
         """Let everybody who waits go: the process stops."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
     def _since(self, after: int, limit: int | None) -> list[FeedEntry]:

@@ -3,8 +3,7 @@
 import threading
 
 from agent.agent import Agent
-from agent.assembly import assemble, real_threads
-from agent.context import Adapters, Host
+from agent.context import Adapters, Host, Threads
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import EngineInfo
 from agent.lifecycle import State
@@ -17,7 +16,7 @@ from tests.unit.agent.world import CLUSTER, HOST, IMAGE, SETTINGS, FakeProbe, po
 
 
 def states(agent: Agent) -> list[State]:
-    return [server.state for server in agent.parts.servers.inventory.snapshot()]
+    return [server.state for server in agent.parts.host.inventory.snapshot()]
 
 
 def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothing_anew() -> None:
@@ -26,20 +25,20 @@ def test_an_agent_that_is_stopped_leaves_its_servers_and_routes_and_begins_nothi
     cluster = Cluster(store, CLUSTER)
     cluster.pools.create(pool(pool_size=2))
     adapters = Adapters(engine, FakeProbe(engine), store, broker.publisher(), broker.consumer())
-    agent = assemble(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), real_threads(SETTINGS))
+    agent = Agent(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), Threads.real(SETTINGS))
     agent.start()
     wait_until(lambda: states(agent) == [State.READY, State.READY], "the pool to be full")
-    wait_until(lambda: bool(agent.parts.queues.subscriptions.consumed), "requests to be taken")
+    wait_until(lambda: bool(agent.parts.queues.subscriptions._consumed), "requests to be taken")
     assert cluster.hosts.find(HOST) is not None
-    stop = agent.parts.servers.repairer.stop
+    stop = agent.parts.servers.repairer.thread.cancel
 
     def slowly() -> None:
         stop()
         wait_until(lambda: not agent._thread.is_alive(), "the loop's thread to end before it is waited for")
 
-    agent.parts.servers.repairer.stop = slowly  # type: ignore[method-assign]
+    agent.parts.servers.repairer.thread.cancel = slowly  # type: ignore[method-assign]
     agent.stop()
-    assert not agent.parts.queues.subscriptions.consumed
+    assert not agent.parts.queues.subscriptions._consumed
     assert cluster.hosts.find(HOST) is None
     assert len(cluster.routes.all()) == len(engine.list({})) == 2
     # A watch and the stream of events end with the process.
@@ -63,7 +62,7 @@ def test_an_agent_whose_engine_is_away_shows_in_the_host_record_what_it_waits_fo
     cluster = Cluster(store, CLUSTER)
     cluster.pools.create(pool(pool_size=1))
     adapters = Adapters(engine, FakeProbe(engine), store, broker.publisher(), broker.consumer())
-    agent = assemble(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), real_threads(SETTINGS))
+    agent = Agent(SETTINGS, adapters, Host(CLUSTER, HOST, "10.0.0.1", "10.0.0.1"), Threads.real(SETTINGS))
     agent.start()
 
     def problem() -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,19 +10,16 @@ import pytest
 
 from agent import names
 from agent.commands.second_look import CLOSED_NOTE
-from agent.host.lease import HostLease, SessionTiming
-from agent.host.pool_status import PoolFacts, pool_statuses
+from agent.host.lease import HostLease
 from agent.host.predecessor import ProcessIdentity, is_dead
-from agent.host.problems import problem
-from agent.lifecycle import State
-from agent.pool.capacity import capacities
+from agent.lifecycle import Server, State
 from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.settings import AgentSettings, resolve_address
+from agent.status import problem
 from agent.wakeup import Wakeup
-from common.errors import StoreUnavailable
+from common.errors import StartFailed, StoreUnavailable
 from common.records.hosts import HostNote, HostRecord, HostState
-from common.records.pools import PoolSpec
 from common.records.tickets import Ticket
 from common.runtime.clock import ClusterClock, utc_now
 from common.settings import load
@@ -43,7 +40,7 @@ class Keeping:
         self.restored_count = 0
         self.address = "10.0.0.1"
         hosts = Cluster(store, CLUSTER).hosts
-        self.lease = HostLease(store, hosts, HOST, SessionTiming(10, 3.0), Wakeup())
+        self.lease = HostLease(store, hosts, HOST, Wakeup(), 10, 3.0)
 
     def record(self) -> HostRecord:
         now = utc_now()
@@ -338,30 +335,27 @@ def test_the_host_record_tells_of_a_wrong_clock_and_gives_the_right_time() -> No
 
 
 def test_the_status_counts_servers_by_pool_and_says_when_a_pool_does_not_fit() -> None:
-    world = World(pool(pool_size=3))
+    world = World(pool(pool_size=3), pool("big", mem_limit="900g"))
     world.settle()
     world.send(world.request())
-    specs = world.specs | {"big": pool("big", mem_limit="900g")}
-    since = utc_now()
-
-    def facts(specs: Mapping[str, PoolSpec], failing: str = "") -> dict[str, PoolFacts]:
-        return {pool: PoolFacts(limit, pool == failing) for pool, limit in capacities(specs, 8 << 30).items()}
-
-    known = world.inventory.snapshot()
-    statuses = pool_statuses(specs, known, facts(specs, "light"), since)
+    world.failures.failed("light", world.specs["light"].generation, utc_now(), StartFailed(EndReason.NO_ANSWER))
+    statuses = world.agent.record().pools
     light, big = statuses["light"], statuses["big"]
     assert (light.capacity, light.starting, light.ready, light.claimed) == (3, 0, 2, 1)
-    assert light.generation == specs["light"].generation
+    assert light.generation == world.specs["light"].generation
     assert (light.failing, big.failing) == (True, False)
-    newer = {"light": pool(pool_size=3, environment={"V": "2"})}
-    old = pool_statuses(newer, known, facts(newer), since)["light"]
-    assert (old.ready_old, old.claimed_old) == (2, 1)
     assert big.capacity == 0
     assert big.last_failure is not None
     assert "900g" in big.last_failure.note
     assert (big.last_failure.reason, big.last_failure.note) == (EndReason.NO_ROOM, big.limited_by)
     assert light.limited_by == ""
-    gone = pool_statuses({}, known, {}, since)
+    world.specs = {"light": pool(pool_size=3, environment={"V": "2"})}
+    world.publish_specs()
+    old = world.agent.record().pools["light"]
+    assert (old.ready_old, old.claimed_old, old.failing) == (2, 1, False)
+    world.specs = {}
+    world.publish_specs()
+    gone = world.agent.record().pools
     assert (gone["light"].capacity, gone["light"].claimed) == (0, 1), "what is left of a deleted pool still shows"
 
 
@@ -417,9 +411,9 @@ def test_a10_a_container_named_as_before_ids_left_the_names_is_adopted_as_what_i
 
 @pytest.mark.parametrize("change", [{"tmpnb.user": "Robert'); DROP"}, {"tmpnb.port": "x"}, {"tmpnb.created": "now"}])
 def test_labels_that_are_not_ours_say_nothing(change: dict[str, str]) -> None:
-    identity = names.Identity("light", "a" * 12, "g", 20000, "t", utc_now())
-    labels = names.labels(CLUSTER, HOST, identity)
-    assert names.identity(labels) == identity
+    server = Server("a" * 12, "light", "g", 20000, "t", utc_now())
+    labels = names.labels(CLUSTER, HOST, server)
+    assert names.identity(labels) == server
     assert names.identity(labels | change) is None
     assert names.identity({}) is None
 

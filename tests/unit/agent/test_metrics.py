@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 
-from agent.lifecycle import State
-from agent.metrics import HostCollector, HostFigures, PoolFigures
 from common.broker import queues
 from common.broker.messages import CullRequest
 from common.broker.port import Outgoing
+from common.errors import StartFailed
 from common.records.hosts import HostState
 from common.runtime.clock import utc_now
+from common.vocabulary import EndReason
 from tests.support.watching import Counted, audited
 from tests.unit.agent.world import HOST, World, pool
 
@@ -88,15 +88,23 @@ def test_a_refused_cull_is_counted_and_noted() -> None:
 
 
 def test_the_collector_tells_what_the_host_has() -> None:
-    pools = {"p": PoolFigures(4, True, {State.READY: 1, State.CLAIMED: 2})}
-    families = HostCollector(lambda: HostFigures(HostState.DRAINING, False, 1.5, pools)).collect()
-    told = {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
-    assert told[("tmpnb_pool_servers", "p", "ready")] == 1
+    world = World(pool("p", pool_size=4, ready=2))
+    world.settle()
+    for _ in range(2):
+        world.send(world.request(pool="p"))
+    world.settle()
+    world.failures.failed("p", world.specs["p"].generation, utc_now(), StartFailed(EndReason.NO_ANSWER))
+    world.state, world.store.skew_s = HostState.DRAINING, 3600.0
+    told = {
+        (s.name, *sorted(s.labels.values())): s.value for family in world.agent.status.collect() for s in family.samples
+    }
+    assert told[("tmpnb_pool_servers", "p", "ready")] == 2
     assert told[("tmpnb_pool_servers", "claimed", "p")] == 2
     assert told[("tmpnb_pool_servers", "p", "starting")] == 0
     assert (told[("tmpnb_pool_capacity", "p")], told[("tmpnb_pool_failing", "p")]) == (4, 1)
     assert (told[("tmpnb_host_state", "draining")], told[("tmpnb_host_state", "active")]) == (1, 0)
-    assert (told[("tmpnb_host_claiming",)], told[("tmpnb_host_clock_skew_seconds",)]) == (0, 1.5)
+    assert (told[("tmpnb_host_claiming",)], told[("tmpnb_host_clock_skew_seconds",)]) == (0, 3600.0)
+    assert told[("tmpnb_containers_stuck",)] == 0
 
 
 def test_the_loops_success_is_the_engines_listing() -> None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent.assembly import assemble
-from agent.context import Adapters, Host
+from agent.agent import Agent
+from agent.claims.workers import Workers
+from agent.context import Adapters, Host, Threads
 from agent.engine.memory import MemoryEngine
 from agent.engine.port import EngineInfo
 from agent.inventory import Gone
 from agent.lifecycle import State
-from agent.parts import Threads
-from agent.reconcile.jobs import JobThreads
 from agent.servers.probe import Kernels, Readiness
 from agent.settings import AgentSettings
 from common.broker import queues
@@ -104,16 +103,15 @@ class Clock:
         return self.now
 
 
-class Turns:
-    """``QueueWorkers`` without threads: what is delivered is handled at once, by ``serve`` of the world."""
+class Turns(Workers):
+    """Without threads: what is delivered is handled at once, by ``serve`` of the world."""
 
     def __init__(self, serve: Callable[[Handler, Delivery], None]) -> None:
+        super().__init__()
         self._serve = serve
 
-    def handler(self, _name: str, work: Handler) -> Handler:
+    def handler(self, name: str, work: Handler) -> Handler:
         return lambda delivery: self._serve(work, delivery)
-
-    def stop(self, timeout_s: float) -> None: ...
 
 
 SETTINGS = AgentSettings(
@@ -170,12 +168,12 @@ class World:
             self.port(self.engine), self.probe, self.port(self.store), self.port(self.publisher),
             self.port(self.consumer),
         )  # fmt: skip
-        threads = Threads(JobThreads(self.starts, Now(), Now()), Now(), Now(), Turns(self.serve))
+        threads = Threads(self.starts, Now(), Now(), Now(), Now(), Turns(self.serve))
         host = Host(CLUSTER, self.host, self.ip, self.ip)
-        self.agent = assemble(self.settings, adapters, host, threads, clock=self.clock)
+        self.agent = Agent(self.settings, adapters, host, threads, clock=self.clock)
         parts = self.agent.parts
-        self.inventory, self.room, self.ports = parts.servers.inventory, parts.pools.room, parts.pools.ports
-        self.registry, self.tickets = parts.servers.records.registry, parts.servers.records.tickets
+        self.inventory, self.room, self.ports = parts.host.inventory, parts.pools.room, parts.pools.ports
+        self.registry, self.tickets = parts.host.records.registry, parts.host.records.tickets
         self.health, self.failures, self.limits = parts.host.health, parts.pools.backoff, parts.pools.limits
         self.stuck, self.memory, self.statics = parts.servers.removals, parts.servers.memory, parts.servers.statics
         self.network, self.repairer, self.hands = parts.host.network, parts.servers.repairer, parts.servers.hands
@@ -183,7 +181,7 @@ class World:
         parts.servers.observer.list_engine = self.list_engine  # type: ignore[method-assign]
         self.subscriptions, self.loop = parts.queues.subscriptions, self.agent.loop
         # Starts hold for claims; here there is no time in which claims could pause.
-        self.requests._throttle._claims.hold_s = lambda _now: 0.0  # type: ignore[method-assign]
+        self.requests._throttle._hold_s = lambda _now: 0.0  # type: ignore[method-assign]
         suspect = self.health.suspect_store
 
         def count() -> None:
@@ -221,7 +219,7 @@ class World:
     @property
     def consumed(self) -> frozenset[str]:
         """The pools' queues whose messages are being taken."""
-        return frozenset(queue for queue in self.subscriptions.consumed if queue.startswith("spawn."))
+        return frozenset(queue for queue in self.subscriptions._consumed if queue.startswith("spawn."))
 
     @property
     def may_claim(self) -> bool:

@@ -226,14 +226,14 @@ def test_a_request_goes_back_to_its_queue_when_neither_reply_nor_ticket_can_be_w
     monkeypatch.setattr("agent.claims.replies.ANSWER_TRY_S", 0.0)
     request = world.request(sent_at=ago(30))
     ticket(world, request)
-    create = world.store.create
+    put = world.store.put
 
-    def create_and_go_away(key: str, value: bytes) -> bool:
-        created = create(key, value)
+    def create_and_go_away(key: str, value: bytes, modify_index: int | None = None) -> bool:
+        created = put(key, value, modify_index)
         world.store.outage(True)
         return created
 
-    monkeypatch.setattr(world.store, "create", create_and_go_away)
+    monkeypatch.setattr(world.store, "put", create_and_go_away)
     world.publisher.publish(queues.spawn("light"), Outgoing(request.encode(), request.request_id))
     assert world.waiting() == 1
     monkeypatch.undo()
@@ -264,12 +264,12 @@ def test_a_claim_written_although_the_call_failed_is_found_to_be_ours(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I2: unknown is looked into, not guessed."""
-    create = world.store.create
+    put = world.store.put
     calls = []
 
-    def lose_first_answer(key: str, value: bytes) -> bool:
+    def lose_first_answer(key: str, value: bytes, modify_index: int | None = None) -> bool:
         calls.append(key)
-        written = create(key, value)
+        written = put(key, value, modify_index)
         if len(calls) == 1:
             world.store.outage(True)
             try:
@@ -278,7 +278,7 @@ def test_a_claim_written_although_the_call_failed_is_found_to_be_ours(
                 world.store.outage(False)
         return written
 
-    monkeypatch.setattr(world.store, "create", lose_first_answer)
+    monkeypatch.setattr(world.store, "put", lose_first_answer)
     reply = world.send(world.request())
     assert reply is not None
     assert calls == [KEYS.claim(reply.user)] * 2

@@ -16,6 +16,7 @@ from common.records.tickets import Ticket, TicketState
 from common.store.cluster import Cluster
 from common.store.port import Write
 from common.vocabulary import EndReason
+from frontend.operations.hosts import close_servers
 from tests.unit.agent.claims.test_claimer import read_ticket, ticket
 from tests.unit.agent.world import CLUSTER, KEYS, World, ago, delivery, pool, route, routes_of
 
@@ -342,6 +343,41 @@ def test_a_container_that_comes_back_with_its_host_does_not_take_the_path_back(w
     assert containers(world, user) == [], "the survivor is removed"
     assert user in other.users(State.CLAIMED)
     assert read_ticket(world, request).state is TicketState.ASSIGNED
+
+
+def recreated_elsewhere(world: World) -> tuple[World, str]:
+    """The host that a user's server was recreated on while ours was cut off, and the user."""
+    reply = world.send(world.request())
+    assert reply is not None
+    close_records(world, reply.user)
+    other = another(world)
+    take(other, reply.user)
+    other.settle()
+    return other, reply.user
+
+
+def test_i8_the_younger_server_stays_although_the_older_ones_host_was_faster_to_write_it_again(world: World) -> None:
+    """Its learner is there: Consul lost everything just as the older one's host came back."""
+    other, user = recreated_elsewhere(world)
+    world.store.wipe()
+    world.may_claim = other.may_claim = True
+    for host in (world, other, world):
+        assert host.repairer.repair(full=False)
+        host.settle()
+    assert containers(world, user) == []
+    assert len(containers(other, user)) == 1
+    assert routes_of(world, user) == [route(other, user)]
+
+
+def test_a_younger_server_gives_way_if_its_own_host_was_lost_meanwhile(world: World) -> None:
+    """I4: its learner has gone back to the older one."""
+    other, user = recreated_elsewhere(world)
+    close_servers(Cluster(world.store, CLUSTER), other.host, ago(0), lambda: True)
+    for host in (world, other):
+        assert host.repairer.repair(full=False)
+        host.settle()
+    assert len(containers(world, user)) == 1
+    assert containers(other, user) == []
 
 
 def test_a_host_that_never_noticed_gives_up_its_survivor_at_the_next_audit(world: World) -> None:

@@ -1,5 +1,7 @@
 """The line is what the tickets say; a message is a turn of it (docs/decisions/2026-11-27-turns.md)."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.lifecycle import State
@@ -104,6 +106,22 @@ def test_a2_what_a_dead_host_was_about_to_serve_is_served(world: World) -> None:
     send(world, request)
     free(world, 1)
     assert served(world, request) == [True]
+
+
+def test_a2_a_message_delivered_again_goes_on_with_the_ticket_that_it_held(world: World) -> None:
+    """I2: the ticket's own message was dropped meanwhile, because it was held."""
+    first, held, sender = (world.request(sent_at=ago(30 - number)) for number in range(3))
+    ticket(world, first, created_at=ago(30), seen_at=ago(1))
+    held_until, held_for = ago(-10), sender.request_id
+    ticket(world, held, created_at=ago(29), seen_at=ago(1), held_until=held_until, held_by="host-2", held_for=held_for)
+    send(world, sender)
+    free(world, 1)
+    assert served(world, first, held) == [True, False], "a copy of the message is a turn of its own"
+    send(world, sender, first)
+    messages = world.broker.declare(queues.spawn("light")).messages
+    messages[0] = replace(messages[0], redelivered=True)
+    free(world, 2)
+    assert served(world, first, held) == [True, True]
 
 
 def test_a2_a_poll_at_the_same_moment_takes_no_turn_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

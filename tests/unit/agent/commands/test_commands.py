@@ -19,6 +19,7 @@ from common.records.hosts import HostState
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
 from common.runtime.threads import Pool
+from common.vocabulary import EndReason
 from tests.support.waiting import wait_until
 from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, World, ago, pool
 
@@ -239,8 +240,8 @@ def test_host_states_are_passed_on_and_recycling_marks_ready_servers() -> None:
     culling.send(PrepareImage(sent_at=utc_now(), image="image:2"))
     culling.send(RecyclePool(sent_at=utc_now(), pool="light"))
     assert culling.world.state is HostState.DRAINING
-    assert culling.world.health.drain is not None
-    assert culling.world.health.drain.deadline == until
+    assert culling.world.agent.parts.host.saved_state.drain is not None
+    assert culling.world.agent.parts.host.saved_state.drain.deadline == until
     assert "image:2" in culling.world.agent.parts.pools.images._asked
     assert {s.is_stale for s in culling.world.inventory.snapshot() if s.state is State.READY} == {True}
 
@@ -455,3 +456,17 @@ def test_c6_counters_that_began_again_prove_nothing() -> None:
     assert looking.culled_after_minutes(2) is None
     looking.world.engine.used[looking.container] = Usage()
     assert looking.culled_after_minutes(3) is None
+
+
+def test_a_new_agent_takes_no_cull_before_it_knows_what_is_there() -> None:
+    """I3, I6: what it does not know yet would count as gone, and its records as left over."""
+    culling = Culling()
+    culling.world.engine.down = True
+    culling.world.restart()
+    culling.send(CullRequest(sent_at=utc_now(), user=culling.user, reason=EndReason.OPERATOR, force=True))
+    culling.world.turn()
+    assert culling.user in culling.world.stored(KEYS.claims)
+    culling.world.engine.down = False
+    culling.world.settle()
+    assert culling.user not in culling.world.stored(KEYS.claims)
+    assert culling.world.inventory.get(culling.user) is None

@@ -45,7 +45,7 @@ CALLS: dict[str, Call] = {
     "remove": lambda engine: engine.remove("c"),
     "log_tail": lambda engine: engine.log_tail("c", 10),
     "usage": lambda engine: engine.usage("c"),
-    "watch": lambda engine: engine.watch({"a": "b"}, lambda: None),
+    "watch": lambda engine: engine.watch({"a": "b"}, lambda: None, lambda _container: None),
 }
 
 

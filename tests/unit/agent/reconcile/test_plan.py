@@ -64,9 +64,8 @@ def removed(actions: list[Action]) -> dict[str, str]:
 
 
 def container_of(server: Server, state: str = "running", name: str | None = None) -> Container:
-    identity = names.Identity(server.pool, server.user, server.generation, server.port, server.token, server.created_at)
     usual = names.claimed_name("tmpnb-x") if server.state is State.CLAIMED else "tmpnb-x"
-    return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, identity))
+    return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, server))
 
 
 def listing(known: list[Server], containers: list[Container] | None = None) -> EngineListing:

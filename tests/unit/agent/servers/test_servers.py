@@ -17,8 +17,10 @@ from agent.lifecycle import Phase, State
 from common.records.hosts import HostState
 from common.records.servers import Claim, Gone, Pointer
 from common.runtime.clock import utc_now
+from common.store.cluster import Cluster
 from common.vocabulary import EndReason
-from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, pool, route
+from frontend.operations.hosts import close_servers
+from tests.unit.agent.world import CLUSTER, HOST, IMAGE, KEYS, Clock, World, ago, pool, route
 
 
 def foreign_container(world: World, **labels: str) -> str:
@@ -50,6 +52,20 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.settle()
     server = world.inventory.snapshot()[0]
     world.store.put(KEYS.claim(server.user), b"not even readable")
+    world.restart()
+    world.settle()
+    assert world.users(State.CLAIMED) == {server.user}
+    assert names.claimed_name(server.name) in world.container_names()
+
+
+def test_word_that_it_is_gone_makes_a_server_claimed_when_its_host_was_lost_before_it_was_marked() -> None:
+    """I1, I3: as above, and the culler has closed the claim before an agent was back to read it."""
+    world = World()
+    world.settle()
+    server = world.inventory.snapshot()[0]
+    claim = world.registry.new_claim(server, None, world.request().request_id)
+    assert world.registry.create_claim(claim) == claim
+    close_servers(Cluster(world.store, CLUSTER), HOST, ago(0), lambda: True)
     world.restart()
     world.settle()
     assert world.users(State.CLAIMED) == {server.user}

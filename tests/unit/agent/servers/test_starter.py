@@ -3,9 +3,9 @@
 import pytest
 
 from agent.engine.network import Network, options
+from agent.host.ports import NoPortError, PortAllocator
 from agent.lifecycle import State
 from agent.pool.capacity import capacities
-from agent.pool.ports import NoPortError, PortAllocator
 from agent.pool.start_backoff import pause_s
 from agent.records.saved_state import SavedState
 from common.errors import StoreUnavailable
@@ -243,7 +243,8 @@ def test_no_port_is_given_that_could_not_be_noted_before() -> None:
 
 def test_ports_of_adopted_containers_are_taken() -> None:
     book = PortAllocator(20000, 20003, 0.0, saved_state())
-    book.adopt([20000, 20002])
+    book.adopt(20000)
+    book.adopt(20002)
     assert {book.take(), book.take()} == {20001, 20003}
 
 

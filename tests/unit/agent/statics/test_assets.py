@@ -47,7 +47,7 @@ def ask(one: World, statics: str, offset: int = 0) -> StaticsPart:
     def answer(delivery: Delivery) -> None:
         one.statics.ask(decode(delivery.body), delivery)  # type: ignore[arg-type]
         one.consumer.ack(delivery)  # type: ignore[union-attr]
-        one.statics._answer(one.statics._inbox.get_nowait())  # type: ignore[arg-type]  # what the thread does
+        one.statics._answer(*one.statics._inbox.get_nowait())  # type: ignore[arg-type]  # what the thread does
 
     while not one.statics._inbox.empty():
         one.statics._inbox.get_nowait()

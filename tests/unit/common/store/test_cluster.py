@@ -1,7 +1,7 @@
 """Routes, claims and the pointers to them: what one host writes of its servers, and what others find."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -56,8 +56,8 @@ def claim(user: str = ANNA, host: str = "a") -> Claim:
     return Claim(user=user, host=host, pool="p", request_id="0" * 32, claimed_at=NOW, idle_limit_s=0)
 
 
-def pointer(user: str = ANNA, host: str = "a") -> Pointer:
-    return Pointer(user=user, host=host, pool="p")
+def pointer(user: str = ANNA, host: str = "a", created_at: datetime | None = NOW) -> Pointer:
+    return Pointer(user=user, host=host, pool="p", created_at=created_at)
 
 
 def keys(store: MemoryStore) -> set[str]:
@@ -106,6 +106,21 @@ def test_a_pointer_is_set_once(cluster: Cluster) -> None:
     assert cluster.point(pointer())
     assert not cluster.point(pointer(host="b"))
     assert cluster.users.get(ANNA) == pointer()
+
+
+@pytest.mark.parametrize(("ours", "taken"), [(timedelta(0), False), (timedelta(seconds=1), True)])
+def test_a_pointer_to_an_older_server_gives_way_to_whoever_asks_for_it(
+    cluster: Cluster, ours: timedelta, taken: bool
+) -> None:
+    cluster.users.put(pointer())
+    younger = pointer(host="b", created_at=NOW + ours)
+    assert not cluster.point(younger)
+    assert cluster.point(younger, over_older=True) is taken
+
+
+def test_a_pointer_that_does_not_say_how_old_its_server_is_stays(cluster: Cluster) -> None:
+    cluster.users.put(pointer(created_at=None))
+    assert not cluster.point(pointer(host="b"), over_older=True)
 
 
 def test_a_pointer_that_is_deleted_meanwhile_is_written_all_the_same(store: WatchedStore, cluster: Cluster) -> None:

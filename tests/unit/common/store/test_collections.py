@@ -32,15 +32,15 @@ class InterferingStore(MemoryStore):
         super().__init__()
         self.before_replace: list[Callable[[], None]] = []
 
-    def replace(self, key: str, value: bytes, modify_index: int) -> bool:
-        if self.before_replace:
+    def put(self, key: str, value: bytes, modify_index: int | None = None) -> bool:
+        if modify_index is not None and self.before_replace:
             self.before_replace.pop(0)()
-        return super().replace(key, value, modify_index)
+        return super().put(key, value, modify_index)
 
-    def delete_unchanged(self, key: str, modify_index: int) -> bool:
-        if self.before_replace:
+    def delete(self, key: str, modify_index: int | None = None) -> bool:
+        if modify_index is not None and self.before_replace:
             self.before_replace.pop(0)()
-        return super().delete_unchanged(key, modify_index)
+        return super().delete(key, modify_index)
 
 
 @pytest.fixture

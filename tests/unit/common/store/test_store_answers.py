@@ -97,15 +97,23 @@ READS: dict[str, Call] = {
 NAMES: dict[str, Call] = {"watch_keys": lambda store: store.watch_keys("k/", 5, 0.1)}
 WRITES: dict[str, Call] = {
     "put": lambda store: store.put("k/a", b"x"),
-    "create": lambda store: store.create("k/a", b"x"),
-    "replace": lambda store: store.replace("k/a", b"x", 3),
+    "create": lambda store: store.put("k/a", b"x", 0),
+    "replace": lambda store: store.put("k/a", b"x", 3),
     "delete": lambda store: store.delete("k/a"),
-    "delete_unchanged": lambda store: store.delete_unchanged("k/a", 3),
+    "delete_unchanged": lambda store: store.delete("k/a", 3),
     "write_all": lambda store: store.write_all([Write("k/a", b"x", 3)]),
     "acquire": lambda store: store.acquire("k/a", b"x", "s"),
     "open_session": lambda store: store.open_session("test", 10),
     "renew_session": lambda store: store.renew_session("s"),
 }
+
+
+@pytest.mark.parametrize("call", READS | NAMES | WRITES)
+def test_every_call_has_the_token(call: str, server: Server) -> None:
+    store = ConsulStore([f"http://127.0.0.1:{server.port}"], "secret", timeout_s=5)
+    with pytest.raises(StoreUnavailable):
+        (READS | NAMES | WRITES)[call](store)
+    assert set(server.tokens) == {"secret"}
 
 
 @pytest.mark.parametrize("answer", [*ODD, *ODD_READS], ids=str)

@@ -60,7 +60,8 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(store, "other")
     gpu = spec("img:2", host_labels={"gpu": "yes"})
     assert prepare_images(Context(cluster(store), broker.publisher(), lambda: START), [gpu]) == {
-        "img:2": {"has": None, "lacks": ""}
+        ("img:2", "has"): None,
+        ("img:2", "lacks"): "",
     }
     (message,) = [decode(delivery.body) for delivery in broker.declare("host.lacks").messages]
     assert isinstance(message, PrepareImage)
@@ -69,7 +70,7 @@ def test_hosts_that_will_need_an_image_and_lack_it_are_asked_for_it(store: Memor
     put_host(
         store, "lacks", images={"img:2": ImageStatus(state=ImageState.FAILED, reason="no space")}, labels={"gpu": "yes"}
     )
-    assert prepared(cluster(store).hosts.all(), [gpu])["img:2"]["lacks"] == "no space"
+    assert prepared(cluster(store).hosts.all(), [gpu])["img:2", "lacks"] == "no space"
 
 
 def test_a_host_is_done_when_no_ready_server_is_of_an_older_generation(store: MemoryStore) -> None:

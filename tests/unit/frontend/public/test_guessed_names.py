@@ -26,7 +26,7 @@ def asked(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
 
 def watch(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     calls: list[str] = []
-    for name in ("get", "get_all", "list", "create", "replace", "put", "delete", "delete_unchanged"):
+    for name in ("get", "get_all", "list", "put", "delete"):
         real = getattr(cluster.store, name)
 
         def call(key: Any, *rest: Any, name: str = name, real: Any = real) -> Any:

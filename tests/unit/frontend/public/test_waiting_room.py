@@ -6,6 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from common.broker.messages import CullRequest
+from common.errors import StoreUnavailable
 from common.ids import request_of
 from common.records.tickets import Ticket, TicketState
 from common.vocabulary import EndReason
@@ -96,14 +97,14 @@ def test_a_ticket_younger_than_the_listing_has_the_last_place(full: FakeCluster)
 
 
 def test_a_reply_between_the_window_and_the_tickets_write_is_served_at_once(full: FakeCluster) -> None:
-    create = full.store.create
+    put = full.store.put
 
-    def slow_create(key: str, value: bytes) -> bool:
-        if "/tickets/" in key:
+    def slow_create(key: str, value: bytes, modify_index: int | None = None) -> bool:
+        if "/tickets/" in key and modify_index == 0:
             full.late(full.agent.reply_to(full.agent.requests[0]))
-        return create(key, value)
+        return put(key, value, modify_index)
 
-    full.store.create = slow_create  # type: ignore[method-assign]
+    full.store.put = slow_create  # type: ignore[method-assign]
     answer = full.client.get("/spawn", headers=BROWSER)
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith(f"/user/{user_id(1)}/")
@@ -113,30 +114,30 @@ def test_a_reply_between_the_window_and_the_tickets_write_is_served_at_once(full
 
 
 def test_a_reply_right_after_the_tickets_write_is_served_at_once(full: FakeCluster) -> None:
-    create = full.store.create
+    put = full.store.put
 
-    def create_then_reply(key: str, value: bytes) -> bool:
-        created = create(key, value)
-        if "/tickets/" in key:
+    def create_then_reply(key: str, value: bytes, modify_index: int | None = None) -> bool:
+        created = put(key, value, modify_index)
+        if "/tickets/" in key and modify_index == 0:
             full.late(full.agent.reply_to(full.agent.requests[0]))
         return created
 
-    full.store.create = create_then_reply  # type: ignore[method-assign]
+    full.store.put = create_then_reply  # type: ignore[method-assign]
     assert full.client.get("/spawn", headers=BROWSER).status_code == 302
     assert full.host_messages() == []
 
 
 def test_a_ticket_that_an_agent_assigned_before_the_frontend_saw_it_is_served(full: FakeCluster) -> None:
-    create = full.store.create
+    put = full.store.put
 
-    def assigned_meanwhile(key: str, value: bytes) -> bool:
-        created = create(key, value)
-        if "/tickets/" in key:
+    def assigned_meanwhile(key: str, value: bytes, modify_index: int | None = None) -> bool:
+        created = put(key, value, modify_index)
+        if "/tickets/" in key and modify_index == 0:
             full.parts.room.assign(full.agent.reply_to(full.agent.requests[0]))
             return False
         return created
 
-    full.store.create = assigned_meanwhile  # type: ignore[method-assign]
+    full.store.put = assigned_meanwhile  # type: ignore[method-assign]
     answer = full.client.get("/spawn", headers=BROWSER)
     assert answer.headers["Location"].startswith(f"/user/{user_id(1)}/")
 
@@ -281,12 +282,14 @@ def test_while_consul_is_away_the_page_keeps_asking(full: FakeCluster) -> None:
 
 
 def test_when_no_ticket_can_be_written_the_visitor_is_told_to_wait(full: FakeCluster) -> None:
-    def away(key: str, value: bytes) -> bool:
-        from common.errors import StoreUnavailable
+    put = full.store.put
 
-        raise StoreUnavailable("Consul: away")
+    def away(key: str, value: bytes, modify_index: int | None = None) -> bool:
+        if modify_index == 0:
+            raise StoreUnavailable("Consul: away")
+        return put(key, value, modify_index)
 
-    full.store.create = away  # type: ignore[method-assign]
+    full.store.put = away  # type: ignore[method-assign]
     answer = full.client.get("/spawn", headers=BROWSER)
     assert answer.status_code == 503
     assert "tries again by itself" in answer.text

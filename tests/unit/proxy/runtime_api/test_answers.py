@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketStaticsTraffic, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 
 ENTRY = (
     b"0x7f: key=abcdefghijkm use=1 exp=3592000 shard=0 conn_cur=1 bytes_in_cnt=350 bytes_out_cnt=1523 gpc0=3 gpc1=2\n"
@@ -80,7 +80,7 @@ def say(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
 @pytest.mark.parametrize("name", ODD)
 def test_a8_a_reading_of_traffic_is_whole_or_there_is_none(name: str, say: Callable[[bytes], Path]) -> None:
     path = say(ODD[name])
-    for call in (SocketTraffic(path).counters, SocketTraffic(path).uptime_s, SocketStaticsTraffic(path).served):
+    for call in (SocketTraffic(path).counters, SocketTraffic(path).uptime_s, SocketTraffic(path).served):
         try:
             found = call()
         except HaproxyUnavailable:

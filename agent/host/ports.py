@@ -7,7 +7,7 @@ use, so that a new agent goes on behind everything its predecessor ever used.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from agent.records.saved_state import SavedState
 from common.errors import TransientError
@@ -48,12 +48,11 @@ class PortAllocator:
         with self._lock:
             self._cursor = self._reserved = (cursor - self._first) % self._count
 
-    def adopt(self, ports: Iterable[int]) -> None:
-        """These are taken by containers that run already."""
+    def adopt(self, port: int) -> None:
+        """It is taken by a container that runs already."""
         with self._lock:
-            self._used.update(ports)
-            for port in self._used & self._until.keys():
-                del self._until[port]
+            self._used.add(port)
+            self._until.pop(port, None)
 
     def take(self) -> int:
         """A port that nobody has had for the quarantine. Raises ``NoPortError`` or ``StoreUnavailable``."""

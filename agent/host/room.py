@@ -5,12 +5,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from agent.engine.network import ClusterNetwork
+from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.capacity import Bound, in_network
-from agent.pool.ports import PortAllocator
 from agent.records.specs import Specs
 
 log = logging.getLogger(__name__)
@@ -19,26 +20,18 @@ log = logging.getLogger(__name__)
 FULL_S = 60.0
 
 
+@dataclass
 class HostRoom:
     """Safe to use from any thread. ``clock``: monotonic seconds."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        ports: PortAllocator,
-        network: ClusterNetwork,
-        specs: Specs,
-        bridge_ports_max: int,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._inventory = inventory
-        self._ports = ports
-        self._network = network
-        self._specs = specs
-        self._bridge_ports_max = bridge_ports_max
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._full: tuple[float, Bound] | None = None
+    _inventory: Inventory
+    _ports: PortAllocator
+    _network: ClusterNetwork
+    _specs: Specs
+    _bridge_ports_max: int
+    _clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _full: tuple[float, Bound] | None = field(default=None, init=False)
 
     def full(self, reason: str) -> None:
         """The network took no container, for all its interfaces or addresses are taken, some by others perhaps. So many

@@ -1,26 +1,30 @@
 """How many servers of each pool there may be here, and how much this host wants the pool's requests."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from agent.health import HostHealth
+from agent.host.room import HostRoom
 from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.capacity import Bound, Capacity, capacities
 from agent.pool.placement import priority
-from agent.pool.room import HostRoom
 from agent.records.specs import Specs
 from common.records.pools import PoolSpec
 
+# The host's memory, and what it has room for beside that.
+_Shape = tuple[int, tuple[Bound, ...]]
 
+
+@dataclass
 class PoolLimits:
     """Safe to use from any thread."""
 
-    def __init__(self, specs: Specs, inventory: Inventory, room: HostRoom, health: HostHealth) -> None:
-        self._specs = specs
-        self._inventory = inventory
-        self._room = room
-        self._health = health
-        self._known: tuple[Mapping[str, PoolSpec], tuple[int, tuple[Bound, ...]], Mapping[str, Capacity]] | None = None
+    _specs: Specs
+    _inventory: Inventory
+    _room: HostRoom
+    _health: HostHealth
+    _known: tuple[Mapping[str, PoolSpec], _Shape, Mapping[str, Capacity]] | None = field(default=None, init=False)
 
     def all(self) -> Mapping[str, Capacity]:
         """Pool -> how many servers of it there may be. Asked for by every pool at every claim, and nearly always as it
