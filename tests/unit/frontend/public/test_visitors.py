@@ -37,8 +37,7 @@ def tab(cluster: FakeCluster, cookies: str, path: str = "/spawn", client: FlaskC
 
 
 def test_a7_two_tabs_from_the_landing_page_get_one_server() -> None:
-    # A window that no busy machine sees the end of: it would send a tab to the waiting room.
-    cluster = FakeCluster(settings(window_s=15))
+    cluster = FakeCluster(settings(window_s=10.0))
     mine = cookie(cluster.client.get("/", headers=PERSON))
     cluster.agent.serving = False
     with ThreadPoolExecutor(4) as pool:
