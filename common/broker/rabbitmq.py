@@ -71,8 +71,9 @@ class RabbitPublisher(ConnectionThread):
             try:
                 self._confirmed(partial(self._send, unsent, gone, reply_to))
             except BrokerUnavailable as exc:
-                # The thread may be at it still, hence the copies.
-                failed |= dict(gone) | dict.fromkeys([*tuple(unsent), *range(start + TOGETHER_MAX, len(messages))], exc)
+                # The thread may be at it still, hence the copies, and in this order: what it takes out of ``unsent``
+                # meanwhile is in ``gone`` before.
+                failed |= dict.fromkeys([*tuple(unsent), *range(start + TOGETHER_MAX, len(messages))], exc) | dict(gone)
                 break
             failed |= gone
         for error in failed.values():
