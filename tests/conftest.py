@@ -112,10 +112,11 @@ def rabbitmq(rabbitmq_container: "DockerContainer") -> RabbitAddress:
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """The machine's Chromium: one, because Playwright can be started once at a time."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     from tests.support.browsing import chromium
 
+    expect.set_options(timeout=30_000)  # Playwright's 5 s are too short for a busy machine's JupyterLab
     with sync_playwright() as playwright:
         browser = chromium(playwright)
         yield browser

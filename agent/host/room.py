@@ -1,5 +1,5 @@
 """How many servers this host has room for beside their memory: interfaces and addresses of the servers' network, and
-published ports. The bounds that ``capacity.py`` shares out among the pools."""
+published ports. The bounds that ``pool/capacity.py`` shares out among the pools."""
 
 import logging
 import threading

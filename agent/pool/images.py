@@ -1,7 +1,7 @@
 """Which images this host has: looked at, and fetched if missing, before servers of an older one give way to them.
 
 One thread, because a pull may take minutes and two of the same image help nobody. A start that finds its image missing
-fetches it by itself (``servers/starter.py``); this is about knowing in advance.
+fetches it by itself (``servers/launcher.py``); this is about knowing in advance.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""The life of a server until it is ready: port, container, probe, route. Runs on the starting threads.
+"""The life of a server until it is ready: container (``launcher.py``), probe, route (``opener.py``). Starting threads.
 
-Docker calls go through a semaphore; probes and waits do not hold it, so that the engine is never idle while there is
-something to start.
+Docker calls take a slot of the engine's throttle; probes and waits do not hold it, so that the engine is never idle
+while there is something to start.
 """
 
 import time

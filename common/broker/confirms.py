@@ -6,6 +6,7 @@ Only ``rabbitmq.py`` uses this, on the connection's thread.
 from typing import Any
 
 import pika
+import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 
@@ -34,6 +35,8 @@ class ConfirmedChannel:
         """Wait until RabbitMQ has said of all what became of them. Returns the numbers of those that it refused, and
         the queues, since the last wait, that do not exist."""
         self._channel._flush_output(lambda: not self._unconfirmed)
+        if self._unconfirmed:  # pika says nothing when it was us who closed the channel, and nothing was sent then
+            raise pika.exceptions.ChannelWrongStateError("closed before all messages were confirmed")
         refused, self._refused = self._refused, set()
         returned, self._returned = self._returned, set()
         return refused, returned

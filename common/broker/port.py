@@ -1,4 +1,4 @@
-"""The ports to RabbitMQ. Adapters: ``broker_rabbitmq`` (real), ``broker_memory`` (fake); one contract suite for both.
+"""The ports to RabbitMQ. Adapters: ``rabbitmq`` (real), ``memory`` (fake); one contract suite for both.
 
 Four roles, each with a connection of its own, because a publisher that is throttled must not stop a consumer:
 ``Publisher`` (send and know that it arrived), ``Requester`` (send and wait for the direct reply), ``Consumer``, and

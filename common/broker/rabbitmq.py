@@ -67,12 +67,15 @@ class RabbitPublisher(ConnectionThread):
         failed: dict[int, Unroutable | BrokerUnavailable] = {}
         for start in range(0, len(messages), TOGETHER_MAX):
             unsent = dict(enumerate(messages[start : start + TOGETHER_MAX], start))
+            gone: dict[int, Unroutable] = {}
             try:
-                self._confirmed(partial(self._send, unsent, failed, reply_to))
+                self._confirmed(partial(self._send, unsent, gone, reply_to))
             except BrokerUnavailable as exc:
-                # The thread may be at it still, hence the copy.
-                failed |= dict.fromkeys([*tuple(unsent), *range(start + TOGETHER_MAX, len(messages))], exc)
+                # The thread may be at it still, hence the copies, and in this order: what it takes out of ``unsent``
+                # meanwhile is in ``gone`` before.
+                failed |= dict.fromkeys([*tuple(unsent), *range(start + TOGETHER_MAX, len(messages))], exc) | dict(gone)
                 break
+            failed |= gone
         for error in failed.values():
             PUBLISH_ERRORS.labels("unroutable" if isinstance(error, Unroutable) else "unavailable").inc()
         return failed
@@ -172,17 +175,17 @@ class RabbitPublisher(ConnectionThread):
     def _send(
         self,
         unsent: dict[int, tuple[str, Outgoing]],
-        failed: dict[int, Unroutable | BrokerUnavailable],
+        gone: dict[int, Unroutable],
         reply_to: str | None,
         channel: BlockingChannel,
     ) -> None:
-        """Send all, then wait for all. Messages leave ``unsent`` when RabbitMQ has them, and go to ``failed`` if nobody
-        is there to take them; those that it refused stay."""
+        """Send all, then wait for all. Messages leave ``unsent`` when RabbitMQ has them, and come into ``gone`` if
+        nobody is there to take them; those that it refused stay."""
         sent: dict[int, int] = {}
         for number, (queue, message) in tuple(unsent.items()):
             is_reply = queue.startswith(REPLY_QUEUE)
             if is_reply and (problem := self._absence(channel, queue)):
-                failed[number] = Unroutable(f"RabbitMQ: the requester is gone: {problem}")
+                gone[number] = Unroutable(f"RabbitMQ: the requester is gone: {problem}")
                 del unsent[number]
                 continue
             if queues.is_work_queue(queue):
@@ -197,7 +200,7 @@ class RabbitPublisher(ConnectionThread):
         for number, tag in sent.items():
             queue, _ = unsent[number]
             if queue in missing and not queues.is_work_queue(queue):
-                failed[number] = Unroutable(f"RabbitMQ: unroutable: there is no queue {queue}")
+                gone[number] = Unroutable(f"RabbitMQ: unroutable: there is no queue {queue}")
                 del unsent[number]
             elif queue not in missing and tag not in refused:
                 del unsent[number]

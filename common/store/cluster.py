@@ -95,8 +95,10 @@ class Cluster:
         route, claim = None, None
         if pointer is not None and pointer.record is not None:
             route_id, claim_id = Route.id_of(pointer.record.host, user), Claim.id_of(pointer.record.host, user)
-            entries = self.store.get_all((self.routes.key(route_id), self.claims.key(claim_id)))
+            # The word once more: it is left just before the route goes, perhaps since the first question.
+            entries = self.store.get_all((self.routes.key(route_id), self.claims.key(claim_id), self.gone.key(user)))
             route, claim = self.routes.among(entries, route_id), self.claims.among(entries, claim_id)
+            gone = self.gone.among(entries, user)
         return ServerRecords(
             route.record if route is not None else None,
             claim.record if claim is not None else None,

@@ -1,4 +1,4 @@
-"""How py-consul reaches Consul. Only ``store_consul.py`` uses this.
+"""How py-consul reaches Consul. Only ``consul.py`` uses this.
 
 py-consul goes through requests, which spends more CPU on what a call to Consul does not need (cookies, redirects,
 proxies, merging of settings) than on the call. Every claim waits for one call and every server costs five, so

@@ -4,7 +4,8 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from common.errors import StoreUnavailable
 from common.store.port import TOGETHER_MAX, Entry, KeyListing, Listing, Service, Write
@@ -39,21 +40,18 @@ class MemoryStore:
             self.services.clear()
 
     def get(self, key: str) -> Entry | None:
-        with self._changed:
-            self._check()
+        with self._up():
             return self._entries.get(key)
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
-        with self._changed:
-            self._check()
+        with self._up():
             return {key: self._entries[key] for key in keys if key in self._entries}
 
     def list_all(self, prefixes: Sequence[str]) -> "list[Entry]":
         return [entry for prefix in prefixes for entry in self.list(prefix).entries]
 
     def list(self, prefix: str) -> Listing:
-        with self._changed:
-            self._check()
+        with self._up():
             found = tuple(self._entries[key] for key in sorted(self._entries) if key.startswith(prefix))
             return Listing(max(self._index, 1), found)
 
@@ -79,8 +77,7 @@ class MemoryStore:
         return MemoryStore.write_all(self, [Write(key, None, modify_index)])
 
     def write_all(self, writes: Sequence[Write]) -> bool:
-        with self._changed:
-            self._check()
+        with self._up():
             assert len(writes) <= TOGETHER_MAX, "Consul takes no more at once"  # noqa: S101 a fake, for tests
             if not all(self._may_be_made(write) for write in writes):
                 return False
@@ -99,15 +96,13 @@ class MemoryStore:
         return write.modify_index == (present.modify_index if present is not None else 0)
 
     def open_session(self, name: str, ttl_s: int) -> str:  # noqa: ARG002 the name is for people
-        with self._changed:
-            self._check()
+        with self._up():
             session = str(uuid.uuid4())
             self._sessions[session] = (ttl_s, time.monotonic() + ttl_s)
             return session
 
     def renew_session(self, session: str) -> bool:
-        with self._changed:
-            self._check()
+        with self._up():
             self._expire()
             if session not in self._sessions:
                 return False
@@ -116,13 +111,11 @@ class MemoryStore:
             return True
 
     def close_session(self, session: str) -> None:
-        with self._changed:
-            self._check()
+        with self._up():
             self._end(session)
 
     def acquire(self, key: str, value: bytes, session: str) -> bool:
-        with self._changed:
-            self._check()
+        with self._up():
             self._expire()
             present = self._entries.get(key)
             if session not in self._sessions or (present and present.session not in (None, session)):
@@ -134,19 +127,22 @@ class MemoryStore:
         return self.skew_s
 
     def register(self, service: Service) -> None:
-        with self._changed:
-            self._check()
+        with self._up():
             self.services[service.id] = service
 
     def pass_check(self, service_id: str, note: str) -> bool:  # noqa: ARG002 shown in Consul's UI only
-        with self._changed:
-            self._check()
+        with self._up():
             return service_id in self.services
 
     def deregister(self, service_id: str) -> None:
+        with self._up():
+            self.services.pop(service_id, None)
+
+    @contextmanager
+    def _up(self) -> Iterator[None]:
         with self._changed:
             self._check()
-            self.services.pop(service_id, None)
+            yield
 
     def _check(self) -> None:
         if self._down:

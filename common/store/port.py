@@ -1,4 +1,4 @@
-"""The port to Consul, as every package sees it. Adapters: ``store_consul`` (real), ``store_memory`` (fake).
+"""The port to Consul, as every package sees it. Adapters: ``consul`` (real), ``memory`` (fake).
 
 One contract suite (tests/contract/test_store.py) holds both to the same behaviour.
 """

@@ -1,1 +1,1 @@
-"""The admin application: the operator's JSON API, at an address of its own that the proxy tier never routes to."""
+"""The admin application: the operator's page and JSON API, at an address that the proxy tier never routes to."""

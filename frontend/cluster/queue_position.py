@@ -1,6 +1,6 @@
 """The queue as the tickets show it: positions, and the throughput at which they are served.
 
-Pure computation on records; ``waiting_room.py`` reads them.
+Pure computation on records; ``public/spawning/waiting_room.py`` and the admin application read them.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""Guesses at a secret: after a few wrong ones a client has to wait, longer and longer. No thread sleeps meanwhile."""
+"""Guesses at a secret: after a few wrong ones a client has to wait, longer and longer. Other requests do not count."""
 
 import threading
 import time

@@ -1,7 +1,7 @@
 """Who was active, from what HAProxy counted. Pure: no I/O, no clock.
 
 Requests: haproxy.cfg counts those that are activity (it leaves out JupyterLab's polling), and by kinds those that an
-open page may make by itself: whether it does is seen from when they come (``steady.py``), if they are small.
+open page may make by itself: whether it does is seen from when they come (``polling.py``), if they are small.
 WebSockets: an open one that nobody uses still carries pings, so bytes count only beyond an allowance:
 
 - A pong is 6 bytes from the browser and a ping 2 bytes to it (RFC 6455, 5.2: header of 2, mask of 4, no payload);

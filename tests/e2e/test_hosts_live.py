@@ -55,7 +55,6 @@ def operators_page(hosts: HostsRig, browser: Browser) -> Iterator[Page]:
     """The page, logged in by its form, without any error of a script or of the content security policy."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(60_000)
-    expect.set_options(timeout=30_000)  # hosts follow within a second, on a busy machine later
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -64,7 +63,6 @@ def operators_page(hosts: HostsRig, browser: Browser) -> Iterator[Page]:
         log_in(hosts, page)
         yield page
     finally:
-        expect.set_options(timeout=5_000)
         context.close()
     assert wrong == []
 

@@ -80,6 +80,26 @@ class Short:
 class Data:
     a: Hook
     b: int
+
+@dataclass(frozen=True)
+class Rows:
+    a: int
+    b: int
+    c: int
+    d: int
+    e: int
+    f: int
+    g: Hook
+
+    @property
+    def total(self) -> int: ...
+
+@dataclass
+class Doer:
+    a: Hook
+    b: Callable[[], float] = time.monotonic
+
+    def do(self) -> None: ...
 """
 
 
@@ -87,7 +107,7 @@ def test_constructors_count_their_arguments_and_callables(shape: ModuleType, tmp
     found = product(shape, tmp_path, {"agent/a.py": CONSTRUCTORS, "common/a.py": CONSTRUCTORS})
     assert shape.long_constructors(found).found == ["agent/a.py: Long takes 7", "common/a.py: Long takes 7"]
     assert shape.callable_arguments(found).found == [
-        "agent/a.py: Long(f)", "agent/a.py: Long(g)", "agent/a.py: Short(a)"
+        "agent/a.py: Long(f)", "agent/a.py: Long(g)", "agent/a.py: Short(a)", "agent/a.py: Doer(a)"
     ]  # fmt: skip
 
 

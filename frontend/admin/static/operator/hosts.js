@@ -27,8 +27,8 @@ class HostRow {
     this.failure = el("td", { "data-label": "Last failure", class: "text" });
     this.seen = el("td", { "data-label": "Last seen", class: "seen" });
     this.buttons = {
-      cordon: el("button", { class: "small", type: "button", onclick: () => this.set("cordoned", "cordoned: nobody new there") }, "Cordon"),
-      uncordon: el("button", { class: "small", type: "button", onclick: () => this.set("active", "back to work") }, "Uncordon"),
+      cordon: el("button", { class: "small", type: "button", onclick: () => this.set("cordoned", "cordon") }, "Cordon"),
+      uncordon: el("button", { class: "small", type: "button", onclick: () => this.set("active", "uncordon") }, "Uncordon"),
       drain: el("button", { class: "small", type: "button", onclick: () => this.drain() }, "Drain…"),
       remove: el("button", { class: "small", type: "button", onclick: () => this.forget() }, "Remove…"),
     };
@@ -115,7 +115,7 @@ class HostRow {
 
   set(state, done, deadline_s) {
     const body = deadline_s ? { state, deadline_s } : { state };
-    return attempt(`${this.name} is told: ${done}.`, () => call("PUT", `/api/v1/hosts/${this.name}/state`, body));
+    return attempt(`${this.name}: ${done} requested.`, () => call("PUT", `/api/v1/hosts/${this.name}/state`, body));
   }
 
   async drain() {
@@ -127,7 +127,7 @@ class HostRow {
       yes: "Drain",
       field: { label: "Deadline in", unit: "minutes (empty: none)", value: null, min: 1, max: 7 * 1440, optional: true },
     });
-    if (given) await this.set("draining", "draining", given.value ? given.value * 60 : undefined);
+    if (given) await this.set("draining", "drain", given.value ? given.value * 60 : undefined);
   }
 
   async forget() {

@@ -21,11 +21,13 @@ ANNA, BERT, CARL = "anna" * 3, "bert" * 3, "carx" * 3
 
 
 class WatchedStore(MemoryStore):
-    """Does something once before each of the next transactions, as another process may; counts what is asked."""
+    """Does something once before each of the next transactions, or after each of the next reads, as another process
+    may; counts what is asked."""
 
     def __init__(self) -> None:
         super().__init__()
         self.before_writes: list[Callable[[], object]] = []
+        self.after_reads: list[Callable[[], object]] = []
         self.reads = 0
 
     def write_all(self, writes: Sequence[Write]) -> bool:
@@ -35,7 +37,10 @@ class WatchedStore(MemoryStore):
 
     def get_all(self, keys: Sequence[str]) -> dict[str, Entry]:
         self.reads += 1
-        return super().get_all(keys)
+        found = super().get_all(keys)
+        if self.after_reads:
+            self.after_reads.pop(0)()
+        return found
 
 
 @pytest.fixture
@@ -279,3 +284,18 @@ def test_a_pointer_that_cannot_be_read_leads_nowhere(store: WatchedStore, cluste
     assert cluster.publish(route())
     store.put(KEYS.pointer(ANNA), b"{")
     assert cluster.server(ANNA) == ServerRecords(None, None, None, False, False, False)
+
+
+def test_word_of_a_server_that_goes_between_the_two_questions_is_found(store: WatchedStore, cluster: Cluster) -> None:
+    """Or its learner would be told that nobody knows why."""
+    gone = Gone(user=ANNA, host="a", pool="p", reason=EndReason.IDLE, at=NOW)
+    assert cluster.publish(route())
+    cluster.claims.put(claim())
+
+    def remove() -> None:
+        cluster.gone.put(gone)
+        cluster.routes.delete(Route.id_of("a", ANNA))
+        cluster.close("a", ANNA)
+
+    store.after_reads = [remove]
+    assert cluster.server(ANNA) == ServerRecords(None, None, gone, False, False, True)
