@@ -25,7 +25,7 @@ from agent.engine.observer import EngineObserver
 from agent.engine.throttle import EngineThrottle
 from agent.health import HostHealth
 from agent.host.lease import HostLease
-from agent.host.limits import PoolLimits
+from agent.host.pool_limits import PoolLimits
 from agent.host.ports import PortAllocator
 from agent.host.room import HostRoom
 from agent.inventory import Inventory
@@ -39,6 +39,7 @@ from agent.records.saved_state import SavedState
 from agent.records.specs import Specs
 from agent.records.tickets import Tickets
 from agent.servers.adopter import Adopter
+from agent.servers.drain_warnings import Warnings
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.host_policy import HostPolicy
@@ -49,7 +50,6 @@ from agent.servers.removal_backoff import RemovalBackoff
 from agent.servers.remover import Remover
 from agent.servers.start_reports import StartReports
 from agent.servers.starter import Starter
-from agent.servers.warnings import Warnings
 from agent.settings import AgentSettings
 from agent.statics.assets import StaticAssets
 from agent.statics.extract import ExtractLimits

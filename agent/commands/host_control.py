@@ -9,7 +9,7 @@ from agent.inventory import Inventory
 from agent.lifecycle import State
 from agent.pool.images import Images
 from agent.records.saved_state import SavedState
-from agent.servers.warnings import Warnings
+from agent.servers.drain_warnings import Warnings
 from common.broker.events import Events
 from common.records.hosts import Drain, HostState
 from common.vocabulary import EventName

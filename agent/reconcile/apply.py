@@ -12,12 +12,12 @@ from agent.reconcile.jobs import Jobs
 from agent.reconcile.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.records.specs import Specs
 from agent.servers.adopter import Adopter
+from agent.servers.drain_warnings import Warnings
 from agent.servers.engine_calls import EngineCalls
 from agent.servers.factory import ServerFactory
 from agent.servers.opener import Opened
 from agent.servers.remover import Remover
 from agent.servers.starter import Starter
-from agent.servers.warnings import Warnings
 from common.errors import TransientError
 from common.vocabulary import EndReason
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from agent import names
 from agent.context import Host
 from agent.health import HostHealth
-from agent.host.limits import PoolLimits
+from agent.host.pool_limits import PoolLimits
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server

@@ -17,7 +17,7 @@ from frontend.admin.live.search import Search
 from frontend.admin.server_listing import listing_view
 from frontend.cluster.series import Series
 from frontend.http.authenticator import tokens_view
-from frontend.http.throttle import Throttle
+from frontend.http.guess_throttle import Throttle
 from frontend.operations.bootstrap import Bootstrap
 from frontend.operations.context import Context
 from frontend.settings import AdminSettings

@@ -12,7 +12,7 @@ from common.runtime.loops import poll
 from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say, show
-from frontend.cli.waiting import LOOK_S, parse_span_s
+from frontend.cli.spans import LOOK_S, parse_span_s
 from frontend.cluster.reachability import tcp_probe, unreachable
 from frontend.operations import hosts as host_operations
 from frontend.operations.errors import NotFound

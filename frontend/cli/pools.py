@@ -10,7 +10,7 @@ from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say
 from frontend.cli.rolling import follow_change, prepare
-from frontend.cli.waiting import parse_span_s
+from frontend.cli.spans import parse_span_s
 from frontend.operations import pools as pool_operations
 from frontend.operations.pool_files import read_file
 

@@ -10,7 +10,7 @@ from common.runtime.loops import poll
 from frontend import texts
 from frontend.cli import context
 from frontend.cli.output import complain, say
-from frontend.cli.waiting import LOOK_S
+from frontend.cli.spans import LOOK_S
 from frontend.operations import pools as pool_operations
 from frontend.operations.pools import HostProgress, Images, Stage
 

@@ -13,7 +13,7 @@ from common.records.servers import Claim
 from frontend.cli import context
 from frontend.cli.http import post_json
 from frontend.cli.output import JsonFlag, ago, complain, print_json, print_table, say, show
-from frontend.cli.waiting import parse_span_s
+from frontend.cli.spans import parse_span_s
 from frontend.cluster.hosts import stats as statistics
 from frontend.operations import servers as server_operations
 from frontend.operations.errors import NotFound

@@ -10,7 +10,7 @@ from common.records.base import Name as RecordName
 from common.records.tokens import Scope, Token
 from frontend.cli import context
 from frontend.cli.output import JsonFlag, complain, print_json, print_table, say, show
-from frontend.cli.waiting import parse_span_s
+from frontend.cli.spans import parse_span_s
 from frontend.operations import tokens as token_operations
 
 app = typer.Typer(help="Manage the tokens of the APIs.", no_args_is_help=True)

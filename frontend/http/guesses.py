@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from common.records.tokens import split
-from frontend.http.throttle import Throttle
+from frontend.http.guess_throttle import Throttle
 from frontend.settings import GunicornSettings
 
 

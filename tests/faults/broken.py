@@ -88,7 +88,7 @@ def _a_line_without_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def _as_many_keys_as_you_like(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("frontend.http.api.quota.Quota.take", lambda _self, _visitor: True)
+    patch.setattr("frontend.http.api.key_quota.Quota.take", lambda _self, _visitor: True)
 
 
 def _haproxy(old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:

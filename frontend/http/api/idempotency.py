@@ -20,8 +20,8 @@ from common.records.idempotency import KEPT, Replay
 from common.store.cluster import Cluster
 from common.store.collections import Collection
 from frontend.http import auth
+from frontend.http.api.key_quota import Quota
 from frontend.http.api.problems import Refused, bad_field
-from frontend.http.api.quota import Quota
 from frontend.http.visitors import visitor
 from frontend.settings import GunicornSettings
 

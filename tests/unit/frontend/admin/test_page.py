@@ -16,7 +16,7 @@ from common.vocabulary import EndReason
 from frontend.admin.app import create_admin_app
 from frontend.admin.dependencies import AdminDependencies
 from frontend.admin.live.search import LIMIT_COUNT
-from frontend.http.throttle import Throttle
+from frontend.http.guess_throttle import Throttle
 from frontend.settings import AdminSettings
 from tests.unit.frontend.fakes import (
     BROWSER,

@@ -279,7 +279,7 @@ def test_a_host_is_cordoned_drained_and_made_active_again(cli: Cli) -> None:
 
 
 def test_a_drain_is_followed_until_the_host_is_empty(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontend.cli.waiting.LOOK_S", 0.0)
+    monkeypatch.setattr("frontend.cli.spans.LOOK_S", 0.0)
     drain = Drain(since=START, claimed=2)
     put_host(cli.store, "host-1")
     looks = iter([2, 1, 0])
@@ -339,7 +339,7 @@ def test_a_span_that_is_none_is_refused_with_what_is_accepted(cli: Cli, span: st
 def test_a_change_waits_for_the_image_on_every_host_and_changes_nothing_without(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frontend.cli.waiting.LOOK_S", 0.0)
+    monkeypatch.setattr("frontend.cli.spans.LOOK_S", 0.0)
     monkeypatch.setattr("frontend.cli.rolling.OLD_FAILURE_S", 0.0)
     file = tmp_path / "pools.toml"
     file.write_text('[pools.a]\nimage = "x:2"\n')

@@ -9,8 +9,8 @@ import pytest
 from common.records.tokens import Scope, new_token
 from common.settings import guessable, load
 from frontend.http.auth import GUESSES
+from frontend.http.guess_throttle import Throttle
 from frontend.http.guesses import Guesses, client_of
-from frontend.http.throttle import Throttle
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
 from tests.unit.frontend.admin.test_page import Desk
 from tests.unit.frontend.fakes import START, Clock, FakeCluster, settings

@@ -9,7 +9,7 @@ import pytest
 
 from common.broker.messages import SpawnReply
 from common.ids import new_ticket, new_user
-from frontend.http.api.quota import Quota
+from frontend.http.api.key_quota import Quota
 from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
 from tests.unit.frontend.fakes import BROWSER, KEYS, Clock, FakeCluster, settings, user_id
