@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from common.bounds import Count, Time
 from common.records.base import Data, Labels, Name, Record, StaticsId
@@ -19,6 +19,9 @@ class HostState(StrEnum):
 class Failure(Data):
     """Why the last start of a server of this pool failed; ``note``: what more there is to say; ``log`` holds the
     container's last lines."""
+
+    # It is an answer of the API, too, which always has all fields; the API's document says so.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     at: Time
     reason: EndReason

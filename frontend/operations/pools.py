@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.broker.messages import PrepareImage, RecyclePool
 from common.errors import RecordContended
@@ -53,6 +53,9 @@ class RemovedPool(BaseModel):
 class Stage(StrEnum):
     """How far one host is with the present generation of a pool."""
 
+    # Answers always have all fields, and the API's document says so.
+    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=True)
+
     UNSEEN = "not read yet"
     FETCHING = "fetching the image"
     ROLLING = "replacing"
@@ -64,6 +67,9 @@ class Stage(StrEnum):
 @dataclass(frozen=True, slots=True)
 class HostProgress:
     """How far one host is with the present generation of a pool."""
+
+    # Answers always have all fields, and the API's document says so.
+    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=True)
 
     host: str
     stage: Stage

@@ -28,7 +28,11 @@ def sse_response(
     process: all other requests need threads too. ``body`` is given whether the worker goes on."""
     if not places.acquire(blocking=False):
         return None
-    response = Response(body(current_app.extensions.get(ALIVE, lambda: True)), mimetype="text/event-stream")
+    try:
+        response = Response(body(current_app.extensions.get(ALIVE, lambda: True)), mimetype="text/event-stream")
+    except Exception:
+        places.release()  # there is no answer whose end would
+        raise
     # Also when the client goes away before the first byte: a generator that never began is not closed.
     response.call_on_close(places.release)
     response.headers["X-Accel-Buffering"] = "no"

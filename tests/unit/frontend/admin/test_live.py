@@ -322,3 +322,12 @@ def test_places_for_streams_are_limited_and_given_back() -> None:
         assert answers[0] is not None
         answers[0].close()
         assert sse_response(places, lambda _alive: iter(())) is not None
+
+
+def test_a_stream_that_cannot_begin_holds_no_place() -> None:
+    """Its first words are made before there is an answer that could be closed."""
+    places = BoundedSemaphore(1)
+    with Flask(__name__).app_context():
+        with pytest.raises(ZeroDivisionError):
+            sse_response(places, lambda _alive: iter([b"x" * (1 // 0)]))
+        assert sse_response(places, lambda _alive: iter(())) is not None

@@ -81,3 +81,12 @@ def test_only_what_no_schema_can_say_excuses_a_pool_that_is_refused(body: dict[s
     assert answer.status_code == 400
     assert is_beyond_schema("PUT /api/v1/pools/{pool}", answer.data) is is_beyond
     assert not is_beyond_schema("POST /api/v1/images", answer.data)
+
+
+@pytest.mark.parametrize("model", ["HostProgress", "Failure"])
+def test_what_an_answer_always_has_is_required_in_the_document(model: str) -> None:
+    """Or programs that are generated from it take a field for one that may be missing."""
+    document = Admin().client.get("/api/v1/openapi.json").json
+    assert document is not None
+    schema = document["components"]["schemas"][model]
+    assert set(schema["required"]) == set(schema["properties"])
