@@ -147,7 +147,7 @@ class Load:
         opened_s, expected, gap, broken_s = self._recorder.now(), 0, False, None
         parts = urlsplit(url)
         target = f"{self._rig.cluster.url.replace('http', 'ws', 1)}/user/{user}/ws?push_ms={PUSH_MS}&{parts.query}"
-        host = self._rig.cluster.records("routes").get(user, {}).get("host", "")
+        host = self._host_of(user)
         try:
             connection = websocket.create_connection(target, timeout=SILENCE_S)
         except (OSError, websocket.WebSocketException):
@@ -165,6 +165,14 @@ class Load:
                 connection.close(timeout=1)
             self._recorder.add(Stream(user, host, opened_s, broken_s, gap))
             self._room.release()
+
+    def _host_of(self, user: str) -> str:
+        """As its route says, once Consul answers; empty: it has none any more."""
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError, ValueError):
+                return str(self._rig.cluster.records("routes").get(user, {}).get("host", ""))
+            self._stop.wait(POLL_S)
+        return ""
 
     # Operator
 
