@@ -11,6 +11,11 @@ from common.records.base import Name, Record, StaticsId, UserId
 from common.vocabulary import EndReason
 
 
+def user_of(key: str) -> str:
+    """The user in the key or the id of a route or a claim: its last part."""
+    return key.rpartition("/")[2]
+
+
 class Route(Record):
     """user -> address:port. Written when the server becomes ready, deleted when it is gone. ``statics``: the set of
     static files that its image has; empty: none is to be used."""

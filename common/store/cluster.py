@@ -13,7 +13,7 @@ from common.records.base import Record
 from common.records.hosts import HostNote, HostRecord
 from common.records.idempotency import Replay
 from common.records.pools import PoolHistory, PoolSpec
-from common.records.servers import Activity, Claim, Gone, Pointer, Route
+from common.records.servers import Activity, Claim, Gone, Pointer, Route, user_of
 from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket
 from common.records.tokens import Token
@@ -119,7 +119,7 @@ class Cluster:
     def dangling(self) -> frozenset[str]:
         """The users with a pointer and neither a route nor a claim."""
         pointers = self.users.ids()  # first: what is written meanwhile has its route or claim by then
-        return pointers - {each.rpartition("/")[2] for each in self.routes.ids() | self.claims.ids()}
+        return pointers - {*map(user_of, self.routes.ids() | self.claims.ids())}
 
     def publish(self, route: Route) -> bool:
         """Write a route, and in the same transaction the pointer to its host. False: the pointer names another host,
@@ -175,4 +175,4 @@ def by_user(records: Iterable[S]) -> dict[str, S]:
 
 
 def _by_user(records: Collection[S], entries: Iterable[Entry]) -> dict[str, Stored[S]]:
-    return {each.id.rpartition("/")[2]: each for each in map(records.decode, entries)}
+    return {user_of(each.id): each for each in map(records.decode, entries)}

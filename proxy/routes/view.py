@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from common.records.servers import Route
+from common.records.servers import Route, user_of
 from common.store.collections import Collection
 from common.store.port import Entry
 from proxy.routes.table import Delta, Target, target_of
@@ -31,11 +31,6 @@ class Known:
     target: Target | None
     create_index: int = 0
     is_seed: bool = False
-
-
-def user_of(key: str) -> str:
-    """The user of a route."""
-    return key.rpartition("/")[2]
 
 
 def in_bulk(missing_count: int, known_count: int) -> bool:
