@@ -33,6 +33,16 @@ def new_server_token() -> str:
     return token
 
 
+def new_seat_key() -> str:
+    """What opens a seat at the edge: 192 random bits, as 32 characters that may stand in a path."""
+    return secrets.token_urlsafe(24)
+
+
+def is_seat_key(text: str) -> bool:
+    """Whether ``text`` has the form of a seat's key."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{32}", text) is not None
+
+
 def new_request_id() -> str:
     """A request id, for logs and records. It opens nothing."""
     return secrets.token_hex(16)

@@ -82,6 +82,13 @@ class CommonSettings(BaseSettings):
     rabbitmq_password: Secret = Field(
         default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
     )
+    user_domain: str = Field(
+        default="",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$",
+        max_length=200,
+        description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
+        "empty: servers live at paths below the cluster's own name",
+    )
     metrics_ip: str = Field(default="0.0.0.0", description="address to listen at for Prometheus")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="port to listen at for Prometheus; 0: none (the compose files say 9465)"

@@ -2,7 +2,11 @@
 
 from urllib.parse import quote, unquote
 
+from common.ids import is_seat_key
+
 USER_PREFIX = "/user/"
+# Before a seat's key in a path. No application's first segment looks like one with 32 symbols behind.
+SEAT_MARK = "~"
 RELATIVE_MAX = 1024
 BACKGROUND_MAX = 20
 # HAProxy's table holds each per user, in commands of 16 KB at most.
@@ -30,15 +34,25 @@ def clean_query(query: str | bytes) -> str:
     return quote(query, safe=_QUERY)
 
 
-def server_url(user: str, path: str, token: str | None) -> str:
-    """Where a learner is sent: ``path`` (may hold a query string) below the server's path, with its token.
+def server_url(user: str, path: str, token: str | None, key: str = "") -> str:
+    """Where a learner is sent: ``path`` (may hold a query string) below the server's path, with its token, and the
+    ``key`` of its seat as the first segment, ``~<key>``, which the proxies take off again.
 
-    Absolute path, no host: it works behind any name the proxy tier is reached by. The ``token`` comes last, and of two
+    Absolute path, no host: among us, a server's address is written so also where it has a host name of its own (the
+    frontends translate for those who ask, ``frontend/public/addresses.py``). The ``token`` comes last, and of two
     Jupyter takes the last: one that is somebody else's (a link to a private repository has one) arrives as well.
     """
     plain, _, query = path.partition("?")
     queries = [text for text in (clean_query(query), f"token={clean_query(token)}" if token else "") if text]
-    return base_path(user) + clean_path(plain.lstrip("/")) + ("?" + "&".join(queries) if queries else "")
+    seat = f"{SEAT_MARK}{key}/" if key else ""
+    return base_path(user) + seat + clean_path(plain.lstrip("/")) + ("?" + "&".join(queries) if queries else "")
+
+
+def seat_key_of(url: str) -> str:
+    """The seat's key in what ``server_url`` has made; empty: there is none."""
+    segment = url.partition("?")[0].split("/", 4)[3:4]
+    key = segment[0].removeprefix(SEAT_MARK) if segment and segment[0].startswith(SEAT_MARK) else ""
+    return key if is_seat_key(key) else ""
 
 
 def background_paths(value: object) -> object:

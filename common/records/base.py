@@ -21,6 +21,8 @@ IMAGE = r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}$"
 # Of hosts, matched by pools: ``gpu=yes``.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Labels = Annotated[dict[Label, Label], Field(max_length=LABELS_MAX)]
+# SHA-256 of a seat's key, hexadecimal; empty: the seat needs none.
+SeatDigest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 # Of a set of static files (common/statics.py); empty: none.
 StaticsId = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
 

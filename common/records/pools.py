@@ -49,7 +49,7 @@ _SHAPING = frozenset({
 
 
 _SHAPING_LATER = frozenset({
-    "host_network", "docker_network", "host_directories", "extra_hosts", "static_files", "probe_path",
+    "host_network", "docker_network", "host_directories", "extra_hosts", "static_files", "probe_path", "private_seats",
 })  # fmt: skip
 
 
@@ -110,6 +110,11 @@ class PoolSpec(Record):
         default=(), description="name:IP or name:[IPv6] for /etc/hosts in the container, comma-separated or a list"
     )
     use_tokens: bool = Field(default=True, description="a random token per server, put into the redirect")
+    private_seats: bool = Field(
+        default=True,
+        description="the proxies let only those to a server who were given it, by a key of its own; off: everybody who "
+        "knows its address",
+    )
     user_length: int = Field(
         default=USER_LENGTH_MIN, ge=USER_LENGTH_MIN, le=USER_LENGTH_MAX, description="symbols of the random user id"
     )

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from common.bounds import LONG_S, Count, Time, UnixTime
-from common.records.base import Name, Record, StaticsId, UserId
+from common.records.base import Name, Record, SeatDigest, StaticsId, UserId
 from common.vocabulary import EndReason
 
 
@@ -18,7 +18,7 @@ def user_of(key: str) -> str:
 
 class Route(Record):
     """user -> address:port. Written when the server becomes ready, deleted when it is gone. ``statics``: the set of
-    static files that its image has; empty: none is to be used."""
+    static files that its image has; empty: none is to be used. ``seat``: of the key that lets visitors to it."""
 
     user: UserId
     host: Name
@@ -28,6 +28,7 @@ class Route(Record):
     generation: str
     created_at: Time
     statics: StaticsId = ""
+    seat: SeatDigest = ""
 
     @property
     def record_id(self) -> str:
@@ -65,6 +66,7 @@ class Claim(Record):
     request_id: str
     claimed_at: Time
     token_digest: str = ""
+    seat: SeatDigest = ""
     idle_limit_s: float = Field(ge=0, le=LONG_S, description="0: none")
     unvisited_limit_s: float = Field(default=0, ge=0, le=LONG_S, description="0: none")
     expires_at: Time | None = None
@@ -99,7 +101,7 @@ class Pointer(Record):
 class Gone(Record):
     """Why the server of a user is no more (``note``: what more there is to say); kept for a while, for the page at its
     old address. With ``until`` it is still there: its host is being emptied, its learner is warned, and may open it
-    once more until then."""
+    once more until then. ``seat``: whoever has the key of that digest is the owner of the address."""
 
     ID_FIELD: ClassVar = "user"
 
@@ -110,6 +112,7 @@ class Gone(Record):
     note: str = ""
     at: Time
     until: Time | None = None
+    seat: SeatDigest = ""
 
 
 class Activity(Record):

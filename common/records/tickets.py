@@ -51,7 +51,7 @@ class Ticket(Record):
 
 class Seat(Record):
     """The one server of a request that a visitor's tabs may send several times at once, to several hosts. ``token``:
-    the server's, for the other tabs; the record lives for a minute."""
+    the server's, and ``key`` its seat's, for the other tabs; the record lives for a minute."""
 
     ID_FIELD: ClassVar = "request_id"
 
@@ -60,6 +60,7 @@ class Seat(Record):
     host: Name
     pool: Name
     token: str = ""
+    key: str = ""
     at: Time
 
     def is_over(self, now: datetime) -> bool:
