@@ -43,7 +43,8 @@ class Seat:
         return [
             "Connection: keep-alive",
             'sec-ch-ua-platform: "Linux"',
-            "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 "
+            "Safari/537.36",
             'sec-ch-ua: "Chromium";v="142", "Not_A Brand";v="99"',
             "Content-Type: application/json",
             "sec-ch-ua-mobile: ?0",
