@@ -87,6 +87,24 @@ load_env() {
     done <"$root_dir/.env"
 }
 
+# public_host: where this machine itself finds the public port (TMPNB_BIND, or the loopback), as it stands in a URL.
+public_host() (
+    # shellcheck source=proxy/haproxy/addresses.sh
+    . "$root_dir/proxy/haproxy/addresses.sh"
+    case ${TMPNB_BIND:-} in
+        '' | 0.0.0.0 | '[::]') echo 127.0.0.1 ;;
+        '['*']')
+            address=${TMPNB_BIND#[}
+            is_ipv6 "${address%]}" || die "TMPNB_BIND: '$TMPNB_BIND'; accepted: an IPv4 address, or an IPv6 address in brackets"
+            echo "$TMPNB_BIND"
+            ;;
+        *)
+            is_ipv4 "$TMPNB_BIND" || die "TMPNB_BIND: '$TMPNB_BIND'; accepted: an IPv4 address, or an IPv6 address in brackets"
+            echo "$TMPNB_BIND"
+            ;;
+    esac
+)
+
 # What pools may mount of this machine: its agent looks at it, and does not write there.
 directories_file() {
     local file=$root_dir/build/directories-${COMPOSE_PROJECT_NAME:-tmpnb}.yml path paths

@@ -36,8 +36,9 @@ understand differently.
 of its tabs, and one more for every WebSocket; a JupyterLab with some notebooks and terminals has up to eight of these.
 So 500 learners have 500 x 14 = 7,000 connections. In IPv6 an address is a /64. HAProxy has a connection for two of its
 file descriptors (at most 50,000); where three quarters of that are less than the setting, one address may have these.
-Several addresses behind one terminator or load balancer are one address to HAProxy, unless `TMPNB_TRUST_FORWARDED=1`:
-then its clients count, by the last address in `X-Forwarded-For`.
+Several addresses behind one terminator or load balancer are one address to HAProxy, unless
+`TMPNB_TRUSTED_PROXIES` names it: then its clients count, by the last address in `X-Forwarded-For` that is no
+terminator's, or by the PROXY protocol.
 
 **One server**: a browser behind a terminator that speaks HTTP/2 has up to 128 requests at once and some twenty
 WebSockets; two such browsers fit. To let a class look at one learner's application at the same time, raise it.

@@ -14,6 +14,7 @@ ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 "$deploy_dir/machine/env.sh"
 "$deploy_dir/images/build.sh"
 load_env
+host=$(public_host)
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
 chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy_dir/ha" "$deploy_dir/config/monitoring" "$deploy_dir/config/pools.toml" "$root_dir/proxy/haproxy"
@@ -45,7 +46,7 @@ restart_if_older haproxy "$root_dir/proxy/haproxy"
 [ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
-if ! "$deploy_dir/machine/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
+if ! "$deploy_dir/machine/wait_ready.py" "http://$host:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
     compose ps --all >&2
     # Without our own questions, and without the escape that some versions of Compose put before lines.
     compose logs --no-color --tail 15 frontend admin culler agent sync haproxy |

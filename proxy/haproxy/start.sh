@@ -4,7 +4,9 @@
 # The sync process writes the table: we create "map-request", it writes routes.map (atomically) and removes it. Both live
 # in the volume that the two containers share. The wait is bounded: running servers must be reachable without the
 # control plane, so after it HAProxy starts with the table that is there, or with an empty one.
-set -eu
+set -euf
+# shellcheck source=proxy/haproxy/addresses.sh
+. "$(dirname "$0")/addresses.sh"
 
 run=${TMPNB_RUN_DIR:-/run/tmpnb}
 wait_s=${TMPNB_TABLE_WAIT_S:-30}
@@ -13,7 +15,7 @@ config=${TMPNB_HAPROXY_CFG:-/usr/local/etc/haproxy/haproxy.cfg}
 # The configuration reads these; HAProxy itself has no defaults for variables.
 export TMPNB_RUN_DIR="$run"
 export TMPNB_FRONTEND="${TMPNB_FRONTEND:-frontend:9999}"
-export TMPNB_TRUST_FORWARDED="${TMPNB_TRUST_FORWARDED:-0}"
+export TMPNB_PROXY_PROTOCOL="${TMPNB_PROXY_PROTOCOL:-0}"
 export TMPNB_STATICS_CACHE_MB="${TMPNB_STATICS_CACHE_MB:-64}"
 export TMPNB_BASIC_TO_SERVERS="${TMPNB_BASIC_TO_SERVERS:-0}"
 
@@ -60,6 +62,7 @@ whole() {
     printf "settings: %s: '%s'; accepted: a whole number from %s to %s\n" "$1" "$value" "$2" "$3" >&2
     exit 2
 }
+whole TMPNB_PROXY_PROTOCOL 0 1
 whole TMPNB_STATICS_CACHE_MB 32 4095
 whole TMPNB_ADDRESS_MAX 10 1000000
 whole TMPNB_SERVER_MAX 10 1000000
@@ -87,6 +90,25 @@ if [ "$retries" -gt 6 ]; then
     say WARNING "net.ipv4.tcp_retries2 is $retries here and should be 5: a host that is lost in the middle of a request is found after a minute"
 fi
 export TMPNB_UNACKED_S
+
+# Who is believed what it says about the browser: "nobody", "some" (those in the file) or "everybody".
+TMPNB_BELIEVED=nobody
+trusted=$(networks TMPNB_TRUSTED_PROXIES "${TMPNB_TRUSTED_PROXIES:-}") || exit 2
+if [ -n "$trusted" ]; then
+    TMPNB_BELIEVED=some
+    printf '%s\n' "$trusted" >"$run/trusted.lst"
+elif [ "$TMPNB_PROXY_PROTOCOL" = 1 ]; then
+    printf "settings: TMPNB_PROXY_PROTOCOL: '1'; accepted: 1 together with TMPNB_TRUSTED_PROXIES, from where it is expected\n" >&2
+    exit 2
+fi
+case ${TMPNB_TRUST_FORWARDED:-0}$TMPNB_BELIEVED in
+    1nobody)
+        TMPNB_BELIEVED=everybody
+        say WARNING "TMPNB_TRUST_FORWARDED=1 believes whoever reaches this port; name the terminators in TMPNB_TRUSTED_PROXIES"
+        ;;
+    1some) say WARNING "TMPNB_TRUST_FORWARDED=1 is not needed: TMPNB_TRUSTED_PROXIES says who is believed" ;;
+esac
+export TMPNB_BELIEVED
 
 # As process 1 the shell would ignore the signals of "docker stop" while it waits.
 trap 'rm -f "$run/map-request"; exit 0' INT TERM USR1

@@ -138,6 +138,53 @@ def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Pa
     assert agent["environment"]["TMPNB_ALLOWED_HOST_DIRECTORIES"].replace("$$", "$") == ", ".join(map(str, directories))
 
 
+# --- the address of the public port
+
+
+def published(bind: str) -> str | None:
+    """The address at which the public port is published; None: all."""
+    done = subprocess.run(
+        ["docker", "compose", "--env-file", "/dev/null", "-f", CLUSTER, "config", "--format", "json"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TMPNB_BIND": bind} | SECRETS,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ports = json.loads(done.stdout)["services"]["haproxy"]["ports"]
+    addresses: set[str | None] = {port.get("host_ip") for port in ports}
+    assert len(addresses) == 1
+    return addresses.pop()
+
+
+def public_host(bind: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "TMPNB_BIND": bind}
+    command = ["bash", "-c", ". deploy/lib.sh && public_host"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("bind", "address", "host"),
+    [
+        ("", None, "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+        ("10.0.0.9", "10.0.0.9", "10.0.0.9"),
+        ("[2001:db8::9]", "2001:db8::9", "[2001:db8::9]"),
+    ],
+)
+def test_the_public_port_is_bound_where_one_says(bind: str, address: str | None, host: str) -> None:
+    assert published(bind) == address
+    assert public_host(bind).stdout == f"{host}\n"
+
+
+@pytest.mark.parametrize("bind", ["localhost", "10.0.0.300", "2001:db8::9", "[10.0.0.9]", "10.0.0.9:80"])
+def test_an_address_of_the_public_port_that_is_none_is_refused(bind: str) -> None:
+    done = public_host(bind)
+    assert done.returncode == 1
+    assert done.stderr == (f"tmpnb: TMPNB_BIND: '{bind}'; accepted: an IPv4 address, or an IPv6 address in brackets\n")
+
+
 # --- B10: what is written into .env reaches its process
 
 PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {
