@@ -188,7 +188,7 @@ class Arena:
         container = self._docker.containers.get(self.route(user).container)
         status, output = container.exec_run(["sh", "-c", command])
         assert status == 0, output
-        return bytes(output).decode()
+        return str(output.decode())
 
     def base(self, user: str) -> str:
         """The address of a server."""
