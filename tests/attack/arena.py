@@ -70,6 +70,8 @@ class Arena:
         # The proxies see this machine at its address in their network.
         self.environment = self.agent.env | {
             "TMPNB_ADDRESS": self.proxy.gateway,
+            "TMPNB_DOMAIN": FRONT,
+            "TMPNB_TLS": "off",
             "TMPNB_USER_DOMAIN": USERS if mode == "host names" else "",
         }
 
@@ -103,6 +105,7 @@ class Arena:
         )  # fmt: skip
         self.proxy.env = {
             "TMPNB_FRONTEND": f"{self.proxy.gateway}:{port}",
+            "TMPNB_DOMAIN": FRONT,
             "TMPNB_USER_DOMAIN": self.environment["TMPNB_USER_DOMAIN"],
         }
         self.proxy.start_sync(user_domain=self.environment["TMPNB_USER_DOMAIN"])
@@ -183,12 +186,11 @@ class Arena:
         self.agent.command(CullRequest(sent_at=utc_now(), user=user, reason="idle", force=True))
         wait_until(lambda: user not in self.agent.routes() and user not in self.agent.claims(), "the server to end")
 
-    def exec(self, user: str, command: str) -> str:
+    def exec(self, user: str, command: str) -> None:
         """What a learner does in their own terminal."""
         container = self._docker.containers.get(self.route(user).container)
-        status, output = container.exec_run(["sh", "-c", command])
-        assert status == 0, output
-        return bytes(output).decode()
+        result = container.exec_run(["sh", "-c", command])
+        assert result.exit_code == 0, result.output
 
     def base(self, user: str) -> str:
         """The address of a server."""

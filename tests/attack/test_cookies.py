@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import BrowserContext
 
-from tests.attack.arena import Arena, Learner
+from tests.attack.arena import SEAT_COOKIES, Arena, Learner
 
 Judge = Callable[[bool], None]
 
@@ -117,8 +117,44 @@ def test_a_script_locks_the_browser_out(
     judge(answer.status >= 400)
 
 
+@pytest.mark.tries("A script plants a cookie that the application of the victim's server gets")
+def test_a_script_plants_a_cookie_of_an_application(
+    new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
+) -> None:
+    victim = new_learner()
+    victim.visits(attacker).evaluate(TOSS, [["_xsrf"], "planted"])
+    victim.open(victim.base + "after-that")
+    (heard,) = victim.heard("after-that")
+    judge("planted" in str(heard["headers"]))
+
+
+@pytest.mark.tries("A link of the attacker's has the front take their server for the victim's from then on")
+def test_a_link_changes_nobodys_own_server(
+    new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
+) -> None:
+    victim = new_learner()
+    victim.visits(attacker)
+    judge(own_server(victim) == attacker.user)
+
+
 @pytest.mark.tries("A cookie that was copied from the victim's browser opens the seat it is of")
 def test_a_copied_cookie_is_the_secret_itself(victim: Learner, stranger: BrowserContext, judge: Judge) -> None:
     stranger.add_cookies(victim.context.cookies(victim.base))  # type: ignore[arg-type]
     answer = stranger.new_page().goto(victim.base + "files/secret.txt")
     judge(answer is not None and answer.text() == victim.secret)
+
+
+@pytest.mark.tries("A cookie that was copied opens what is at the same address after the seat has ended")
+def test_a_copied_cookie_opens_no_later_seat(
+    arena: Arena, new_learner: Callable[..., Learner], stranger: BrowserContext, judge: Judge
+) -> None:
+    victim = new_learner()
+    copied = [cookie for cookie in victim.context.cookies(victim.base) if cookie["name"] in SEAT_COOKIES]
+    stranger.add_cookies(copied)  # type: ignore[arg-type]
+    arena.end(victim.user)
+    page = victim.open(f"{arena.front}/spawn/user/{victim.user}/")
+    page.wait_for_url(lambda url: victim.user_in(url) == victim.user)
+    assert victim.open(victim.base + "files/secret.txt").text_content("body") == victim.secret, "the owner is in"
+    page = stranger.new_page()
+    page.goto(victim.base + "files/secret.txt")
+    judge(page.text_content("body") == victim.secret)
