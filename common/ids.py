@@ -43,6 +43,16 @@ def is_seat_key(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_-]{32}", text) is not None
 
 
+def new_link_code() -> str:
+    """What opens a link once: 128 random bits. Spelled as tickets are, which no log shows."""
+    return secrets.token_hex(16)
+
+
+def is_link_code(text: str) -> bool:
+    """Whether ``text`` has the form of a link's code."""
+    return is_request_id(text)
+
+
 def new_request_id() -> str:
     """A request id, for logs and records. It opens nothing."""
     return secrets.token_hex(16)
