@@ -19,6 +19,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
+from common.ids import digest
 from common.records.servers import Claim
 from common.vocabulary import EndReason
 
@@ -138,6 +139,7 @@ class Server:
         claim: as far as we know it.
         reason, note: why it is stopping.
         statics: the set of static files that its image has.
+        key: of its seat: the proxies let in who has it; empty: everybody.
     """
 
     user: str
@@ -154,10 +156,16 @@ class Server:
     note: str = ""
     statics: str = ""
     name: str = ""
+    key: str = ""
 
     @property
     def state(self) -> State:
         return self.phase.state
+
+    @property
+    def seat(self) -> str:
+        """What records hold of its key; empty: it has none."""
+        return digest(self.key) if self.key else ""
 
     @property
     def is_stale(self) -> bool:

@@ -62,8 +62,9 @@ class Registry:
         now = self._now()
         until = None if left_s is None else now + timedelta(seconds=left_s)
         word = Gone(
-            user=server.user, host=self._host.name, pool=server.pool, reason=reason, note=note, at=now, until=until
-        )
+            user=server.user, host=self._host.name, pool=server.pool, reason=reason, note=note, at=now, until=until,
+            seat=server.seat,
+        )  # fmt: skip
         self._cluster.gone.put(word)
 
     def close(self, user: str) -> None:
@@ -82,6 +83,7 @@ class Registry:
             request_id=request_id,
             claimed_at=now,
             token_digest=digest(server.token) if server.token else "",
+            seat=server.seat,
             idle_limit_s=limits.cull_timeout,
             unvisited_limit_s=limits.unvisited_timeout_s,
             expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
@@ -100,8 +102,9 @@ class Registry:
         """Have the request get this server, unless another host has given it one just now: which it gets."""
         now = self._now()
         seat = Seat(
-            request_id=request_id, user=server.user, host=self._host.name, pool=server.pool, token=server.token, at=now
-        )
+            request_id=request_id, user=server.user, host=self._host.name, pool=server.pool, token=server.token,
+            key=server.key, at=now,
+        )  # fmt: skip
         # One of ours is of a server that could not be claimed after all: else we would have known the request.
         return self._cluster.seats.create_unless(
             seat, lambda found: found.host != self._host.name and not found.is_over(now)
@@ -224,6 +227,7 @@ class Registry:
             generation=server.generation,
             created_at=server.created_at,
             statics=server.statics,
+            seat=server.seat,
         )
 
     def _lock(self, user: str) -> threading.Lock:
