@@ -1,6 +1,8 @@
 """Ids and tokens. Everything a stranger must not guess comes from the operating system's CSPRNG."""
 
+import base64
 import hashlib
+import hmac
 import re
 import secrets
 
@@ -36,6 +38,13 @@ def new_server_token() -> str:
 def new_seat_key() -> str:
     """What opens a seat at the edge: 192 random bits, as 32 characters that may stand in a path."""
     return secrets.token_urlsafe(24)
+
+
+def server_token_of(key: str) -> str:
+    """The token of a server whose seat has that ``key``: who may open the seat for others can give them the token, too.
+    Nothing leads back from it to the key. It is never taken for an option either."""
+    token = base64.urlsafe_b64encode(hmac.digest(key.encode(), b"server token", "sha256")[:24]).decode()
+    return f"t{token[1:]}" if token.startswith("-") else token
 
 
 def is_seat_key(text: str) -> bool:

@@ -63,7 +63,9 @@ class Share(Record):
 
 
 class Link(Record):
-    """A link to be opened once, by the digest of its code. Whoever deletes it (check-and-set) has opened it."""
+    """A link to be opened once, by the digest of its code. Whoever deletes it (check-and-set) has opened it.
+
+    ``token``: the server's, for its application, so that only the code and the frontends' secret together show it."""
 
     ID_FIELD: ClassVar = "digest"
 
@@ -73,5 +75,6 @@ class Link(Record):
     pool: Name
     seat: Digest
     path: str = ""
+    token: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     made_at: Time
     expires_at: Time

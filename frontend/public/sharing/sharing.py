@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from common.broker.events import Events
 from common.errors import StoreUnavailable
-from common.ids import digest, is_link_code, is_seat_key, new_link_code
+from common.ids import digest, is_link_code, is_seat_key, new_link_code, server_token_of
 from common.records.servers import Claim
 from common.records.shares import LINKS_MAX, Guest, Link, Share
 from common.store.cluster import Cluster
@@ -41,11 +41,14 @@ class LinkOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Where a guest gets by which key: ``path`` below the user's server."""
+    """Where a guest gets, by which key: ``path`` below the user's server (empty: the landing place of its ``pool``),
+    whose application asks for the ``token``."""
 
     user: str
+    pool: str
     path: str
     key: str
+    token: str
 
 
 class Sharing:
@@ -72,13 +75,14 @@ class Sharing:
         share = self._cluster.shares.get(claim.user)
         return share.current(self._now()) if share is not None and share.seat == claim.seat else ()
 
-    def make_link(self, claim: Claim, path: str, note: str, request_id: str) -> tuple[str, Guest]:
-        """A new link to the seat: its code, of which only the digest is kept. Raises ``NoRoom``."""
+    def make_link(self, claim: Claim, key: str, path: str, note: str, request_id: str) -> tuple[str, Guest]:
+        """A new link to the seat, by its owner's ``key``: the link's code, of which only the digest is kept. Raises
+        ``NoRoom``."""
         code, now = new_link_code(), self._now()
         expires_at = now + timedelta(seconds=self._settings.seat_link_s)
         link = Link(
             digest=digest(code), user=claim.user, host=claim.host, pool=claim.pool, seat=claim.seat, path=path,
-            made_at=now, expires_at=expires_at,
+            token=self._sealed(code, claim, key), made_at=now, expires_at=expires_at,
         )  # fmt: skip
         guest = Guest(
             digest=digest(self._guest_key(code)), link=link.digest, note=note, made_at=now, expires_at=expires_at
@@ -113,7 +117,7 @@ class Sharing:
             used = Write(self._cluster.links.key(link.digest), None, stored.modify_index)
             if self._write(share.model_copy(update={"guests": guests}), index, used):
                 self._say(EventName.LINK_OPENED, link.user, link.host, link.pool, guest, request_id)
-                return Opened(link.user, link.path, key)
+                return Opened(link.user, link.pool, link.path, key, self._unsealed(code, link))
         raise self._cluster.shares.contended(link.user)
 
     def revoke(self, claim: Claim, guest_id: str | None, request_id: str) -> int:
@@ -164,10 +168,27 @@ class Sharing:
 
     def _guest_key(self, code: str) -> str:
         """The key that opening a link gives: known to its opener alone, and yet not stored anywhere."""
+        return base64.urlsafe_b64encode(self._secret("key", code)[:24]).decode()
+
+    def _sealed(self, code: str, claim: Claim, key: str) -> str:
+        """The server's token as links keep it; empty: there is none, or it does not follow from the seat's key."""
+        token = server_token_of(key)
+        return _xor(token.encode(), self._secret("token", code)).hex() if digest(token) == claim.token_digest else ""
+
+    def _unsealed(self, code: str, link: Link) -> str:
+        return _xor(bytes.fromhex(link.token), self._secret("token", code)).decode() if link.token else ""
+
+    def _secret(self, purpose: str, code: str) -> bytes:
+        """32 bytes that code and ``secret_key`` give together."""
         secret = self._settings.secret_key.get_secret_value().encode()
-        return base64.urlsafe_b64encode(hmac.digest(secret, b"seat\0" + code.encode(), sha256)[:24]).decode()
+        return hmac.digest(secret, f"seat\0{purpose}\0{code}".encode(), sha256)
 
     def _say(self, name: EventName, user: str, host: str, pool: str, guest: Guest, request_id: str) -> None:
         """Neither the code nor the key, and not what the owner calls the guest."""
         detail = {"guest": guest.id}
         self._events.publish(name, user=user, host=host, pool=pool, request_id=request_id, detail=detail)
+
+
+def _xor(text: bytes, pad: bytes) -> bytes:
+    """Both have 32 bytes; a pad is for one text."""
+    return bytes(a ^ b for a, b in zip(text, pad, strict=True))

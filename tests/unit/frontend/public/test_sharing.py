@@ -6,7 +6,7 @@ import pytest
 
 from common.broker.events import Events
 from common.broker.memory import MemoryBroker
-from common.ids import digest, is_seat_key, new_seat_key
+from common.ids import digest, is_seat_key, new_seat_key, server_token_of
 from common.records.servers import Claim
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
@@ -39,7 +39,7 @@ class Seat:
         self.store, self.clock, self.key, self.broker = RacingStore(), clock, new_seat_key(), MemoryBroker()
         self.settings = settings(**changes)
         self.sharing = self.replica()
-        put_claim(self.store, ANNA, seat=digest(self.key))
+        put_claim(self.store, ANNA, seat=digest(self.key), token_digest=digest(server_token_of(self.key)))
 
     def replica(self) -> Sharing:
         events = Events(self.broker.publisher(), now=self.clock.now)
@@ -52,7 +52,7 @@ class Seat:
         return claim
 
     def link(self, note: str = "") -> str:
-        return self.sharing.make_link(self.claim, "lab", note, "r" * 32)[0]
+        return self.sharing.make_link(self.claim, self.key, "lab", note, "r" * 32)[0]
 
     def open(self, code: str) -> str:
         return self.sharing.open_link(code, "r" * 32).key
@@ -72,9 +72,17 @@ def test_a_link_lets_one_in_by_a_key_of_their_own_whose_digest_was_known_before(
     assert known.joined_at is None, "in without having opened the link"
     opened = seat.sharing.open_link(code, "r" * 32)
     assert (opened.user, opened.path, is_seat_key(opened.key)) == (ANNA, "lab", True)
+    assert opened.key != seat.key
+    assert opened.token == server_token_of(seat.key), "the application asks for it"
     (guest,) = seat.sharing.guests(seat.claim)
     assert digest(opened.key) == guest.digest == known.digest
     assert (guest.note, guest.joined_at) == ("Bert", seat.clock.now())
+
+
+@pytest.mark.parametrize("token", ["", "from before there were keys"])
+def test_a_server_without_a_token_or_with_another_one_is_shared_without_it(seat: Seat, token: str) -> None:
+    put_claim(seat.store, ANNA, seat=digest(seat.key), token_digest=digest(token) if token else "")
+    assert seat.sharing.open_link(seat.link(), "r" * 32).token == ""
 
 
 def test_a_link_opens_once(seat: Seat) -> None:
@@ -217,6 +225,6 @@ def test_neither_code_nor_key_is_stored_or_told(seat: Seat, caplog: pytest.LogCa
     for event in ("link.made", "link.opened", "guest.revoked"):
         assert event in told
     assert "Bert" not in told
-    for secret in (code, key):
+    for secret in (code, key, server_token_of(seat.key)):
         assert secret not in told
         assert secret.encode() not in b"".join(stored)
