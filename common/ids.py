@@ -62,6 +62,11 @@ def is_link_code(text: str) -> bool:
     return is_request_id(text)
 
 
+def is_key_of(seat: str, key: str) -> bool:
+    """Whether ``key`` is that of the ``seat`` whose digest is given; empty ones are of none."""
+    return bool(seat and key) and hmac.compare_digest(digest(key), seat)
+
+
 def new_request_id() -> str:
     """A request id, for logs and records. It opens nothing."""
     return secrets.token_hex(16)

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from common.broker.events import Events
 from common.errors import StoreUnavailable
-from common.ids import digest, is_link_code, is_seat_key, new_link_code, server_token_of
+from common.ids import digest, is_key_of, is_link_code, is_seat_key, new_link_code, server_token_of
 from common.records.servers import Claim
 from common.records.shares import LINKS_MAX, Guest, Link, Share
 from common.store.cluster import Cluster
@@ -67,8 +67,8 @@ class Sharing:
         found = self._cluster.server(user)
         if found.is_claimed and found.claim is None:
             raise StoreUnavailable("the claim of this server cannot be read")
-        seat = found.claim.seat if found.claim is not None else ""
-        return found.claim if hmac.compare_digest(digest(key), seat) else None
+        claim = found.claim
+        return claim if claim is not None and is_key_of(claim.seat, key) else None
 
     def guests(self, claim: Claim) -> tuple[Guest, ...]:
         """Who is in or has a link, in the order of the links."""
@@ -108,7 +108,7 @@ class Sharing:
         for _ in range(TRIES):
             stored, link = self._find(code)
             share, index, guest = self._invited(link)
-            if not hmac.compare_digest(guest.digest, digest(key)):
+            if not is_key_of(guest.digest, key):
                 raise LinkOver  # the frontends' secret is another one since
             if sum(1 for other in share.guests if other.joined_at is not None) >= self._settings.seat_guests_max:
                 raise NoRoom(self._settings.seat_guests_max)

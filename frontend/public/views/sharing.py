@@ -17,7 +17,9 @@ from common.vocabulary import RequestRefusal
 from frontend.http import auth
 from frontend.http.responses import answer, go_to, is_https, page, problem, wants_html
 from frontend.public import cross_site
+from frontend.public.addresses import public
 from frontend.public.dependencies import dependencies
+from frontend.public.session_cookie import own_key
 from frontend.public.sharing.sharing import LinkOver, NoRoom
 
 views = Blueprint("sharing", __name__)
@@ -136,7 +138,8 @@ def open_link(code: str) -> Response:
         return problem(409, "No room", text, "full")
     g.ids["user"] = opened.user
     spec = deps.pools.specs.get(opened.pool)
-    url = server_url(opened.user, opened.path or (spec.redirect_uri if spec else ""), opened.token, opened.key)
+    path = opened.path or (spec.redirect_uri if spec else "")
+    url = public(server_url(opened.user, path, opened.token, opened.key))
     return go_to(url, 303) if wants_html() else answer({"url": url})
 
 
@@ -152,8 +155,8 @@ def _no_seat() -> Response:
 
 def _own() -> tuple[str, str]:
     """The browser's user and key, as the signed cookie has them."""
-    user, key = session.get("user"), session.get("key")
-    return (user, key) if isinstance(user, str) and isinstance(key, str) else ("", "")
+    user = session.get("user")
+    return (user, own_key(user)) if isinstance(user, str) else ("", "")
 
 
 def _own_seat() -> Claim | None:
