@@ -71,6 +71,7 @@ def main() -> None:
         MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
         table,
         lambda: writer.complete,
+        ClusterClock(store.clock_skew_s),
     )
     paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 

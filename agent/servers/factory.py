@@ -55,4 +55,5 @@ class ServerFactory:
             created_at=self._health.now(),
             name=names.new_name(self._host.cluster, spec.name),
             key=key,
+            own_name=self._host.own_names,
         )

@@ -1,8 +1,8 @@
 """HAProxy's map of guests: whom the owners of private seats let in.
 
 An entry is ``<user>/<digest of a guest's key>``; its value tells who is in (``GUEST``) from who may still open a link
-(``INVITED``): HAProxy lets both in, and nobody has the key of the latter. A share counts for the seat that it names,
-so it ends with that seat's route, whoever may have forgotten to delete it.
+(until when, in Unix time): HAProxy lets both in, and nobody has the key of the latter. A share counts for the seat that
+it names, so it ends with that seat's route, whoever may have forgotten to delete it.
 
 Threads: one follows Consul, one owns the connection to HAProxy. What was revoked is out of the map after ``PAUSE_S``
 and a tick at most (many thousand shares: a second). The map is kept on disk, too: who was let in stays so when HAProxy
@@ -11,6 +11,7 @@ is restarted.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from common.records.shares import Share
 from common.store.cluster import Cluster
@@ -23,7 +24,7 @@ from proxy.runtime_api.port import HaproxyUnavailable, RouteMap, Sessions
 
 log = logging.getLogger(__name__)
 
-GUEST, INVITED = "guest", "invited"
+GUEST = "guest"
 # Between two readings of the shares, and how many are read in a second: a shared seat is the exception.
 PAUSE_S = 0.2
 READ_PER_S = 10_000
@@ -36,7 +37,7 @@ def table_of(shares: Iterable[Share], target_of: Callable[[str], Target | None])
     """``target_of``: where a user's requests go; None: nowhere."""
     seats = [(share, target_of(share.user)) for share in shares if share.guests]
     return {
-        f"{share.user}/{guest.digest}": INVITED if guest.joined_at is None else GUEST
+        f"{share.user}/{guest.digest}": GUEST if guest.joined_at is not None else str(int(guest.expires_at.timestamp()))
         for share, target in seats
         if target is not None and target.seat == share.seat
         for guest in share.guests
@@ -54,12 +55,14 @@ class Shares:
         file: MapFile,
         routes: Table,
         knows_routes: Callable[[], bool],
+        now: Callable[[], datetime],
     ) -> None:
-        """``knows_routes``: whether ``routes`` are all that there are."""
+        """``knows_routes``: whether ``routes`` are all that there are; ``now``: the cluster's time."""
         self._sessions = sessions
         self._file = file
         self._routes = routes
         self._knows_routes = knows_routes
+        self._now = now
         self._shares: tuple[Share, ...] | None = None
         self._saved: Mapping[str, str] | None = None
         #: Users of whom somebody was shut out, whose connections are still to be ended.
@@ -84,7 +87,10 @@ class Shares:
         return table
 
     def _changed(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        gone = [key for key, value in before.items() if value == GUEST and key not in after]
+        """Who came in and was shut out at once was seen with a link at most; only a link whose time is over let nobody
+        in."""
+        now_s = self._now().timestamp()
+        gone = [key for key, value in before.items() if key not in after and (value == GUEST or float(value) > now_s)]
         self._shut_out |= {key.partition("/")[0] for key in gone}
 
     def _end_sessions(self) -> None:

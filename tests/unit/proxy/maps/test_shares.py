@@ -1,12 +1,12 @@
 """Guests of private seats, in HAProxy's map: let in by their owner, and out again within a second."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from common.records.shares import Guest, Share
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
-from proxy.maps.shares import END_TICKS, GUEST, INVITED, PAUSE_S, TICK_S, Shares
+from proxy.maps.shares import END_TICKS, GUEST, PAUSE_S, TICK_S, Shares
 from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, Target
 from proxy.runtime_api.memory import MemoryHaproxy
@@ -14,18 +14,21 @@ from tests.unit.proxy.samples import user
 
 A, B = user(1), user(2)
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
+UNTIL = NOW + timedelta(hours=1)
+INVITED = str(int(UNTIL.timestamp()))
 SEAT, OTHER_SEAT = "5" * 64, "6" * 64
 ONE, TWO = "1" * 64, "2" * 64
 
 
 def guest(digest: str, *, joined: bool = True) -> Guest:
-    return Guest(digest=digest, link=digest, made_at=NOW, expires_at=NOW, joined_at=NOW if joined else None)
+    return Guest(digest=digest, link=digest, made_at=NOW, expires_at=UNTIL, joined_at=NOW if joined else None)
 
 
 class Sync:
     def __init__(self, folder: Path) -> None:
         self.cluster = Cluster(MemoryStore(), "test")
         self.haproxy, self.routes, self.knows_routes = MemoryHaproxy(), Table(), True
+        self.now = NOW
         self.file = folder / "shares.map"
         self.shares = Shares(
             self.cluster,
@@ -34,6 +37,7 @@ class Sync:
             MapFile(self.file, folder / "map-request"),
             self.routes,
             lambda: self.knows_routes,
+            lambda: self.now,
         )
         self.route(A, "1@10.0.0.1", SEAT)
 
@@ -122,11 +126,22 @@ def test_what_a_guest_has_open_ends_when_they_are_shut_out_and_other_servers_gue
     assert sync.haproxy.guests == ["2@10.0.0.2"]
 
 
-def test_a_link_that_nobody_opened_ends_nothing(tmp_path: Path) -> None:
+def test_whoever_was_shut_out_as_soon_as_they_were_in_is_ended_too(tmp_path: Path) -> None:
+    sync = Sync(tmp_path)
+    sync.share(guest(ONE, joined=False))
+    sync.turn()
+    sync.haproxy.guests = ["1@10.0.0.1"]
+    sync.share()
+    sync.turn(2)
+    assert sync.haproxy.guests == []
+
+
+def test_a_link_that_nobody_opened_in_time_ends_nothing(tmp_path: Path) -> None:
     sync = Sync(tmp_path)
     sync.share(guest(ONE), guest(TWO, joined=False))
     sync.turn()
     sync.haproxy.guests = ["1@10.0.0.1"]
+    sync.now = UNTIL
     sync.share(guest(ONE))
     sync.turn(2 * END_TICKS)
     assert sync.haproxy.guests == ["1@10.0.0.1"]
