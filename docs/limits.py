@@ -117,6 +117,9 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit(
             "requests whose outcome a worker remembers", "frontend:requests_remembered_max", "the oldest are forgotten"
         ),
+        Limit("links of one seat that are not opened yet", "frontend:seat_links_max", "429 and a page that says so"),
+        Limit("guests of one seat", "frontend:seat_guests_max", "409 and a page that says so; the link stays good"),
+        Limit("life of a link that shares a seat, seconds", "frontend:seat_link_s", "410 and a page that says so"),
         Limit("visits whose server a worker remembers", "frontend:visits_remembered_max", "the oldest are forgotten"),
         Limit(
             "length of an address below a server's path",

@@ -17,13 +17,14 @@ from common.settings import load
 from common.store.cluster import Cluster
 from proxy.activity.reporter import Reporter
 from proxy.maps.background_paths import BackgroundPaths
+from proxy.maps.shares import Shares
 from proxy.maps.static_files import StaticFiles
 from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, Target
 from proxy.routes.watcher import RouteWatcher
 from proxy.routes.writer import Writer
 from proxy.runtime_api.port import HaproxyUnavailable, RouteMap
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketSessions, SocketTraffic
 from proxy.settings import ProxySettings
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,15 @@ def main() -> None:
         ClusterClock(store.clock_skew_s),
     )
     files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), traffic)
+    shares = Shares(
+        cluster,
+        SocketRouteMap(socket, "shares.map"),
+        SocketSessions(socket),
+        MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
+        table,
+        lambda: writer.complete,
+        ClusterClock(store.clock_skew_s),
+    )
     paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 
     seed = known_routes(haproxy, map_file)
@@ -72,9 +82,18 @@ def main() -> None:
         service_registration(
             store, settings, "proxy", settings.proxy_name, settings.public_address, settings.public_port
         ),
-        Together(writer.thread, reporter.thread, files.map.thread, files.report, paths.map.thread, stop_s=STOP_S),
+        Together(
+            writer.thread,
+            reporter.thread,
+            files.map.thread,
+            files.report,
+            paths.map.thread,
+            shares.map.thread,
+            stop_s=STOP_S,
+        ),
         files.follower,
         paths.follower,
+        shares.follower,
         RouteWatcher(store, cluster, writer.put, settings.vanish_grace_s, consul, seed),
     )
 

@@ -14,6 +14,7 @@ from common.records.hosts import HostNote, HostRecord
 from common.records.idempotency import Replay
 from common.records.pools import PoolHistory, PoolSpec
 from common.records.servers import Activity, Claim, Gone, Pointer, Route, user_of
+from common.records.shares import Link, Share
 from common.records.statics import Statics
 from common.records.tickets import Seat, Ticket
 from common.records.tokens import Token
@@ -65,6 +66,9 @@ class Cluster:
         self.tokens = self._family("tokens", Token)
         #: Answers to repeated requests, by a digest of their ``Idempotency-Key``.
         self.replays = self._family("replays", Replay)
+        #: Whom the owners of seats let in, by user; and links that let somebody in once, by the digest of their code.
+        self.shares = self._family("shares", Share)
+        self.links = self._family("links", Link)
         #: Sets of static files.
         self.statics = self._family("statics", Statics)
 

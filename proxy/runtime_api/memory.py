@@ -1,12 +1,12 @@
 """A HAProxy in memory: the fake of the Runtime API's ports, held to the real one by the contract suite."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers, Served
 
 
 class MemoryHaproxy:
-    """``RouteMap`` and ``Traffic`` without HAProxy.
+    """``RouteMap``, ``Traffic`` and ``Sessions`` without HAProxy.
 
     ``stop()`` and ``start(routes)`` are its restart with the table in its file. ``steps`` is every change it was told,
     for assertions; a table replaced as a whole is one step.
@@ -19,6 +19,8 @@ class MemoryHaproxy:
         self.requests: dict[str, Counters] = {}
         self.static_files = Served()
         self.up_for_s = 0.0
+        #: Servers (``<port>@<address>``) that guests have something open to.
+        self.guests: list[str] = []
         self.steps: list[Change | str] = []
         self._connected = False
 
@@ -82,6 +84,12 @@ class MemoryHaproxy:
 
     def uptime_s(self) -> float:
         return self.up_for_s
+
+    def end_guests(self, servers: Collection[str]) -> int:
+        self._answer()
+        before = len(self.guests)
+        self.guests = [server for server in self.guests if server not in servers]
+        return before - len(self.guests)
 
     def _check(self) -> None:
         if not self._connected:

@@ -1,9 +1,9 @@
 """The ports to HAProxy's Runtime API. Adapter: ``unix_socket``; fake: ``memory``; one contract suite.
 
-``RouteMap`` is used by the writer's thread alone, ``Traffic`` by the reporter's.
+``RouteMap`` is used by the writer's thread alone (of other maps: by their own), ``Traffic`` by the reporter's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,3 +88,10 @@ class Traffic(Protocol):
     def uptime_s(self) -> float: ...
 
     def served(self) -> Served: ...
+
+
+class Sessions(Protocol):
+    """What is open. Every method raises ``HaproxyUnavailable``."""
+
+    def end_guests(self, servers: Collection[str]) -> int:
+        """End what guests have open to these servers, each ``<port>@<address>``; how many requests and WebSockets."""
