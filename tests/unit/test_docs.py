@@ -16,7 +16,7 @@ MONITORING = Path(__file__).parents[2] / "deploy" / "config" / "monitoring"
 UNITS = ("_seconds", "_bytes", "_total", "_info")
 LABELS = {
     "action", "call", "change", "event", "method", "operation", "outcome", "pool", "queue", "reason", "role", "cycle",
-    "stage", "state", "status", "thread", "disposition", "version", "view", "watch",
+    "stage", "state", "status", "thread", "disposition", "version", "view", "watch", "certificate",
 }  # fmt: skip
 
 
