@@ -103,13 +103,20 @@ directories_file() {
     echo "$file"
 }
 
+# Whether certificates are obtained by ACME, and so by a container of ours.
+uses_acme() {
+    [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" = acme ]
+}
+
 # compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
-# a Prometheus (deploy/config/monitoring/).
+# a Prometheus (deploy/config/monitoring/), and a client for certificates where they come from there.
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/machine/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
     [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/config/monitoring/docker-compose.monitoring.yml")
     [ -z "${TMPNB_ALLOWED_HOST_DIRECTORIES:-}" ] || files+=(-f "$(directories_file)")
-    docker compose --project-directory "$root_dir" "${files[@]}" "$@"
+    local profiles=${COMPOSE_PROFILES:-}
+    ! uses_acme || profiles+=,acme
+    COMPOSE_PROFILES=$profiles docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

@@ -12,8 +12,9 @@ ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 
 "$deploy_dir/machine/engine.sh"
 "$deploy_dir/machine/env.sh"
-"$deploy_dir/images/build.sh"
 load_env
+! uses_acme || "$deploy_dir/machine/certificate.sh" check
+"$deploy_dir/images/build.sh"
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
 chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy_dir/ha" "$deploy_dir/config/monitoring" "$deploy_dir/config/pools.toml" "$root_dir/proxy/haproxy"
@@ -23,6 +24,8 @@ chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy
 scale=()
 [ "${1:-}" != control ] || scale=(--scale agent=0)
 say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler$([ ${#scale[@]} -gt 0 ] || echo ', agent')"
+# Compose leaves alone what it is not told of any more.
+uses_acme || COMPOSE_PROFILES=acme compose rm --stop --force acme >/dev/null 2>&1
 compose up "${scale[@]}" --detach --remove-orphans --quiet-pull 2>&1 |
     grep -v -E ' (Creating|Created|Starting|Waiting|Healthy|Running|Recreate|Recreated)$' || [ "${PIPESTATUS[0]}" = 0 ]
 
@@ -42,6 +45,7 @@ fi
 restart_if_older haproxy "$root_dir/proxy/haproxy"
 [ -z "${TMPNB_MONITORING:-}" ] || restart_if_older prometheus "$deploy_dir/config/monitoring"
 
+! uses_acme || "$deploy_dir/machine/certificate.sh" wait
 [ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
