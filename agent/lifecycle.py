@@ -19,7 +19,9 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
+from common.ids import digest
 from common.records.servers import Claim
+from common.urls import base_path
 from common.vocabulary import EndReason
 
 
@@ -138,6 +140,8 @@ class Server:
         claim: as far as we know it.
         reason, note: why it is stopping.
         statics: the set of static files that its image has.
+        key: of its seat: the proxies let in who has it; empty: everybody.
+        own_name: made to be reached by a host name of its own, at ``/``, and not at a path of a name that all share.
     """
 
     user: str
@@ -154,10 +158,22 @@ class Server:
     note: str = ""
     statics: str = ""
     name: str = ""
+    key: str = ""
+    own_name: bool = False
+
+    @property
+    def base_path(self) -> str:
+        """The path that its application lives at, with both slashes."""
+        return "/" if self.own_name else base_path(self.user)
 
     @property
     def state(self) -> State:
         return self.phase.state
+
+    @property
+    def seat(self) -> str:
+        """What records hold of its key; empty: it has none."""
+        return digest(self.key) if self.key else ""
 
     @property
     def is_stale(self) -> bool:

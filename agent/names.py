@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from agent.lifecycle import Server
-from common.ids import is_user
+from common.ids import is_seat_key, is_user
 from common.statics import is_set_id
 
 CLUSTER = "tmpnb.cluster"
@@ -23,8 +23,13 @@ _PORT = "tmpnb.port"
 # Needed to hand out a ready server after an agent's restart; visible to whoever owns the Docker socket, who owns
 # the container anyway.
 _TOKEN = "tmpnb.token"  # noqa: S105 the label's name
+# Likewise: who shows it is let in by the proxies, which know its digest.
+_SEAT = "tmpnb.seat"
 _CREATED = "tmpnb.created"
 _STATICS = "tmpnb.statics"
+# How it is reached: ``host``, by a host name of its own; without the label at a path. What it was started with shows
+# which, and cannot change.
+_MODE, _OWN_NAME = "tmpnb.mode", "host"
 
 _CLAIMED = ".claimed"
 
@@ -43,7 +48,9 @@ def labels(cluster: str, host: str, server: Server) -> dict[str, str]:
         _PORT: str(server.port),
         _TOKEN: server.token,
         _CREATED: server.created_at.isoformat(),
+        **({_SEAT: server.key} if server.key else {}),
         **({_STATICS: server.statics} if server.statics else {}),
+        **({_MODE: _OWN_NAME} if server.own_name else {}),
     }
 
 
@@ -59,7 +66,11 @@ def identity(found: Mapping[str, str]) -> Server | None:
         statics = found.get(_STATICS, "")
         if statics and not is_set_id(statics):
             statics = ""  # it serves all the same
-        return Server(user, found[_POOL], found[_GENERATION], port, found[_TOKEN], created_at, statics=statics)
+        key = found.get(_SEAT, "")
+        return Server(
+            user, found[_POOL], found[_GENERATION], port, found[_TOKEN], created_at, statics=statics,
+            key=key if is_seat_key(key) else "", own_name=found.get(_MODE) == _OWN_NAME,
+        )  # fmt: skip
     except (KeyError, ValueError):
         return None
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from agent.context import Host
 from agent.inventory import Inventory
-from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
+from agent.lifecycle import FREE, LIVE, WITHOUT_ROUTE, Phase, Server, State
 from agent.records.tickets import Tickets
 from common.ids import digest
 from common.records.pools import PoolSpec
@@ -40,13 +40,18 @@ class Registry:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def publish(self, user: str) -> bool:
-        """Write the route of a server. False: it is stopping or gone, and nothing was written.
+        """Write the route of a server. False: it is stopping or gone, and nothing was written. Without one it is never
+        ready.
 
         Only who has the pointer may write a route: the user may have been given a new server at the same path, on
         another host, while this one was cut off. Then this one is stopped."""
         with self._lock(user):
             server = self._inventory.get(user)
             if server is None or server.state is State.STOPPING or server.phase is Phase.WARNED:
+                return False
+            if server.state in FREE and server.own_name != self._host.own_names:
+                # From before host names were switched on or off: nobody's requests would find it where it lives.
+                self._inventory.stop(user, EndReason.REPLACED, FREE)
                 return False
             if server.state is State.CLAIMED and not self._hold(server, None)[0]:
                 return False
@@ -62,8 +67,9 @@ class Registry:
         now = self._now()
         until = None if left_s is None else now + timedelta(seconds=left_s)
         word = Gone(
-            user=server.user, host=self._host.name, pool=server.pool, reason=reason, note=note, at=now, until=until
-        )
+            user=server.user, host=self._host.name, pool=server.pool, reason=reason, note=note, at=now, until=until,
+            seat=server.seat,
+        )  # fmt: skip
         self._cluster.gone.put(word)
 
     def close(self, user: str) -> None:
@@ -82,6 +88,7 @@ class Registry:
             request_id=request_id,
             claimed_at=now,
             token_digest=digest(server.token) if server.token else "",
+            seat=server.seat,
             idle_limit_s=limits.cull_timeout,
             unvisited_limit_s=limits.unvisited_timeout_s,
             expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
@@ -100,8 +107,9 @@ class Registry:
         """Have the request get this server, unless another host has given it one just now: which it gets."""
         now = self._now()
         seat = Seat(
-            request_id=request_id, user=server.user, host=self._host.name, pool=server.pool, token=server.token, at=now
-        )
+            request_id=request_id, user=server.user, host=self._host.name, pool=server.pool, token=server.token,
+            key=server.key, at=now,
+        )  # fmt: skip
         # One of ours is of a server that could not be claimed after all: else we would have known the request.
         return self._cluster.seats.create_unless(
             seat, lambda found: found.host != self._host.name and not found.is_over(now)
@@ -224,6 +232,7 @@ class Registry:
             generation=server.generation,
             created_at=server.created_at,
             statics=server.statics,
+            seat=server.seat,
         )
 
     def _lock(self, user: str) -> threading.Lock:

@@ -9,7 +9,7 @@ from agent.host.pool_limits import PoolLimits
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from common.ids import new_server_token, new_user
+from common.ids import new_seat_key, new_server_token, new_user
 from common.records.pools import PoolSpec
 
 
@@ -52,4 +52,6 @@ class ServerFactory:
             token=new_server_token() if spec.use_tokens else "",
             created_at=self._health.now(),
             name=names.new_name(self._host.cluster, spec.name),
+            key=new_seat_key() if spec.private_seats else "",
+            own_name=self._host.own_names,
         )

@@ -86,7 +86,8 @@ def close_servers(cluster: Cluster, host: str, now: datetime, may_go_on: Callabl
         if not may_go_on():
             break
         if claim is not None:
-            cluster.gone.put(Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now))
+            lost = Gone(user=user, host=host, pool=claim.pool, reason=EndReason.HOST_LOST, at=now, seat=claim.seat)
+            cluster.gone.put(lost)
         # The route first: a claim without a route is seen and mended, a route without a claim looks ready.
         cluster.routes.delete(Route.id_of(host, user))
         # Whoever still waits for a server that the lost host was to make at an issued path.

@@ -9,7 +9,7 @@ from agent.lifecycle import Phase, State
 from common.broker import queues
 from common.broker.messages import SpawnRequest
 from common.broker.port import Outgoing
-from common.ids import new_user
+from common.ids import digest, new_user
 from common.records.hosts import HostState
 from common.records.servers import Claim, Route
 from common.records.tickets import Ticket, TicketState
@@ -85,6 +85,7 @@ def test_a_server_is_made_at_the_old_path_and_the_ticket_leads_there_with_a_new_
     found = claim(world)
     assert found is not None
     assert (found.request_id, found.host) == (request.request_id, "host-1")
+    assert found.seat == digest(server.key) == route(world, USER).seat
 
 
 def test_without_a_path_it_opens_where_the_pool_says(world: World) -> None:

@@ -62,7 +62,7 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
     store.put(KEYS.note("h"), HostNote(host="h").encode())
     for number, host in ((1, "h"), (2, "other")):
         put_route(store, user_id(number), host=host)
-        put_claim(store, user_id(number), host=host)
+        put_claim(store, user_id(number), host=host, seat="5" * 64)
     put_route(store, user_id(3), host="h")
     broker.declare("host.h")
     assert remove_host(context(store, broker), "h") == 1
@@ -74,7 +74,8 @@ def test_a_host_that_is_gone_is_forgotten_with_all_it_served_and_others_are_not(
     assert "host.h" not in broker.queues
     entry = store.get(KEYS.gone_of(user_id(1)))
     assert entry is not None
-    assert Gone.decode(entry.key, entry.value).reason is EndReason.HOST_LOST
+    word = Gone.decode(entry.key, entry.value)
+    assert (word.reason, word.seat) == (EndReason.HOST_LOST, "5" * 64), "the owner's key opens its old address"
     with pytest.raises(NotFound):
         remove_host(context(store, broker), "h")
 
