@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -25,9 +25,11 @@ def is_made(certificate: Certificate) -> bool:
     return certificate.self_signed and certificate.issuer == f"CN={MAKER}"
 
 
-def make(names: Sequence[str], now: datetime) -> bytes:
-    """PEM for these names, ``*.domain`` and addresses among them: certificate and key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make(
+    names: Sequence[str], now: datetime, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None
+) -> bytes:
+    """PEM for these names, ``*.domain`` and addresses among them: certificate and key, a new one unless given."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, MAKER)])
     certificate = (
         x509.CertificateBuilder()

@@ -29,7 +29,9 @@ CURVES = ("secp256r1", "secp384r1")
 KEYS_ACCEPTED = f"RSA of {RSA_MIN_BITS} bits or more, or ECDSA with P-256 or P-384"
 # A chain has three to five.
 CHAIN_MAX = 20
+ACCEPTED = "accepted: PEM, the certificate, its chain and its key"
 
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -96,10 +98,11 @@ def read(data: bytes, key: bytes = b"") -> Certificate:
 
 def _certificates(data: bytes) -> list[x509.Certificate]:
     try:
-        found = x509.load_pem_x509_certificates(data)
+        found = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATE.findall(data)]
     except (ValueError, UnsupportedAlgorithm) as exc:
-        text = "no certificate in it that can be read; accepted: PEM, the certificate, its chain and its key"
-        raise Refused("malformed", text) from exc
+        raise Refused("malformed", f"a certificate in it cannot be read; {ACCEPTED}") from exc
+    if not found:
+        raise Refused("malformed", f"no certificate in it; {ACCEPTED}")
     if len(found) > CHAIN_MAX:
         raise Refused("malformed", f"{len(found)} certificates; accepted: {CHAIN_MAX} at most")
     return found

@@ -45,13 +45,12 @@ class Authority:
         key: Key | None = None,
         begins_s: float = -3600,
         lasts_s: float = 90 * 86400,
-        digest: hashes.HashAlgorithm | None = None,
     ) -> tuple[bytes, bytes]:
         """Certificate and key, as PEM; ``begins_s``: from now on."""
         key = key or new_key()
         begins = datetime.now(UTC) + timedelta(seconds=begins_s)
         times = (begins, begins + timedelta(seconds=lasts_s))
-        found = self._sign(_name(names[0][:60]), key, times, names=names, digest=digest)
+        found = self._sign(_name(names[0][:60]), key, times, names=names)
         return found.public_bytes(Encoding.PEM), key_pem(key)
 
     def file(self, path: Path, *names: str, **options: float) -> Path:
@@ -71,7 +70,6 @@ class Authority:
         names: tuple[str, ...] = (),
         is_authority: bool = False,
         by_root: bool = False,
-        digest: hashes.HashAlgorithm | None = None,
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -89,4 +87,4 @@ class Authority:
             alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
             builder = builder.add_extension(alternatives, critical=False)
             builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-        return builder.sign(self._root_key if by_root else self._key, digest or hashes.SHA256())  # type: ignore[arg-type]
+        return builder.sign(self._root_key if by_root else self._key, hashes.SHA256())  # type: ignore[arg-type]
