@@ -270,8 +270,18 @@ class Rig:
     def curl(self, path: str, *options: str, host: str = "", secure: bool = True) -> requests.Response:
         """A request over TLS by curl, HTTP/2 unless ``--http1.1`` is among the options: ``host`` instead of the
         cluster's own name, our own authority trusted. Raises ``requests.ConnectionError`` with curl's words."""
-        host = host or self.domain
-        target = ["--connect-to", f"::127.0.0.1:{self.https_port}", f"https://{host}:{self.https_port}{path}"]
+        return self._curl(f"https://{host or self.domain}:{self.https_port}{path}", self.https_port, options, secure)
+
+    def operator(self, path: str, *options: str) -> requests.Response:
+        """The same at the port of the operator's page."""
+        return self._curl(f"https://{self.domain}:{self.operator_port}{path}", self.operator_port, options, secure=True)
+
+    def plain(self, path: str) -> requests.Response:
+        """A request at the port without TLS; redirects are not followed."""
+        return requests.get(self.url + path, headers={"Host": self.domain}, allow_redirects=False, timeout=10)
+
+    def _curl(self, url: str, port: int, options: tuple[str, ...], secure: bool) -> requests.Response:
+        target = ["--connect-to", f"::127.0.0.1:{port}", url]
         trust = ["--cacert", str(self.root_file)] if secure else ["--insecure"]
         command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "10", "--include", "--http2"]
         done = subprocess.run([*command, *trust, *options, *target], capture_output=True, timeout=20)
