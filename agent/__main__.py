@@ -42,7 +42,7 @@ def main() -> None:
     probe = HttpProbe(address, bounds)
     adapters = Adapters(engine, probe, store, publisher, consumer)
     settings = settings.model_copy(update={"network_mtu": settings.network_mtu or uplink_mtu()})
-    host = Host(settings.cluster, settings.host, address, settings.container_ip or address)
+    host = Host(settings.cluster, settings.host, address, settings.container_ip or address, bool(settings.user_domain))
     agent = Agent(settings, adapters, host, Threads.real(settings), Heartbeat().beat)
     REGISTRY.register(agent.status)
     log.info("agent starts", extra={"host": settings.host, "address": address})

@@ -27,12 +27,14 @@ class Host:
     Attributes:
         ip: its address as the proxies see it.
         bind_ip: that published ports bind to.
+        own_names: whether the servers that it makes have host names of their own.
     """
 
     cluster: str
     name: str
     ip: str
     bind_ip: str
+    own_names: bool = False
 
     @property
     def selector(self) -> Mapping[str, str]:

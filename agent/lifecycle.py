@@ -21,6 +21,7 @@ from types import MappingProxyType
 
 from common.ids import digest
 from common.records.servers import Claim
+from common.urls import base_path
 from common.vocabulary import EndReason
 
 
@@ -140,6 +141,7 @@ class Server:
         reason, note: why it is stopping.
         statics: the set of static files that its image has.
         key: of its seat: the proxies let in who has it; empty: everybody.
+        own_name: made to be reached by a host name of its own, at ``/``, and not at a path of a name that all share.
     """
 
     user: str
@@ -157,6 +159,12 @@ class Server:
     statics: str = ""
     name: str = ""
     key: str = ""
+    own_name: bool = False
+
+    @property
+    def base_path(self) -> str:
+        """The path that its application lives at, with both slashes."""
+        return "/" if self.own_name else base_path(self.user)
 
     @property
     def state(self) -> State:

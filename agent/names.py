@@ -27,6 +27,9 @@ _TOKEN = "tmpnb.token"  # noqa: S105 the label's name
 _SEAT = "tmpnb.seat"
 _CREATED = "tmpnb.created"
 _STATICS = "tmpnb.statics"
+# How it is reached: ``host``, by a host name of its own; without the label at a path. What it was started with shows
+# which, and cannot change.
+_MODE, _OWN_NAME = "tmpnb.mode", "host"
 
 _CLAIMED = ".claimed"
 
@@ -47,6 +50,7 @@ def labels(cluster: str, host: str, server: Server) -> dict[str, str]:
         _CREATED: server.created_at.isoformat(),
         **({_SEAT: server.key} if server.key else {}),
         **({_STATICS: server.statics} if server.statics else {}),
+        **({_MODE: _OWN_NAME} if server.own_name else {}),
     }
 
 
@@ -65,7 +69,7 @@ def identity(found: Mapping[str, str]) -> Server | None:
         key = found.get(_SEAT, "")
         return Server(
             user, found[_POOL], found[_GENERATION], port, found[_TOKEN], created_at, statics=statics,
-            key=key if is_seat_key(key) else "",
+            key=key if is_seat_key(key) else "", own_name=found.get(_MODE) == _OWN_NAME,
         )  # fmt: skip
     except (KeyError, ValueError):
         return None

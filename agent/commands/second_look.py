@@ -137,7 +137,7 @@ class SecondLook:
         begun = self._engine.usage(server.container, quick=True) if watch is not None else None
         kernels = Kernels.UNKNOWN
         if spec is None or spec.busy_check == "jupyter":
-            kernels = self._probe.kernels(server.port, server.user, server.token)
+            kernels = self._probe.kernels(server.port, server.base_path, server.token)
             self._note(server, kernels)
         if kernels is Kernels.BUSY:
             return Refusal(CullRefusal.KERNEL_BUSY)

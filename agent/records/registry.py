@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from agent.context import Host
 from agent.inventory import Inventory
-from agent.lifecycle import LIVE, WITHOUT_ROUTE, Phase, Server, State
+from agent.lifecycle import FREE, LIVE, WITHOUT_ROUTE, Phase, Server, State
 from agent.records.tickets import Tickets
 from common.ids import digest
 from common.records.pools import PoolSpec
@@ -40,13 +40,18 @@ class Registry:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def publish(self, user: str) -> bool:
-        """Write the route of a server. False: it is stopping or gone, and nothing was written.
+        """Write the route of a server. False: it is stopping or gone, and nothing was written. Without one it is never
+        ready.
 
         Only who has the pointer may write a route: the user may have been given a new server at the same path, on
         another host, while this one was cut off. Then this one is stopped."""
         with self._lock(user):
             server = self._inventory.get(user)
             if server is None or server.state is State.STOPPING or server.phase is Phase.WARNED:
+                return False
+            if server.state in FREE and server.own_name != self._host.own_names:
+                # From before host names were switched on or off: nobody's requests would find it where it lives.
+                self._inventory.stop(user, EndReason.REPLACED, FREE)
                 return False
             if server.state is State.CLAIMED and not self._hold(server, None)[0]:
                 return False

@@ -53,4 +53,5 @@ class ServerFactory:
             created_at=self._health.now(),
             name=names.new_name(self._host.cluster, spec.name),
             key=new_seat_key() if spec.private_seats else "",
+            own_name=self._host.own_names,
         )

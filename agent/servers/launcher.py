@@ -15,7 +15,6 @@ from agent.servers.probe import Probe
 from agent.statics.assets import StaticAssets
 from common.errors import StartFailed
 from common.records.pools import PoolSpec
-from common.urls import base_path
 from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class Launcher:
 def container_spec(server: Server, spec: PoolSpec, host: Host) -> ContainerSpec:
     """What to ask of the engine for a server of that pool."""
     values = {
-        "{base_path}": base_path(server.user),
+        "{base_path}": server.base_path,
         "{port}": str(server.port if spec.host_network else spec.container_port),
         # Published ports arrive on whatever interface the container has; on the host's the proxies know one address.
         "{ip}": host.bind_ip if spec.host_network else "0.0.0.0",

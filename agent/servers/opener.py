@@ -9,12 +9,11 @@ from agent.lifecycle import Server, State
 from agent.metrics import Stages
 from agent.records.registry import Registry
 from agent.servers.engine_calls import EngineCalls
-from agent.servers.probe import Probe, wait_until_ready
+from agent.servers.probe import Probe, anonymous, wait_until_ready
 from agent.servers.start_reports import StartReports
 from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
 from common.runtime.retry import retry_forever
-from common.urls import base_path
 from common.vocabulary import EndReason, StartFailure
 
 # A ready server answers at once; one whose start was interrupted gets its pool's time instead, if there is a spec.
@@ -69,10 +68,11 @@ class Opener:
         state = server.state
         timeout_s, path = (spec.start_timeout_s, spec.probe_path) if spec else (ADOPTED_S, "")
         found = wait_until_ready(
-            self._probe, server.port, user, path, timeout_s, self._health.stopping, lambda: not self._is(user, state)
-        )
+            self._probe, server.port, server.base_path, path, timeout_s, self._health.stopping,
+            lambda: not self._is(user, state),
+        )  # fmt: skip
         if not found.ready:
-            where = f"{base_path('<user>')}{path} within {timeout_s:g} s"
+            where = f"{anonymous(server.base_path)}{path} within {timeout_s:g} s"
             self._explain(user, state, found.reason, where)
             return None
         stages.done("probe")

@@ -67,12 +67,12 @@ class Readiness:
 class Probe(Protocol):
     """Any thread. ``port`` is the one of the route."""
 
-    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
-        """Whether ``path`` (relative to the server's base path) is answered as by a server that knows its base path:
-        with success, by asking for a password, or by leading to such a place below the base path."""
+    def ready(self, port: int, base: str, path: str, timeout_s: float) -> Readiness:
+        """Whether ``path`` (relative to ``base``, the path that the server lives at) is answered as by a server that
+        knows its base path: with success, by asking for a password, or by leading to such a place below it."""
         ...
 
-    def kernels(self, port: int, user: str, token: str) -> Kernels:
+    def kernels(self, port: int, base: str, token: str) -> Kernels:
         """What the kernels of a Jupyter server do."""
         ...
 
@@ -88,9 +88,8 @@ class HttpProbe:
         self._address = address
         self._bounds = bounds
 
-    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+    def ready(self, port: int, base: str, path: str, timeout_s: float) -> Readiness:
         deadline = time.monotonic() + timeout_s
-        base = base_path(user)
         target = base + path
         seen: set[str] = set()
         while len(seen) <= self._bounds.redirects_max:
@@ -99,28 +98,29 @@ class HttpProbe:
                 self._address, port, target, {}, max(0.001, deadline - time.monotonic()),
                 self._bounds.answer_max_bytes, with_body=False,
             )  # fmt: skip
-            place = target.partition("?")[0].replace(base, base_path("<user>"), 1)
+            place = anonymous(base) + target.partition("?")[0].removeprefix(base)
             if answer.status not in {301, 302, 303, 307, 308} or not answer.location:
-                return _judged(answer, place)
+                return _judged(answer, place, hint(base))
             try:
                 leads_to = urlsplit(urljoin(f"http://server{target}", answer.location))
             except ValueError:
                 return Readiness(False, f"leads from {place} to an address that cannot be read")
-            if not leads_to.path.startswith(base):
-                shown = leads_to.path[:200].replace(user, "<user>")
-                return Readiness(False, f"leads from {place} out of its path, to {shown}; {HINT}")
+            path_there = leads_to.path or "/"
+            if not path_there.startswith(base):
+                shown = path_there[:200].replace(base.rstrip("/"), anonymous(base).rstrip("/"))
+                return Readiness(False, f"leads from {place} out of its path, to {shown}; {hint(base)}")
             if leads_to.scheme == "https":
                 return Readiness(True)  # it knows its path, and what it asks for is the terminator's before the proxies
-            target = quote(leads_to.path, safe="/%:@!$&'()*+,;=~") + (f"?{leads_to.query}" if leads_to.query else "")
+            target = quote(path_there, safe="/%:@!$&'()*+,;=~") + (f"?{leads_to.query}" if leads_to.query else "")
             if target in seen:
                 return Readiness(False, f"leads from {place} in a circle")
         most = self._bounds.redirects_max
-        return Readiness(False, f"leads further more than {most} times from {base_path('<user>')}{path}")
+        return Readiness(False, f"leads further more than {most} times from {anonymous(base)}{path}")
 
-    def kernels(self, port: int, user: str, token: str) -> Kernels:
+    def kernels(self, port: int, base: str, token: str) -> Kernels:
         headers = {"Authorization": f"token {token}"} if token else {}
-        path = base_path(user) + "api/kernels"
         bounds = self._bounds
+        path = f"{base}api/kernels"
         answer = ask(self._address, port, path, headers, bounds.timeout_s, bounds.answer_max_bytes, with_body=True)
         if answer.status in {401, 403}:
             return Kernels.REFUSED
@@ -134,16 +134,25 @@ class HttpProbe:
         return True
 
 
-HINT = "does it know {base_path}? (or name a page that it has, in probe_path)"
+def anonymous(base: str) -> str:
+    """A base path as it may be shown: without its user."""
+    return base if base == "/" else base_path("<user>")
 
 
-def _judged(answer: Answer, place: str) -> Readiness:
+def hint(base: str) -> str:
+    """What is to be looked at when a server does not answer as one that knows its base path."""
+    if base == "/":
+        return "name a page that it has, in probe_path"
+    return "does it know {base_path}? (or name a page that it has, in probe_path)"
+
+
+def _judged(answer: Answer, place: str, advice: str) -> Readiness:
     if answer.status == 0:
         return Readiness(False, slow=answer.timed_out)
     # A password of its own: it is up, and this is its path.
     if 200 <= answer.status < 300 or answer.status in {401, 403}:
         return Readiness(True)
-    return Readiness(False, f"answers {answer.status} at {place}; {HINT}")
+    return Readiness(False, f"answers {answer.status} at {place}; {advice}")
 
 
 def kernels_in(body: bytes, now: datetime) -> Kernels:
@@ -167,7 +176,7 @@ def _is_silent(kernel: dict[str, Any], now: datetime) -> bool:
 
 
 def wait_until_ready(
-    probe: Probe, port: int, user: str, path: str, timeout_s: float, stop: threading.Event, gave_up: Callable[[], bool]
+    probe: Probe, port: int, base: str, path: str, timeout_s: float, stop: threading.Event, gave_up: Callable[[], bool]
 ) -> Readiness:
     """Probe until it is ready; else until ``timeout_s`` seconds are over, ``gave_up()`` says so, or ``stop`` is set,
     with the last that it answered."""
@@ -175,7 +184,7 @@ def wait_until_ready(
     pause, patience_s = FIRST_PAUSE_S, FIRST_PATIENCE_S
     last = Readiness(False)
     while not gave_up() and not stop.is_set():
-        found = probe.ready(port, user, path, min(patience_s, max(FIRST_PAUSE_S, deadline - time.monotonic())))
+        found = probe.ready(port, base, path, min(patience_s, max(FIRST_PAUSE_S, deadline - time.monotonic())))
         if found.ready:
             return found
         if found.reason or not last.reason:

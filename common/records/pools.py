@@ -71,7 +71,8 @@ class PoolSpec(Record):
         ),
         min_length=1,
         max_length=65536,
-        description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally",
+        description="run by /bin/sh -c; {base_path} {port} {ip} {token} are replaced literally; {base_path} is / where "
+        "servers have host names of their own",
     )
     container_port: int = Field(
         default=8888, ge=1, le=65535, description="port the server listens at inside; not used with host_network"

@@ -103,6 +103,7 @@ def _variables(chosen: CliSettings, consul: tuple[str, ...], rabbit: tuple[str, 
     token = chosen.consul_token.get_secret_value() if chosen.consul_token else None
     return {
         "TMPNB_CLUSTER": chosen.cluster,
+        "TMPNB_USER_DOMAIN": chosen.user_domain,
         "TMPNB_CONSUL_URLS": ",".join(consul),
         "TMPNB_CONSUL_TOKEN": token,
         "TMPNB_RABBITMQ_URLS": ",".join(rabbit),

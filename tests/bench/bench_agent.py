@@ -129,7 +129,7 @@ def plain_starts_per_s(one: AgentRig) -> float:
         return server
 
     def ready(server: Server) -> bool:
-        return wait_until_ready(probe, server.port, server.user, "", 60, stop, lambda: False).ready
+        return wait_until_ready(probe, server.port, server.base_path, "", 60, stop, lambda: False).ready
 
     began = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as docker, ThreadPoolExecutor(SERVERS) as probes:

@@ -20,6 +20,7 @@ from agent.servers.probe import HttpProbe
 from common.errors import TmpnbError
 from common.store.consul import ConsulStore
 from common.store.port import Service
+from common.urls import base_path
 from proxy.runtime_api.port import Change
 from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from tests.fuzz.examples import RECORDS, USER
@@ -115,8 +116,8 @@ def servers(mutator: Mutator, count: int, report: Report) -> None:
     with contextlib.closing(Answering(answer)) as server:
         probe = HttpProbe("127.0.0.1")
         questions = {
-            "ready": lambda: probe.ready(server.port, USER, "api/status", GIVE_UP_S),
-            "kernels": lambda: probe.kernels(server.port, USER, "token"),
+            "ready": lambda: probe.ready(server.port, base_path(USER), "api/status", GIVE_UP_S),
+            "kernels": lambda: probe.kernels(server.port, base_path(USER), "token"),
         }
         ask = _Ask(mutator, report, questions)
         ask(count)

@@ -1,5 +1,6 @@
 """Servers that are not ready, that hold their probe, or that do not tell of their kernels: the agent on real Docker."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,44 @@ def test_c1_a_server_that_does_not_know_its_path_is_not_ready_and_why_is_in_the_
     assert said in found.note
     assert " here" in found.log
     assert rig.routes() == {}
+
+
+# Shiny's and RStudio's way: everything from the root, a login page, and no option for another path.
+ONLY_ROOT = """
+if head == "/":
+    say(302, b"", "Location: /auth-sign-in?appUri=%2F\\r\\n")
+say(200 if head.startswith("/auth-sign-in") or head == "/api/kernels" else 404, b"[]")
+"""
+
+
+def test_d3_an_application_that_only_knows_the_root_runs_as_it_is_at_a_host_name_of_its_own(rig: AgentRig) -> None:
+    """Its command knows nothing of a path; and how it is looked at before a cull follows."""
+    rig.apply(rig.spec(command=server(ONLY_ROOT), pool_size=1, start_timeout_s=4))
+    agent = rig.start()
+    assert "answers 404 at /user/<user>/" in failure(rig).note
+    agent.signal(signal.SIGTERM)
+    rig.start(TMPNB_USER_DOMAIN="users.example.org")
+    rig.ready(1)
+    user = rig.claim().user
+    rig.command(cull(user, "operator"))
+    wait_until(lambda: user not in rig.claims(), "the server to go")
+
+
+def test_ready_servers_of_the_other_kind_are_replaced_after_a_switch(rig: AgentRig) -> None:
+    rig.apply(rig.spec(pool_size=2))
+    agent = rig.start()
+    rig.ready(2)
+    taken = rig.claim().user
+    wait_until(lambda: len(rig.routes()) == 2, "the one that is left, and the claimed one")
+    agent.signal(signal.SIGTERM)
+    before = set(rig.containers())
+    rig.start(TMPNB_USER_DOMAIN="users.example.org")
+    wait_until(lambda: len(set(rig.containers()) & before) == 1, "the ready one to be replaced")
+    rig.ready(1)
+    other = rig.claim().user
+    labels = {found.labels["tmpnb.user"]: found.labels.get("tmpnb.mode") for found in rig.containers().values()}
+    assert (labels[taken], labels[other]) == (None, "host")
+    assert taken in rig.claims()
 
 
 def test_c2_a_first_page_of_three_seconds_work_is_ready_in_about_ten(rig: AgentRig) -> None:

@@ -122,10 +122,10 @@ class SimEngine:
 class SimProbe:
     """``Probe`` of servers that answer as soon as they are started and never compute."""
 
-    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+    def ready(self, port: int, base: str, path: str, timeout_s: float) -> Readiness:
         return Readiness(True)
 
-    def kernels(self, port: int, user: str, token: str) -> Kernels:
+    def kernels(self, port: int, base: str, token: str) -> Kernels:
         return Kernels.IDLE
 
     def listens(self, port: int) -> bool:

@@ -78,16 +78,19 @@ class FakeProbe:
     mute: bool = False
     wrong: str = ""
     paths: set[str] = field(default_factory=set)
+    bases: set[str] = field(default_factory=set)
     says: dict[str, Kernels] = field(default_factory=dict)
 
-    def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+    def ready(self, port: int, base: str, path: str, timeout_s: float) -> Readiness:
         self.paths.add(path)
+        self.bases.add(base)
         running = (c for c in self.engine.list({}) if c.state == "running")
         there = not self.mute and any(c.labels["tmpnb.port"] == str(port) for c in running)
         return Readiness(there and not self.wrong, self.wrong if there else "")
 
-    def kernels(self, port: int, user: str, token: str) -> Kernels:
-        return self.says.get(user, Kernels.IDLE)
+    def kernels(self, port: int, base: str, token: str) -> Kernels:
+        users = [c.labels["tmpnb.user"] for c in self.engine.list({}) if c.labels["tmpnb.port"] == str(port)]
+        return next((self.says[user] for user in users if user in self.says), Kernels.IDLE)
 
     def listens(self, port: int) -> bool:
         return port in self.engine.foreign_ports
@@ -169,7 +172,7 @@ class World:
             self.port(self.consumer),
         )  # fmt: skip
         threads = Threads(self.starts, Now(), Now(), Now(), Now(), Turns(self.serve))
-        host = Host(CLUSTER, self.host, self.ip, self.ip)
+        host = Host(CLUSTER, self.host, self.ip, self.ip, bool(self.settings.user_domain))
         self.agent = Agent(self.settings, adapters, host, threads, clock=self.clock)
         parts = self.agent.parts
         self.inventory, self.room, self.ports = parts.host.inventory, parts.pools.room, parts.pools.ports

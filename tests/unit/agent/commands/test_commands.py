@@ -19,6 +19,7 @@ from common.records.hosts import HostState
 from common.records.servers import Activity
 from common.runtime.clock import utc_now
 from common.runtime.threads import Pool
+from common.urls import base_path
 from common.vocabulary import EndReason
 from tests.support.waiting import wait_until
 from tests.unit.agent.world import HOST, KEYS, FakeProbe, Later, World, ago, pool
@@ -279,8 +280,8 @@ class Held(FakeProbe):
         self.let_go = threading.Event()
         self.asked: list[str] = []
 
-    def kernels(self, port: int, user: str, token: str) -> Kernels:
-        self.asked.append(user)
+    def kernels(self, port: int, base: str, token: str) -> Kernels:
+        self.asked.append(base)
         self.let_go.wait(30)
         return Kernels.IDLE
 
@@ -336,7 +337,7 @@ def test_a3_a_server_that_is_being_looked_at_is_not_queued_again() -> None:
     finally:
         culling.probe.let_go.set()
     wait_until(lambda: all(map(culling.is_stopping, culling.others)), "all to be culled")
-    assert sorted(culling.probe.asked) == sorted(culling.others)
+    assert sorted(culling.probe.asked) == sorted(map(base_path, culling.others))
     culling.threads.shutdown()
 
 

@@ -133,11 +133,12 @@ def test_c5_a_start_that_needed_more_says_so() -> None:
     world.loop.turn()
     looks = world.probe.ready
 
-    def dies(port: int, user: str, path: str, timeout_s: float) -> Readiness:
+    def dies(port: int, base: str, path: str, timeout_s: float) -> Readiness:
         for container in world.engine.list({}):
             world.engine.run_out_of_memory(container.id, ends=True)
-            world.inventory.stop(user, EndReason.EXITED)
-        return looks(port, user, path, timeout_s)
+        for server in world.inventory.snapshot():
+            world.inventory.stop(server.user, EndReason.EXITED)
+        return looks(port, base, path, timeout_s)
 
     world.probe.ready = dies  # type: ignore[method-assign]
     world.starts.drain()

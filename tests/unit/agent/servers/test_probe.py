@@ -18,11 +18,11 @@ PROBE = HttpProbe("127.0.0.1")
 
 
 def ready(port: int, path: str = "", timeout_s: float = 5.0) -> Readiness:
-    return PROBE.ready(port, USER, path, timeout_s)
+    return PROBE.ready(port, BASE, path, timeout_s)
 
 
 def wait_until_ready(port: int, timeout_s: float, path: str = "") -> Readiness:
-    return wait_for(PROBE, port, USER, path, timeout_s, threading.Event(), lambda: False)
+    return wait_for(PROBE, port, BASE, path, timeout_s, threading.Event(), lambda: False)
 
 
 def by_path(answers: dict[str, bytes]) -> Answering:
@@ -75,17 +75,17 @@ def test_a3_no_answer_holds_a_probe_beyond_its_deadline(kind: str) -> None:
     probe = HttpProbe("127.0.0.1", ProbeBounds(timeout_s=0.4))
     with listening(ENDLESS[kind]) as (port, _):
         began = time.monotonic()
-        assert probe.kernels(port, USER, "t") is Kernels.UNKNOWN
-        probe.ready(port, USER, "", 0.4)
+        assert probe.kernels(port, BASE, "t") is Kernels.UNKNOWN
+        probe.ready(port, BASE, "", 0.4)
         assert time.monotonic() - began < 5.0, "two deadlines, and a slow machine"
 
 
 def test_a3_a_list_of_kernels_beyond_the_limit_is_not_read() -> None:
     body = json.dumps([{"execution_state": "busy", "x": "y" * 100_000}]).encode()
     with listening(reply(200, body)) as (port, _):
-        assert PROBE.kernels(port, USER, "") is Kernels.BUSY
+        assert PROBE.kernels(port, BASE, "") is Kernels.BUSY
         probe = HttpProbe("127.0.0.1", ProbeBounds(answer_max_bytes=len(body)))
-        assert probe.kernels(port, USER, "") is Kernels.UNKNOWN
+        assert probe.kernels(port, BASE, "") is Kernels.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_port_without_anybody_is_no_answer() -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = int(taken.getsockname()[1])
     assert ready(port) == Readiness(False)
-    assert PROBE.kernels(port, USER, "") is Kernels.UNKNOWN
+    assert PROBE.kernels(port, BASE, "") is Kernels.UNKNOWN
     assert not PROBE.listens(port)
 
 
@@ -172,7 +172,7 @@ def test_c1_a_circle_of_two_and_a_chain_without_end_are_not_ready() -> None:
         assert len(asked) == 6
     with listening(further) as (port, asked):
         least = HttpProbe("127.0.0.1", ProbeBounds(redirects_max=1))
-        assert "more than 1 times" in least.ready(port, USER, "", 5).reason
+        assert "more than 1 times" in least.ready(port, BASE, "", 5).reason
         assert len(asked) == 2
 
 
@@ -203,13 +203,13 @@ def test_c2_patience_grows_until_the_start_is_over(needs_s: float, times: int) -
     given: list[float] = []
 
     class Slow(HttpProbe):
-        def ready(self, port: int, user: str, path: str, timeout_s: float) -> Readiness:
+        def ready(self, port: int, base: str, path: str, timeout_s: float) -> Readiness:
             given.append(timeout_s)
             return Readiness(timeout_s >= needs_s, slow=True)
 
-    assert wait_for(Slow(""), 1, USER, "", 60.0, threading.Event(), lambda: False).ready
+    assert wait_for(Slow(""), 1, BASE, "", 60.0, threading.Event(), lambda: False).ready
     assert len(given) == times
-    wait_for(Slow(""), 1, USER, "", 0.5, threading.Event(), lambda: False)
+    wait_for(Slow(""), 1, BASE, "", 0.5, threading.Event(), lambda: False)
     assert max(given[times:]) <= 0.5, "no probe is waited for longer than a start may take"
 
 
@@ -218,6 +218,38 @@ def test_c2_a_pool_names_another_path_to_ask() -> None:
         assert ready(port, "_stcore/health?x=1").ready
         assert asked == [f"{BASE}_stcore/health?x=1"]
         assert "at /user/<user>/nowhere;" in ready(port, "nowhere").reason
+
+
+# D3: a server with a host name of its own lives at the root
+
+
+def test_d3_at_the_root_every_path_is_the_server_s_own_whatever_host_a_redirect_names() -> None:
+    answers = {
+        "/": response(302, Location="http://localhost:8888/app"),
+        "/app": response(303, Location="auth-sign-in?appUri=%2F"),
+        "/auth-sign-in?appUri=%2F": response(200),
+    }
+    with listening(by_path(answers)) as (port, asked):
+        assert PROBE.ready(port, "/", "", 5.0).ready
+        assert asked == list(answers)
+
+
+@pytest.mark.parametrize(("answer", "why"), [
+    (response(404), "answers 404 at /; name a page that it has, in probe_path"),
+    (response(302, Location="http://elsewhere"), "in a circle"),
+    (response(302, Location="http://["), "cannot be read"),
+])  # fmt: skip
+def test_d3_at_the_root_it_must_answer_all_the_same(answer: bytes, why: str) -> None:
+    with listening(by_path({"/": answer})) as (port, _):
+        found = PROBE.ready(port, "/", "", 5.0)
+        assert not found.ready
+        assert why in found.reason
+
+
+def test_d3_kernels_are_asked_for_at_the_root() -> None:
+    with listening(by_path({"/api/kernels": response(200, b"[]")})) as (port, _):
+        assert PROBE.kernels(port, "/", "t") is Kernels.IDLE
+        assert PROBE.kernels(port, BASE, "t") is Kernels.UNKNOWN
 
 
 # C4, C6: what is said of kernels
@@ -263,7 +295,7 @@ def test_c4_a_server_of_an_old_jupyter_that_does_not_tell_of_connections_is_beli
 ])  # fmt: skip
 def test_c6_a_server_that_does_not_tell_is_told_from_one_that_has_no_kernels(status: int, found: Kernels) -> None:
     with listening(reply(status, b"[]")) as (port, asked):
-        assert PROBE.kernels(port, USER, "t") is found
+        assert PROBE.kernels(port, BASE, "t") is found
         assert asked == [f"{BASE}api/kernels"]
 
 
@@ -275,6 +307,6 @@ def test_the_token_is_sent() -> None:
         connection.sendall(response(200, b"[]"))
 
     with listening(note) as (port, _):
-        PROBE.kernels(port, USER, "secret")
-        PROBE.kernels(port, USER, "")
+        PROBE.kernels(port, BASE, "secret")
+        PROBE.kernels(port, BASE, "")
     assert ["Authorization: token secret" in head for head in heads] == [True, False]

@@ -167,6 +167,10 @@ def test_the_file_for_many_hosts_is_an_env_file() -> None:
         "TMPNB_RABBITMQ_PASSWORD",
     ]
     assert f"TMPNB_RABBITMQ_PASSWORD={PASSWORD}" in lines
+    assert (
+        "TMPNB_USER_DOMAIN=users.example.org"
+        in join("--file", TMPNB_USER_DOMAIN="users.example.org").stdout.splitlines()
+    ), "all hosts of a cluster make servers of one kind"
     assert "TMPNB_CONSUL_TOKEN=abc" in join("--file", TMPNB_CONSUL_TOKEN="abc").stdout.splitlines()
 
 
