@@ -85,6 +85,12 @@ load_env() {
         name=${line%%=*}
         [ -n "${!name+set}" ] || export "$name=${line#*=}"
     done <"$root_dir/.env"
+    ! is_encrypted || export TMPNB_PORT=${TMPNB_PORT:-80}
+}
+
+# is_encrypted: HAProxy speaks TLS itself.
+is_encrypted() {
+    [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" != off ]
 }
 
 # What pools may mount of this machine: its agent looks at it, and does not write there.
@@ -108,10 +114,12 @@ uses_acme() {
     [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" = acme ]
 }
 
-# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
-# a Prometheus (deploy/config/monitoring/), and a client for certificates where they come from there.
+# compose ARGUMENT...: with TMPNB_DOMAIN it publishes the ports of TLS, and runs a client for certificates where they come by
+# ACME; with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1 a Prometheus
+# (deploy/config/monitoring/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
+    ! is_encrypted || files+=(-f "$deploy_dir/machine/tls.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/machine/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
     [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/config/monitoring/docker-compose.monitoring.yml")

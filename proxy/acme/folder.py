@@ -1,43 +1,9 @@
 """The folder of certificates that the sync reads: ``<name>.pem`` is a chain and its key."""
 
 import os
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-
-class Unusable(Exception):
-    """Files that are no certificate with its key, or of which one is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A chain and its key, which fits; ``begins`` and ``ends``: when the first certificate is valid."""
-
-    pem: bytes
-    begins: datetime
-    ends: datetime
-
-    def due(self, part_left: float) -> datetime:
-        """When it has only that part of its life left."""
-        return self.ends - (self.ends - self.begins) * part_left
-
-
-def read(chain: Path, key: Path) -> Certificate:
-    """Raises ``Unusable``: also for a new chain beside an old key, which a crash between two writes leaves behind."""
-    try:
-        chain_pem, key_pem = chain.read_bytes(), key.read_bytes()
-        first = x509.load_pem_x509_certificates(chain_pem)[0]
-        fits = load_pem_private_key(key_pem, None).public_key() == first.public_key()
-    except (OSError, ValueError, TypeError) as exc:
-        raise Unusable(str(exc)) from exc
-    if not fits:
-        raise Unusable("the key is another certificate's")
-    pem = chain_pem.rstrip() + b"\n" + key_pem.rstrip() + b"\n"
-    return Certificate(pem, first.not_valid_before_utc, first.not_valid_after_utc)
+from proxy.certificates.pem import Certificate
 
 
 def install(certificate: Certificate, path: Path) -> bool:
@@ -47,7 +13,7 @@ def install(certificate: Certificate, path: Path) -> bool:
             return False
     except FileNotFoundError:
         pass
-    # No "*.pem": HAProxy reads every one of these.
+    # The sync reads every "*.pem".
     partial = path.with_name(f".{path.name}.new")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

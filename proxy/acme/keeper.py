@@ -9,9 +9,10 @@ from typing import Any
 
 from common.runtime.outage import Outage
 from proxy.acme import metrics
-from proxy.acme.folder import Certificate, Unusable, install
+from proxy.acme.folder import install
 from proxy.acme.lego import Lego, NotObtained, Stopped, file_stem
 from proxy.acme.settings import AcmeSettings
+from proxy.certificates.pem import Certificate, Refused
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,11 @@ class Pauses:
         return min(self.later_s * 2.0**doublings, self.max_s)
 
 
+def due(certificate: Certificate, part_left: float) -> datetime:
+    """When it has only that part of its life left."""
+    return certificate.expires - (certificate.expires - certificate.begins) * part_left
+
+
 class Keeper:
     """One name's certificate: obtained if there is none, renewed in time; the one of before stays until then."""
 
@@ -68,7 +74,7 @@ class Keeper:
     def step(self, now: datetime) -> None:
         """Do what is due. Takes minutes when that is a certificate."""
         certificate = self._install()
-        is_due = certificate is None or now >= certificate.due(PART_LEFT + self._early)
+        is_due = certificate is None or now >= due(certificate, PART_LEFT + self._early)
         if not is_due or (self._next_try is not None and now < self._next_try):
             return
         try:
@@ -79,17 +85,19 @@ class Keeper:
         except Stopped:
             return
         self._install()
-        if now < new.due(PART_LEFT):
+        if now < due(new, PART_LEFT):
             self._worked()
         else:
             # Asked for again and again, it would be the same one.
-            self._failed(NotObtained(f"it ends at {new.ends.isoformat()} already: is this machine's clock right?"), now)
+            self._failed(
+                NotObtained(f"it ends at {new.expires.isoformat()} already: is this machine's clock right?"), now
+            )
 
     def _install(self) -> Certificate | None:
         """Have the folder hold what lego obtained; None: there is nothing, or it cannot be used."""
         try:
             certificate = self._lego.read(self.name)
-        except Unusable:
+        except (OSError, Refused):
             return None
         try:
             with self._installing.observe(OSError):
@@ -97,8 +105,8 @@ class Keeper:
         except OSError:
             is_new = False
         if is_new:
-            ends = certificate.ends.isoformat()
-            log.info("certificate installed", extra={"certificate": self.name, "file": self._path.name, "ends": ends})
+            fields = {"file": self._path.name, "expires": certificate.expires.isoformat()}
+            log.info("certificate installed", extra={"certificate": self.name, **fields})
         self._tell()
         return certificate
 

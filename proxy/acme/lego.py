@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from common.errors import TransientError
 from common.settings import environment
-from proxy.acme.folder import Certificate, Unusable, read
 from proxy.acme.settings import AcmeSettings
+from proxy.certificates.pem import Certificate, Refused, read
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,11 @@ class Lego:
         self.folder = settings.acme_dir / f"{host}-{digest}"
 
     def read(self, name: str) -> Certificate:
-        """What was obtained for the name. Raises ``Unusable``."""
+        """What was obtained for the name. Raises ``OSError``; ``Refused``, also for a new chain beside an old key: a
+        crash between two writes leaves that behind."""
         stem = self.folder / "certificates" / file_stem(name)
-        return read(stem.with_name(stem.name + ".crt"), stem.with_name(stem.name + ".key"))
+        chain, key = (stem.with_name(stem.name + ending) for ending in (".crt", ".key"))
+        return read(chain.read_bytes(), key.read_bytes())
 
     def obtain(self, name: str) -> Certificate:
         """Have a certificate of its own, with a new key, issued for the name. Raises ``NotObtained``,
@@ -85,7 +87,7 @@ class Lego:
             if said:
                 raise self._failure(said)
             return self.read(name)
-        except Unusable as exc:
+        except (OSError, Refused) as exc:
             raise NotObtained(f"lego has obtained something that cannot be used: {exc}") from exc
 
     def _run(self, name: str) -> str:

@@ -3,5 +3,5 @@
 from prometheus_client import Gauge
 
 FAILING = Gauge(
-    "tmpnb_acme_failing", "1 while a certificate that is missing or to be renewed cannot be obtained.", ["certificate"]
+    "tmpnb_acme_failing", "1 while a certificate that is missing or to be renewed cannot be obtained.", ["name"]
 )

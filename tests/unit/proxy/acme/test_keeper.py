@@ -2,22 +2,17 @@
 
 import itertools
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.acme import metrics
-from proxy.acme.folder import Certificate, Unusable, read
 from proxy.acme.keeper import JITTER, SPREAD, Keeper, Pauses, remove_others
 from proxy.acme.lego import NotObtained, Stopped
+from proxy.certificates.pem import Certificate, Refused
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LIFE = timedelta(days=90)
@@ -26,7 +21,8 @@ NAME = "workshop.example.org"
 
 
 def certificate(begins: datetime, life: timedelta = LIFE) -> Certificate:
-    return Certificate(f"of {begins}".encode(), begins, begins + life)
+    pem = f"of {begins}".encode()
+    return Certificate(frozenset({NAME}), begins, begins + life, "CN=ca", self_signed=False, fingerprint="", pem=pem)
 
 
 class FakeLego:
@@ -43,7 +39,7 @@ class FakeLego:
     def read(self, name: str) -> Certificate:
         assert name == NAME
         if self.obtained is None:
-            raise Unusable("nothing here")
+            raise Refused("malformed", "nothing here")
         return self.obtained
 
     def obtain(self, name: str) -> Certificate:
@@ -223,42 +219,3 @@ def test_certificates_of_names_that_are_no_more_are_taken_away_and_nobody_else_s
         (world.folder / file).touch()
     remove_others(world.lego, world.folder, ("*.users.example.org",))  # type: ignore[arg-type]
     assert sorted(path.name for path in world.folder.iterdir()) == ["_.users.example.org.pem", "bought.example.org.pem"]
-
-
-# --- files
-
-
-@pytest.fixture
-def write_pair(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
-    """Writes a certificate and its key as lego does."""
-
-    def write_pair(stem: str) -> tuple[Path, Path]:
-        key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-        signed = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(1).not_valid_before(NOW).not_valid_after(NOW + LIFE).sign(key, SHA256())
-        )  # fmt: skip
-        chain, private = tmp_path / f"{stem}.crt", tmp_path / f"{stem}.key"
-        chain.write_bytes(signed.public_bytes(Encoding.PEM))
-        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-        return chain, private
-
-    return write_pair
-
-
-def test_a_chain_and_its_key_are_read(write_pair: Callable[[str], tuple[Path, Path]]) -> None:
-    found = read(*write_pair("a"))
-    assert (found.begins, found.ends) == (NOW, NOW + LIFE)
-    assert found.pem.count(b"-----BEGIN ") == 2
-
-
-def test_files_that_do_not_belong_together_are_refused(write_pair: Callable[[str], tuple[Path, Path]]) -> None:
-    (chain, key), (_, other_key) = write_pair("a"), write_pair("b")
-    with pytest.raises(Unusable, match="another certificate"):
-        read(chain, other_key)
-    key.unlink()
-    with pytest.raises(Unusable):
-        read(chain, key)
-    chain.write_bytes(chain.read_bytes()[:100])
-    with pytest.raises(Unusable):
-        read(chain, other_key)

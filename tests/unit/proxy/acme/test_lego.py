@@ -9,6 +9,8 @@ import pytest
 
 from proxy.acme.lego import Lego, NotObtained, Stopped, failure, without
 from proxy.acme.settings import AcmeSettings
+from proxy.certificates.pem import Refused
+from tests.support.authority import Authority
 
 BEFORE = """2026/11/27 18:58:43 No key found for account a@b.org. Generating a P256 key.
 2026/11/27 18:58:43 Saved key to /data/accounts/ca/a@b.org/keys/a@b.org.key
@@ -141,6 +143,18 @@ def test_a_success_without_files_is_none(tmp_path: Path, program: Path) -> None:
     write(program, "exit 0")
     with pytest.raises(NotObtained, match="cannot be used"):
         lego(tmp_path).obtain("example.org")
+
+
+def test_a_new_chain_beside_the_key_of_before_is_not_used(tmp_path: Path) -> None:
+    known = lego(tmp_path)
+    authority = Authority()
+    (chain, _), (_, key) = authority.certificate("example.org"), authority.certificate("example.org")
+    folder = known.folder / "certificates"
+    folder.mkdir(parents=True)
+    (folder / "example.org.crt").write_bytes(chain + authority.chain)
+    (folder / "example.org.key").write_bytes(key)
+    with pytest.raises(Refused, match="another certificate"):
+        known.read("example.org")
 
 
 def test_without_lego_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
