@@ -18,6 +18,7 @@ from agent.settings import AgentSettings
 from common.records.pools import PoolSpec
 from common.settings import CommonSettings
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 
 PAGE = Path(__file__).with_name("limits.md")
@@ -53,6 +54,7 @@ PROCESSES: dict[str, type[BaseModel]] = {
     "culler": CullerSettings,
     "agent": AgentSettings,
     "sync": ProxySettings,
+    "acme": AcmeSettings,
     "pool": PoolSpec,
 }
 
@@ -157,6 +159,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "the pool is refused, with a line that says so",
             owner="our records'",
         ),
+        Limit(
+            "a file with a certificate, its chain and its key, bytes",
+            "proxy.certificates.folder:FILE_MAX_BYTES",
+            "not used; `make status` says so",
+            owner="HAProxy's buffer",
+        ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("wrong tokens at the login, per address or browser", "admin:wrong_logins_max", "429, a wait"),
         Limit("wait after wrong tokens, seconds", "admin:wrong_tokens_pause_max_s", "429 with Retry-After"),
@@ -189,6 +197,20 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "`total` counts all; all are culled",
             owner="Consul's: a value holds 512 KiB, and keeps the answer for a repeated request",
         ),
+    ),
+    "Certificate authorities": (
+        Limit("one attempt to obtain a certificate, seconds", "acme:acme_timeout_s", "ended; counts as a failure"),
+        Limit(
+            "attempts after failures: the pause after the first, doubled twice, seconds",
+            "acme:acme_retry_s",
+            "the old certificate goes on; an alert",
+        ),
+        Limit(
+            "the pause after the fourth failure, or when the authority says that it is too much, then doubled, seconds",
+            "acme:acme_retry_later_s",
+            "the same",
+        ),
+        Limit("the longest pause, seconds", "acme:acme_retry_max_s", "the same"),
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from agent.settings import AgentSettings
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +194,7 @@ PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {
     "culler": (CullerSettings,),
     "agent": (AgentSettings,),
     "sync": (ProxySettings,),
+    "acme": (AcmeSettings,),
 }
 # What the compose file decides, because the other side of it is written there as well.
 DECIDED = {
@@ -208,6 +210,12 @@ DECIDED = {
     "TMPNB_METRICS_ADDRESS": "each container has its own",
     "TMPNB_FRONTEND": "the frontends' name in the containers' network",
     "TMPNB_HAPROXY_CFG": "a mount",
+    "TMPNB_CERTS_DIR": "a mount, of TMPNB_CERTS",
+    "TMPNB_ACME_DIR": "a volume",
+    "TMPNB_ACME_PORT": "where HAProxy leads to in the containers' network",
+    "TMPNB_ACME_CA": "in .env a file of this machine, which is mounted",
+    "TMPNB_ADMIN": "the admin application's name in the containers' network",
+    "TMPNB_ACME": "the ACME client's name there",
 }
 # Of our own making, never in .env: tests' switches, and the name of a settings file.
 ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_BROKEN", "TMPNB_CONFIG"}
@@ -236,7 +244,7 @@ def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str]
         done = subprocess.run(
             ["docker", "compose", "--env-file", env_file.name, *chosen, "config", "--format", "json"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": "acme"},
             capture_output=True,
             text=True,
             timeout=60,
