@@ -143,6 +143,26 @@ def test_the_cookie_holds_no_token_and_no_script_can_read_it(private: FakeCluste
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "headers", [{}, {"Sec-Fetch-Mode": "cors"}, {"X-Requested-With": "XMLHttpRequest"}, {"Accept": "*/*"}]
+)
+def test_a_script_with_the_browsers_cookie_is_not_led_by_the_key(private: FakeCluster, headers: dict[str, str]) -> None:
+    """A page of a neighbour's server, at the same origin, can read where an answer leads to."""
+    location(private.client, "/spawn/lab")
+    put_route(private.store, USER, seat=digest(KEY))
+    asked = (BROWSER | headers) if headers else {}
+    for path in ("/spawn/x", f"/spawn/user/{USER}/x"):
+        answer = private.client.get(path, headers=asked)
+        assert answer.headers["Location"] == f"/user/{USER}/x"
+    answer = private.client.get(f"/seat/{USER}/x", headers=asked)
+    assert (answer.status_code, (answer.json or {})["status"]) == (403, "forbidden")
+    end(private, left_s=300)
+    put_route(private.store, USER, seat=digest(KEY))
+    back = private.client.post(f"/leaving/{USER}", data={"target": "x"}, headers=asked)
+    assert back.headers["Location"] == f"/user/{USER}/x"
+    assert "Return to your server" in text(private.client, "/"), "it is still known to be there"
+
+
 # A seat that is somebody else's
 
 
@@ -303,7 +323,7 @@ def test_a_browser_whose_cookie_names_the_seat_needs_no_key_in_the_form(private:
     location(private.client, "/spawn/lab")
     end(private, left_s=300)
     put_route(private.store, USER, seat=digest(KEY))
-    back = private.client.post(f"/leaving/{USER}", data={"target": "lab"})
+    back = private.client.post(f"/leaving/{USER}", data={"target": "lab"}, headers=BROWSER)
     assert back.headers["Location"] == f"/user/{USER}/~{KEY}/lab"
 
 
