@@ -1,7 +1,7 @@
 # Every target is a short script in deploy/ or scripts/, or one command; `make` alone lists them.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-SUITES := $(wildcard tests/contract tests/integration tests/migrating tests/fuzz tests/e2e tests/faults)
+SUITES := $(wildcard tests/contract tests/integration tests/migrating tests/fuzz tests/attack tests/e2e tests/faults)
 
 .PHONY: help up down monitoring demo demo-add demo-status demo-down status logs images lock venv lint format test test-faults test-unit test-stack fuzz bench docs
 

@@ -85,6 +85,11 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
         Limit("silence in a request to a learner's server, seconds", "haproxy:TMPNB_SILENCE_S", "504, or closed"),
         Limit("time that an idle connection is kept, seconds", "haproxy:TMPNB_KEEPALIVE_S", "closed"),
         Limit(
+            "time that a browser keeps the key of a private seat, seconds",
+            "haproxy:TMPNB_SEAT_S",
+            "led through the frontends, which know their visitor",
+        ),
+        Limit(
             "head of a request, bytes",
             "frontend.http.arrival:HEAD_MAX_BYTES",
             "400; with a body 431 from 30 KB on, with a word about cookies",

@@ -32,6 +32,7 @@ export TMPNB_SERVER_MAX="${TMPNB_SERVER_MAX:-300}"
 export TMPNB_REQUEST_S="${TMPNB_REQUEST_S:-10}"
 export TMPNB_SILENCE_S="${TMPNB_SILENCE_S:-600}"
 export TMPNB_KEEPALIVE_S="${TMPNB_KEEPALIVE_S:-75}"
+export TMPNB_SEAT_S="${TMPNB_SEAT_S:-604800}"
 
 say() {
     printf '{"service": "haproxy", "level": "%s", "event": "%s"}\n' "$1" "$2"
@@ -53,6 +54,7 @@ whole TMPNB_SERVER_MAX 10 1000000
 whole TMPNB_REQUEST_S 1 300
 whole TMPNB_SILENCE_S 30 86400
 whole TMPNB_KEEPALIVE_S 1 3600
+whole TMPNB_SEAT_S 60 31536000
 
 # HAProxy takes a connection for every two descriptors (fd-hard-limit in the configuration): a quarter of them is always
 # left for others than one address.
@@ -98,5 +100,7 @@ fi
 # The sync fills these within seconds; until then everything is asked of servers, and every request counts as use.
 : >"$run/statics.map"
 : >"$run/background.map"
+# Whoever was let in by somebody stays so while the sync is away.
+[ -e "$run/shares.map" ] || : >"$run/shares.map"
 
 exec haproxy -W -db -f "$config"

@@ -1,10 +1,12 @@
 """The table of routes as HAProxy shall have it. No I/O; used by the writer's thread alone (but for ``users``).
 
 An entry of the table is ``<port>@<address>``: the address may hold colons (IPv6), the port cannot hold an "@". A server
-whose image has static files that all share has their set as a third field.
+whose image has static files that all share has their set as a third field; a private one has the digest of its seat's
+key as the fourth, behind a third that may be empty.
 """
 
 import ipaddress
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,33 +15,40 @@ from common.records.servers import Route
 from common.statics import is_set_id
 from proxy.runtime_api.port import Change
 
+_DIGEST = re.compile("[0-9a-f]{64}")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a user's requests go (``<port>@<address>``), and since when (Unix time): the newer of two claims to one
     address is right. ``statics``: the set of static files of the server's image; empty: none. ``pool``: the server's;
-    empty: not known yet."""
+    empty: not known yet. ``seat``: the digest of the key that lets visitors in; empty: everybody may come in."""
 
     value: str
     created_at: float = 0.0
     statics: str = ""
     pool: str = ""
+    seat: str = ""
 
     @classmethod
     def parse(cls, entry: str) -> "Target | None":
         """Parse an entry of the table. Returns None if it is none."""
-        value = place(entry)
-        statics = entry[len(value) + 1 :]
-        port, _, address = value.partition("@")
+        port, _, rest = entry.partition("@")
+        address, *more = rest.split("@")
+        statics, seat = (*more, "", "")[:2]
         try:
             ipaddress.ip_address(address)
         except ValueError:
             return None
-        good = port.isdecimal() and 0 < int(port) < 65536 and (entry == value or is_set_id(statics))
-        return cls(value, statics=statics) if good else None
+        target = cls(f"{port}@{address}", statics=statics, seat=seat)
+        good = port.isdecimal() and 0 < int(port) < 65536 and (not statics or is_set_id(statics))
+        # Spelled as we would: nothing left over, no empty field at the end.
+        return target if good and (not seat or _DIGEST.fullmatch(seat)) and target.entry == entry else None
 
     @property
     def entry(self) -> str:
+        if self.seat:
+            return f"{self.value}@{self.statics}@{self.seat}"
         return f"{self.value}@{self.statics}" if self.statics else self.value
 
 
@@ -58,7 +67,7 @@ class Delta:
 def target_of(route: Route) -> Target:
     """Where a route leads."""
     address = ipaddress.ip_address(route.address)
-    return Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool)
+    return Target(f"{route.port}@{address}", route.created_at.timestamp(), route.statics, route.pool, route.seat)
 
 
 def place(entry: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.waiting import wait_until
 
 # Kinds of tests that use the Engine.
-ENGINE_KINDS = {"contract", "integration", "migrating", "e2e", "faults", "fuzz"}
+ENGINE_KINDS = {"contract", "integration", "migrating", "attack", "e2e", "faults", "fuzz"}
 # The Engine takes its time to let go of what was removed.
 PATIENCE_S = 20
 LOCK = Path(tempfile.gettempdir()) / "tmpnb-tests.lock"

@@ -11,6 +11,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 import docker
 import requests
 
-from common.ids import new_user
+from common.ids import digest, new_seat_key, new_user
 from common.records.servers import Route
 from common.store.consul import ConsulStore
+from proxy.runtime_api.port import Counters
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
 from tests.support.keys import Keys
 from tests.support.leftovers import ours
 from tests.support.waiting import wait_until
@@ -35,8 +38,8 @@ OPERATIONS = 64
 IDENTITY = 10001 if os.getuid() == 0 else os.getuid()
 
 
-def route_record(user: str, target: str, statics: str = "") -> bytes:
-    """A record as long as an agent's."""
+def route_record(user: str, target: str, statics: str = "", seat: str = "") -> bytes:
+    """A record as long as an agent's; ``seat``: the digest of a private one's key."""
     return Route(
         user=user,
         host="host-1",
@@ -46,6 +49,7 @@ def route_record(user: str, target: str, statics: str = "") -> bytes:
         generation="0" * 12,
         created_at=datetime.now(UTC),
         statics=statics,
+        seat=seat,
     ).encode()
 
 
@@ -148,8 +152,8 @@ class Rig:
         user, port = user or new_user(), port or free_port(self.gateway)
         return Server(self, user, port, self.echo(user, f"/user/{user}/", port))
 
-    def write_route(self, user: str, target: str, statics: str = "") -> None:
-        self.store.put(self.keys.route(user), route_record(user, target, statics))
+    def write_route(self, user: str, target: str, statics: str = "", seat: str = "") -> None:
+        self.store.put(self.keys.route(user), route_record(user, target, statics, seat))
 
     def write_routes(self, targets: dict[str, str]) -> None:
         """Write many routes, in transactions."""
@@ -208,6 +212,23 @@ class Rig:
             environment={"TMPNB_FRONTEND": f"{self.gateway}:{self.frontend_port}", **self.env},
         )
 
+    def side_map(self, name: str) -> Callable[[dict[str, str]], None]:
+        """Sets one of HAProxy's maps, which the sync leaves alone in this test."""
+
+        def fill(entries: dict[str, str]) -> None:
+            table = SocketRouteMap(self.run_dir / "haproxy.sock", name)
+            table.connect()
+            table.replace(entries)
+            table.close()
+
+        return fill
+
+    def activity(self, user: str) -> int:
+        """How many requests HAProxy has counted for the user, whatever they were."""
+        traffic = SocketTraffic(self.run_dir / "haproxy.sock")
+        certain, asked = traffic.counters().get(user, Counters()), traffic.asked().get(user, Counters())
+        return certain.requests + sum(asked.kinds) // 2
+
     def restart_haproxy(self) -> None:
         self._container.restart(timeout=5)
 
@@ -230,10 +251,10 @@ class Rig:
     def get(self, path: str, timeout_s: float = 10, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=timeout_s)
 
-    def answerer(self, path: str) -> str | None:
+    def answerer(self, path: str, **headers: str) -> str | None:
         """The name of the server that answers the path; None: nobody does."""
         try:
-            answer = self.get(path)
+            answer = self.get(path, **headers)
             return str(answer.json().get("name"))
         except (requests.RequestException, ValueError, AttributeError):
             return None
@@ -248,16 +269,26 @@ class Server:
     def __init__(self, rig: Rig, user: str, port: int, process: Process) -> None:
         self.rig, self.user, self.port, self.process = rig, user, port, process
         self.path = f"/user/{user}/"
+        self.key = ""
 
-    def publish(self, statics: str = "") -> "Server":
-        self.rig.write_route(self.user, f"{self.rig.gateway}:{self.port}", statics)
+    def publish(self, statics: str = "", private: bool = False) -> "Server":
+        """Route it; ``private``: to those alone who show its ``key``."""
+        self.key = new_seat_key() if private else ""
+        seat = digest(self.key) if private else ""
+        self.rig.write_route(self.user, f"{self.rig.gateway}:{self.port}", statics, seat)
         return self
+
+    @property
+    def keyed(self) -> str:
+        """Its path with the key of its seat."""
+        return f"{self.path}~{self.key}/"
 
     def withdraw(self) -> None:
         self.rig.store.delete(self.rig.keys.route(self.user))
 
     def is_routed(self) -> bool:
-        return self.rig.answerer(self.path) == self.user
+        shown = {"X-Tmpnb-Seat": self.key} if self.key else {}
+        return self.rig.answerer(self.path, **shown) == self.user
 
     def wait_routed(self) -> "Server":
         wait_until(self.is_routed, f"the route of {self.user}")

@@ -8,10 +8,12 @@ from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
 from common.store.port import Entry
 from proxy.routes.table import Delta, Table, Target, diff, place, target_of
+from proxy.runtime_api.port import Change
 from tests.unit.proxy.samples import KEYS, route, user, value
 
 A, B, C = user(1), user(2), user(3)
 SET = "0123456789abcdef"
+DIGEST = "0123456789abcdef" * 4
 
 
 def test_a_route_becomes_port_at_address() -> None:
@@ -60,7 +62,28 @@ def test_a_route_with_static_files_carries_their_set_and_belongs_to_one_user_all
     assert table.value(A) == f"8888@10.0.0.7@{SET}"
 
 
-@pytest.mark.parametrize("text", ["80@10.0.0.1", "65535@::1", f"80@10.0.0.1@{SET}", f"80@::1@{SET}"])
+@pytest.mark.parametrize("statics", ["", SET])
+def test_a_private_seats_digest_is_the_fourth_field_whatever_the_third_is(statics: str) -> None:
+    private = route(A, "10.0.0.7:8888").model_copy(update={"statics": statics, "seat": DIGEST})
+    target = target_of(private)
+    assert (target.value, target.entry) == ("8888@10.0.0.7", f"8888@10.0.0.7@{statics}@{DIGEST}")
+    assert place(target.entry) == target.value
+    assert Target.parse(target.entry) == Target(target.value, statics=statics, seat=DIGEST)
+
+
+def test_a_seat_that_becomes_private_is_one_change_of_its_entry() -> None:
+    assert diff({A: "80@10.0.0.1"}, {A: f"80@10.0.0.1@@{DIGEST}"}) == [
+        Change(A, "80@10.0.0.1", f"80@10.0.0.1@@{DIGEST}")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "80@10.0.0.1", "65535@::1", f"80@10.0.0.1@{SET}", f"80@::1@{SET}", f"80@::1@@{DIGEST}",
+        f"80@10.0.0.1@{SET}@{DIGEST}",
+    ],
+)  # fmt: skip
 def test_entries_of_the_table_are_recognised(text: str) -> None:
     target = Target.parse(text)
     assert target is not None
@@ -72,6 +95,8 @@ def test_entries_of_the_table_are_recognised(text: str) -> None:
     [
         "", "80", "80@", "@10.0.0.1", "0@10.0.0.1", "x@10.0.0.1", "80@host", "65536@::1", "80@10.0.0.1@",
         "80@10.0.0.1@set", f"80@10.0.0.1@{SET}@{SET}", f"80@{SET}",
+        f"80@10.0.0.1@{DIGEST}", f"80@10.0.0.1@{SET}@", "80@10.0.0.1@@", f"80@10.0.0.1@@{DIGEST.upper()}",
+        f"80@10.0.0.1@@{DIGEST[1:]}", f"80@10.0.0.1@@{DIGEST}@", f"80@10.0.0.1@@{DIGEST}@x", f"80@10.0.0.1@@{DIGEST}\n",
     ],
 )  # fmt: skip
 def test_other_texts_are_no_entries(text: str) -> None:
