@@ -13,7 +13,7 @@ import time
 from agent.claims.replies import Elsewhere, Replies, ReplyOutcome, Requeue
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import Server
+from agent.lifecycle import Server, State
 from agent.metrics import Stages
 from agent.records.registry import HostRecords
 from agent.records.specs import Specs
@@ -87,7 +87,7 @@ class Recreator:
         if claim.made_as is None or not self._registry.is_own(claim):
             return None
         given_up = time.monotonic() + ADOPTION_S
-        while self._inventory.get(claim.made_as) is not None:
+        while (found := self._inventory.get(claim.made_as)) is not None and found.state is State.STARTING:
             if self._health.stopping.wait(ADOPTION_LOOK_S) or time.monotonic() > given_up:
                 raise Requeue("its server is being adopted")
         return self._inventory.get(claim.user)

@@ -5,7 +5,7 @@ import pytest
 
 from agent import names
 from agent.engine.port import Container
-from agent.lifecycle import Phase, State
+from agent.lifecycle import Phase, Server, State
 from common.broker.messages import SpawnReply, SpawnRequest
 from common.errors import EngineUnavailable, StoreUnavailable
 from common.ids import digest
@@ -407,6 +407,30 @@ def test_an_agent_that_dies_and_a_consul_that_lost_everything_give_no_server_twi
     assert len(targets(world)) == len(set(targets(world)))
 
 
+def test_until_it_is_decided_nobody_else_touches_it(world: World) -> None:
+    """Neither its records are repaired nor its container marked meanwhile: it may be somebody else's."""
+    real = world.registry.move
+    before = world.stored(KEYS.users)
+    moved: list[str] = []
+
+    def move(server: Server, claim: Claim) -> Claim | None:
+        moved.append(server.user)
+        world.loop.turn()
+        assert world.registry.amiss() == []
+        assert not world.registry.repair(USER, None)
+        assert world.repairer.repair(full=True)
+        assert not theirs(world)
+        assert USER not in world.stored(KEYS.claims) | world.stored(KEYS.routes)
+        assert world.stored(KEYS.users) == before
+        return real(server, claim)
+
+    world.registry.move = move  # type: ignore[method-assign]
+    _, reply = ask(world)
+    assert moved == [USER]
+    assert reply is not None
+    assert route(world, USER)
+
+
 # Consul, Docker and hosts that go away
 
 
@@ -429,7 +453,9 @@ def test_when_consul_fails_in_the_transaction_the_request_ends_and_nothing_stays
         return real(writes)  # type: ignore[arg-type]
 
     world.store.write_all = lost  # type: ignore[method-assign, assignment]
+    ready = world.users(State.READY)
     request, reply = ask(world)
+    (own,) = ready - world.users(State.READY)
     assert reply is None
     assert world.waiting() == 1
     assert world.suspicions == 1
@@ -437,6 +463,7 @@ def test_when_consul_fails_in_the_transaction_the_request_ends_and_nothing_stays
     world.store.outage(False)
     world.settle()
     assert cluster(world).gone.get(USER) == before
+    assert own not in world.stored(KEYS.routes) | world.stored(KEYS.users), "nothing leads to a container that is gone"
     world.may_claim = True
     world.settle()
     assert read_ticket(world, request).state in {TicketState.REFUSED, TicketState.ASSIGNED}
