@@ -44,6 +44,10 @@ def guessable(text: str) -> bool:
     return len(text) < SECRET_MIN_CHARS or len(set(text)) < SECRET_MIN_SYMBOLS or repeats
 
 
+# A name of DNS in lower case, or nothing.
+DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$"
+
+
 class CommonSettings(BaseSettings):
     """Settings that every process of a cluster has."""
 
@@ -84,7 +88,7 @@ class CommonSettings(BaseSettings):
     )
     user_domain: str = Field(
         default="",
-        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$",
+        pattern=DOMAIN,
         max_length=200,
         description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
         "empty: servers live at paths below the cluster's own name",
