@@ -39,11 +39,7 @@ IDENTITY = 10001 if os.getuid() == 0 else os.getuid()
 
 
 def route_record(user: str, target: str, statics: str = "", seat: str = "") -> bytes:
-<<<<<<< Updated upstream
     """A record as long as an agent's; ``seat``: the digest of a private one's key."""
-=======
-    """A record as long as an agent's. ``seat``: the digest of its key."""
->>>>>>> Stashed changes
     return Route(
         user=user,
         host="host-1",
