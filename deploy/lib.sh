@@ -85,6 +85,12 @@ load_env() {
         name=${line%%=*}
         [ -n "${!name+set}" ] || export "$name=${line#*=}"
     done <"$root_dir/.env"
+    ! is_encrypted || export TMPNB_PORT=${TMPNB_PORT:-80}
+}
+
+# is_encrypted: HAProxy speaks TLS itself.
+is_encrypted() {
+    [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" != off ]
 }
 
 # public_host: where this machine itself finds the public port (TMPNB_BIND, or the loopback), as it stands in a URL.
@@ -121,10 +127,11 @@ directories_file() {
     echo "$file"
 }
 
-# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
+# compose ARGUMENT...: with TMPNB_DOMAIN it publishes the ports of TLS; with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
 # a Prometheus (deploy/config/monitoring/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
+    ! is_encrypted || files+=(-f "$deploy_dir/machine/tls.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/machine/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
     [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/config/monitoring/docker-compose.monitoring.yml")

@@ -154,6 +154,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "the pool is refused, with a line that says so",
             owner="our records'",
         ),
+        Limit(
+            "a file with a certificate, its chain and its key, bytes",
+            "proxy.certificates.folder:FILE_MAX_BYTES",
+            "not used; `make status` says so",
+            owner="HAProxy's buffer",
+        ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("wrong tokens at the login, per address or browser", "admin:wrong_logins_max", "429, a wait"),
         Limit("wait after wrong tokens, seconds", "admin:wrong_tokens_pause_max_s", "429 with Retry-After"),

@@ -123,6 +123,14 @@ for name in TMPNB_RABBITMQ_PASSWORD TMPNB_SECRET_KEY ADMIN_AUTH_TOKEN API_AUTH_T
     value=${!name-$(value_of "$name")}
     [ -z "$value" ] || check_secret "$name" "$value"
 done
+# How strangers reach it: given in the shell once, it holds for whatever comes later. (A second copy beside the first, with
+# a name of its own, has its settings in the shell alone.)
+if [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
+    for name in TMPNB_DOMAIN TMPNB_USER_DOMAIN TMPNB_TLS TMPNB_CERTS TMPNB_HTTPS_PORT; do
+        [ -z "${!name:-}" ] || has "$name" || say "$name=${!name} is written into .env"
+        [ -z "${!name:-}" ] || ensure "$name" true
+    done
+fi
 ensure DOCKER_GID docker_gid
 # Empty: the usual 1500, or what the Engine was told.
 ensure TMPNB_NETWORK_MTU uplink_mtu

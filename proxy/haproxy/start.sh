@@ -36,6 +36,9 @@ export TMPNB_SILENCE_S="${TMPNB_SILENCE_S:-600}"
 export TMPNB_KEEPALIVE_S="${TMPNB_KEEPALIVE_S:-75}"
 export TMPNB_SEAT_S="${TMPNB_SEAT_S:-604800}"
 
+export TMPNB_ADMIN="${TMPNB_ADMIN:-admin:10000}"
+export TMPNB_ACME="${TMPNB_ACME:-acme:5002}"
+
 say() {
     printf '{"service": "haproxy", "level": "%s", "event": "%s"}\n' "$1" "$2"
 }
@@ -58,6 +61,38 @@ whole TMPNB_REQUEST_S 1 300
 whole TMPNB_SILENCE_S 30 86400
 whole TMPNB_KEEPALIVE_S 1 3600
 whole TMPNB_SEAT_S 60 31536000
+
+# refuse NAME ACCEPTED: ends with a line about the variable's value.
+refuse() {
+    printf "settings: %s: '%s'; accepted: %s\n" "$1" "$(printenv "$1")" "$2" >&2
+    exit 2
+}
+
+# host_name NAME: the variable is a host name, an address (IPv4), or empty.
+host_name() {
+    printenv "$1" | grep -Eqx '([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,20})?' ||
+        refuse "$1" "a host name in lower case, without scheme, port and path (xn--… for other letters than a to z)"
+}
+
+# TLS: on when the cluster has a name, unless somebody in front of us has it.
+export TMPNB_DOMAIN="${TMPNB_DOMAIN:-}" TMPNB_TLS="${TMPNB_TLS:-acme}"
+export TMPNB_HTTPS_PORT="${TMPNB_HTTPS_PORT:-443}" TMPNB_HSTS_S="${TMPNB_HSTS_S:-31536000}"
+host_name TMPNB_DOMAIN
+whole TMPNB_HTTPS_PORT 1 65535
+whole TMPNB_HSTS_S 0 100000000
+case $TMPNB_TLS in
+    acme | files | self-signed | off) ;;
+    *) refuse TMPNB_TLS "acme, files, self-signed, or off (somebody in front of us speaks TLS)" ;;
+esac
+TMPNB_ENCRYPTED=0
+[ -z "$TMPNB_DOMAIN" ] || [ "$TMPNB_TLS" = off ] || TMPNB_ENCRYPTED=1
+TMPNB_HTTPS_SUFFIX=
+[ "$TMPNB_HTTPS_PORT" = 443 ] || TMPNB_HTTPS_SUFFIX=:$TMPNB_HTTPS_PORT
+TMPNB_FRONT=$TMPNB_DOMAIN$TMPNB_HTTPS_SUFFIX
+# Not with a certificate that nobody can check: the browser of whoever tries it would refuse the name for a year.
+TMPNB_HSTS=
+[ "$TMPNB_ENCRYPTED$TMPNB_TLS" = 1self-signed ] || [ "$TMPNB_ENCRYPTED" = 0 ] || TMPNB_HSTS="max-age=$TMPNB_HSTS_S"
+export TMPNB_ENCRYPTED TMPNB_HTTPS_SUFFIX TMPNB_FRONT TMPNB_HSTS
 
 # HAProxy takes a connection for every two descriptors (fd-hard-limit in the configuration): a quarter of them is always
 # left for others than one address.
@@ -119,6 +154,13 @@ else
     say INFO "table of routes received"
 fi
 [ -e "$run/routes.map" ] || : >"$run/routes.map"
+# Without any certificate there is nothing to answer with. The sync makes one itself if it has none.
+if [ "$TMPNB_ENCRYPTED" = 1 ] && [ ! -e "$run/certs/list" ]; then
+    say WARNING "no certificate is here, not even one of the sync's own making: waiting for it"
+    while [ ! -e "$run/certs/list" ]; do
+        sleep 0.2
+    done
+fi
 # The sync fills these within seconds; until then everything is asked of servers, and every request counts as use.
 : >"$run/statics.map"
 : >"$run/background.map"

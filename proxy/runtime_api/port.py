@@ -1,6 +1,6 @@
 """The ports to HAProxy's Runtime API. Adapter: ``unix_socket``; fake: ``memory``; one contract suite.
 
-``RouteMap`` is used by the writer's thread alone, ``Traffic`` by the reporter's.
+``RouteMap`` is used by the writer's thread alone, ``Traffic`` by the reporter's, ``CertificateStore`` by the keeper's.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +16,10 @@ class HaproxyUnavailable(TransientError):
 
 class MapDiffers(ConflictError):
     """HAProxy's table is not what we took it for: it is to be read again."""
+
+
+class CertificateRefused(ConflictError):
+    """HAProxy does not take this certificate; it keeps the one it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,15 @@ class Traffic(Protocol):
     def uptime_s(self) -> float: ...
 
     def served(self) -> Served: ...
+
+
+class CertificateStore(Protocol):
+    """The certificates that HAProxy started with, by the names of their files. Every method raises
+    ``HaproxyUnavailable``."""
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-1 of each, in capitals, as it is in use now."""
+
+    def put(self, name: str, pem: bytes) -> None:
+        """Use another one from the next connection on. ``pem``: certificate, chain and key, without empty lines. Raises
+        ``CertificateRefused``."""

@@ -208,6 +208,9 @@ DECIDED = {
     "TMPNB_METRICS_ADDRESS": "each container has its own",
     "TMPNB_FRONTEND": "the frontends' name in the containers' network",
     "TMPNB_HAPROXY_CFG": "a mount",
+    "TMPNB_CERTS_DIR": "a mount, of TMPNB_CERTS",
+    "TMPNB_ADMIN": "the admin application's name in the containers' network",
+    "TMPNB_ACME": "the ACME client's name there",
 }
 # Of our own making, never in .env: tests' switches, and the name of a settings file.
 ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_BROKEN", "TMPNB_CONFIG"}
