@@ -186,12 +186,12 @@ class Rig:
     def write_route(self, user: str, target: str, statics: str = "", seat: str = "") -> None:
         self.store.put(self.keys.route(user), route_record(user, target, statics, seat))
 
-    def write_routes(self, targets: dict[str, str]) -> None:
-        """Write many routes, in transactions."""
+    def write_routes(self, targets: dict[str, str], seats: dict[str, str] | None = None) -> None:
+        """Write many routes, in transactions; ``seats``: digests of keys by user."""
         operations = [
             {"KV": {"Verb": "set", "Key": self.keys.route(user), "Value": base64.b64encode(record).decode()}}
             for user, target in targets.items()
-            for record in [route_record(user, target)]
+            for record in [route_record(user, target, seat=(seats or {}).get(user, ""))]
         ]
         for start in range(0, len(operations), OPERATIONS):
             body = json.dumps(operations[start : start + OPERATIONS])
