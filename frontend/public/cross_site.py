@@ -15,13 +15,13 @@ from frontend.http.responses import problem
 # Same-site is not ours: another port of this host, and every other host of a university, is somebody else's.
 _OURS = frozenset({"same-origin", "none"})
 _SPAWNS = frozenset({"spawn.spawn", "spawn.api_spawn", "api_v1.spawn"})
-# What leads on to an address with the key of a seat. Behind it a request shows the key, and is asked no more who asks; and a
-# script would be told the address. So it is for people alone, also where all servers share our origin.
+# What leads on to an address with the key of a seat. Behind it a request shows the key, and is asked no more who asks;
+# and a script would be told the address. So it is for people alone, also where all servers share our origin.
 _LEADING = frozenset({"spawn.spawn", "server.seat", "server.once_more", "waiting.room"})
 _GUARDED = _SPAWNS | _LEADING | {"waiting.ticket_state", "api_v1.ticket_state", "api_v1.cancel_ticket"}
 TEXT = (
-    "A page, perhaps another site's, asked for this in the background. A server starts when you come here yourself; pages "
-    "of other sites need permission (allow_origin)."
+    "A page, perhaps another site's, asked for this in the background. A server starts when you come here yourself; "
+    "pages of other sites need permission (allow_origin)."
 )
 
 
