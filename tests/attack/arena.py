@@ -208,15 +208,22 @@ class Arena:
 class Learner:
     """Somebody with a browser and a server of their own."""
 
-    def __init__(self, arena: Arena, context: BrowserContext, pool: str = "") -> None:
+    def __init__(self, arena: Arena, context: BrowserContext, pool: str = "", front: str = "") -> None:
+        """``front``: the address by which they came, if not the cluster's own."""
         self.arena, self.context = arena, context
-        self.pool = pool or arena.pool
+        self.front, self.pool = front or arena.front, pool or arena.pool
         self.page = context.new_page()
-        visit(self.page, f"{arena.front}/spawn?pool={self.pool}")
+        visit(self.page, f"{self.front}/spawn?pool={self.pool}")
         self.page.wait_for_url(lambda url: self.user_in(url) != "")
         self.user = self.user_in(self.page.url)
         self.base = arena.base(self.user)
         self.page.goto("about:blank")
+
+    def own_server(self) -> str:
+        """Whose server their browser is led to from the front."""
+        page = self.open(self.front + "/spawn")
+        page.wait_for_url(lambda url: self.user_in(url) != "")
+        return self.user_in(page.url)
 
     def user_in(self, url: str) -> str:
         """Whose server an address is of; empty: no server's."""
