@@ -18,8 +18,11 @@ Judge = Callable[[bool], None]
 SHOWS = """(url) => new Promise((done) => {
   const other = window.open(url);
   const read = () => {
-    try { done(other.closed ? "closed" : other.document.documentElement.outerHTML); }
-    catch (error) { done("unreadable"); }
+    try {
+      done(other.closed ? "closed" : other.document.documentElement.outerHTML);
+    } catch (error) {
+      done("unreadable");
+    }
   };
   setTimeout(read, 1000);
 })"""
