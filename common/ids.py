@@ -1,6 +1,7 @@
 """Ids and tokens. Everything a stranger must not guess comes from the operating system's CSPRNG."""
 
 import hashlib
+import hmac
 import re
 import secrets
 
@@ -41,6 +42,11 @@ def new_seat_key() -> str:
 def is_seat_key(text: str) -> bool:
     """Whether ``text`` has the form of a seat's key."""
     return re.fullmatch(r"[A-Za-z0-9_-]{32}", text) is not None
+
+
+def is_key_of(seat: str, key: str) -> bool:
+    """Whether ``key`` is that of the ``seat`` whose digest is given; empty ones are of none."""
+    return bool(seat and key) and hmac.compare_digest(digest(key), seat)
 
 
 def new_request_id() -> str:

@@ -114,6 +114,7 @@ class RequestRefusal(StrEnum):
     SCOPE = "scope"  # the token is good, and not for this
     OTHER_SITE = "other_site"  # sent by another site's page
     OTHER_PAGE = "other_page"  # with a session that counts on the operator's page only
+    SEAT = "seat"  # it is somebody else's, or the key is missing
 
 
 class CullObstacle(StrEnum):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from common.bounds import EXTEND_MAX_S, LONG_S
 from common.records.base import Name
-from common.settings import CommonSettings, Secret, UrlList
+from common.settings import DOMAIN, CommonSettings, Secret, UrlList
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -78,6 +78,9 @@ class PublicSettings(GunicornSettings):
 
     ip: ListenAddress = Field("0.0.0.0", description="IP address to listen at")
     port: int = Field(9999, ge=1, le=65535, description="port to listen at")
+    domain: str = Field("", pattern=DOMAIN, max_length=200)
+    """name of this site, where servers have host names below user_domain; empty: the name that is asked for, or
+    user_domain itself"""
     secret_key: Secret
     """signs the browser's cookie, 16 characters or more; the same on every replica"""
     api_auth_token: Secret | None = Field(None, validation_alias="API_AUTH_TOKEN")

@@ -97,6 +97,7 @@ REFUSALS: Mapping[RequestRefusal, str] = {
     RequestRefusal.TOO_MANY_WRONG_TOKENS: "too many wrong tokens from this address, try again in {left_s} seconds",
     RequestRefusal.SCOPE: "the token is not for this",
     RequestRefusal.OTHER_SITE: "the request comes from another site's page",
+    RequestRefusal.SEAT: "this seat is somebody's: who opens it has to show its key",
     RequestRefusal.OTHER_PAGE: "a browser's session is accepted from the operator's page only ({header})",
 }
 

@@ -140,7 +140,7 @@ class Claimer:
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, seat: Seat, stages: Stages) -> None:
         """Lead the visitor's second tab to the server of the first. Raises ``Requeue``."""
-        told = self._replies.send(delivery, request, Elsewhere(seat.user, seat.pool, seat.token), stages)
+        told = self._replies.send(delivery, request, Elsewhere(seat.user, seat.pool, seat.token, seat.key), stages)
         CLAIMS.labels(request.pool, "repeated").inc()
         log.info(
             "visitor has a server already",

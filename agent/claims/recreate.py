@@ -126,8 +126,8 @@ class Recreator:
 
     def _point_to(self, delivery: Delivery, request: SpawnRequest, claim: Claim | None) -> None:
         """Another request has the server at this path, or its records cannot be read: lead the visitor there. Without
-        a token: whose the server is will have it."""
-        there = Elsewhere(request.user, claim.pool if claim is not None else request.pool, token="")
+        a token or a key: whose the server is will have them."""
+        there = Elsewhere(request.user, claim.pool if claim is not None else request.pool, token="", key="")
         told = self._replies.send(delivery, request, there, Stages(), existing=True)
         log.info(
             "server at an old path is there already",

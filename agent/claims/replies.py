@@ -47,6 +47,7 @@ class Elsewhere:
     user: str
     pool: str
     token: str
+    key: str
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Replies:
     def url(self, server: Server | Elsewhere, path: str) -> str:
         """Where its visitor opens a server: at ``path``, or where its pool says."""
         spec = self._specs.get(server.pool)
-        return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None)
+        return server_url(server.user, path or (spec.redirect_uri if spec else "/"), server.token or None, server.key)
 
     def send(
         self,

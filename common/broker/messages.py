@@ -57,7 +57,7 @@ class SpawnRequest(Message):
 
 class SpawnReply(Message):
     """The answer to a SpawnRequest: a server. ``stages_ms``: where the agent's time went, by name of the stage.
-    ``existing``: it was asked for at an old path, and is there, or being made, for another request: no token."""
+    ``existing``: it was asked for at an old path, and is there, or being made, for another request: no token or key."""
 
     type: Literal["spawned"] = "spawned"
     request_id: str

@@ -63,7 +63,8 @@ def spawn(
         complain(f"{base} (TMPNB_URL) does not answer as a frontend does: {exc}")
         raise typer.Exit(3) from exc
     if status == HTTPStatus.OK:
-        show(result, base + result["url"], as_json)
+        url = result["url"]  # absolute where servers have host names of their own
+        show(result, url if url.startswith(("http://", "https://")) else base + url, as_json)
         return
     if as_json:
         print_json(result)

@@ -96,4 +96,6 @@ def _serve_static_files(app: Flask) -> None:
         return send_from_directory(folders[filename], filename) if filename in folders else abort(404)
 
     app.add_url_rule("/static/<path:filename>", "static", static)
+    # What links begin with; see public/addresses.py.
+    app.jinja_env.globals["front"] = ""
     app.jinja_env.globals["static"] = lambda name: f"/static/{name}?v={versions[name]}"

@@ -8,6 +8,7 @@ from common.errors import StoreUnavailable
 from common.ids import request_of
 from common.records.tickets import TicketState as State
 from common.records.tokens import Scope
+from common.urls import base_path
 from frontend import texts
 from frontend.cluster.hosts import stats
 from frontend.cluster.queue_position import QueueFull
@@ -17,6 +18,7 @@ from frontend.http.api.problems import NO_SERVER, RETRY_AFTER_S, Refused, bad_fi
 from frontend.http.auth import caller
 from frontend.http.visitors import visitor
 from frontend.public import api_models
+from frontend.public.addresses import public
 from frontend.public.dependencies import dependencies
 from frontend.public.spawning.late_replies import give_back
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
@@ -88,7 +90,7 @@ def spawn(body: api_models.SpawnBody) -> Answer:
     outcome = deps.spawner.for_browser(command, wait_s) if body.ticket else deps.spawner.for_program(command, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
-        return Answer(api_models.Assigned(url=outcome.url, user=outcome.user))
+        return Answer(api_models.Assigned(url=public(outcome.url), user=outcome.user))
     if isinstance(outcome, Waiting):
         place = api_models.TicketWaiting(
             ticket=outcome.ticket, position=None, waiting=None, estimate_s=None, retry_in_s=FIRST_LOOK_S
@@ -166,6 +168,7 @@ def own_server(user: str) -> Answer:
     return Answer(
         api_models.OwnServer(
             user=user,
+            url=public(base_path(user)),
             status="claimed" if leaves_at is None else "leaving",
             pool=claim.pool,
             claimed_at=claim.claimed_at,

@@ -11,7 +11,8 @@ from frontend.http.api.models import USER, HostFigures, example
 from frontend.public.targets import MAX_CHARS
 
 TICKET = "0123456789abcdef0123456789abcdef"
-URL = f"/user/{USER}/lab?token=…"
+KEY = "A-key_of_the_seat_0123456789abcd"
+URL = f"/user/{USER}/~{KEY}/lab?token=…"
 
 
 class SpawnBody(BaseModel):
@@ -30,7 +31,9 @@ class SpawnBody(BaseModel):
 
 
 class Assigned(BaseModel):
-    """A server, at ``url`` below the address of the API. Anyone who has the url has the server."""
+    """A server, at ``url``: below the address of the API, or absolute where servers have host names of their own.
+    Anyone who has the url has the server: its ``~…`` segment is the key of the seat, and takes the place of a cookie or
+    of the header ``X-Tmpnb-Seat``."""
 
     model_config = example(status="assigned", url=URL, user=USER)
 
@@ -77,11 +80,12 @@ class OwnServer(BaseModel):
     """A server in use. ``leaving``: its host is being emptied; it can be used until ``leaves_at``."""
 
     model_config = example(
-        user=USER, status="claimed", pool="default", claimed_at="2026-03-01T12:00:00Z",
+        user=USER, url=f"/user/{USER}/", status="claimed", pool="default", claimed_at="2026-03-01T12:00:00Z",
         expires_at="2026-03-01T16:00:00Z", leaves_at=None,
     )  # fmt: skip
 
     user: str
+    url: str = Field(description="its address, without the key of the seat, which only a new server's has")
     status: Literal["claimed", "leaving"]
     pool: str
     claimed_at: datetime

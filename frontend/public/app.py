@@ -10,7 +10,7 @@ from frontend.http.api.operation import operation_of
 from frontend.http.authenticator import Authenticator, Principal
 from frontend.http.hardening import harden
 from frontend.http.responses import answer, pages_are_off, problem, unavailable
-from frontend.public import api, cross_site, session_cookie
+from frontend.public import addresses, api, cross_site, session_cookie
 from frontend.public.dependencies import Dependencies
 from frontend.public.targets import BadTarget
 from frontend.public.views import pages, server, spawn, statics, stats, waiting
@@ -45,6 +45,7 @@ def create_app(deps: Dependencies) -> Flask:
     auth.install(app, Authenticator(deps.tokens, deps.now, settings.api_auth_token, principal), settings)
     session_cookie.install(app, f"tmpnb-{settings.cluster}", settings.cookie_s)
     app.before_request(lambda: Response(status=204) if request.method == "OPTIONS" else None)
+    app.before_request(server.misplaced)
     app.before_request(_authorize)
     cross_site.install(app, settings.allow_origin)
     app.url_map.converters["link"] = pages.LinkPrefix
@@ -53,6 +54,7 @@ def create_app(deps: Dependencies) -> Flask:
     app.register_blueprint(api.create_views())
     idempotency.install(app, deps.cluster, settings, deps.now)
     harden(app)
+    addresses.install(app)
     app.register_error_handler(TransientError, lambda _error: unavailable())
     app.register_error_handler(BadTarget, _bad_address)
     cors = {header: getattr(settings, name) for name, header in CORS_HEADERS.items() if getattr(settings, name)}

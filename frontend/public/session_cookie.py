@@ -1,6 +1,7 @@
-"""The signed cookie by which a browser finds its server again. It holds the user id and a visitor's id, never a token.
+"""The signed cookie by which a browser finds its server again: it holds the user id, the key of the seat, and a
+visitor's id, never a server's token.
 
-The cookie is sent to every server behind this address, so a token in it would be readable for other people's code.
+No script can read it, and the proxies take it out of what servers are sent; so it is signed and not encrypted.
 """
 
 import hmac
@@ -12,17 +13,20 @@ from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 from common.errors import StoreUnavailable
-from common.ids import is_user, new_ticket
+from common.ids import is_key_of, is_seat_key, is_user, new_ticket
+from common.records.servers import Claim
 from frontend.http.responses import is_https
 from frontend.public.dependencies import dependencies
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentServer:
-    """The browser's server. ``pool`` None: Consul is away, and whether it still exists is not known."""
+    """The browser's server. ``pool`` None: Consul is away, and whether it still exists is not known. ``key``: what lets
+    the browser in; empty: everybody is."""
 
     user: str
     pool: str | None
+    key: str = ""
 
 
 # Browsers take a cookie of such a name from nobody but this very host, over TLS, for all of its paths; those that know
@@ -90,13 +94,24 @@ def install(app: Flask, name: str, lifetime_s: int) -> None:
     )
 
 
-def remember(user: str) -> None:
+def remember(user: str, key: str = "") -> None:
+    """This is the browser's server. Without a ``key`` the one that it has of that very server stays."""
+    key = key or own_key(user)
     visitor = session.get("visitor")
     session.clear()
     session.permanent = True
     session["user"] = user
+    if key:
+        session["key"] = key
     if visitor:
         session["visitor"] = visitor
+
+
+def own_key(user: str) -> str:
+    """The key that this browser has of the seat of ``user``; empty: none."""
+    key = session.get("key")
+    is_own = session.get("user") == user and isinstance(key, str) and is_seat_key(key)
+    return str(key) if is_own else ""
 
 
 def introduce() -> bool:
@@ -131,23 +146,32 @@ def remember_ticket(request_id: str) -> None:
     session["ticket"] = request_id
 
 
-def remember_served(request_id: str, user: str) -> None:
+def remember_served(request_id: str, user: str, key: str = "") -> None:
     """As ``remember``, of a ticket's server. Who has a server or a place, and is sent a link to somebody else's ticket,
     gets to that server, but is not led back there by the landing page."""
     if session.get("ticket") == request_id or not ({"ticket", "user"} & session.keys()):
-        remember(user)
+        remember(user, key)
 
 
 def current_server() -> CurrentServer | None:
-    """The browser's server, if it still exists. One read of Consul, only for browsers that have a cookie."""
+    """The browser's server, if it still exists. Two reads of Consul, only for browsers that have a cookie. One that was
+    made again at the same address for another browser is not this one's any more: its seat has another key."""
     user = session.get("user")
     if not isinstance(user, str) or not is_user(user):
         return None
     try:
         found = dependencies().cluster.users.find(user)
+        if found is None:
+            return None
+        pointer = found.record
+        claim_id = Claim.id_of(pointer.host, user) if pointer is not None else None
+        claim = dependencies().cluster.claims.get(claim_id) if claim_id is not None else None
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
-        return CurrentServer(user, None)
-    if found is None:
+        return CurrentServer(user, None, own_key(user))
+    key = own_key(user)
+    if claim is not None and not claim.seat:
+        key = ""
+    elif claim is not None and key and not is_key_of(claim.seat, key):
         return None
-    return CurrentServer(user, found.record.pool if found.record is not None else None)
+    return CurrentServer(user, pointer.pool if pointer is not None else None, key)

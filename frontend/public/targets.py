@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlencode
 
-from common.ids import is_user
-from common.urls import clean_path, clean_query
+from common.ids import is_seat_key, is_user
+from common.urls import SEAT_MARK, clean_path, clean_query
 
 # Room for any notebook's path and query; far below what a message or a header line may hold.
 MAX_CHARS = 4096
@@ -88,6 +88,21 @@ def split_user(target: str) -> tuple[str, str]:
     if len(parts) < 2 or parts[0] != "user" or not is_user(parts[1]):
         return "", target
     return parts[1], (parts[2] if len(parts) == 3 else "") + question + query
+
+
+def split_key(target: str) -> tuple[str, str]:
+    """``~<key>/lab`` -> the key of a seat and ``lab``; other targets: no key and the target."""
+    first = target.partition("?")[0].partition("/")[0]
+    key = first.removeprefix(SEAT_MARK)
+    if not first.startswith(SEAT_MARK) or not is_seat_key(key):
+        return "", target
+    return key, target[len(first) :].removeprefix("/")
+
+
+def same_address(user: str, key: str, target: str) -> str:
+    """As ``split_user`` and ``split_key`` take it apart: the old address of a server and, if it takes one, the key that
+    shows whose it is."""
+    return f"user/{user}/{SEAT_MARK}{key}/{target}" if key else f"user/{user}/{target}"
 
 
 def spawn_link(target: str, pool: str | None = None, *, fresh: bool = False) -> str:

@@ -23,7 +23,7 @@ from common.ids import request_of
 from common.records.tickets import Ticket, TicketState
 from common.runtime import audit_log
 from common.runtime.clock import utc_now
-from common.urls import base_path, server_url
+from common.urls import base_path, seat_key_of, server_url
 from common.vocabulary import EventName, RequestRefusal
 from frontend.cluster.queue_position import QueueFull
 from frontend.public.metrics import SPAWN_SECONDS, SPAWNS
@@ -298,7 +298,7 @@ def _at(outcome: Outcome, path: str) -> Outcome:
     if not isinstance(outcome, Served) or not path:
         return outcome
     token = dict(parse_qsl(urlsplit(outcome.url).query)).get("token")
-    return replace(outcome, url=server_url(outcome.user, path, token))
+    return replace(outcome, url=server_url(outcome.user, path, token, seat_key_of(outcome.url)))
 
 
 def _served(reply: SpawnReply, elapsed_ms: float = 0.0) -> Served:

@@ -1,19 +1,34 @@
-"""``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now."""
+"""``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now. And
+``/seat/<user>/…``, where it leads people to who have shown no key of the seat that they want."""
 
 from flask import Blueprint, Response, abort, g, request
 
 from common.broker.messages import Reopen
 from common.errors import StoreUnavailable
-from common.ids import is_user
+from common.ids import is_key_of, is_user
 from common.records.servers import Claim, Gone, Route
 from common.runtime.loops import poll
+from common.store.cluster import ServerRecords
 from common.urls import server_url
+from common.vocabulary import RequestRefusal
 from frontend import texts
-from frontend.http.responses import answer, go_to, page, pages_are_off, wants_html
+from frontend.http import auth
+from frontend.http.responses import answer, go_to, page, pages_are_off, problem, wants_html
 from frontend.operations.host_commands import send
+from frontend.public import addresses
 from frontend.public.dependencies import dependencies
-from frontend.public.issued_paths import was_issued
-from frontend.public.targets import BadTarget, below, checked, checked_target, raw_path_and_query, spawn_link
+from frontend.public.issued_paths import proof, shown_keys, way_in
+from frontend.public.session_cookie import current_server, own_key
+from frontend.public.targets import (
+    BadTarget,
+    below,
+    checked,
+    checked_target,
+    raw_path_and_query,
+    same_address,
+    spawn_link,
+    split_key,
+)
 from frontend.public.views.waiting import say_estimate
 
 views = Blueprint("server", __name__)
@@ -34,13 +49,51 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
         return Response(status=404)
     before = dependencies().servers.peek(user)
     known = before or dependencies().servers.get(user)
+    if known.is_routed and addresses.has_host_names() and not addresses.is_at_server():
+        return _nobodys()  # it is at its own name
+    return _without_route(user, known, is_news=before is None)
+
+
+def seat(user: str, rest: str = "") -> Response:  # noqa: ARG001 as above
+    """Back to the server with the key that the browser's cookie has; 403 where it has none that fits."""
+    if not is_user(user):
+        return _nobodys()
+    g.ids["user"] = user
+    key, target = own_key(user), _target()[1]
+    try:
+        known = dependencies().servers.get(user)
+    except StoreUnavailable:
+        if not key:
+            raise
+        return go_to(addresses.public(server_url(user, target, None, key)))  # the proxies know whether it fits
+    if not known.is_routed:
+        return _without_route(user, known, is_news=True)
+    digest = known.route.seat if known.route is not None else None
+    if digest == "" or (key and (digest is None or is_key_of(digest, key))):
+        return go_to(addresses.public(server_url(user, target, None, key if digest != "" else "")))
+    return _somebodys(target)
+
+
+def _somebodys(target: str) -> Response:
+    """403 at a seat that the visitor has no key of."""
+    reason = RequestRefusal.SEAT
+    if not wants_html() or pages_are_off():
+        return auth.forbidden(reason)
+    own = current_server()
+    back = spawn_link("") if own is not None else None
+    response = page("seat.html", 403, target=target.partition("?")[0], go=spawn_link(target, fresh=True), back=back)
+    return auth.refused(response, reason)
+
+
+def _without_route(user: str, known: ServerRecords, *, is_news: bool) -> Response:
+    """``is_news``: the records were read just now."""
     html = wants_html() and not pages_are_off()
     if known.is_routed:
         if html:
             return page("away.html", 503, RETRY_AFTER_S)
         return answer({"status": "unreachable"}, 503, RETRY_AFTER_S)
     word = known.gone
-    if before is not None and (html or known.is_claimed):
+    if not is_news and (html or known.is_claimed):
         word = _word(user)  # it may just have been left
     left_s = (word.until - dependencies().now()).total_seconds() if word is not None and word.until is not None else 0.0
     is_ending = known.is_claimed and _is_ending(user, word)
@@ -73,32 +126,46 @@ def _is_ending(user: str, word: Gone | None) -> bool:
     return claim is not None and claim.claimed_at < word.at
 
 
-def _target() -> str:
-    """What is asked for below the server."""
+def _target() -> tuple[str, str]:
+    """The key that the path shows, and what is asked for below the server."""
     path, query = raw_path_and_query(request.environ)
+    is_servers = request.endpoint in {"server.gone", "server.seat"}
     try:
-        return checked(below(path, 2).lstrip("/"), query)
+        return split_key(checked(below(path, 2 if is_servers else 0).lstrip("/"), query))
     except BadTarget:
-        return ""
+        return "", ""
 
 
 def _nobodys() -> Response:
-    """404 at an address that no server ever had: a handout for another installation, a name made up."""
+    """404 at an address that no server ever had (a handout for another installation, a name made up), or that is not
+    the visitor's."""
     if not wants_html() or pages_are_off():
         abort(404)
-    target = _target()
+    _, target = _target()
     return page("nobody.html", 404, target=target.partition("?")[0], go=spawn_link(target))
 
 
+def misplaced() -> Response | None:
+    """The answer where a host name is no server's, or a server's is asked for what is at the front; None elsewhere."""
+    if not addresses.is_misplaced():
+        return None
+    if addresses.is_too_long():
+        return problem(400, "Bad request", "The host name is longer than any can be.", "bad request")
+    return _nobodys()
+
+
 def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool) -> Response:
-    target = _target()
+    shown, target = _target()
+    key = proof(user, word, shown_keys(shown))
+    if key is None:
+        return _nobodys()
     new = spawn_link(target, fresh=True)
     if left_s > 0:
-        return page("leaving.html", 503, left=say_estimate(left_s), user=user, target=target, again=new)
+        left = say_estimate(left_s)
+        return page("leaving.html", 503, left=left, user=user, key=key, target=target, again=new)
     why = texts.why_ended(word.reason, word.note) if word is not None else texts.UNKNOWN_END
     # While its claim is there, nothing can be made at its address.
-    may_return = was_issued(user, has_word=word is not None) and not is_ending
-    again = spawn_link(f"user/{user}/{target}") if may_return else None
+    again = spawn_link(same_address(user, key, target)) if not is_ending else None
     return page("gone.html", 404, why=why, target=target, new=new, again=again)
 
 
@@ -106,7 +173,8 @@ def _farewell_page(user: str, word: Gone | None, left_s: float, is_ending: bool)
 def once_more(user: str) -> Response:
     """Back to a server that is about to go with its host, to save what is on it: 303 to it, once there is a way."""
     word = _word(user) if is_user(user) else None
-    if word is None or word.until is None:
+    keys = shown_keys(request.form.get("key", ""))
+    if word is None or word.until is None or proof(user, word, keys) is None:
         abort(404)
     deps = dependencies()
     try:
@@ -116,8 +184,10 @@ def once_more(user: str) -> Response:
     send(deps.broker, word.host, Reopen(sent_at=deps.now(), user=user), expires_s=REOPEN_S)
     route_id = Route.id_of(word.host, user)
     poll(lambda: deps.cluster.routes.find(route_id), lambda route: route is not None, REOPEN_S, REOPEN_LOOK_S)
-    return go_to(server_url(user, target, None), 303)
+    return go_to(addresses.public(server_url(user, target, None, way_in(user, word.seat, keys))), 303)
 
 
 for _rule in ("/user/<user>", "/user/<user>/", "/user/<user>/<path:rest>"):
     views.add_url_rule(_rule, "gone", gone, methods=_METHODS, strict_slashes=False)
+for _rule in ("/seat/<user>", "/seat/<user>/", "/seat/<user>/<path:rest>"):
+    views.add_url_rule(_rule, "seat", seat, strict_slashes=False)

@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.ids import request_of
 from common.records.base import Name, explain
 from common.store.cluster import ServerRecords
-from common.urls import server_url
+from common.urls import seat_key_of, server_url
 from frontend import texts
 from frontend.http.auth import caller
 from frontend.http.responses import answer, go_to, is_speculative, page, problem, unavailable, wants_html
 from frontend.http.visitors import is_browser, is_robot, visitor
+from frontend.public.addresses import public
 from frontend.public.dependencies import dependencies
-from frontend.public.issued_paths import was_issued
+from frontend.public.issued_paths import proof, shown_keys, way_in
 from frontend.public.session_cookie import current_server, introduce, remember, remember_ticket, visit
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
 from frontend.public.targets import (
@@ -26,6 +27,8 @@ from frontend.public.targets import (
     below,
     checked_target,
     raw_path_and_query,
+    same_address,
+    split_key,
     split_user,
 )
 from frontend.public.views.pages import landing_page
@@ -64,9 +67,12 @@ def spawn(**_: str) -> Response:
     user, target = split_user(ask.target)
     wanted = ask.pool
     if user:
+        shown, target = split_key(target)
+        keys = shown_keys(shown)
         old = dependencies().cluster.server(user)
-        if was_issued(user, has_word=old.is_gone):
-            return _at_old_path(user, target, old, wanted)
+        key = proof(user, old.gone, keys)
+        if key is not None:
+            return _at_old_path(same_address(user, key, target), old, keys, wanted)
     pools = dependencies().pools
     pool = pools.choose(wanted, dependencies().settings.default_pool, target)
     if pool is None:
@@ -75,7 +81,7 @@ def spawn(**_: str) -> Response:
         known = current_server()
         if known is not None and pools.fits(known.pool, wanted, target):
             spec = pools.specs.get(known.pool or pool)
-            return go_to(server_url(known.user, target or (spec.redirect_uri if spec else ""), None))
+            return go_to(public(server_url(known.user, target or (spec.redirect_uri if spec else ""), None, known.key)))
     ticket = visit(pool) if wants_html() else None
     if ticket is not None:
         g.ticket, g.request_id = ticket, request_of(ticket)
@@ -83,10 +89,14 @@ def spawn(**_: str) -> Response:
     return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.window_s)
 
 
-def _at_old_path(user: str, target: str, old: ServerRecords, wanted: str | None) -> Response:
-    """A server at the same path as before: the one that is there, or a new one."""
+def _at_old_path(address: str, old: ServerRecords, keys: list[str], wanted: str | None) -> Response:
+    """A server at the same path as before: the one that is there, or a new one. ``address``: as ``same_address`` makes
+    it; ``keys``: that the request shows."""
+    user, target = split_user(address)
+    _, target = split_key(target)
     if old.is_claimed and (old.is_routed or wants_html()):
-        return go_to(server_url(user, target, None))
+        seat = old.claim.seat if old.claim is not None else ""
+        return go_to(public(server_url(user, target, None, way_in(user, seat, keys))))
     if old.is_claimed:  # one at a time
         text = "a server is being made at this path"
         return answer({"status": "starting", "message": text}, 429, RETRY_AFTER_S)
@@ -98,7 +108,11 @@ def _at_old_path(user: str, target: str, old: ServerRecords, wanted: str | None)
         return _no_pool(wanted)
     command = SpawnCommand(g.ticket, pool, target, user, caller() or None, visitor())
     # A start takes seconds: a client that does not stay in a waiting room needs the longest wait.
-    return _for_person(command, wanted) if wants_html() else _for_client(command, dependencies().settings.wait_max_s)
+    return (
+        _for_person(command, wanted, address)
+        if wants_html()
+        else _for_client(command, dependencies().settings.wait_max_s)
+    )
 
 
 for _rule in ("/spawn", "/spawn/", "/spawn/<path:rest>"):
@@ -125,7 +139,9 @@ def api_spawn() -> Response:
     outcome = dependencies().spawner.for_program(SpawnCommand(g.ticket, pool, target, who=caller() or None), wait_s)
     note(outcome)
     if isinstance(outcome, Served):
-        return answer({"url": outcome.url})
+        # Thebe 0.x, which alone names an image, puts our own name before every address that it is told.
+        is_old_thebe = "image_name" in body.model_fields_set
+        return answer({"url": outcome.url if is_old_thebe else public(outcome.url)})
     if isinstance(outcome, Unavailable):
         return unavailable()
     return answer({"status": "full"}, 429, RETRY_AFTER_S)
@@ -144,18 +160,18 @@ def _body() -> LegacySpawnBody:
         raise ValueError(f"{explain(exc)}; accepted fields: {accepted}") from exc
 
 
-def _for_person(command: SpawnCommand, wanted: str | None) -> Response:
+def _for_person(command: SpawnCommand, wanted: str | None, address: str = "") -> Response:
+    """``address``: what to start again with, if not the path."""
     outcome = dependencies().spawner.for_browser(command)
     note(outcome)
     if isinstance(outcome, Served):
         if not outcome.existing:
-            remember(outcome.user)
-        return go_to(outcome.url)
+            remember(outcome.user, seat_key_of(outcome.url))
+        return go_to(public(outcome.url))
     if isinstance(outcome, Waiting):
         remember_ticket(request_of(outcome.ticket))
         # A page of its own, so that a reload does not ask for one more server. Path and pool are for "start again".
-        path = f"user/{command.user}/{command.path}" if command.user else command.path
-        pairs = [(k, v) for k, v in (("path", path), ("pool", wanted or "")) if v]
+        pairs = [(k, v) for k, v in (("path", address or command.path), ("pool", wanted or "")) if v]
         return go_to(f"/waiting/{outcome.ticket}" + (f"?{urlencode(pairs)}" if pairs else ""), 303)
     if isinstance(outcome, Crowded):
         return page(
@@ -170,7 +186,7 @@ def _for_client(command: SpawnCommand, wait_s: float) -> Response:
     outcome = dependencies().spawner.for_program(command, wait_s)
     note(outcome)
     if isinstance(outcome, Served):
-        return go_to(outcome.url)
+        return go_to(public(outcome.url))
     if isinstance(outcome, Unavailable):
         return unavailable()
     return answer({"status": "full"}, 503, RETRY_AFTER_S)

@@ -6,10 +6,11 @@ from flask import Blueprint, Response, abort, g, request
 
 from common.ids import is_request_id, request_of
 from common.records.tickets import Ticket, TicketState
-from common.urls import base_path
+from common.urls import base_path, seat_key_of
 from frontend import texts
 from frontend.cluster.queue_position import QueuePosition
 from frontend.http.responses import answer, go_to, page
+from frontend.public.addresses import public
 from frontend.public.dependencies import dependencies
 from frontend.public.session_cookie import remember_served
 from frontend.public.targets import BadTarget, checked_target, spawn_link
@@ -101,20 +102,20 @@ def say_estimate(estimate_s: float | None) -> str:
 
 
 def assigned_url(ticket: Ticket) -> str | None:
-    """The server's URL, if the ticket has one, and one that is its own user's."""
+    """The server's URL for whoever asks, if the ticket has one, and one that is its own user's."""
     if ticket.state is not TicketState.ASSIGNED or not ticket.url or not ticket.user:
         return None
     if not ticket.url.startswith(base_path(ticket.user)):
         return None
     g.ids["user"] = ticket.user
-    return ticket.url
+    return public(ticket.url)
 
 
 def _take(ticket: Ticket) -> str | None:
     """As ``assigned_url``, and remembered. The ticket stays until it is swept: a reload must find it again."""
     url = assigned_url(ticket)
     if url is not None and ticket.user:
-        remember_served(ticket.request_id, ticket.user)
+        remember_served(ticket.request_id, ticket.user, seat_key_of(ticket.url or ""))
     return url
 
 

@@ -49,9 +49,9 @@ def test_a_request_gets_a_ready_server_its_claim_and_a_url_that_opens_it(world: 
     reply = world.send(request)
     assert reply is not None
     url = urlsplit(reply.url)
-    assert url.path == f"/user/{reply.user}/lab/tree/a%20b.ipynb"
     server = world.inventory.get(reply.user)
     assert server is not None
+    assert url.path == f"/user/{reply.user}/~{server.key}/lab/tree/a%20b.ipynb"
     assert parse_qs(url.query) == {"reset": ["1"], "token": [server.token]}
     entry = world.store.get(KEYS.claim(reply.user))
     assert entry is not None
@@ -63,7 +63,7 @@ def test_a_request_gets_a_ready_server_its_claim_and_a_url_that_opens_it(world: 
 
 
 def test_without_a_path_the_user_lands_where_the_pool_says() -> None:
-    world = World(pool(use_tokens=False, redirect_uri="/lab"))
+    world = World(pool(use_tokens=False, private_seats=False, redirect_uri="/lab"))
     world.settle()
     reply = world.send(world.request())
     assert reply is not None

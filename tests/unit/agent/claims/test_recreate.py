@@ -78,7 +78,7 @@ def test_a_server_is_made_at_the_old_path_and_the_ticket_leads_there_with_a_new_
     told = read_ticket(world, request)
     assert (told.state, told.user) == (TicketState.ASSIGNED, USER)
     url = urlsplit(told.url or "")
-    assert url.path == f"/user/{USER}/lab"
+    assert url.path == f"/user/{USER}/~{server.key}/lab"
     assert parse_qs(url.query) == {"x": ["1"], "token": [server.token]}
     assert route(world, USER).target == f"10.0.0.1:{server.port}"
     assert containers(world) == [f"{server.name}.claimed"]
@@ -91,7 +91,9 @@ def test_a_server_is_made_at_the_old_path_and_the_ticket_leads_there_with_a_new_
 def test_without_a_path_it_opens_where_the_pool_says(world: World) -> None:
     request = ask(world, path="")
     world.settle()
-    assert urlsplit(read_ticket(world, request).url or "").path == f"/user/{USER}/tree"
+    server = world.inventory.get(USER)
+    assert server is not None
+    assert urlsplit(read_ticket(world, request).url or "").path == f"/user/{USER}/~{server.key}/tree"
 
 
 def test_a_requester_that_still_listens_gets_a_reply(world: World) -> None:
@@ -176,7 +178,7 @@ def test_delivered_twice_to_two_hosts_it_makes_one_container(world: World) -> No
     assert read_ticket(world, request).state is TicketState.ASSIGNED
 
 
-def test_the_second_of_two_tabs_is_led_to_the_server_of_the_first_without_its_token(world: World) -> None:
+def test_the_second_of_two_tabs_is_led_to_the_server_of_the_first_without_its_token_and_key(world: World) -> None:
     first = ask(world)
     second = ask(world, path="tree/b.ipynb?y=2")
     world.settle()

@@ -120,8 +120,8 @@ def test_a_server_says_until_when_it_is_there(cluster: FakeCluster) -> None:
     assert cluster.client.get(path).status_code == 404
     put_claim(cluster.store, user, expires_at=START + timedelta(hours=4))
     assert cluster.client.get(path).json == {
-        "user": user, "status": "claimed", "pool": "default", "claimed_at": "2026-03-01T12:00:00Z",
-        "expires_at": "2026-03-01T16:00:00Z", "leaves_at": None,
+        "user": user, "url": f"/user/{user}/", "status": "claimed", "pool": "default",
+        "claimed_at": "2026-03-01T12:00:00Z", "expires_at": "2026-03-01T16:00:00Z", "leaves_at": None,
     }  # fmt: skip
     word = Gone(user=user, host="host-1", pool="default", reason=EndReason.HOST_DRAINED, at=START, until=START)
     cluster.store.put(KEYS.gone_of(user), word.encode())

@@ -4,6 +4,7 @@ import html
 import re
 import string
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -134,7 +135,7 @@ def test_b1_an_old_address_keeps_its_query(cluster: FakeCluster, query: str) -> 
     assert location(cluster, again) == f"/user/{OLD}/lab/tree/n.ipynb?{query}"
     stranger = user_id(78)
     new = links(cluster, f"/user/{stranger}/lab/tree/n.ipynb?{query}")[0]
-    assert new == f"/spawn/lab/tree/n.ipynb?{query}&tmpnb-fresh=1"
+    assert new == f"/spawn/lab/tree/n.ipynb?{query}"
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -164,6 +165,8 @@ def test_b1_the_short_names_are_ours_only_where_no_application_is_named(cluster:
     )
     assert [request.pool for request in cluster.agent.requests] == ["r", "r", "r"]
     # Of an application's own front page: the link of ours says that they are not for us.
+    cluster.store.put(KEYS.gone_of(OLD), Gone(user=OLD, host="h", pool="r", reason=EndReason.IDLE, at=START).encode())
+    put_claim(cluster.store, OLD, claimed_at=START - timedelta(hours=1), host="h")  # being removed: no way back
     link = links(cluster, f"/user/{OLD}/?pool=blue")[0]
     assert link == "/spawn?pool=blue&tmpnb-fresh=1"
     assert location(cluster, link) == f"{user[4]}/?pool=blue&token=secret-token"
