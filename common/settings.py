@@ -28,14 +28,6 @@ T = TypeVar("T", bound="ProcessSettings")
 
 
 UrlList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
-# A name of DNS as it is written there, or empty; what is put before it must fit into the 253 characters of a name.
-DomainName = Annotated[
-    str,
-    Field(
-        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$",
-        max_length=200,
-    ),
-]
 
 # Sixteen random hexadecimal digits: at a thousand guesses a second they take some 300 million years.
 SECRET_MIN_CHARS, SECRET_MIN_SYMBOLS = 16, 6
@@ -50,6 +42,10 @@ def guessable(text: str) -> bool:
     """Whether somebody could try it out."""
     repeats = 0 < (text + text).find(text, 1) < len(text)
     return len(text) < SECRET_MIN_CHARS or len(set(text)) < SECRET_MIN_SYMBOLS or repeats
+
+
+# A name of DNS in lower case, or nothing.
+DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$"
 
 
 class ProcessSettings(BaseSettings):
@@ -129,8 +125,10 @@ class CommonSettings(ProcessSettings):
     rabbitmq_password: Secret = Field(
         default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
     )
-    user_domain: DomainName = Field(
+    user_domain: str = Field(
         default="",
+        pattern=DOMAIN,
+        max_length=200,
         description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
         "empty: servers live at paths below the cluster's own name",
     )

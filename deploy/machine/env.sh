@@ -129,7 +129,8 @@ done
 # How strangers reach it: given in the shell once, it holds for whatever comes later. (A second copy beside the first, with
 # a name of its own, has its settings in the shell alone.)
 if [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
-    for name in TMPNB_DOMAIN TMPNB_USER_DOMAIN TMPNB_TLS TMPNB_CERTS TMPNB_HTTPS_PORT; do
+    for name in TMPNB_DOMAIN TMPNB_USER_DOMAIN TMPNB_TLS TMPNB_CERTS TMPNB_HTTPS_PORT \
+        TMPNB_ACME_EMAIL TMPNB_ACME_SERVER TMPNB_ACME_CA TMPNB_ACME_DNS TMPNB_ACME_ENV_FILE; do
         [ -z "${!name:-}" ] || has "$name" || say "$name=${!name} is written into .env"
         [ -z "${!name:-}" ] || ensure "$name" true
     done

@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from common.settings import DomainName, ProcessSettings
+from common.settings import DOMAIN, ProcessSettings
+
+DomainName = Annotated[str, Field(pattern=DOMAIN, max_length=200)]
 
 
 class AcmeSettings(ProcessSettings):

@@ -1,22 +1,26 @@
 """Certificates by ACME: the real process and the real lego, against Pebble, an ACME server for tests.
 
-What is claimed here is claimed of what is in the folder that the sync reads.
+Most is claimed of what is in the folder that the sync reads; then, of what a real HAProxy answers.
 """
 
 import http.server
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import websocket
 from cryptography import x509
 
 from tests.support.pebble import Pebble, ServerIdentity
-from tests.support.proxy_rig import Process, free_port
+from tests.support.proxy_rig import Process, Rig, free_port
 from tests.support.waiting import wait_until
 
 NAME = "workshop.example.org"
@@ -25,8 +29,8 @@ NAME = "workshop.example.org"
 class Client:
     """The ACME process, its folders and its log."""
 
-    def __init__(self, folder: Path, server: str, ca: Path) -> None:
-        self.certs = folder / "certs"
+    def __init__(self, folder: Path, server: str, ca: Path, certs: Path | None = None) -> None:
+        self.certs = certs or folder / "certs"
         self.certs.mkdir(exist_ok=True)
         self._log = folder / "acme.log"
         self._settings = {
@@ -78,6 +82,42 @@ class Client:
         return found
 
 
+class TooMany:
+    """An ACME server that answers every request with 429, and counts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked = asked = []  # type: ignore[var-annotated]
+        problem = {
+            "type": "urn:ietf:params:acme:error:rateLimited",
+            "status": 429,
+            "detail": "too many certificates (5) already issued for this exact set of identifiers in the last week, "
+            "retry after 2126-11-27 15:04:05 UTC",
+        }
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                body = json.dumps(problem).encode()
+                self.send_response(429)
+                self.send_header("Content-Type", "application/problem+json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self.identity = ServerIdentity(folder, "127.0.0.1")
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.socket = self.identity.context().wrap_socket(self._server.socket, server_side=True)
+        self.directory = f"https://127.0.0.1:{self._server.server_port}/dir"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @pytest.fixture
 def make_pebble(tmp_path: Path) -> Iterator[Callable[..., Pebble]]:
     running: list[Pebble] = []
@@ -95,8 +135,8 @@ def make_pebble(tmp_path: Path) -> Iterator[Callable[..., Pebble]]:
 def make_client(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     made: list[Client] = []
 
-    def make_client(pebble: Pebble) -> Client:
-        made.append(Client(tmp_path, pebble.directory, pebble.identity.certificate))
+    def make_client(server: Pebble | TooMany, certs: Path | None = None) -> Client:
+        made.append(Client(tmp_path, server.directory, server.identity.certificate, certs))
         return made[-1]
 
     yield make_client
@@ -192,42 +232,6 @@ def test_a_server_that_refuses_half_of_all_nonces_gives_a_certificate_all_the_sa
     client = make_client(pebble)
     client.start(acme_port=pebble.http_port, acme_retry_s=1)
     client.wait_for()
-
-
-class TooMany:
-    """An ACME server that answers every request with 429, and counts them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.asked = asked = []  # type: ignore[var-annotated]
-        problem = {
-            "type": "urn:ietf:params:acme:error:rateLimited",
-            "status": 429,
-            "detail": "too many certificates (5) already issued for this exact set of identifiers in the last week, "
-            "retry after 2126-11-27 15:04:05 UTC",
-        }
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked.append(self.path)
-                body = json.dumps(problem).encode()
-                self.send_response(429)
-                self.send_header("Content-Type", "application/problem+json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.identity = ServerIdentity(folder, "127.0.0.1")
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.socket = self.identity.context().wrap_socket(self._server.socket, server_side=True)
-        self.directory = f"https://127.0.0.1:{self._server.server_port}/dir"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def test_a_server_that_is_asked_too_often_is_asked_no_more_that_day(
@@ -341,3 +345,90 @@ def test_a_stop_while_lego_waits_is_no_failure_and_leaves_nobody_behind(
 def _is_listening(port: int) -> bool:
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- with HAProxy and the sync
+
+
+@pytest.fixture
+def edge(make_rig: Callable[..., Rig]) -> Rig:
+    """A proxy tier that is to have its certificates by ACME and has none."""
+    acme_port = free_port("127.0.0.1")
+    rig = make_rig(TMPNB_DOMAIN=NAME, TMPNB_TLS="acme")
+    rig.env["TMPNB_ACME"] = f"{rig.gateway}:{acme_port}"
+    for file in rig.certs_dir.iterdir():
+        file.unlink()
+    rig.start_sync()
+    rig.start_haproxy()
+    wait_until(lambda: rig.curl("/", secure=False).status_code == 200, "HAProxy, with a certificate of its own making")
+    return rig
+
+
+def acme_port(rig: Rig) -> str:
+    return rig.env["TMPNB_ACME"].partition(":")[2]
+
+
+def shown(rig: Rig) -> int:
+    """The serial number of the certificate that HAProxy shows."""
+    pem = ssl.get_server_certificate(("127.0.0.1", rig.https_port), timeout=10)
+    return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+
+def test_from_nothing_to_an_https_answer_that_browsers_trust(
+    edge: Rig, make_pebble: Callable[..., Pebble], make_client: Callable[..., Client]
+) -> None:
+    with pytest.raises(requests.ConnectionError):
+        edge.get("/")
+    pebble = make_pebble(edge.port)
+    client = make_client(pebble, edge.certs_dir)
+    client.start(acme_port=acme_port(edge))
+    edge.root_file = pebble.root()
+    edge.wait_ready()
+    assert edge.get("/").raw.version == 20
+    assert "HTTP: http://workshop.example.org" in pebble.log()
+
+
+def test_a_renewal_under_load_fails_no_request_and_cuts_no_websocket(
+    edge: Rig, make_pebble: Callable[..., Pebble], make_client: Callable[..., Client]
+) -> None:
+    pebble = make_pebble(edge.port, life_s=45)
+    client = make_client(pebble, edge.certs_dir)
+    client.start(acme_port=acme_port(edge))
+    edge.root_file = pebble.root()
+    edge.wait_ready()
+    server = edge.server().publish().wait_routed()
+    first = shown(edge)
+    stop, failed, done = threading.Event(), [], []
+
+    def visit(option: str) -> None:
+        while not stop.is_set():
+            try:
+                answer = edge.curl(server.path, option)
+                (done if answer.status_code == 200 else failed).append(answer.status_code)
+            except requests.ConnectionError as exc:
+                failed.append(str(exc))
+
+    tunnel = websocket.create_connection(
+        f"wss://127.0.0.1:{edge.https_port}{server.path}ws",
+        host=f"{NAME}:{edge.https_port}",
+        sslopt={"ca_certs": str(edge.root_file), "server_hostname": NAME, "check_hostname": False},
+        timeout=20,
+    )
+    with closing(tunnel), ThreadPoolExecutor(4) as visitors:
+        tasks = [visitors.submit(visit, option) for option in ("--http2", "--http1.1") * 2]
+        try:
+            for before in (first, None):
+                current = before or shown(edge)
+                wait_until(lambda old=current: shown(edge) != old, "a renewed certificate", 90)
+                count = len(done)
+                wait_until(lambda old=count: len(done) > old + 20, "requests after it")
+                tunnel.send("still there")
+                assert tunnel.recv() == "still there"
+        finally:
+            stop.set()
+        for task in tasks:
+            task.result(30)
+    assert failed == []
+    assert len(done) > 40
+    assert not client.log("certificate not obtained")
+    assert edge.haproxy_log().count("New worker") == 1, "no reload"
