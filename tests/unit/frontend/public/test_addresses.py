@@ -179,10 +179,11 @@ def test_a_server_s_path_at_the_front_is_no_address(hosts: FakeCluster) -> None:
         assert answer.status_code == 404
 
 
-def test_the_front_may_lie_below_the_servers_domain() -> None:
-    hosts = named(domain=f"www.{DOMAIN}")
-    answer = ask(hosts.client, "/spawn/lab", **{"X-Forwarded-Host": f"www.{DOMAIN}"})
-    assert answer.headers["Location"].startswith(f"{SERVER}/~{KEY}/lab")
+def test_the_front_cannot_lie_among_the_servers() -> None:
+    with pytest.raises(ValueError, match=rf"domain: .*given: 'www.{DOMAIN}'"):
+        named(domain=f"www.{DOMAIN}")
+    for domain in (DOMAIN, f"www.x{DOMAIN}", ""):
+        assert named(domain=domain).settings.domain == domain
 
 
 def test_in_path_mode_names_mean_nothing() -> None:
