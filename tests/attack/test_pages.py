@@ -11,13 +11,17 @@ from tests.support.waiting import wait_until
 Judge = Callable[[bool], None]
 
 # Beside the attacker's JupyterLab; nobody is asked for a token there. It shows in its title what it has stolen.
-LAB_PAGE = """<!doctype html><script>
-(async () => {
-  const found = await fetch("%s/spawn", { credentials: "include" });
-  const base = found.url.slice(0, found.url.indexOf("/lab"));
-  const file = await fetch(base + "/api/contents/secret.txt", { credentials: "include" });
-  document.title = (await file.json()).content;
-})().catch((error) => { document.title = "failed: " + error; });
+LAB_PAGE = """<!doctype html><iframe src="%s/spawn"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = async () => {
+  try {
+    const base = frame.contentWindow.location.href.replace(/[/]lab.*/, "");
+    const file = await fetch(base + "/api/contents/secret.txt", { credentials: "include" });
+    document.title = (await file.json()).content;
+  } catch (error) {
+    document.title = "failed: " + error;
+  }
+};
 </script>"""
 LABEXTENSION = ".local/share/jupyter/labextensions/mine/static/page.html"
 # What a page gets to read of an address, as its visitor.
@@ -126,7 +130,7 @@ def test_a_page_learns_no_key(page: Page, arena: Arena, victim: Learner, judge: 
     addresses = [f"{arena.front}{path}" for path in ("/spawn", "/spawn/lab", f"/seat/{victim.user}/", "/seat", "/")]
     found = [page.evaluate(LEADS_TO, url) for url in (*addresses, victim.base)]
     found += [page.evaluate(OPENS, url) for url in (*addresses, victim.base)]
-    assert victim.key or "~" in str(found)
+    assert victim.key
     judge(any(victim.key in text for text in found))
 
 
