@@ -114,6 +114,8 @@ class Rig:
         self.run_dir = folder / "run"
         self.run_dir.mkdir()
         self.env = env or {}
+        #: In host mode: the domain below which servers have their names.
+        self.domain = self.env.get("TMPNB_USER_DOMAIN", "")
         self.config = config
         self._docker = docker.from_env()
         # Not as an agent of this cluster calls its own: it refuses one that it finds different.
@@ -150,7 +152,7 @@ class Rig:
     def server(self, user: str | None = None, port: int | None = None) -> "Server":
         """A user's server, running but not routed yet."""
         user, port = user or new_user(), port or free_port(self.gateway)
-        return Server(self, user, port, self.echo(user, f"/user/{user}/", port))
+        return Server(self, user, port, self.echo(user, "/" if self.domain else f"/user/{user}/", port))
 
     def write_route(self, user: str, target: str, statics: str = "", seat: str = "") -> None:
         self.store.put(self.keys.route(user), route_record(user, target, statics, seat))
@@ -268,7 +270,9 @@ class Server:
 
     def __init__(self, rig: Rig, user: str, port: int, process: Process) -> None:
         self.rig, self.user, self.port, self.process = rig, user, port, process
-        self.path = f"/user/{user}/"
+        self.path = "/" if rig.domain else f"/user/{user}/"
+        #: As browsers name it; in path mode any name does.
+        self.host = f"{user}.{rig.domain}" if rig.domain else "lab.example"
         self.key = ""
 
     def publish(self, statics: str = "", private: bool = False) -> "Server":
@@ -288,7 +292,7 @@ class Server:
 
     def is_routed(self) -> bool:
         shown = {"X-Tmpnb-Seat": self.key} if self.key else {}
-        return self.rig.answerer(self.path, **shown) == self.user
+        return self.rig.answerer(self.path, Host=self.host, **shown) == self.user
 
     def wait_routed(self) -> "Server":
         wait_until(self.is_routed, f"the route of {self.user}")
