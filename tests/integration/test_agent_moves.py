@@ -79,10 +79,8 @@ def test_an_agent_that_is_stopped_while_it_gives_servers_away_leaves_each_with_o
     rig.apply(rig.spec(pool_size=6))
     agent = rig.start(TMPNB_USER_DOMAIN=DOMAIN)
     rig.ready(6)
-    for _ in range(3):
-        users = [new_user() for _ in range(3)]
-        for user in users[:2]:
-            rig.request(wait_s=0.0, user=user, deadline=utc_now().replace(year=2100))
+    for wait_s in (0.004, 0.012, 0.02):
+        rig.request(wait_s=wait_s, user=new_user(), deadline=utc_now().replace(year=2100))
         agent.signal(signal.SIGKILL)
         agent = rig.start(TMPNB_USER_DOMAIN=DOMAIN)
         wait_until(lambda: rig.waiting() == 0, "the requests to be served", 60)
