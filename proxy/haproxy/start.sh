@@ -17,6 +17,18 @@ export TMPNB_TRUST_FORWARDED="${TMPNB_TRUST_FORWARDED:-0}"
 export TMPNB_STATICS_CACHE_MB="${TMPNB_STATICS_CACHE_MB:-64}"
 export TMPNB_BASIC_TO_SERVERS="${TMPNB_BASIC_TO_SERVERS:-0}"
 
+# A host name for each server, below this domain: as common/settings.py has it. Where the frontends are, they say themselves
+# (TMPNB_DOMAIN); else they are at the domain.
+export TMPNB_USER_DOMAIN="${TMPNB_USER_DOMAIN:-}"
+label='[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?'
+if [ "${#TMPNB_USER_DOMAIN}" -gt 200 ] || ! printf '%s\n' "$TMPNB_USER_DOMAIN" | grep -Eqx "($label([.]$label){0,9})?"; then
+    printf "settings: TMPNB_USER_DOMAIN: '%s'; accepted: a domain in lower case, such as users.example.org\n" "$TMPNB_USER_DOMAIN" >&2
+    exit 2
+fi
+TMPNB_USER_DOMAIN_RE=$(printf %s "$TMPNB_USER_DOMAIN" | sed 's/\./[.]/g')
+export TMPNB_USER_DOMAIN_RE
+export TMPNB_FRONT_NAME="${TMPNB_DOMAIN:-$TMPNB_USER_DOMAIN}"
+
 # Names of cookies, comma-separated, "*" for any rest; as an expression for the configuration.
 gates=${TMPNB_GATE_COOKIES:-_oauth2_proxy*,_shibsession_*,mod_auth_openidc_session*,AWSELBAuthSessionCookie*,CF_Authorization,authelia_session,authentik_proxy*}
 case $gates in

@@ -9,7 +9,6 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -21,6 +20,7 @@ from tests.support.agent_rig import AgentRig
 from tests.support.leftovers import ours
 from tests.support.light import IMAGE
 from tests.support.proxy_rig import Process, Rig, free_port
+from tests.support.urls import user_of
 from tests.support.waiting import wait_until
 
 CORS = {
@@ -202,7 +202,3 @@ class Site:
         status, output = inside.exec_run(list(command))
         assert status == 0, output
         return str(output.decode())
-
-
-def user_of(url: str) -> str:
-    return urlsplit(url).path.split("/")[2]
