@@ -125,9 +125,9 @@ class Rig:
             os.chown(self.run_dir, IDENTITY, IDENTITY)
         self.env = env or {}
         #: In host mode: the domain below which servers have their names.
-        self.user_domain = self.env.get("TMPNB_USER_DOMAIN", "")
-        self.domain = self.env.get("TMPNB_DOMAIN", "")
-        self.is_encrypted = bool(self.domain) and self.env.get("TMPNB_TLS", "acme") != "off"
+        self.domain = self.env.get("TMPNB_USER_DOMAIN", "")
+        self.front = self.env.get("TMPNB_DOMAIN", "")
+        self.is_encrypted = bool(self.front) and self.env.get("TMPNB_TLS", "acme") != "off"
         self.certs_dir = folder / "certs"
         self.certs_dir.mkdir()
         self.config = config
@@ -143,7 +143,7 @@ class Rig:
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.https_port = free_port("127.0.0.1")
-        self.https_url = f"https://{self.domain}:{self.https_port}"
+        self.https_url = f"https://{self.front}:{self.https_port}"
         self.operator_port = free_port("127.0.0.1")
         if self.is_encrypted:
             self._prepare_certificates()
@@ -163,8 +163,8 @@ class Rig:
         #: For ``verify`` of requests and ``--cacert`` of curl.
         self.root_file = self.folder / "root.pem"
         self.root_file.write_bytes(self.authority.root)
-        user_domain = self.user_domain
-        names = [self.domain, *([f"*.{user_domain}"] if user_domain else [])]
+        user_domain = self.env.get("TMPNB_USER_DOMAIN")
+        names = [self.front, *([f"*.{user_domain}"] if user_domain else [])]
         if self.env.get("TMPNB_TLS") != "self-signed":
             self.authority.file(self.certs_dir / "cluster.pem", *names)
 
@@ -181,7 +181,7 @@ class Rig:
     def server(self, user: str | None = None, port: int | None = None) -> "Server":
         """A user's server, running but not routed yet."""
         user, port = user or new_user(), port or free_port(self.gateway)
-        return Server(self, user, port, self.echo(user, "/" if self.user_domain else f"/user/{user}/", port))
+        return Server(self, user, port, self.echo(user, "/" if self.domain else f"/user/{user}/", port))
 
     def write_route(self, user: str, target: str, statics: str = "", seat: str = "") -> None:
         self.store.put(self.keys.route(user), route_record(user, target, statics, seat))
@@ -293,15 +293,15 @@ class Rig:
     def curl(self, path: str, *options: str, host: str = "", secure: bool = True) -> requests.Response:
         """A request over TLS by curl, HTTP/2 unless ``--http1.1`` is among the options: ``host`` instead of the
         cluster's own name, our own authority trusted. Raises ``requests.ConnectionError`` with curl's words."""
-        return self._curl(f"https://{host or self.domain}:{self.https_port}{path}", self.https_port, options, secure)
+        return self._curl(f"https://{host or self.front}:{self.https_port}{path}", self.https_port, options, secure)
 
     def operator(self, path: str, *options: str) -> requests.Response:
         """The same at the port of the operator's page."""
-        return self._curl(f"https://{self.domain}:{self.operator_port}{path}", self.operator_port, options, secure=True)
+        return self._curl(f"https://{self.front}:{self.operator_port}{path}", self.operator_port, options, secure=True)
 
     def plain(self, path: str) -> requests.Response:
         """A request at the port without TLS; redirects are not followed."""
-        return requests.get(self.url + path, headers={"Host": self.domain}, allow_redirects=False, timeout=10)
+        return requests.get(self.url + path, headers={"Host": self.front}, allow_redirects=False, timeout=10)
 
     def _curl(self, url: str, port: int, options: tuple[str, ...], secure: bool) -> requests.Response:
         target = ["--connect-to", f"::127.0.0.1:{port}", url]
@@ -341,9 +341,9 @@ class Server:
 
     def __init__(self, rig: Rig, user: str, port: int, process: Process) -> None:
         self.rig, self.user, self.port, self.process = rig, user, port, process
-        self.path = "/" if rig.user_domain else f"/user/{user}/"
+        self.path = "/" if rig.domain else f"/user/{user}/"
         #: As browsers name it; in path mode any name does.
-        self.host = f"{user}.{rig.user_domain}" if rig.user_domain else "lab.example"
+        self.host = f"{user}.{rig.domain}" if rig.domain else "lab.example"
         self.key = ""
 
     def publish(self, statics: str = "", private: bool = False) -> "Server":
