@@ -1,5 +1,6 @@
 """Ids and tokens. Everything a stranger must not guess comes from the operating system's CSPRNG."""
 
+import base64
 import hashlib
 import hmac
 import re
@@ -39,9 +40,26 @@ def new_seat_key() -> str:
     return secrets.token_urlsafe(24)
 
 
+def server_token_of(key: str) -> str:
+    """The token of a server whose seat has that ``key``: who may open the seat for others can give them the token, too.
+    Nothing leads back from it to the key. It is never taken for an option either."""
+    token = base64.urlsafe_b64encode(hmac.digest(key.encode(), b"server token", "sha256")[:24]).decode()
+    return f"t{token[1:]}" if token.startswith("-") else token
+
+
 def is_seat_key(text: str) -> bool:
     """Whether ``text`` has the form of a seat's key."""
     return re.fullmatch(r"[A-Za-z0-9_-]{32}", text) is not None
+
+
+def new_link_code() -> str:
+    """What opens a link once: 128 random bits. Spelled as tickets are, which no log shows."""
+    return secrets.token_hex(16)
+
+
+def is_link_code(text: str) -> bool:
+    """Whether ``text`` has the form of a link's code."""
+    return is_request_id(text)
 
 
 def is_key_of(seat: str, key: str) -> bool:

@@ -146,6 +146,9 @@ class EventName(StrEnum):
     REQUEST_UNAVAILABLE = "request.unavailable"
     REQUEST_REFUSED = "request.refused"
     TICKET_ABANDONED = "ticket.abandoned"
+    LINK_MADE = "link.made"  # to a seat
+    LINK_OPENED = "link.opened"
+    GUEST_REVOKED = "guest.revoked"
     HOST_JOINED = "host.joined"
     HOST_LEFT = "host.left"
     HOST_STATE = "host.state"

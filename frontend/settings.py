@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from common.bounds import EXTEND_MAX_S, LONG_S
 from common.records.base import Name
+from common.records.shares import GUESTS_MAX, LINKS_MAX
 from common.settings import DOMAIN, CommonSettings, Secret, UrlList
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -104,6 +105,13 @@ class PublicSettings(GunicornSettings):
     """how long a host may take to deliver one image's static files, in seconds"""
     cookie_s: int = Field(7 * 86400, ge=60, le=LONG_S)
     """how long a browser remembers its server, in seconds"""
+    # A private message is read within the hour; a code that lies around longer is somebody else's some day.
+    seat_link_s: float = Field(3600.0, ge=60, le=30 * 86_400)
+    """how long a link that shares a seat can be opened, in seconds"""
+    seat_links_max: int = Field(10, ge=1, le=LINKS_MAX)
+    """links of one seat that are not opened yet"""
+    seat_guests_max: int = Field(20, ge=1, le=GUESTS_MAX)
+    """guests of one seat"""
     statics_dir: Path = Field(
         Path("/tmp/tmpnb-statics"),  # noqa: S108 made for this user alone (public/statics/blob_cache.py)
         description="where static files of images are kept, in memory if possible",
@@ -118,6 +126,15 @@ class PublicSettings(GunicornSettings):
     @property
     def bind(self) -> str:
         return _bind(self.ip, self.port)
+
+    @model_validator(mode="after")
+    def _servers_are_elsewhere(self) -> Self:
+        if self.user_domain and self.domain.endswith(f".{self.user_domain}"):
+            raise ValueError(
+                f"domain: a name that does not lie below user_domain ({self.user_domain}), where only servers are, is "
+                f"accepted (given: {self.domain!r})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _headers_hold_one_line(self) -> Self:

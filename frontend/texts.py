@@ -112,6 +112,9 @@ EVENTS: Mapping[str, str] = {
     EventName.SERVER_CULL_REFUSED: "cull refused",
     EventName.REQUEST_FULL: "request refused",
     EventName.HOST_UNREACHABLE: "host cannot be reached",
+    EventName.LINK_MADE: "link to a server made",
+    EventName.LINK_OPENED: "link to a server opened",
+    EventName.GUEST_REVOKED: "guest of a server shut out",
 }
 # Those that an operator should notice.
 ALARMING = frozenset({EventName.SERVER_FAILED, EventName.HOST_LOST, EventName.HOST_UNREACHABLE, EventName.REQUEST_FULL})

@@ -1,12 +1,13 @@
 """The route sync's composition root: ``python -m proxy``.
 
 Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), one per other map of HAProxy's,
-the entry in Consul's catalogue. One that ends unasked goes on again; without the writer the process ends with status 1,
-and is started again: nothing is lost by it.
+one for its certificates, the entry in Consul's catalogue. One that ends unasked goes on again; without the writer the
+process ends with status 1, and is started again: nothing is lost by it.
 """
 
 import logging
 import sys
+from datetime import UTC, datetime
 
 from common.adapters import consul_store, service_registration
 from common.runtime.clock import ClusterClock
@@ -16,14 +17,17 @@ from common.runtime.process import Process
 from common.settings import load
 from common.store.cluster import Cluster
 from proxy.activity.reporter import Reporter
+from proxy.certificates.keeper import Keeper, keeper_of
 from proxy.maps.background_paths import BackgroundPaths
+from proxy.maps.shares import Shares
 from proxy.maps.static_files import StaticFiles
 from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, Target
 from proxy.routes.watcher import RouteWatcher
 from proxy.routes.writer import Writer
+from proxy.runtime_api.certificates import SocketCertificates
 from proxy.runtime_api.port import HaproxyUnavailable, RouteMap
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketSessions, SocketTraffic
 from proxy.settings import ProxySettings
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,18 @@ def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
     except HaproxyUnavailable:
         routes = map_file.read()
     return {user: target for user, entry in routes.items() if (target := Target.parse(entry)) is not None}
+
+
+def certificates(settings: ProxySettings) -> Keeper | None:
+    """The keeper of HAProxy's certificates, which has had its first look: HAProxy is not let start before. None: it
+    needs none."""
+    if not settings.certificate_names:
+        return None
+    folder = None if settings.tls == "self-signed" else settings.certs_dir
+    haproxy = SocketCertificates(settings.haproxy_socket)
+    keeper = keeper_of(settings.certificate_names, folder, settings.run_dir, haproxy, lambda: datetime.now(UTC))
+    keeper.tick()
+    return keeper
 
 
 def main() -> None:
@@ -63,8 +79,18 @@ def main() -> None:
         ClusterClock(store.clock_skew_s),
     )
     files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), traffic)
+    shares = Shares(
+        cluster,
+        SocketRouteMap(socket, "shares.map"),
+        SocketSessions(socket),
+        MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
+        table,
+        lambda: writer.complete,
+        ClusterClock(store.clock_skew_s),
+    )
     paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 
+    keeper = certificates(settings)
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
     log.info("routes known at the start", extra={"proxy": settings.proxy_name, "routes": len(seed)})
@@ -72,9 +98,19 @@ def main() -> None:
         service_registration(
             store, settings, "proxy", settings.proxy_name, settings.public_address, settings.public_port
         ),
-        Together(writer.thread, reporter.thread, files.map.thread, files.report, paths.map.thread, stop_s=STOP_S),
+        Together(
+            writer.thread,
+            reporter.thread,
+            files.map.thread,
+            files.report,
+            paths.map.thread,
+            shares.map.thread,
+            stop_s=STOP_S,
+        ),
+        *([keeper.thread] if keeper else []),
         files.follower,
         paths.follower,
+        shares.follower,
         RouteWatcher(store, cluster, writer.put, settings.vanish_grace_s, consul, seed),
     )
 

@@ -9,7 +9,7 @@ from agent.host.pool_limits import PoolLimits
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
 from agent.lifecycle import Server
-from common.ids import new_seat_key, new_server_token, new_user
+from common.ids import new_seat_key, new_server_token, new_user, server_token_of
 from common.records.pools import PoolSpec
 
 
@@ -44,14 +44,16 @@ class ServerFactory:
         self._ports.release(server.port)
 
     def _made_up(self, spec: PoolSpec) -> Server:
+        key = new_seat_key() if spec.private_seats else ""
+        token = server_token_of(key) if key else new_server_token()
         return Server(
             user=new_user(spec.user_length),
             pool=spec.name,
             generation=spec.generation,
             port=self._ports.take(),
-            token=new_server_token() if spec.use_tokens else "",
+            token=token if spec.use_tokens else "",
             created_at=self._health.now(),
             name=names.new_name(self._host.cluster, spec.name),
-            key=new_seat_key() if spec.private_seats else "",
+            key=key,
             own_name=self._host.own_names,
         )

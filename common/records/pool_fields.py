@@ -25,8 +25,8 @@ USUAL_LINKS = (
 )  # fmt: skip
 # Those that mean something else here.
 TAKEN_LINKS = frozenset({
-    "_statics", "api", "healthz", "hub", "info", "leaving", "readyz", "robots.txt", "seat", "spawn", "static", "stats",
-    "user", "user-redirect", "waiting",
+    "_statics", "api", "healthz", "hub", "info", "leaving", "link", "readyz", "robots.txt", "seat", "spawn", "static",
+    "stats", "user", "user-redirect", "waiting",
 })  # fmt: skip
 _MODES = ("rw", "ro")
 # What RFC 1123 takes for a host name, and the underscore that Docker's own names have.

@@ -1,5 +1,5 @@
 """What nobody needs any more in Consul: old tickets, the records of activity sources that were taken away, sets of
-static files that no server has."""
+static files that no server has, shares of seats that have ended."""
 
 import logging
 import time
@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from common.records.base import Record
+from common.records.servers import Claim
+from common.records.shares import Share
 from common.records.tickets import Ticket, TicketState
 from common.runtime import audit_log
 from common.store.collections import Collection, Records
@@ -34,6 +36,8 @@ SWEPT_MAX_COUNT = 1000
 FINISHED_KEPT = timedelta(minutes=3)
 # A set is used from the moment that a pool's image is there; hosts say so within seconds.
 STATICS_KEPT = timedelta(hours=1)
+# Until then a link that is opened too late says so.
+LINKS_KEPT = timedelta(hours=1)
 # How often the records are looked at that may be many, and live for long.
 RARELY_S = 900.0
 
@@ -49,10 +53,11 @@ class Sweeper:
         self._next_rarely_s = 0.0
         self._waiting: Counter[str] = Counter()
         self._dangling: frozenset[str] = frozenset()
+        self._ended: frozenset[str] = frozenset()
 
     def sweep(self) -> bool:
         """Delete what is due. Returns whether nothing is left that could have gone."""
-        swept = self.often() | dict.fromkeys(("gone", "replays", "statics", "pointers"), 0)
+        swept = self.often() | dict.fromkeys(("gone", "replays", "statics", "pointers", "shares"), 0)
         if time.monotonic() >= self._next_rarely_s:
             swept |= self.rarely()
             self._next_rarely_s = time.monotonic() + RARELY_S
@@ -67,6 +72,7 @@ class Sweeper:
             "tickets": self._sweep_tickets(now),
             "activity_parts": self._sweep(self._cluster.activity, lambda part: now - part.updated_at > SILENT),
             "seats": self._sweep(self._cluster.seats, lambda seat: seat.is_over(now)),
+            "links": self._sweep(self._cluster.links, lambda link: now >= link.expires_at + LINKS_KEPT),
         }
 
     def rarely(self) -> dict[str, int]:
@@ -77,6 +83,7 @@ class Sweeper:
             "replays": self._sweep(self._cluster.replays, lambda replay: replay.is_over(now)),
             "statics": self._sweep_statics(now),
             "pointers": self._sweep_pointers(),
+            "shares": self._sweep_shares(),
         }
 
     def _sweep_tickets(self, now: datetime) -> int:
@@ -127,6 +134,22 @@ class Sweeper:
                 swept += cluster.users.delete_unchanged(pointer)
         self._dangling = dangling - self._dangling
         return swept
+
+    def _sweep_shares(self) -> int:
+        """Delete the shares of seats that have ended, and had the last time: Consul may have lost a claim for a moment.
+        No proxy takes notice of them any more."""
+        cluster = self._cluster
+        shares = cluster.shares.list()
+        known = shares.readable()
+        claims = cluster.claims.find_all({Claim.id_of(share.host, user) for user, share in known.items()})
+
+        def has_ended(share: Share) -> bool:
+            found = claims.get(Claim.id_of(share.host, share.user))
+            return found is None or (found.record is not None and found.record.seat != share.seat)
+
+        ended = frozenset(user for user, share in known.items() if has_ended(share))
+        twice, self._ended = ended & self._ended, ended
+        return self._sweep(cluster.shares, lambda share: share.user in twice, shares)
 
     def _sweep(
         self,

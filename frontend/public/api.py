@@ -20,6 +20,7 @@ from frontend.http.visitors import visitor
 from frontend.public import api_models
 from frontend.public.addresses import public
 from frontend.public.dependencies import dependencies
+from frontend.public.sharing import api as sharing
 from frontend.public.spawning.late_replies import give_back
 from frontend.public.spawning.spawner import Crowded, Served, SpawnCommand, Unavailable, Waiting
 from frontend.public.targets import BadTarget, checked_target
@@ -41,6 +42,7 @@ def create_views() -> Blueprint:
     views.delete("/tickets/<ticket>")(cancel_ticket)
     views.get("/servers/<user>")(own_server)
     views.get("/stats")(statistics)
+    sharing.add_views(views)
     return views
 
 

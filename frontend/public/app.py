@@ -13,13 +13,16 @@ from frontend.http.responses import answer, pages_are_off, problem, unavailable
 from frontend.public import addresses, api, cross_site, session_cookie
 from frontend.public.dependencies import Dependencies
 from frontend.public.targets import BadTarget
-from frontend.public.views import pages, server, spawn, statics, stats, waiting
+from frontend.public.views import pages, server, sharing, spawn, statics, stats, waiting
 from frontend.settings import CORS_HEADERS
 
 # With an API token only these are left, and the API's own views, which ask for the token.
 _OPEN_VIEWS = frozenset(
-    {"stats.healthz", "stats.readyz", "pages.robots", "server.gone", "statics.statics_health", "statics.statics_file"}
-)
+    {
+        "stats.healthz", "stats.readyz", "pages.robots", "server.gone", "sharing.link", "sharing.open_link",
+        "statics.statics_health", "statics.statics_file",
+    }
+)  # fmt: skip
 _API_VIEWS = {
     "spawn.api_spawn": (Scope.SPAWN,),
     "stats.api_stats": (Scope.SPAWN, Scope.READ),
@@ -49,10 +52,11 @@ def create_app(deps: Dependencies) -> Flask:
     app.before_request(_authorize)
     cross_site.install(app, settings.allow_origin)
     app.url_map.converters["link"] = pages.LinkPrefix
-    for blueprint in (pages.views, spawn.views, waiting.views, server.views, stats.views, statics.views):
-        app.register_blueprint(blueprint)
+    for blueprint in (pages, spawn, waiting, server, sharing, stats, statics):
+        app.register_blueprint(blueprint.views)
     app.register_blueprint(api.create_views())
     idempotency.install(app, deps.cluster, settings, deps.now)
+    sharing.install(app)
     harden(app)
     addresses.install(app)
     app.register_error_handler(TransientError, lambda _error: unavailable())

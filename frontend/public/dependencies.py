@@ -8,6 +8,7 @@ from typing import cast
 
 from flask import current_app
 
+from common.broker.events import Events
 from common.broker.port import Requester
 from common.runtime.clock import ClusterClock
 from common.runtime.loops import LoopThread
@@ -17,6 +18,7 @@ from frontend.cluster.cache import CachedValue, CachedValues
 from frontend.cluster.pools import PoolsView
 from frontend.cluster.series import Series, sample_of
 from frontend.http.authenticator import tokens_view
+from frontend.public.sharing.sharing import Sharing
 from frontend.public.spawning.late_replies import LateReplies
 from frontend.public.spawning.request_tracker import RequestTracker
 from frontend.public.spawning.spawner import Broker, Spawner, send_again
@@ -60,6 +62,7 @@ class Dependencies:
         self.late = LateReplies(tracker, self.room, settings.late_replies_max)
         self.late.publisher = self.broker = connect(self.late.put)
         self.spawner = Spawner(self.broker, self.room, tracker, settings, self.now)
+        self.sharing = Sharing(self.cluster, settings, self.now, Events(self.broker, now=self.now))
         self.series = Series(settings.sample_s, settings.sample_kept_s)
         # While Consul is away there is a gap.
         self.sampler = LoopThread("samples", self._sample, settings.sample_s)

@@ -1,1 +1,1 @@
-"""HAProxy's other maps, none of which is urgent: static files, and paths that open pages ask for by themselves."""
+"""HAProxy's other maps: static files, paths that open pages ask for by themselves, and guests of private seats."""

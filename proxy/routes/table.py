@@ -98,6 +98,10 @@ class Table:
         """User -> pool. From any thread."""
         return {user: target.pool for user, target in tuple(self._targets.items())}
 
+    def target(self, user: str) -> Target | None:
+        """Where the user's record leads. From any thread."""
+        return self._targets.get(user)
+
     def value(self, user: str) -> str | None:
         """The user's entry as HAProxy should have it. None if it should have none."""
         target = self._targets.get(user)

@@ -1,8 +1,8 @@
 """HAProxy's Runtime API over its UNIX socket (management guide, "Unix Socket commands").
 
 ``SocketRouteMap`` keeps one connection in interactive mode: its end is the sign that HAProxy was restarted, because a
-table changed through this API lives in that process's memory only. ``SocketTraffic`` connects for each reading, so that
-a long answer never delays a route.
+table changed through this API lives in that process's memory only. ``SocketTraffic`` and ``SocketSessions`` connect for
+each reading, so that a long answer never delays a route.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import csv
 import re
 import select
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +31,8 @@ KINDS = 16
 LINE_BYTES = 64 * 1024
 
 _MAP = re.compile(r"^(\d+) \((\S+)\)", re.MULTILINE)
+_SESSION = re.compile(r"(0x[0-9a-f]+): \[")
+_GUEST = re.compile(r" +server=guest \(id=\d+\) addr=(\S+):(\d+)$")
 _ENTRY = re.compile(r"key=(\S+) use=\d+ exp=(\d+) (.*)")
 
 
@@ -46,7 +48,7 @@ class SocketRouteMap:
 
     def connect(self) -> None:
         self.close()
-        self._socket = _connect(self._path)
+        self._socket = connected(self._path)
         self._ask("prompt")
         for number, file in _MAP.findall(self._ask("show map")):
             if file.rpartition("/")[2] == self._map_name:
@@ -133,11 +135,30 @@ def payloads(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(held)
 
 
-class SocketTraffic:
-    """``Traffic`` on HAProxy's socket, with a connection per question."""
+class _Asking:
+    """A connection per question."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def _lines(self, command: str) -> Iterator[str]:
+        """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
+        with contextlib.closing(connected(self._path)) as connection, connection.makefile("rb") as answer:
+            try:
+                connection.sendall(command.encode() + b"\n")
+                line = b""
+                while piece := answer.readline(LINE_BYTES):
+                    line = piece
+                    yield line.decode("utf-8", "replace")
+            except OSError as exc:
+                raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
+            if line.strip():
+                # Every answer ends with an empty line; a figure may be cut off in the middle.
+                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
+
+
+class SocketTraffic(_Asking):
+    """``Traffic`` on HAProxy's socket."""
 
     def counters(self) -> dict[str, Counters]:
         with _read("show table"):
@@ -162,20 +183,16 @@ class SocketTraffic:
                 raise HaproxyUnavailable("HAProxy: show stat: no backend statics")
             return Served(int(rows[0]["stot"]), int(rows[0]["cache_hits"]), int(rows[0]["bout"]))
 
-    def _lines(self, command: str) -> Iterator[str]:
-        """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
-        with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
-            try:
-                connection.sendall(command.encode() + b"\n")
-                line = b""
-                while piece := answer.readline(LINE_BYTES):
-                    line = piece
-                    yield line.decode("utf-8", "replace")
-            except OSError as exc:
-                raise HaproxyUnavailable(f"HAProxy: {exc}") from exc
-            if line.strip():
-                # Every answer ends with an empty line; a figure may be cut off in the middle.
-                raise HaproxyUnavailable(f"HAProxy: {command}: half an answer")
+
+class SocketSessions(_Asking):
+    """``Sessions`` on HAProxy's socket."""
+
+    def end_guests(self, servers: Collection[str]) -> int:
+        found = list(parse_guests(self._lines("show sess all"), servers))
+        for session in found:
+            # One that has ended by itself meanwhile is "No such session".
+            list(self._lines(f"shutdown session {session}"))
+        return len(found)
 
 
 @contextlib.contextmanager
@@ -200,6 +217,16 @@ def parse_kinds(lines: Iterable[str]) -> Iterator[tuple[str, Counters]]:
         yield user, replace(found, kinds=kinds)
 
 
+def parse_guests(lines: Iterable[str], servers: Collection[str]) -> Iterator[str]:
+    """The sessions of guests (``server guest`` in haproxy.cfg) to ``servers``, from the lines of ``show sess all``."""
+    session = ""
+    for line in lines:
+        if (head := _SESSION.match(line)) is not None:
+            session = head[1]
+        elif (place := _GUEST.match(line)) is not None and f"{place[2]}@{place[1]}" in servers:
+            yield session
+
+
 def _entries(lines: Iterable[str]) -> Iterator[tuple[str, Counters, Mapping[str, str]]]:
     """User, what both tables have, and all fields."""
     for line in lines:
@@ -216,7 +243,8 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[str, Counters, Mapping[str,
         yield found[1], common, fields
 
 
-def _connect(path: Path) -> socket.socket:
+def connected(path: Path) -> socket.socket:
+    """A connection to HAProxy's socket. Raises ``HaproxyUnavailable``."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(TIMEOUT_S)
     try:

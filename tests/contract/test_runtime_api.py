@@ -4,21 +4,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import websocket
 
+from common.ids import digest, new_seat_key
 from proxy.runtime_api.memory import MemoryHaproxy
-from proxy.runtime_api.port import Change, HaproxyUnavailable, MapDiffers, RouteMap, Traffic
-from proxy.runtime_api.unix_socket import SocketRouteMap, SocketTraffic
-from tests.support.proxy_rig import Rig
+from proxy.runtime_api.port import Change, HaproxyUnavailable, MapDiffers, RouteMap, Sessions, Traffic
+from proxy.runtime_api.unix_socket import SocketRouteMap, SocketSessions, SocketTraffic
+from tests.support.proxy_rig import Rig, Server
 from tests.support.waiting import wait_until
 
 A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
 
 class Subject:
-    """The two ports of one HAProxy, and how to stop it."""
+    """The ports of one HAProxy, and how to stop it."""
 
-    def __init__(self, routes: RouteMap, traffic: Traffic, stop: Callable[[], None]) -> None:
-        self.routes, self.traffic, self.stop = routes, traffic, stop
+    def __init__(self, routes: RouteMap, traffic: Traffic, sessions: Sessions, stop: Callable[[], None]) -> None:
+        self.routes, self.traffic, self.sessions, self.stop = routes, traffic, sessions, stop
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def haproxy(request: pytest.FixtureRequest) -> Iterator[Subject]:
     if request.param == "memory":
         fake = MemoryHaproxy()
         fake.connect()
-        yield Subject(fake, fake, fake.stop)
+        yield Subject(fake, fake, fake, fake.stop)
         return
     rig: Rig = request.getfixturevalue("real")
     wait_until(lambda: rig.answerer("/") == "frontend", "HAProxy")
@@ -46,7 +48,7 @@ def haproxy(request: pytest.FixtureRequest) -> Iterator[Subject]:
     routes = SocketRouteMap(path, "routes.map")
     routes.connect()
     routes.replace({})
-    subject = Subject(routes, SocketTraffic(path), rig.kill_haproxy)
+    subject = Subject(routes, SocketTraffic(path), SocketSessions(path), rig.kill_haproxy)
     yield subject
     routes.close()
     if rig.answerer("/") is None:
@@ -99,6 +101,10 @@ def test_without_traffic_there_are_no_counters(haproxy: Subject) -> None:
     assert haproxy.traffic.uptime_s() >= 0
 
 
+def test_without_guests_there_is_nothing_to_end(haproxy: Subject) -> None:
+    assert haproxy.sessions.end_guests(["1@10.0.0.1"]) == haproxy.sessions.end_guests([]) == 0
+
+
 def test_the_end_of_haproxy_is_seen_without_asking(haproxy: Subject) -> None:
     assert haproxy.routes.is_connected()
     haproxy.stop()
@@ -111,6 +117,8 @@ def test_the_end_of_haproxy_is_seen_without_asking(haproxy: Subject) -> None:
         haproxy.traffic.counters()
     with pytest.raises(HaproxyUnavailable):
         haproxy.traffic.asked()
+    with pytest.raises(HaproxyUnavailable):
+        haproxy.sessions.end_guests(["1@10.0.0.1"])
 
 
 def test_a_missing_socket_is_unavailable(tmp_path: Path) -> None:
@@ -121,3 +129,43 @@ def test_a_missing_socket_is_unavailable(tmp_path: Path) -> None:
 def test_nothing_is_asked_before_a_connect(tmp_path: Path) -> None:
     with pytest.raises(HaproxyUnavailable, match="not connected"):
         SocketRouteMap(tmp_path / "no.sock", "routes.map").show()
+
+
+@pytest.mark.parametrize("name", ["statics.map", "background.map", "shares.map"])
+def test_the_configuration_has_the_maps_that_the_sync_keeps(real: Rig, name: str) -> None:
+    wait_until(lambda: real.answerer("/") == "frontend", "HAProxy")
+    table = SocketRouteMap(real.run_dir / "haproxy.sock", name)
+    table.connect()
+    table.replace({f"{A}/{'1' * 64}": "guest"})
+    assert table.show() == [(f"{A}/{'1' * 64}", "guest")]
+    table.replace({})
+    table.close()
+
+
+def test_what_guests_have_open_to_a_server_is_ended_and_nothing_else(real: Rig) -> None:
+    wait_until(lambda: real.answerer("/") == "frontend", "HAProxy")
+    path = real.run_dir / "haproxy.sock"
+    routes, shares = SocketRouteMap(path, "routes.map"), SocketRouteMap(path, "shares.map")
+    servers = [real.server(), real.server()]
+    keys, guest = [new_seat_key(), new_seat_key()], new_seat_key()
+    places = [f"{server.port}@{real.gateway}" for server in servers]
+    for table in (routes, shares):
+        table.connect()
+    routes.replace({s.user: f"{place}@@{digest(key)}" for s, place, key in zip(servers, places, keys, strict=True)})
+    shares.replace({f"{server.user}/{digest(guest)}": "guest" for server in servers})
+
+    def connect(server: Server, key: str) -> websocket.WebSocket:
+        url = f"ws://127.0.0.1:{real.port}{server.path}ws"
+        return websocket.create_connection(url, timeout=5, header=[f"X-Tmpnb-Seat: {key}"])
+
+    theirs, owners, others = connect(servers[0], guest), connect(servers[0], keys[0]), connect(servers[1], guest)
+    assert SocketSessions(path).end_guests([places[0]]) == 1
+    with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
+        theirs.recv()
+    for connection in (owners, others):
+        connection.send("still here")
+        assert connection.recv() == "still here"
+        connection.close()
+    for table in (routes, shares):
+        table.replace({})
+        table.close()

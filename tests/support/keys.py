@@ -66,6 +66,14 @@ class Keys:
         return self.root + "seats/"
 
     @property
+    def shares(self) -> str:
+        return self.root + "shares/"
+
+    @property
+    def links(self) -> str:
+        return self.root + "links/"
+
+    @property
     def statics(self) -> str:
         return self.root + "statics/"
 
@@ -104,6 +112,12 @@ class Keys:
 
     def replay(self, digest: str) -> str:
         return self.replays + digest
+
+    def share(self, user: str) -> str:
+        return self.shares + user
+
+    def link(self, digest: str) -> str:
+        return self.links + digest
 
     def statics_of(self, statics: str) -> str:
         return self.statics + statics

@@ -16,7 +16,7 @@ from common import __version__
 from common.records.tokens import Scope
 from frontend.http import auth
 from frontend.http.api import idempotency
-from frontend.http.api.operation import PATH_PARAMETERS, Answer, operation, operation_of
+from frontend.http.api.operation import PATH_PARAMETERS, SEAT_HEADER, Answer, operation, operation_of
 from frontend.http.api.problems import Problem, install_problems
 
 _EXTENSION = "tmpnb.api.document"
@@ -26,6 +26,7 @@ _CREDENTIALS = (
     "A token of `tmpnb tokens create`, or the one that the process was configured with. Scopes: `spawn` gets servers, "
     "`read` looks at everything, `admin` may do everything. `Authorization: token …` is accepted as well."
 )
+_SEAT = "The key of a server's seat: what is behind `~` in the address that its owner was given."
 _RETRY = {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}}
 _DONE = {202: "accepted: it is under way"}
 # What any view may answer besides its own refusals; by what it takes.
@@ -84,7 +85,7 @@ def _document(app: Flask, blueprint: str, title: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": _CREDENTIALS}},
+            "securitySchemes": _schemes([view for _, _, view in declared]),
         },
     }
 
@@ -166,7 +167,15 @@ def _content(media_type: str, schema: Any) -> dict[str, Any]:
     return {"content": {media_type: {"schema": schema}}}
 
 
+def _schemes(views: list[operation]) -> dict[str, dict[str, str]]:
+    seat = {"seat": {"type": "apiKey", "in": "header", "name": SEAT_HEADER, "description": _SEAT}}
+    token = {"token": {"type": "http", "scheme": "bearer", "description": _CREDENTIALS}}
+    return token | (seat if any(view.needs_seat for view in views) else {})
+
+
 def _security(view: operation) -> list[dict[str, list[str]]]:
+    if view.needs_seat:
+        return [{"seat": []}]
     if not view.scopes:
         return []
     needed = [{"token": [scope.value]} for scope in sorted({*view.scopes, Scope.ADMIN})]

@@ -35,9 +35,14 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         f"^[{USER_ALPHABET}]{{{USER_LENGTH_MIN},{USER_LENGTH_MAX}}}$", "id of a user", "23456789abcd"
     ),
     "ticket": PathParameter(r"^[0-9a-f]{32}$", "id of a ticket: anyone who has it has the ticket", "0" * 32),
+    "guest": PathParameter(r"^[0-9a-f]{16}$", "id of a guest", "0123456789abcdef"),
     "host": PathParameter(NAME, "name of a host", "host-1"),
     "pool": PathParameter(NAME, "name of a pool", "default"),
 }
+
+
+# How a request shows the key of a seat; the proxies take it as well.
+SEAT_HEADER = "X-Tmpnb-Seat"
 
 
 class Nothing(BaseModel):
@@ -65,6 +70,8 @@ class operation:  # noqa: N801 a decorator
     summary: str = field(kw_only=False)
     #: A token needs one of them; none: open to everybody.
     scopes: Collection[Scope]
+    #: Whether the key of the seat in the path is what counts, and no token.
+    needs_seat: bool = False
     #: HTTP status -> type of the body.
     answers: Mapping[int, Any]
     body: type[BaseModel] | None = None

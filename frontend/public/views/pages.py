@@ -4,7 +4,7 @@ import math
 from typing import Any
 from urllib.parse import unquote_plus
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, request, session
 from werkzeug.routing import BaseConverter, ValidationError
 
 from frontend.cluster.hosts import stats
@@ -69,9 +69,10 @@ def _start(path: str, query: str, *, short: bool = True) -> Response:
     known = current_server()
     has_server = known is not None and dependencies().pools.fits(known.pool, ask.pool, ask.target)
     fresh = spawn_link(ask.target, ask.pool, fresh=True)
-    return landing_page(
-        ask.target, spawn_link(ask.target, ask.pool), has_server=has_server, is_new=introduce(), fresh=fresh
-    )
+    go = spawn_link(ask.target, ask.pool)
+    # Without a key in its cookie the browser cannot show that the seat is its own, or everybody may come in.
+    can_share = has_server and "key" in session
+    return landing_page(ask.target, go, has_server=has_server, is_new=introduce(), fresh=fresh, can_share=can_share)
 
 
 def landing_page(target: str, go: str, **values: Any) -> Response:

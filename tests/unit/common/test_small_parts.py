@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import threading
 from pathlib import Path
 
@@ -8,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConflictError, StoreUnavailable
-from common.ids import USER_ALPHABET, digest, is_request_id, is_user, new_request_id, new_server_token, new_user
+from common.ids import (
+    USER_ALPHABET,
+    digest,
+    is_request_id,
+    is_user,
+    new_request_id,
+    new_seat_key,
+    new_server_token,
+    new_user,
+    server_token_of,
+)
 from common.runtime import heartbeat, retry
 from common.runtime.logs import setup_logging
 from common.sizes import parse_bytes
@@ -151,3 +162,12 @@ def test_log_lines_are_json_with_the_fields_that_were_given(capsys: pytest.Captu
     finally:
         logging.getLogger().handlers.clear()
     assert (line["event"], line["user"], line["service"], line["level"]) == ("server claimed", "abc", "agent", "INFO")
+
+
+def test_a_seat_s_key_gives_the_server_s_token_and_no_option() -> None:
+    keys = [new_seat_key() for _ in range(500)]
+    tokens = {server_token_of(key) for key in keys}
+    assert len(tokens) == 500
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{31}", token) for token in tokens)
+    assert server_token_of(keys[0]) == server_token_of(keys[0])
+    assert not tokens & set(keys)

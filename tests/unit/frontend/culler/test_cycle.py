@@ -15,6 +15,7 @@ from common.broker.memory import MemoryBroker
 from common.broker.messages import CullRequest, Event, decode
 from common.records.idempotency import Replay
 from common.records.servers import Gone
+from common.records.shares import Link, Share
 from common.records.tickets import Ticket, TicketState
 from common.store.cluster import Cluster
 from common.store.memory import MemoryStore
@@ -32,6 +33,7 @@ from tests.unit.frontend.fakes import (
     KEYS,
     START,
     Clock,
+    end_server,
     put_activity,
     put_claim,
     put_host,
@@ -526,3 +528,46 @@ def test_whoever_waits_for_a_server_that_a_lost_host_has_promised_is_refused(los
             told[entry.key.removeprefix(KEYS.tickets)] = Ticket.decode(entry.key, entry.value)
     assert (told[promised].state, told[other].state) == (TicketState.REFUSED, TicketState.WAITING)
     assert told[promised].reason is EndReason.HOST_LOST
+
+
+def share(user: str, seat: str) -> Share:
+    return Share(user=user, host="host-1", seat=seat)
+
+
+def test_shares_are_swept_when_their_seat_was_seen_ended_twice(culler: Culler) -> None:
+    culler.leadership.keep()
+    shares = records(culler.store).shares
+    for number, seat in enumerate(("a", "b", "c"), 1):
+        shares.put(share(user_id(number), seat * 64))
+    put_claim(culler.store, user_id(1), seat="a" * 64)
+    put_claim(culler.store, user_id(2), seat="9" * 64)  # made again at the same address
+    culler.store.put(KEYS.share(user_id(4)), b"{")
+    assert culler.sweeper.rarely()["shares"] == 1, "what nobody can read"
+    assert culler.sweeper.rarely()["shares"] == 2
+    assert shares.all() == {user_id(1): share(user_id(1), "a" * 64)}
+
+
+def test_a_share_whose_claim_is_back_stays(culler: Culler) -> None:
+    culler.leadership.keep()
+    shares = records(culler.store).shares
+    shares.put(share(user_id(1), "a" * 64))
+    culler.sweeper.rarely()
+    put_claim(culler.store, user_id(1), seat="a" * 64)
+    culler.sweeper.rarely()
+    end_server(culler.store, user_id(1))
+    assert culler.sweeper.rarely()["shares"] == 0
+    assert culler.sweeper.rarely()["shares"] == 1
+
+
+def test_links_that_nobody_opened_are_swept_an_hour_after_their_time(culler: Culler) -> None:
+    culler.leadership.keep()
+    made_at = culler.clock.now()
+    link = Link(
+        digest="1" * 64, user=user_id(1), host="host-1", pool="default", seat="a" * 64, made_at=made_at,
+        expires_at=made_at + timedelta(minutes=5),
+    )  # fmt: skip
+    records(culler.store).links.put(link)
+    culler.clock.advance(3899)
+    assert culler.sweeper.often()["links"] == 0
+    culler.clock.advance(1)
+    assert culler.sweeper.often()["links"] == 1

@@ -1,7 +1,7 @@
 """Reading HAProxy's answers."""
 
 from proxy.runtime_api.port import Counters
-from proxy.runtime_api.unix_socket import PAYLOAD_BYTES, parse_counters, parse_kinds, payloads
+from proxy.runtime_api.unix_socket import PAYLOAD_BYTES, parse_counters, parse_guests, parse_kinds, payloads
 
 LINES = """\
 # table: activity, type: string, size:102400, used:2
@@ -33,3 +33,20 @@ def test_entries_go_out_in_pieces_that_haproxy_takes() -> None:
 
 def test_lines_that_are_no_entries_are_left_out() -> None:
     assert dict(parse_counters(["Unknown table", "", "0x1: key="])) == {}
+
+
+def test_the_sessions_of_guests_are_found_by_their_server() -> None:
+    lines = [
+        "0x7f61ab6a8000: [27/Nov/2026:19:24:43.522861] id=27 proto=tcpv4 source=172.23.0.1:59984\n",
+        "  backend=users-json (id=4 mode=http) addr=172.23.0.2:39916\n",
+        "  server=guest (id=3) addr=172.23.0.1:53251\n",
+        "0x7f61ab6a8001: [27/Nov/2026:19:24:43.522861] id=28 proto=tcpv4 source=172.23.0.1:59984\n",
+        "  server=user (id=1) addr=172.23.0.1:53251\n",
+        "0x7f61ab6a8002: [27/Nov/2026:19:24:43.522861] id=29 proto=tcpv6 source=fd00::9:59984\n",
+        "  server=guest (id=3) addr=fd00::1:53251\n",
+        "0x7f61ab6a8003: [27/Nov/2026:19:24:43.522861] id=30 proto=tcpv4 source=172.23.0.1:59984\n",
+        "  server=guest (id=3) addr=172.23.0.1:53252\n",
+        "  server=<NONE> (id=-1)\n",
+    ]
+    assert list(parse_guests(lines, {"53251@172.23.0.1", "53251@fd00::1"})) == ["0x7f61ab6a8000", "0x7f61ab6a8002"]
+    assert list(parse_guests(lines, ())) == []

@@ -1,0 +1,1 @@
+"""Sharing a seat: links that let somebody in once, and who was let in."""
