@@ -8,9 +8,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from agent import lifecycle
+from agent import lifecycle, names
 from agent.lifecycle import FREE, Phase, Server, State
 from common.records.servers import Claim
 from common.vocabulary import EndReason
@@ -22,11 +23,17 @@ FORGOTTEN_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A server that was removed, ``at`` in seconds of the monotonic clock."""
+    """A server that was removed, ``at`` in seconds of the monotonic clock; without a ``container``: that was given away
+    at another address."""
 
     user: str
     container: str
     at: float
+
+
+def _preferred(generation: str) -> Callable[[Server], tuple[bool, bool, datetime, str]]:
+    """The order in which servers are given away: of ``generation`` before others, then the oldest."""
+    return lambda s: (s.generation != generation, s.is_stale, s.created_at, s.user)
 
 
 class Inventory:
@@ -131,21 +138,56 @@ class Inventory:
             ready = [s for s in self._servers.values() if s.pool == pool and s.state is State.READY]
             if not ready:
                 return None
-            best = min(ready, key=lambda s: (s.generation != generation, s.is_stale, s.created_at, s.user))
-            return self._move(best, Phase.CLAIMED)
+            return self._move(min(ready, key=_preferred(generation)), Phase.CLAIMED)
+
+    def take_to(self, user: str, pool: str, generation: str, now: datetime) -> Server | None:
+        """ready -> moving, to the address of ``user``: as ``take``, of the servers that can be anywhere. None: there is
+        no such one, or the user has one here."""
+        with self._lock:
+            ready = [s for s in self._servers.values() if s.pool == pool and s.state is State.READY]
+            ready = [s for s in ready if s.fits_any_address]
+            if not ready or user in self._servers:
+                return None
+            best = min(ready, key=_preferred(generation))
+            # Of two records of one target the newer one counts, whatever the clocks say (``proxy/routes/table.py``).
+            since = max(names.to_the_millisecond(now), best.created_at + timedelta(milliseconds=1))
+            return self._readdress(best, user, since, Phase.MOVING)
+
+    def give_back(self, user: str) -> None:
+        """moving -> ending, at its own address: the other one has a server."""
+        self._take_back(user, Phase.ENDING, reason=EndReason.DUPLICATE)
+
+    def leave_to_others(self, user: str) -> None:
+        """moving -> claimed, at its own address: another agent has given it away there."""
+        self._take_back(user, Phase.CLAIMED)
+
+    def find_moved(self, user: str, to: str, since: datetime) -> Server | None:
+        """starting or ready -> claimed, of a server that turns out to be at another address. None: it is not known, or
+        claimed where it was, or there is another one at that address."""
+        with self._lock:
+            server = self._servers.get(user)
+            if server is None or to in self._servers:
+                return None
+            if not (server.state in FREE or (server.phase is Phase.CLAIMED and server.claim is None)):
+                return None
+            moved = self._readdress(server, to, since, Phase.CLAIMED)
+            self._note_gone(user, "")
+            return moved
 
     def make_claimed(self, user: str) -> bool:
         """starting or ready -> claimed, for a server that turns out to be somebody's."""
         return self._go(user, lifecycle.WHEN_CLAIMED) is not None
 
     def set_claim(self, user: str, claim: Claim) -> None:
-        """Remember the claim of a claimed server. reserving -> reserved: only with it is the server made."""
+        """Remember the claim of a claimed server. reserving -> reserved: only with it is the server made. moving ->
+        claimed."""
         with self._lock:
             server = self._servers.get(user)
             if server is not None and server.state is State.CLAIMED:
-                phase = Phase.RESERVED if server.phase is Phase.RESERVING else server.phase
-                self._move(server, phase, claim=claim)
+                self._move(server, lifecycle.WHEN_CLAIM_IS_WRITTEN.get(server.phase, server.phase), claim=claim)
                 self._by_request[claim.request_id] = user
+                if server.phase is Phase.MOVING:
+                    self._note_gone(server.made_as, "")
 
     def warn(self, user: str) -> bool:
         """claimed -> warned: it is about to go with its host. False: it is not claimed, or warned already."""
@@ -188,8 +230,7 @@ class Inventory:
                 self._leave(server)
                 if server.claim is not None and self._by_request.get(server.claim.request_id) == user:
                     del self._by_request[server.claim.request_id]
-                self._gone.append(Gone(user, server.container, self._clock()))
-                self._forget_old()
+                self._note_gone(user, server.container)
 
     def _go(self, user: str, ways: Mapping[Phase, Phase], **fields: Any) -> Server | None:
         """Along one of the ``ways``, with other ``fields``; the server then. None: none begins in its phase."""
@@ -197,6 +238,26 @@ class Inventory:
             server = self._servers.get(user)
             phase = ways.get(server.phase) if server is not None else None
             return self._move(server, phase, **fields) if server is not None and phase is not None else None
+
+    def _take_back(self, user: str, phase: Phase, **fields: Any) -> None:
+        with self._lock:
+            server = self._servers.get(user)
+            if server is not None and server.phase is Phase.MOVING:
+                self._readdress(server, server.made_as, server.created_at, phase, **fields)
+
+    def _readdress(self, server: Server, user: str, since: datetime, phase: Phase, **fields: Any) -> Server:
+        """Have a server be another user's."""
+        lifecycle.check(server.user, server.phase, phase)
+        del self._servers[server.user]
+        self._counts[server.pool, server.state] -= 1
+        moved = names.at_address(server, user, since)
+        self._counts[moved.pool, moved.state] += 1
+        self._servers[user] = moved
+        return self._move(moved, phase, **fields)
+
+    def _note_gone(self, user: str, container: str) -> None:
+        self._gone.append(Gone(user, container, self._clock()))
+        self._forget_old()
 
     def _enter(self, server: Server) -> None:
         lifecycle.check(server.user, None, server.phase)

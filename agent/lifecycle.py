@@ -7,10 +7,11 @@
                         +-------+-------+----------------------> retiring --> gone
                                 v
     somebody's:              claimed <--> warned --> reopened -> ending ----> gone
-                                ^
-                 reserving --> reserved --> recreating
+                                ^  ^
+                           moving  recreating <-- reserved <-- reserving
 
-Nothing leads from below to above: a server that was ever somebody's is nobody else's, ever (I3).
+Moving are those that are given away at another address than their own. Nothing leads from below to above: a server that
+was ever somebody's is nobody else's, ever (I3).
 """
 
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ class Phase(Enum):
     RESERVED = "reserved", State.CLAIMED
     #: At an old path, with a container that is not known to answer.
     RECREATING = "recreating", State.CLAIMED
+    #: Was ready, and is being given away at an old address: its claim there is being written.
+    MOVING = "moving", State.CLAIMED
     CLAIMED = "claimed", State.CLAIMED
     #: Claimed, and its learner is told that it goes with its host. Nothing leads to it.
     WARNED = "warned", State.CLAIMED
@@ -78,8 +81,9 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
         # Straight to claimed goes what an earlier agent or another one has given away.
         Phase.STARTING: frozenset({Phase.READY, Phase.STARTING_STALE, Phase.CLAIMED, Phase.RETIRING}),
         Phase.STARTING_STALE: frozenset({Phase.READY_STALE, Phase.CLAIMED, Phase.RETIRING}),
-        Phase.READY: frozenset({Phase.CLAIMED, Phase.READY_STALE, Phase.RETIRING}),
-        Phase.READY_STALE: frozenset({Phase.CLAIMED, Phase.RETIRING}),
+        Phase.READY: frozenset({Phase.MOVING, Phase.CLAIMED, Phase.READY_STALE, Phase.RETIRING}),
+        Phase.READY_STALE: frozenset({Phase.MOVING, Phase.CLAIMED, Phase.RETIRING}),
+        Phase.MOVING: frozenset({Phase.CLAIMED, Phase.ENDING}),
         # Straight to gone goes what turns out to be somebody else's: there is nothing of it anywhere.
         Phase.RESERVING: frozenset({Phase.RESERVED, Phase.ENDING, Phase.GONE}),
         Phase.RESERVED: frozenset({Phase.RECREATING, Phase.ENDING}),
@@ -95,6 +99,8 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
 
 #: There, and perhaps in somebody's use.
 LIVE = frozenset({State.READY, State.CLAIMED})
+#: Its claim is being written: its records are not looked at.
+UNSETTLED = frozenset({Phase.RESERVING, Phase.MOVING})
 #: Claimed, and no route leads to it.
 WITHOUT_ROUTE = frozenset({Phase.RESERVED, Phase.RECREATING, Phase.WARNED})
 #: Nobody's yet.
@@ -109,6 +115,8 @@ WHEN_MADE = UNCHANGED | {Phase.RESERVED: Phase.RECREATING}
 WHEN_ANSWERING = {Phase.STARTING: Phase.READY, Phase.STARTING_STALE: Phase.READY_STALE, Phase.RECREATING: Phase.CLAIMED}
 #: It is to be replaced.
 WHEN_STALE = {Phase.STARTING: Phase.STARTING_STALE, Phase.READY: Phase.READY_STALE}
+#: Its claim is written.
+WHEN_CLAIM_IS_WRITTEN = {Phase.RESERVING: Phase.RESERVED, Phase.MOVING: Phase.CLAIMED}
 #: It turns out to be somebody's.
 WHEN_CLAIMED = {phase: Phase.CLAIMED for phase in Phase if phase.state in FREE}
 #: Its learner is warned, lets themselves in once more, or may stay after all.
@@ -141,6 +149,7 @@ class Server:
         reason, note: why it is stopping.
         statics: the set of static files that its image has.
         key: of its seat: the proxies let in who has it; empty: everybody.
+        made_as: the user that its container was made for, if it was given away at another address; else empty.
         own_name: made to be reached by a host name of its own, at ``/``, and not at a path of a name that all share.
     """
 
@@ -160,6 +169,13 @@ class Server:
     name: str = ""
     key: str = ""
     own_name: bool = False
+    made_as: str = ""
+
+    @property
+    def fits_any_address(self) -> bool:
+        """Whether it can be given away at another address than its own: nothing inside knows which that is, and its
+        address is no secret, as who comes in needs its key."""
+        return self.own_name and bool(self.key)
 
     @property
     def base_path(self) -> str:

@@ -4,11 +4,16 @@ The labels say what a container is and never change (Docker's labels cannot). Th
 claimed: the claim renames it, once, and that outlives the agent and Consul (I3). A name says nothing else: Docker's DNS
 tells the names of all containers on a network to each of them, so a user's id, which is all that guards the servers of
 a pool without tokens, is on a label only.
+
+But for one: a server that was given away at another address than the label's has that one's user in its name, and since
+when. Only servers whose seats are private are, and there an id opens nothing.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from agent.lifecycle import Server
 from common.ids import is_seat_key, is_user
@@ -32,6 +37,9 @@ _STATICS = "tmpnb.statics"
 _MODE, _OWN_NAME = "tmpnb.mode", "host"
 
 _CLAIMED = ".claimed"
+# What is before the mark; and the user and the time in milliseconds, of a server at another address than its label's.
+_MARKED = re.compile(r"(.+)\.claimed(?:\.([a-z2-9]{12,32})\.([0-9]{1,14}))?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def selector(cluster: str, host: str) -> dict[str, str]:
@@ -54,8 +62,21 @@ def labels(cluster: str, host: str, server: Server) -> dict[str, str]:
     }
 
 
-def identity(found: Mapping[str, str]) -> Server | None:
-    """The server that the labels say; None: they are not (all) ours, so the container can serve nobody."""
+def identity(found: Mapping[str, str], name: str = "") -> Server | None:
+    """The server that the labels say, at the address that the name says; None: they are not (all) ours, so the
+    container can serve nobody."""
+    server = _labelled(found)
+    moved = address_in(name)
+    return server if server is None or moved is None else at_address(server, *moved)
+
+
+def at_address(server: Server, user: str, since: datetime) -> Server:
+    """The server as the one of another user than the one that it was made for, ``since`` then."""
+    made_as = server.made_as or server.user
+    return replace(server, user=user, created_at=since, made_as="" if made_as == user else made_as)
+
+
+def _labelled(found: Mapping[str, str]) -> Server | None:
     try:
         user, port = found[_USER], int(found[_PORT])
         if not is_user(user) or not 0 < port < 65536:
@@ -87,9 +108,13 @@ def new_name(cluster: str, pool: str) -> str:
     return f"tmpnb-{cluster}-{pool}-{secrets.token_hex(8)}"
 
 
-def claimed_name(name: str) -> str:
-    """The name of a container from its claim on."""
-    return name if is_claimed(name) else name + _CLAIMED
+def claimed_name(server: Server) -> str:
+    """The name of a server's container from its claim on."""
+    marked = _MARKED.fullmatch(server.name)
+    name = (marked[1] if marked else server.name) + _CLAIMED
+    if not server.made_as:
+        return name
+    return f"{name}.{server.user}.{(server.created_at - _EPOCH) // timedelta(milliseconds=1)}"
 
 
 def statics_name(cluster: str, host: str, statics: str) -> str:
@@ -100,4 +125,18 @@ def statics_name(cluster: str, host: str, statics: str) -> str:
 def is_claimed(name: str) -> bool:
     """Whether a container of that name was ever claimed. What is drawn by lot holds no dot: there is no other such
     ending."""
-    return name.endswith(_CLAIMED)
+    return _MARKED.fullmatch(name) is not None
+
+
+def address_in(name: str) -> tuple[str, datetime] | None:
+    """The user at whose address a container of that name was given away, and when; None: at the one of its label, if at
+    all."""
+    marked = _MARKED.fullmatch(name)
+    if marked is None or not marked[2] or not is_user(marked[2]):
+        return None
+    return marked[2], to_the_millisecond(_EPOCH + timedelta(milliseconds=int(marked[3])))
+
+
+def to_the_millisecond(at: datetime) -> datetime:
+    """A time as exact as names can say it."""
+    return _EPOCH + (at - _EPOCH) // timedelta(milliseconds=1) * timedelta(milliseconds=1)

@@ -24,7 +24,7 @@ from pydantic_settings import (
 from common.records.base import Name
 from common.records.pool_fields import split_commas
 
-T = TypeVar("T", bound="CommonSettings")
+T = TypeVar("T", bound="ProcessSettings")
 
 
 UrlList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
@@ -48,8 +48,8 @@ def guessable(text: str) -> bool:
 DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$"
 
 
-class CommonSettings(BaseSettings):
-    """Settings that every process of a cluster has."""
+class ProcessSettings(BaseSettings):
+    """Settings of any process, also of one that asks neither Consul nor RabbitMQ."""
 
     model_config = SettingsConfigDict(
         env_prefix="TMPNB_",
@@ -66,33 +66,6 @@ class CommonSettings(BaseSettings):
     _file: ClassVar[str | None] = None
 
     cluster: Name = Field(default="main", description="everything that shares one Consul prefix and RabbitMQ vhost")
-    consul_urls: UrlList = Field(
-        default=("http://127.0.0.1:8500",),
-        min_length=1,
-        description="Consul, comma-separated: http(s)://host:port",
-    )
-    consul_token: SecretStr | None = Field(default=None, description="Consul ACL token")
-    consul_answer_max_bytes: int = Field(
-        default=256 << 20,
-        ge=16 << 20,
-        le=4 << 30,
-        description="bytes of one answer of Consul; a longer one counts as none. 100,000 routes are some 100 MB",
-    )
-    rabbitmq_urls: UrlList = Field(
-        default=("amqp://tmpnb@127.0.0.1:5672/tmpnb",),
-        min_length=1,
-        description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
-    )
-    rabbitmq_password: Secret = Field(
-        default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
-    )
-    user_domain: str = Field(
-        default="",
-        pattern=DOMAIN,
-        max_length=200,
-        description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
-        "empty: servers live at paths below the cluster's own name",
-    )
     metrics_ip: str = Field(default="0.0.0.0", description="address to listen at for Prometheus")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="port to listen at for Prometheus; 0: none (the compose files say 9465)"
@@ -129,6 +102,38 @@ class CommonSettings(BaseSettings):
         return tuple(sources)
 
 
+class CommonSettings(ProcessSettings):
+    """Settings that every process of a cluster has."""
+
+    consul_urls: UrlList = Field(
+        default=("http://127.0.0.1:8500",),
+        min_length=1,
+        description="Consul, comma-separated: http(s)://host:port",
+    )
+    consul_token: SecretStr | None = Field(default=None, description="Consul ACL token")
+    consul_answer_max_bytes: int = Field(
+        default=256 << 20,
+        ge=16 << 20,
+        le=4 << 30,
+        description="bytes of one answer of Consul; a longer one counts as none. 100,000 routes are some 100 MB",
+    )
+    rabbitmq_urls: UrlList = Field(
+        default=("amqp://tmpnb@127.0.0.1:5672/tmpnb",),
+        min_length=1,
+        description="RabbitMQ, comma-separated: amqp(s)://user@host:port/vhost, without the password",
+    )
+    rabbitmq_password: Secret = Field(
+        default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
+    )
+    user_domain: str = Field(
+        default="",
+        pattern=DOMAIN,
+        max_length=200,
+        description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
+        "empty: servers live at paths below the cluster's own name",
+    )
+
+
 def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> T:
     """The checked settings of a process, from ``argv`` (None: no flags), the environment and the file of ``--config``.
 
@@ -156,7 +161,7 @@ def load(settings: type[T], argv: list[str] | None = None, **overrides: Any) -> 
     return found
 
 
-def _refuse_guessable(found: CommonSettings) -> None:
+def _refuse_guessable(found: ProcessSettings) -> None:
     """Of a secret that is set. One that is needed and not set is refused where it is needed."""
     wrong = (
         f"too easy to guess: at least {SECRET_MIN_CHARS} characters are accepted, {SECRET_MIN_SYMBOLS} of them "
@@ -185,7 +190,7 @@ def _dashed(argument: str) -> str:
     return "--" + name[2:].replace("_", "-") + equals + value
 
 
-def _spelled_out(settings: type[CommonSettings], arguments: list[str]) -> list[str]:
+def _spelled_out(settings: type[ProcessSettings], arguments: list[str]) -> list[str]:
     """A switch alone means true, as tmpnb took it."""
     fields = settings.model_fields.items()
     switches = {f"--{name.replace('_', '-')}" for name, field in fields if field.annotation is bool}
@@ -206,7 +211,7 @@ def _take_config(arguments: list[str]) -> str | None:
     return None
 
 
-def _refuse(settings: type[CommonSettings], problems: list[tuple[tuple[int | str, ...], str, Any]]) -> NoReturn:
+def _refuse(settings: type[ProcessSettings], problems: list[tuple[tuple[int | str, ...], str, Any]]) -> NoReturn:
     for location, message, given in problems:
         name = str(location[0]).replace("-", "_") if location else ""
         if not name:

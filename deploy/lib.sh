@@ -85,7 +85,31 @@ load_env() {
         name=${line%%=*}
         [ -n "${!name+set}" ] || export "$name=${line#*=}"
     done <"$root_dir/.env"
+    ! is_encrypted || export TMPNB_PORT=${TMPNB_PORT:-80}
 }
+
+# is_encrypted: HAProxy speaks TLS itself.
+is_encrypted() {
+    [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" != off ]
+}
+
+# public_host: where this machine itself finds the public port (TMPNB_BIND, or the loopback), as it stands in a URL.
+public_host() (
+    # shellcheck source=proxy/haproxy/addresses.sh
+    . "$root_dir/proxy/haproxy/addresses.sh"
+    case ${TMPNB_BIND:-} in
+        '' | 0.0.0.0 | '[::]') echo 127.0.0.1 ;;
+        '['*']')
+            address=${TMPNB_BIND#[}
+            is_ipv6 "${address%]}" || die "TMPNB_BIND: '$TMPNB_BIND'; accepted: an IPv4 address, or an IPv6 address in brackets"
+            echo "$TMPNB_BIND"
+            ;;
+        *)
+            is_ipv4 "$TMPNB_BIND" || die "TMPNB_BIND: '$TMPNB_BIND'; accepted: an IPv4 address, or an IPv6 address in brackets"
+            echo "$TMPNB_BIND"
+            ;;
+    esac
+)
 
 # What pools may mount of this machine: its agent looks at it, and does not write there.
 directories_file() {
@@ -103,13 +127,22 @@ directories_file() {
     echo "$file"
 }
 
-# compose ARGUMENT...: with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1
-# a Prometheus (deploy/config/monitoring/).
+# Whether certificates are obtained by ACME, and so by a container of ours.
+uses_acme() {
+    [ -n "${TMPNB_DOMAIN:-}" ] && [ "${TMPNB_TLS:-acme}" = acme ]
+}
+
+# compose ARGUMENT...: with TMPNB_DOMAIN it publishes the ports of TLS, and runs a client for certificates where they come by
+# ACME; with TMPNB_HA=1 there are three nodes of each store (deploy/ha/), with TMPNB_MONITORING=1 a Prometheus
+# (deploy/config/monitoring/).
 compose() {
     local files=(-f "$root_dir/docker-compose.cluster.yml")
+    ! is_encrypted || files+=(-f "$deploy_dir/machine/tls.yml")
     [ -z "${TMPNB_CONTROL_IP:-}" ] || files+=(-f "$deploy_dir/machine/control.yml")
     [ -z "${TMPNB_HA:-}" ] || files+=(-f "$root_dir/deploy/ha/docker-compose.ha.yml")
     [ -z "${TMPNB_MONITORING:-}" ] || files+=(-f "$deploy_dir/config/monitoring/docker-compose.monitoring.yml")
     [ -z "${TMPNB_ALLOWED_HOST_DIRECTORIES:-}" ] || files+=(-f "$(directories_file)")
-    docker compose --project-directory "$root_dir" "${files[@]}" "$@"
+    local profiles=${COMPOSE_PROFILES:-}
+    ! uses_acme || profiles+=,acme
+    COMPOSE_PROFILES=$profiles docker compose --project-directory "$root_dir" "${files[@]}" "$@"
 }

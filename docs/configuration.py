@@ -15,6 +15,7 @@ from agent.settings import AgentSettings
 from common.records.pools import PoolSpec
 from common.settings import CommonSettings
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -28,9 +29,9 @@ the process at once and is named with its value and what is accepted.
 
 Where `make up` runs the processes, a setting is written into `.env` by its second name, and `make up` again has it
 used. Decided by the compose file are addresses, ports and places inside the containers (`ip`, `port`, `admin_ip`,
-`run_dir`, `statics_dir`, `pools_file`, `url`, `metrics_port`, `metrics_address`): `TMPNB_PORT` and `TMPNB_ADMIN_PORT`
-in `.env` are the published ports. HAProxy's variables are in the head of
-[haproxy.cfg](../proxy/haproxy/haproxy.cfg).
+`run_dir`, `statics_dir`, `certs_dir`, `acme_dir`, `acme_port`, `pools_file`, `url`, `metrics_port`,
+`metrics_address`): `TMPNB_PORT` and `TMPNB_ADMIN_PORT` in `.env` are the published ports. HAProxy's variables are in
+the head of [haproxy.cfg](../proxy/haproxy/haproxy.cfg).
 """
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Every process", CommonSettings),
@@ -39,6 +40,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Culler", CullerSettings),
     ("Agent", AgentSettings),
     ("Route sync", ProxySettings),
+    ("Certificates by ACME", AcmeSettings),
     ("Command line", CliSettings),
 )
 POOLS = """## Pools

@@ -18,6 +18,7 @@ from agent.settings import AgentSettings
 from common.records.pools import PoolSpec
 from common.settings import CommonSettings
 from frontend.settings import AdminSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 
 PAGE = Path(__file__).with_name("limits.md")
@@ -36,8 +37,9 @@ understand differently.
 of its tabs, and one more for every WebSocket; a JupyterLab with some notebooks and terminals has up to eight of these.
 So 500 learners have 500 x 14 = 7,000 connections. In IPv6 an address is a /64. HAProxy has a connection for two of its
 file descriptors (at most 50,000); where three quarters of that are less than the setting, one address may have these.
-Several addresses behind one terminator or load balancer are one address to HAProxy, unless `TMPNB_TRUST_FORWARDED=1`:
-then its clients count, by the last address in `X-Forwarded-For`.
+Several addresses behind one terminator or load balancer are one address to HAProxy, unless
+`TMPNB_TRUSTED_PROXIES` names it: then its clients count, by the last address in `X-Forwarded-For` that is no
+terminator's, or by the PROXY protocol.
 
 **One server**: a browser behind a terminator that speaks HTTP/2 has up to 128 requests at once and some twenty
 WebSockets; two such browsers fit. To let a class look at one learner's application at the same time, raise it.
@@ -52,6 +54,7 @@ PROCESSES: dict[str, type[BaseModel]] = {
     "culler": CullerSettings,
     "agent": AgentSettings,
     "sync": ProxySettings,
+    "acme": AcmeSettings,
     "pool": PoolSpec,
 }
 
@@ -156,6 +159,12 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "the pool is refused, with a line that says so",
             owner="our records'",
         ),
+        Limit(
+            "a file with a certificate, its chain and its key, bytes",
+            "proxy.certificates.folder:FILE_MAX_BYTES",
+            "not used; `make status` says so",
+            owner="HAProxy's buffer",
+        ),
         Limit("open streams of events and pages per worker", "admin:live_streams", "503; a page waits for a place"),
         Limit("wrong tokens at the login, per address or browser", "admin:wrong_logins_max", "429, a wait"),
         Limit("wait after wrong tokens, seconds", "admin:wrong_tokens_pause_max_s", "429 with Retry-After"),
@@ -188,6 +197,20 @@ SECTIONS: dict[str, tuple[Limit, ...]] = {
             "`total` counts all; all are culled",
             owner="Consul's: a value holds 512 KiB, and keeps the answer for a repeated request",
         ),
+    ),
+    "Certificate authorities": (
+        Limit("one attempt to obtain a certificate, seconds", "acme:acme_timeout_s", "ended; counts as a failure"),
+        Limit(
+            "attempts after failures: the pause after the first, doubled twice, seconds",
+            "acme:acme_retry_s",
+            "the old certificate goes on; an alert",
+        ),
+        Limit(
+            "the pause after the fourth failure, or when the authority says that it is too much, then doubled, seconds",
+            "acme:acme_retry_later_s",
+            "the same",
+        ),
+        Limit("the longest pause, seconds", "acme:acme_retry_max_s", "the same"),
     ),
     "Hosts": (
         Limit("servers being started at once", "agent:max_starting", "the others wait"),

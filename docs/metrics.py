@@ -18,6 +18,7 @@ import common.runtime.threads
 import frontend.culler.metrics
 import frontend.http.metrics
 import frontend.public.metrics
+import proxy.acme.metrics
 import proxy.metrics
 
 PAGE = Path(__file__).with_name("metrics.md")
@@ -44,6 +45,7 @@ SECTIONS: tuple[tuple[str, ModuleType], ...] = (
     ("Culler", frontend.culler.metrics),
     ("Agent", agent.metrics),
     ("Route sync", proxy.metrics),
+    ("Certificates by ACME", proxy.acme.metrics),
 )
 
 

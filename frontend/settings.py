@@ -128,6 +128,15 @@ class PublicSettings(GunicornSettings):
         return _bind(self.ip, self.port)
 
     @model_validator(mode="after")
+    def _servers_are_elsewhere(self) -> Self:
+        if self.user_domain and self.domain.endswith(f".{self.user_domain}"):
+            raise ValueError(
+                f"domain: a name that does not lie below user_domain ({self.user_domain}), where only servers are, is "
+                f"accepted (given: {self.domain!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _headers_hold_one_line(self) -> Self:
         for name in CORS_HEADERS:
             if any(ord(c) < 32 for c in getattr(self, name) or ""):

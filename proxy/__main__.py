@@ -1,12 +1,13 @@
 """The route sync's composition root: ``python -m proxy``.
 
 Threads: one per watch on Consul, the writer (HAProxy's table), the reporter (activity), one per other map of HAProxy's,
-the entry in Consul's catalogue. One that ends unasked goes on again; without the writer the process ends with status 1,
-and is started again: nothing is lost by it.
+one for its certificates, the entry in Consul's catalogue. One that ends unasked goes on again; without the writer the
+process ends with status 1, and is started again: nothing is lost by it.
 """
 
 import logging
 import sys
+from datetime import UTC, datetime
 
 from common.adapters import consul_store, service_registration
 from common.runtime.clock import ClusterClock
@@ -16,6 +17,7 @@ from common.runtime.process import Process
 from common.settings import load
 from common.store.cluster import Cluster
 from proxy.activity.reporter import Reporter
+from proxy.certificates.keeper import Keeper, keeper_of
 from proxy.maps.background_paths import BackgroundPaths
 from proxy.maps.shares import Shares
 from proxy.maps.static_files import StaticFiles
@@ -23,6 +25,7 @@ from proxy.routes.map_file import MapFile
 from proxy.routes.table import Delta, Table, Target
 from proxy.routes.watcher import RouteWatcher
 from proxy.routes.writer import Writer
+from proxy.runtime_api.certificates import SocketCertificates
 from proxy.runtime_api.port import HaproxyUnavailable, RouteMap
 from proxy.runtime_api.unix_socket import SocketRouteMap, SocketSessions, SocketTraffic
 from proxy.settings import ProxySettings
@@ -41,6 +44,18 @@ def known_routes(haproxy: RouteMap, map_file: MapFile) -> dict[str, Target]:
     except HaproxyUnavailable:
         routes = map_file.read()
     return {user: target for user, entry in routes.items() if (target := Target.parse(entry)) is not None}
+
+
+def certificates(settings: ProxySettings) -> Keeper | None:
+    """The keeper of HAProxy's certificates, which has had its first look: HAProxy is not let start before. None: it
+    needs none."""
+    if not settings.certificate_names:
+        return None
+    folder = None if settings.tls == "self-signed" else settings.certs_dir
+    haproxy = SocketCertificates(settings.haproxy_socket)
+    keeper = keeper_of(settings.certificate_names, folder, settings.run_dir, haproxy, lambda: datetime.now(UTC))
+    keeper.tick()
+    return keeper
 
 
 def main() -> None:
@@ -75,6 +90,7 @@ def main() -> None:
     )
     paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
 
+    keeper = certificates(settings)
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
     log.info("routes known at the start", extra={"proxy": settings.proxy_name, "routes": len(seed)})
@@ -91,6 +107,7 @@ def main() -> None:
             shares.map.thread,
             stop_s=STOP_S,
         ),
+        *([keeper.thread] if keeper else []),
         files.follower,
         paths.follower,
         shares.follower,

@@ -26,3 +26,13 @@ REPORTS = Counter(
     ["outcome"],
 )
 ACTIVE = Gauge("tmpnb_active_users", "Users with activity in the last reading.")
+CERTIFICATE_EXPIRES = Gauge(
+    "tmpnb_certificate_expires_timestamp_seconds",
+    "Unix time at which the certificate in use for each of the cluster's names expires.",
+    ["name"],
+)
+CERTIFICATE_PROBLEMS = Gauge(
+    "tmpnb_certificate_problems",
+    "What is wrong with certificates, by reason (docs/operations.md): files that are not used, names without one.",
+    ["reason"],
+)

@@ -2,11 +2,14 @@
 
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from common.records.base import Name
 from common.settings import CommonSettings
+
+_HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,20})?$"
 
 
 class ProxySettings(CommonSettings):
@@ -33,6 +36,42 @@ class ProxySettings(CommonSettings):
         default_factory=socket.gethostname, min_length=1, description="address shown for this proxy in Consul"
     )
     public_port: int = Field(default=8000, ge=1, le=65535, description="port shown for this proxy in Consul")
+
+    domain: str = Field(
+        default="",
+        pattern=_HOST_NAME,
+        max_length=253,
+        description="the cluster's own name (workshop.example.org), in lower case; with one, HAProxy speaks TLS; "
+        "empty: plain http",
+    )
+    tls: Literal["acme", "files", "self-signed", "off"] = Field(
+        default="acme",
+        description="where certificates come from: acme (an authority that is asked for them), files (yours, in "
+        "certs_dir), self-signed (for trying); off: somebody in front of us speaks TLS",
+    )
+    certs_dir: Path = Field(
+        default=Path("/certs"),
+        description="folder with certificates, *.pem: each a certificate, its chain and its key, which may be in a "
+        "file beside it (.key). Changed ones are taken up within seconds",
+    )
+    admin_domain: str = Field(
+        default="",
+        pattern=_HOST_NAME,
+        max_length=253,
+        description="the operator's page's own name, if a certificate is to be for that, too",
+    )
+
+    @property
+    def certificate_names(self) -> dict[str, str]:
+        """Which certificates HAProxy needs: file -> what it is for. Empty: none, it speaks plain http."""
+        if not self.domain or self.tls == "off":
+            return {}
+        wanted = {"front.pem": self.domain}
+        if self.user_domain:
+            wanted["users.pem"] = f"*.{self.user_domain}"
+        if self.admin_domain:
+            wanted["operator.pem"] = self.admin_domain
+        return wanted
 
     @property
     def map_file(self) -> Path:

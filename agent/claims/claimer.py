@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from agent.claims.claims import Claims, SeatedError
+from agent.claims.claims import AddressTakenError, Claims, SeatedError
 from agent.claims.recreate import Recreator
 from agent.claims.replies import TICKET_GRACE_S, Elsewhere, Replies, ReplyOutcome, Requeue, is_window_over
 from agent.health import HostHealth
@@ -39,7 +39,9 @@ class Claimer:
         stages = Stages()
         age_s = (self._health.now() - request.sent_at).total_seconds()
         stages.ms["queue"] = round(1000 * age_s, 2)
-        before = self._claims.of_request(request.request_id) if not request.user else None
+        before = self._claims.of_request(request.request_id)
+        if request.user and (before is None or not before.made_as):
+            before = None  # made for it, which takes longer than the question: told when it is there
         is_late = self._is_late(request, age_s)
         turn: Ticket | None = None
         unwanted: DropReason | None = None
@@ -58,7 +60,7 @@ class Claimer:
         self._must_be_allowed()
         stages.done("check")
         if request.user:
-            self._recreator.accept(delivery, request)
+            self._give_at_old_address(delivery, request, stages)
         elif turn is not None:
             self._give_in_turn(delivery, request, turn, stages)
         else:
@@ -113,6 +115,29 @@ class Claimer:
         except SeatedError as exc:
             self._point_to(delivery, request, exc.seat, stages)
             return
+        self._deliver(delivery, request, server, stages)
+
+    def _give_at_old_address(self, delivery: Delivery, request: SpawnRequest, stages: Stages) -> None:
+        """The server that is there, a ready one that can be there, or one that is to be made. Raises ``Requeue`` or
+        ``TransientError``."""
+        if self._recreator.is_there(delivery, request):
+            return
+        stages.done("check")
+        try:
+            server = self._claims.claim_at(request, stages)
+        except AddressTakenError as exc:
+            if self._recreator.point_to(delivery, request, exc.claim):
+                return
+            server = None
+        if server is not None:
+            self._deliver(delivery, request, server, stages, recreated=True)
+        else:
+            self._recreator.reserve(delivery, request)
+
+    def _deliver(
+        self, delivery: Delivery, request: SpawnRequest, server: Server, stages: Stages, **detail: bool
+    ) -> None:
+        """Tell whoever asked, and everybody else. Raises ``Requeue``."""
         if self._answer(delivery, request, server, stages):
             waited_s = (self._health.now() - request.sent_at).total_seconds()
             self._events.publish(
@@ -122,6 +147,7 @@ class Claimer:
                 request_id=request.request_id,
                 container=server.container,
                 figures={"time_to_server_s": round(waited_s, 4), "stages_ms": dict(stages.ms)},
+                detail=detail,
             )
             TIME_TO_SERVER.labels(server.pool).observe(waited_s)
             for stage, elapsed_ms in stages.ms.items():

@@ -10,13 +10,14 @@ from agent.claims.replies import Requeue
 from agent.engine.port import Engine
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import Server
+from agent.lifecycle import Server, State
 from agent.metrics import Stages
 from agent.records.registry import Registry
 from agent.records.specs import Specs
 from common.broker.messages import SpawnRequest
 from common.errors import EngineUnavailable, StoreUnavailable, TmpnbError
 from common.records.pools import PoolSpec
+from common.records.servers import Claim
 from common.records.tickets import Seat
 from common.runtime.retry import retry_for
 from common.vocabulary import EndReason
@@ -35,6 +36,15 @@ class SeatedError(TmpnbError):
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat.user)
         self.seat = seat
+
+
+class AddressTakenError(TmpnbError):
+    """There is a server at the old address."""
+
+    def __init__(self, user: str, claim: Claim | None) -> None:
+        """``claim``: None: it cannot be read."""
+        super().__init__(user)
+        self.claim = claim
 
 
 @dataclass
@@ -75,6 +85,53 @@ class Claims:
             if mine and exists:
                 return self._inventory.get(server.user) or server
 
+    def claim_at(self, request: SpawnRequest, stages: Stages) -> Server | None:
+        """A ready server, given to this request at the old address of its user. None: none that could be there is
+        ready, or something of that user is here. Raises ``Requeue``, or ``AddressTakenError``.
+
+        In this order: the claim and all records in one transaction, which decides between us and everybody else; the
+        container's name, which proves it from then on; and only then is anybody told."""
+        while True:
+            spec = self._specs.get(request.pool)
+            generation = spec.generation if spec else ""
+            server = self._inventory.take_to(request.user, request.pool, generation, self._health.now())
+            if server is None:
+                return None
+            if not self._move(server, request, spec):
+                continue
+            stages.done("claim")
+            exists = self._renamed(self._renames.submit(self._rename, server), server)
+            stages.done("rename")
+            moved = self._inventory.get(server.user)
+            if not exists or moved is None or moved.state is not State.CLAIMED:
+                # Its removal is under way, and refuses the ticket.
+                raise Requeue("the server ended as it was given away")
+            return moved
+
+    def _move(self, server: Server, request: SpawnRequest, spec: PoolSpec | None) -> bool:
+        """Write all records of a server that is moving. False: it was somebody's already."""
+        claim = self._registry.new_claim(server, spec, request.request_id)
+        try:
+            found = retry_for(self._health.stopping, CLAIM_TRY_S)(self._registry.move, server, claim)
+            is_others = found is None and self._registry.is_elsewhere(server.made_as)
+        except StoreUnavailable as exc:
+            # It may have been written. Whoever is delivered the request again, and finds it, counts on us: so the
+            # ticket is refused when this server is removed.
+            self._inventory.set_claim(server.user, claim)
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, note="its claim")
+            self._health.suspect_store()
+            raise Requeue(str(exc)) from exc
+        if found is not None and (found.host, found.made_as) == (claim.host, claim.made_as):
+            # Now, or by a write before whose answer was lost.
+            self._inventory.set_claim(server.user, found)
+            return True
+        if is_others:
+            log.error("server was claimed by somebody else", extra={"user": server.made_as, "pool": server.pool})
+            self._inventory.leave_to_others(server.user)
+            return False
+        self._inventory.give_back(server.user)
+        raise AddressTakenError(server.user, found)
+
     def _take_seat(self, server: Server, request: SpawnRequest) -> None:
         """Beside the rename, which takes longer."""
         try:
@@ -101,11 +158,22 @@ class Claims:
             self._inventory.set_claim(server.user, found)
         if found is None or found.request_id != request.request_id:
             log.error("server was claimed by somebody else", extra={"user": server.user, "pool": server.pool})
+            if found is None:
+                self._note_move(server)
             return False
         return True
 
+    def _note_move(self, server: Server) -> None:
+        """It may be that another agent has given it away at another address. Else the next listing shows it."""
+        try:
+            to = self._registry.moved_to(server.user)
+        except StoreUnavailable:
+            return
+        if to is not None:
+            self._inventory.find_moved(server.user, *to)
+
     def _rename(self, server: Server) -> bool:
-        name = names.claimed_name(server.name)
+        name = names.claimed_name(server)
         return retry_for(self._health.stopping, MARK_TRY_S)(self._engine.rename, server.container, name)
 
     def _renamed(self, renaming: Future[bool], server: Server) -> bool:

@@ -1,17 +1,19 @@
-"""Recreating servers at an old path (docs/decisions/2026-11-25-remakes.md).
+"""Recreating servers at an old path (docs/decisions/2026-11-25-remakes.md), where no ready one can be given away there
+(``claims.py``).
 
-The claim comes first here and the container later: ``accept`` runs where claims do (one thread per pool) and takes no
+The claim comes first here and the container later: ``reserve`` runs where claims do (one thread per pool) and takes no
 longer than one; the plan has the container made when there is room; ``made`` runs on the starting thread. In between
 the claim in Consul is the reservation: it names host and request, and whoever deletes it refuses the request's ticket.
 """
 
 import logging
 import threading
+import time
 
 from agent.claims.replies import Elsewhere, Replies, ReplyOutcome, Requeue
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import Server
+from agent.lifecycle import Server, State
 from agent.metrics import Stages
 from agent.records.registry import HostRecords
 from agent.records.specs import Specs
@@ -28,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # How long to find out what became of a claim's write before the reservation is cancelled.
 CLAIM_TRY_S = 5.0
+# How long to wait for a container that is there to be found out about: two questions to Consul. The pool's line waits.
+ADOPTION_S = 2.0
+ADOPTION_LOOK_S = 0.05
 
 
 class Recreator:
@@ -53,19 +58,39 @@ class Recreator:
         self._lock = threading.Lock()
         self._asked: dict[str, tuple[Delivery, SpawnRequest]] = {}
 
-    def accept(self, delivery: Delivery, request: SpawnRequest) -> None:
-        """Reserve the server, or see that it is there or reserved already; then the request may be acknowledged.
-        Raises ``Requeue`` or ``StoreUnavailable``."""
+    def is_there(self, delivery: Delivery, request: SpawnRequest) -> bool:
+        """Whether the server is there, or reserved already; then whoever asked is told, or will be. Raises ``Requeue``
+        or ``StoreUnavailable``."""
         known = self._inventory.get(request.user)
         exists, claim = self._registry.find_claim(request.user)
-        ours = claim is not None and claim.request_id == request.request_id
-        if ours and claim is not None and (known is not None or not self._registry.is_own(claim)):
-            log.info("server reserved before", extra={"request_id": request.request_id, "user": request.user})
-            return  # it was delivered twice; whoever has reserved it will tell
-        if (exists and not ours) or known is not None:
+        if known is None and claim is not None:
+            known = self._adopted(claim)
+        return (exists or known is not None) and self.point_to(delivery, request, claim, known)
+
+    def point_to(
+        self, delivery: Delivery, request: SpawnRequest, claim: Claim | None, known: Server | None = None
+    ) -> bool:
+        """Lead whoever asked to the server at the old path, unless its claim is their own: then whoever has reserved it
+        will tell. ``known``: the server, if it is here. False: it was to be here, and is not. Raises ``Requeue``."""
+        if claim is None or claim.request_id != request.request_id:
             self._point_to(delivery, request, claim)
-            return
-        self._reserve(delivery, request)
+            return True
+        if known is None and self._registry.is_own(claim):
+            return False
+        # It was delivered twice.
+        log.info("server reserved before", extra={"request_id": request.request_id, "user": request.user})
+        return True
+
+    def _adopted(self, claim: Claim) -> Server | None:
+        """The server of a claim, if an agent before us gave it away at another address than its own, and we are just
+        finding that out. Raises ``Requeue``."""
+        if claim.made_as is None or not self._registry.is_own(claim):
+            return None
+        given_up = time.monotonic() + ADOPTION_S
+        while (found := self._inventory.get(claim.made_as)) is not None and found.state is State.STARTING:
+            if self._health.stopping.wait(ADOPTION_LOOK_S) or time.monotonic() > given_up:
+                raise Requeue("its server is being adopted")
+        return self._inventory.get(claim.user)
 
     def made(self, server: Server, stages_ms: dict[str, float]) -> None:
         """Tell whoever asked for it. One that nobody can be told of is removed."""
@@ -95,7 +120,9 @@ class Recreator:
         elif told is not ReplyOutcome.STOPPED:  # then the next agent finds the ticket, and tells it
             self._inventory.stop(server.user, EndReason.UNDELIVERABLE)
 
-    def _reserve(self, delivery: Delivery, request: SpawnRequest) -> None:
+    def reserve(self, delivery: Delivery, request: SpawnRequest) -> None:
+        """Reserve a server that is to be made; then the request may be acknowledged. Raises ``Requeue`` or
+        ``StoreUnavailable``."""
         spec = self._specs.get(request.pool)
         if spec is None:
             raise Requeue("the pool is not served here")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.claims.recreate import Recreator
 from agent.health import HostHealth
 from agent.inventory import Inventory
-from agent.lifecycle import State
+from agent.lifecycle import Phase, State
 from agent.reconcile.jobs import Jobs
 from agent.reconcile.plan import Action, Adopt, MarkClaimed, NoteClaimed, Recreate, Remove, RemoveContainer, Start, Warn
 from agent.records.specs import Specs
@@ -64,8 +64,10 @@ class Applier:
                     return self._jobs.remove(
                         container, container, lambda: hands.remover.remove_container(container, reason), recorded=False
                     )
-                case NoteClaimed(user=user):
+                case NoteClaimed(user=user, at=at):
                     log.warning("server was claimed by another agent", extra={"user": user})
+                    if at is not None and self._inventory.find_moved(user, *at) is not None:
+                        return True
                     return self._inventory.make_claimed(user)
                 case Warn(user=user):
                     return self._jobs.remove(user, "", lambda: hands.warnings.warn(user))
@@ -130,5 +132,5 @@ class Applier:
 
     def _mark(self, user: str) -> None:
         server = self._inventory.get(user)
-        if server is not None and server.state is State.CLAIMED:
+        if server is not None and server.state is State.CLAIMED and server.phase is not Phase.MOVING:
             self._hands.engine_calls.mark_claimed(server)

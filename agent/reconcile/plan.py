@@ -7,11 +7,12 @@ applying an action twice does no harm.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from agent.engine.listing import ABSENT_S, EngineListing, missing
 from agent.engine.port import Container
 from agent.lifecycle import FREE, Phase, Server, State
-from agent.names import identity, is_claimed
+from agent.names import address_in, identity, is_claimed
 from agent.pool.capacity import Bound, Room, capacities
 from common.records.hosts import HostState
 from common.records.pools import PoolSpec
@@ -90,9 +91,11 @@ class MarkClaimed:
 @dataclass(frozen=True, slots=True)
 class NoteClaimed:
     """Count a server as claimed: its container's name says so, and we did not do it (another agent did, one that was
-    stopped in the middle of a claim until we had taken its place)."""
+    stopped in the middle of a claim until we had taken its place). ``at``: the user at whose address, and since when;
+    None: at its own."""
 
     user: str
+    at: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +182,15 @@ def _reconcile(observed: Observed, listing: EngineListing, now: float) -> list[A
         if server is not None:
             if container.over:
                 actions.append(Remove(server.user, EndReason.EXITED))
-            elif server.state is State.CLAIMED and not is_claimed(container.name):
-                actions.append(MarkClaimed(server.user))
+            elif server.state is State.CLAIMED and server.phase is not Phase.MOVING:
+                if not is_claimed(container.name) or (server.made_as and address_in(container.name) is None):
+                    actions.append(MarkClaimed(server.user))
             elif server.state in FREE and is_claimed(container.name):
-                actions.append(NoteClaimed(server.user))
+                actions.append(NoteClaimed(server.user, address_in(container.name)))
             continue
         if container.name in observed.in_use:
             continue
-        found = identity(container.labels)
+        found = identity(container.labels, container.name)
         if container.id in observed.removed or (found is not None and found.user in users):
             continue  # listed before it was removed, or its start is just telling us its id
         if found is None:

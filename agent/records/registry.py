@@ -6,13 +6,14 @@ server that is being removed (I5).
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.context import Host
 from agent.inventory import Inventory
-from agent.lifecycle import FREE, LIVE, WITHOUT_ROUTE, Phase, Server, State
+from agent.lifecycle import FREE, LIVE, UNSETTLED, WITHOUT_ROUTE, Phase, Server, State
 from agent.records.tickets import Tickets
 from common.ids import digest
 from common.records.pools import PoolSpec
@@ -89,14 +90,39 @@ class Registry:
             claimed_at=now,
             token_digest=digest(server.token) if server.token else "",
             seat=server.seat,
+            made_as=server.made_as or None,
             idle_limit_s=limits.cull_timeout,
             unvisited_limit_s=limits.unvisited_timeout_s,
             expires_at=now + timedelta(seconds=limits.cull_max) if limits.cull_max else None,
         )
 
     def create_claim(self, claim: Claim) -> Claim | None:
-        """Claim a server that is here. Returns the claim that is there now; None: one that cannot be read."""
-        return claim if self._cluster.claims.create(claim) else self.read_claim(claim.user)
+        """Claim a server that is here. Returns the claim that is there now; None: one that cannot be read, or it was
+        given away at another address."""
+        server = self._inventory.get(claim.user)
+        may_have_moved = server is not None and server.fits_any_address
+        created = self._cluster.claim(claim) if may_have_moved else self._cluster.claims.create(claim)
+        return claim if created else self.read_claim(claim.user)
+
+    def move(self, server: Server, claim: Claim) -> Claim | None:
+        """Claim a ready server at the address that it is to be given away at, with all its records. Returns the claim
+        that is at that address now; None: there is none, as the server is somebody's already."""
+        left = Gone(
+            user=server.made_as, host=self._host.name, pool=server.pool, reason=EndReason.PREEMPTED,
+            at=server.created_at, seat=server.seat, moved_to=server.user,
+        )  # fmt: skip
+        with self._both_locks(server.made_as, server.user):
+            made = self._cluster.move(claim, self._route(server), left)
+        return claim if made else self._cluster.server(server.user).claim
+
+    def is_elsewhere(self, user: str) -> bool:
+        """Whether another agent of this host has claimed a server, or given it away at another address."""
+        return self.read_claim(user) is not None or self.moved_to(user) is not None
+
+    def moved_to(self, user: str) -> tuple[str, datetime] | None:
+        """At whose address a server was given away that was ready at the one of ``user``, and when. None: none was."""
+        word = self._cluster.gone.get(user)
+        return (word.moved_to, word.at) if word is not None and word.moved_to else None
 
     def reserve(self, claim: Claim) -> Claim | None:
         """Claim a server that is yet to be made, unless its user has one on any host. Returns the claim that is there
@@ -132,7 +158,7 @@ class Registry:
         """The live servers whose records are not as they should be. A host's records are read together, whatever their
         number."""
         routes, claims = self._cluster.routes_of(self._host.name), self._cluster.claims_of(self._host.name)
-        servers = [s for s in self._inventory.snapshot() if s.state in LIVE and s.phase is not Phase.RESERVING]
+        servers = [s for s in self._inventory.snapshot() if s.state in LIVE and s.phase not in UNSETTLED]
         pointers = self._cluster.users.find_all([server.user for server in servers])
 
         def is_amiss(server: Server) -> bool:
@@ -149,7 +175,7 @@ class Registry:
         """Write what is missing of a live server's records (I8). True: something was."""
         with self._lock(user):
             server = self._inventory.get(user)
-            if server is None or server.state not in LIVE or server.phase is Phase.RESERVING:
+            if server is None or server.state not in LIVE or server.phase in UNSETTLED:
                 return False
             held, wrote = self._hold(server, spec)
             if not held or server.phase in WITHOUT_ROUTE:
@@ -234,6 +260,14 @@ class Registry:
             statics=server.statics,
             seat=server.seat,
         )
+
+    @contextmanager
+    def _both_locks(self, user: str, other: str) -> Iterator[None]:
+        """In one order, whoever takes them: else two could wait for each other."""
+        with ExitStack() as held:
+            for index in sorted({hash(user) % _LOCKS, hash(other) % _LOCKS}):
+                held.enter_context(self._locks[index])
+            yield
 
     def _lock(self, user: str) -> threading.Lock:
         return self._locks[hash(user) % _LOCKS]

@@ -9,6 +9,7 @@ from agent.engine.listing import ABSENT_S
 from agent.engine.observer import EngineObserver
 from agent.health import HostHealth
 from agent.inventory import Inventory
+from agent.lifecycle import Phase
 from agent.metrics import REPAIRS
 from agent.records.registry import HostRecords
 from agent.records.specs import Specs
@@ -95,7 +96,10 @@ class Repairer:
         return True
 
     def _leftovers(self) -> set[str]:
-        users = frozenset(server.user for server in self._inventory.snapshot())
+        servers = self._inventory.snapshot()
+        # One that moves has the records of its own address until it has those of the other.
+        moving = {server.made_as for server in servers if server.phase is Phase.MOVING}
+        users = frozenset(moving | {server.user for server in servers})
         return self._registry.leftovers(users)
 
     def _drop(self, user: str) -> None:

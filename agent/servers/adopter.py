@@ -7,13 +7,14 @@ closed the claim. While Consul does not answer, nothing is ready.
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from agent import names
 from agent.engine.port import Container
 from agent.health import HostHealth
 from agent.host.ports import PortAllocator
 from agent.inventory import Inventory
-from agent.lifecycle import Phase, Server, State
+from agent.lifecycle import FREE, Phase, Server, State
 from agent.metrics import Stages
 from agent.records.registry import HostRecords
 from agent.servers.engine_calls import EngineCalls
@@ -22,6 +23,7 @@ from common.errors import EngineUnavailable, StartFailed
 from common.records.pools import PoolSpec
 from common.records.servers import Claim
 from common.runtime.retry import retry_forever
+from common.vocabulary import EndReason
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Adopter:
 
         None: it is known already, or its labels say nothing.
         """
-        found = names.identity(container.labels)
+        found = names.identity(container.labels, container.name)
         if found is None:
             return None
         phase = Phase.CLAIMED if names.is_claimed(container.name) else Phase.STARTING
@@ -59,6 +61,12 @@ class Adopter:
         registry = self._records.registry
         exists, claim = steadily(registry.find_claim, server.user)
         opened = None
+        moved_to = steadily(registry.moved_to, server.user) if server.state is State.STARTING and not exists else None
+        if moved_to is not None:
+            found = self._find_moved(server, *moved_to)
+            if found is None:
+                return None
+            server, claim = found
         if server.state is State.CLAIMED or exists or steadily(registry.is_said_gone, server.user):
             self._inventory.make_claimed(server.user)
             if claim is not None:
@@ -79,6 +87,22 @@ class Adopter:
                        "phase": adopted.phase.word},
             )  # fmt: skip
         return opened
+
+    def _find_moved(self, server: Server, to: str, since: datetime) -> tuple[Server, Claim] | None:
+        """The server as the one of the address that an agent has given it away at, which ended before the container's
+        name said so, and with its claim there. None: that claim is no more. Nobody was told of the server, so it can
+        go."""
+        steadily = retry_forever(self._health.stopping)
+        claim = steadily(self._records.registry.read_claim, to)
+        moved = None
+        if claim is not None and claim.made_as == server.user:
+            moved = self._inventory.find_moved(server.user, to, since)
+        if claim is None or moved is None:
+            self._inventory.stop(server.user, EndReason.UNCERTAIN, FREE)
+            return None
+        # First of all: the next agent may be told of nothing but the name.
+        steadily(self._engine_calls.mark_claimed, moved)
+        return moved, claim
 
     def _is_awaited(self, claim: Claim) -> bool:
         """Whether somebody still waits for that server, at an old path."""

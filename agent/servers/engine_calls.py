@@ -43,7 +43,7 @@ class EngineCalls:
 
     def mark_claimed(self, server: Server) -> bool:
         """Give a server's container the name that says that it is somebody's. False: it is gone."""
-        return self._engine.rename(server.container, names.claimed_name(server.name))
+        return self._engine.rename(server.container, names.claimed_name(server))
 
     def why_ended(self, container: str) -> tuple[StartFailure, str]:
         """Why a container has ended, and a note."""

@@ -87,7 +87,7 @@ def container_spec(server: Server, spec: PoolSpec, host: Host) -> ContainerSpec:
         command = command.replace(placeholder, value)
     return ContainerSpec(
         # At an old path it is somebody's from the beginning.
-        name=names.claimed_name(server.name) if server.claim is not None else server.name,
+        name=names.claimed_name(server) if server.claim is not None else server.name,
         image=spec.image,
         command=("/bin/sh", "-c", command),
         labels=names.labels(host.cluster, host.name, server),

@@ -33,14 +33,18 @@ class Remover:
         server = self._explained(server)
         registry = self._records.registry
         if server.was_claimed and server.reason is not EndReason.RECREATED_ELSEWHERE:
-            registry.leave_word(server, server.reason, server.note)
+            if not _keeps_earlier_word(server):
+                registry.leave_word(server, server.reason, server.note)
             if server.claim is not None:  # reserved at an old path, and somebody waits for it
                 self._records.tickets.refuse(server.claim.request_id, server.user, server.reason, server.note)
         # Before anything ends, so that no path leads to a container that is going (I5).
-        registry.withdraw(server.user)
+        addresses = [user for user in (server.made_as, server.user) if user]
+        for user in addresses:
+            registry.withdraw(user)
         if server.container:
             self._engine_calls.remove(server.container)
-        registry.close(server.user)
+        for user in addresses:
+            registry.close(user)
         self._inventory.forget(server.user)
         self._ports.release(server.port)
         self._report(server)
@@ -73,3 +77,9 @@ class Remover:
             user=server.user, pool=server.pool, container=server.container,
             request_id=server.claim.request_id if server.claim else None, reason=server.reason, note=server.note,
         )  # fmt: skip
+
+
+def _keeps_earlier_word(server: Server) -> bool:
+    """Whether nobody was told of a server at an old address. What was said of the one before there stays: it knows who
+    the address belongs to, by a key that this server does not have."""
+    return bool(server.made_as) and server.reason in {EndReason.UNCERTAIN, EndReason.UNDELIVERABLE}

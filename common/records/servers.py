@@ -58,7 +58,8 @@ class Route(Record):
 
 
 class Claim(Record):
-    """Who has a server. Created once, check-and-set 0 (I1). Deadlines are the pool's at the time of the claim."""
+    """Who has a server. Created once, check-and-set 0 (I1). Deadlines are the pool's at the time of the claim.
+    ``made_as``: the address at which the server was ready, if it was given away at another one."""
 
     user: str
     host: Name
@@ -70,6 +71,7 @@ class Claim(Record):
     idle_limit_s: float = Field(ge=0, le=LONG_S, description="0: none")
     unvisited_limit_s: float = Field(default=0, ge=0, le=LONG_S, description="0: none")
     expires_at: Time | None = None
+    made_as: UserId | None = None
     kept_until: Time | None = Field(default=None, description="not culled for any of these before; an operator's")
 
     @property
@@ -101,7 +103,8 @@ class Pointer(Record):
 class Gone(Record):
     """Why the server of a user is no more (``note``: what more there is to say); kept for a while, for the page at its
     old address. With ``until`` it is still there: its host is being emptied, its learner is warned, and may open it
-    once more until then. ``seat``: whoever has the key of that digest is the owner of the address."""
+    once more until then. ``seat``: whoever has the key of that digest is the owner of the address. ``moved_to``: it was
+    ready here, and was given away at that address instead; nobody ever had it here."""
 
     ID_FIELD: ClassVar = "user"
 
@@ -113,6 +116,7 @@ class Gone(Record):
     at: Time
     until: Time | None = None
     seat: SeatDigest = ""
+    moved_to: UserId | None = None
 
 
 class Activity(Record):

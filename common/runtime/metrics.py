@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from common import __version__
 from common.runtime.threads import Worker
-from common.settings import CommonSettings
+from common.settings import ProcessSettings
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def say_build() -> None:
     BUILD.labels(__version__).set(1)
 
 
-def serve(settings: CommonSettings) -> None:
+def serve(settings: ProcessSettings) -> None:
     """Answer Prometheus at ``metrics_ip:metrics_port`` on a thread of its own until the process ends; 0: not at all. A
     port that cannot be had costs the metrics, not the process."""
     say_build()

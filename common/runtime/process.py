@@ -11,7 +11,7 @@ from common import __version__
 from common.runtime import metrics
 from common.runtime.logs import setup_logging
 from common.runtime.threads import crashed
-from common.settings import CommonSettings
+from common.settings import ProcessSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Process:
     The first SIGTERM or SIGINT asks it to stop, the second one ends it at once.
     """
 
-    def __init__(self, service: str, settings: CommonSettings) -> None:
+    def __init__(self, service: str, settings: ProcessSettings) -> None:
         """``service`` is its name in the log."""
         setup_logging(service, settings.log_level, settings.audit_file)
         #: Set once the process is to stop.

@@ -152,6 +152,28 @@ class Cluster:
         pointer = Pointer(user=claim.user, host=claim.host, pool=claim.pool, created_at=claim.claimed_at)
         return self.store.write_all([self.claims.writing(claim, 0), self.users.writing(pointer, 0)])
 
+    def claim(self, claim: Claim) -> bool:
+        """Write the claim of a ready server that could be given away at another address as well. False: it is claimed,
+        or was given away so, and nothing was written."""
+        return self.store.write_all([self.claims.writing(claim, 0), Write(self.gone.key(claim.user), None, 0)])
+
+    def move(self, claim: Claim, route: Route, left: Gone) -> bool:
+        """Claim a ready server for the user of another address, and have that address lead to it instead of its own, in
+        one transaction: no reader ever sees two addresses of one server. ``left``: what is said where it was. False:
+        the address has a server, or this one is somebody's already, and nothing was written."""
+        pointer = Pointer(user=claim.user, host=claim.host, pool=claim.pool, created_at=route.created_at)
+        return self.store.write_all(
+            [
+                Write(self.claims.key(Claim.id_of(claim.host, left.user)), None, 0),
+                self.gone.writing(left, 0),
+                self.claims.writing(claim, 0),
+                self.users.writing(pointer, 0),
+                self.routes.writing(route),
+                Write(self.routes.key(Route.id_of(claim.host, left.user)), None),
+                Write(self.users.key(left.user), None),
+            ]
+        )
+
     def close(self, host: str, user: str) -> None:
         """Delete the claim of a server, and in the same transaction the pointer to its host: the last thing of a
         server. A pointer to another host stays. Raises ``RecordContended``."""

@@ -48,7 +48,8 @@ class KeyListing:
 @dataclass(frozen=True, slots=True)
 class Write:
     """One of several writes that are made together. ``value`` None: delete. ``modify_index``: only if the key is
-    unchanged since (0: only if it does not exist); None: whatever is there."""
+    unchanged since (0: only if it does not exist, which with ``value`` None says just that); None: whatever is
+    there."""
 
     key: str
     value: bytes | None

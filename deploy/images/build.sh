@@ -2,9 +2,10 @@
 # Make every image present that the compose file names: pull or build the foreign ones as .env
 # says, then build our own three.
 #
-#   build.sh [foreign|own|host|monitoring]
+#   build.sh [foreign|own|host|monitoring|acme]
 #
-# Default: the first two, and with TMPNB_MONITORING set the last ("host": the one of deploy/demo/).
+# Default: the first two, with TMPNB_MONITORING set "monitoring", and "acme" where certificates come from there ("host":
+# the one of deploy/demo/).
 #
 # An image built here carries a digest of what it was built from; one that is up to date is
 # skipped without asking the builder. Logs of the builds are kept in build/logs/.
@@ -19,12 +20,14 @@ logs=$root_dir/build/logs
 cd "$root_dir"
 mkdir -p "$logs"
 
-# digest_of PARENT FILE...: of the parent image and of the names and contents of the files.
+# digest_of PARENTS FILE...: of the parent images (one argument) and of the names and contents of the files.
 digest_of() {
-    local parent=$1
+    local parent parents=$1
     shift
     {
-        docker image inspect --format '{{.Id}}' "$parent" 2>/dev/null || echo "$parent"
+        for parent in $parents; do
+            docker image inspect --format '{{.Id}}' "$parent" 2>/dev/null || echo "$parent"
+        done
         find "$@" -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -d ' ' -f 1
 }
@@ -59,18 +62,20 @@ build_base() {
         { tail -n 20 "$logs/base.log" >&2 && die "The base image could not be built."; }
 }
 
-# build TAG DOCKERFILE CONTEXT SOURCE...: the sources are what the image depends on.
+# build TAG DOCKERFILE CONTEXT SOURCE...: the sources are what the image depends on, and in $parents images, if it is not
+# made from the base.
 build() {
-    local tag=$1 dockerfile=$2 context=$3 digest name before secret=()
+    local tag=$1 dockerfile=$2 context=$3 digest name before secret=() arguments=(--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE")
     shift 3
-    digest=$(digest_of "$PYTHON_IMAGE" "$dockerfile" "$@")
+    [ -z "${parents:-}" ] || arguments=(--build-arg "PROXY_IMAGE=$TMPNB_PROXY_IMAGE" --build-arg "LEGO_IMAGE=$LEGO_IMAGE")
+    digest=$(digest_of "${parents:-$PYTHON_IMAGE}" "$dockerfile" "$@")
     ! up_to_date "$tag" "$digest" || return 0
     say "Building $tag"
     before=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
     name=${tag##*/}
     [ -z "${TMPNB_CA_BUNDLE:-}" ] || secret=(--secret "id=ca,src=$TMPNB_CA_BUNDLE")
     if ! docker buildx build --progress plain --load "${secret[@]}" \
-        --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE" --label "$label=$digest" \
+        "${arguments[@]}" --label "$label=$digest" \
         --tag "$tag" --file "$dockerfile" "$context" >"$logs/${name%%:*}.log" 2>&1; then
         tail -n 25 "$logs/${name%%:*}.log" >&2
         die "$tag could not be built; the whole log: $logs/${name%%:*}.log"
@@ -97,10 +102,12 @@ foreign_consul() { build "$CONSUL_IMAGE" deploy/images/consul/Dockerfile deploy/
 foreign_haproxy() { build "$HAPROXY_IMAGE" deploy/images/haproxy/Dockerfile deploy/images/haproxy deploy/images/haproxy; }
 foreign_jupyter() { build "$TMPNB_NOTEBOOK_IMAGE" deploy/images/jupyter/Dockerfile deploy/images/jupyter deploy/images/jupyter; }
 foreign_prometheus() { build "$PROMETHEUS_IMAGE" deploy/images/prometheus/Dockerfile deploy/images/prometheus deploy/images/prometheus; }
+foreign_lego() { build "$LEGO_IMAGE" deploy/images/lego/Dockerfile deploy/images/lego deploy/images/lego; }
 own_frontend() { build "$TMPNB_FRONTEND_IMAGE" Dockerfile.frontend . .dockerignore common frontend deploy/images/locks/frontend.txt; }
 own_agent() { build "$TMPNB_AGENT_IMAGE" Dockerfile.agent . .dockerignore common agent deploy/images/locks/agent.txt; }
 own_host() { build "$TMPNB_HOST_IMAGE" deploy/images/host/Dockerfile deploy deploy/images/host deploy/machine/firewall.sh deploy/lib.sh; }
 own_proxy() { build "$TMPNB_PROXY_IMAGE" Dockerfile.proxy . .dockerignore common proxy deploy/images/locks/proxy.txt; }
+own_acme() { parents="$TMPNB_PROXY_IMAGE $LEGO_IMAGE" build "$TMPNB_ACME_IMAGE" deploy/images/acme/Dockerfile deploy/images/acme deploy/images/acme; }
 
 pull_missing() {
     local image
@@ -131,15 +138,28 @@ own() {
     in_parallel own_frontend own_agent own_proxy
 }
 
+acme() {
+    if [ "$TMPNB_IMAGE_SOURCE" = registry ]; then
+        pull_missing "$PYTHON_IMAGE" "$LEGO_IMAGE"
+    else
+        build_base
+        foreign_lego
+    fi
+    own_proxy
+    own_acme
+}
+
 case ${1:-all} in
     foreign) foreign ;;
     own) own ;;
     host) own_host ;;
     monitoring) monitoring ;;
+    acme) acme ;;
     all)
         foreign
         [ -z "${TMPNB_MONITORING:-}" ] || monitoring
         own
+        ! uses_acme || acme
         ;;
-    *) die "build.sh takes 'foreign', 'own', 'host', 'monitoring' or nothing, not '$1'." ;;
+    *) die "build.sh takes 'foreign', 'own', 'host', 'monitoring', 'acme' or nothing, not '$1'." ;;
 esac

@@ -12,7 +12,7 @@ export TMPNB_RABBITMQ_PASSWORD=${TMPNB_RABBITMQ_PASSWORD:-none} TMPNB_SECRET_KEY
     ADMIN_AUTH_TOKEN=${ADMIN_AUTH_TOKEN:-none} TMPNB_ERLANG_COOKIE=${TMPNB_ERLANG_COOKIE:-none} \
     TMPNB_GOSSIP_KEY=${TMPNB_GOSSIP_KEY:-none}
 # All that there may be, whatever is set now.
-export TMPNB_HA=1 TMPNB_MONITORING=1
+export TMPNB_HA=1 TMPNB_MONITORING=1 TMPNB_DOMAIN=${TMPNB_DOMAIN:-none} TMPNB_TLS=acme TMPNB_ACME_ENV_FILE=/dev/null
 label=label=tmpnb.cluster=${TMPNB_CLUSTER:-main}
 
 say "Removing the cluster's services"

@@ -60,6 +60,7 @@ registry_image() {
         CONSUL_IMAGE) echo hashicorp/consul:1.20 ;;
         HAPROXY_IMAGE) echo haproxy:3.0 ;;
         PROMETHEUS_IMAGE) echo prom/prometheus:v2.53.4 ;;
+        LEGO_IMAGE) echo goacme/lego:v4.25.2 ;;
         TMPNB_NOTEBOOK_IMAGE) echo jupyter/minimal-notebook:latest ;;
     esac
 }
@@ -72,6 +73,7 @@ local_image() {
         CONSUL_IMAGE) echo tmpnb-local/consul:1.8 ;;
         HAPROXY_IMAGE) echo tmpnb-local/haproxy:3.0 ;;
         PROMETHEUS_IMAGE) echo tmpnb-local/prometheus:2.53 ;;
+        LEGO_IMAGE) echo tmpnb-local/lego:4.9 ;;
         TMPNB_NOTEBOOK_IMAGE) echo tmpnb-local/jupyter:4 ;;
     esac
 }
@@ -97,12 +99,13 @@ case $source in
     local) say "Images: equivalents built here, no registry answered (TMPNB_IMAGE_SOURCE=local in .env)" ;;
     *) die "TMPNB_IMAGE_SOURCE in .env is '$source': it must be 'registry' or 'local'." ;;
 esac
-for name in PYTHON_IMAGE RABBITMQ_IMAGE CONSUL_IMAGE HAPROXY_IMAGE PROMETHEUS_IMAGE TMPNB_NOTEBOOK_IMAGE; do
+for name in PYTHON_IMAGE RABBITMQ_IMAGE CONSUL_IMAGE HAPROXY_IMAGE PROMETHEUS_IMAGE LEGO_IMAGE TMPNB_NOTEBOOK_IMAGE; do
     ensure "$name" "${source}_image" "$name"
 done
 ensure TMPNB_FRONTEND_IMAGE echo tmpnb/frontend:dev
 ensure TMPNB_AGENT_IMAGE echo tmpnb/agent:dev
 ensure TMPNB_PROXY_IMAGE echo tmpnb/proxy:dev
+ensure TMPNB_ACME_IMAGE echo tmpnb/acme:dev
 ensure TMPNB_HOST_IMAGE echo tmpnb/host:dev
 
 volume=${COMPOSE_PROJECT_NAME:-tmpnb}_rabbitmq-data
@@ -123,6 +126,15 @@ for name in TMPNB_RABBITMQ_PASSWORD TMPNB_SECRET_KEY ADMIN_AUTH_TOKEN API_AUTH_T
     value=${!name-$(value_of "$name")}
     [ -z "$value" ] || check_secret "$name" "$value"
 done
+# How strangers reach it: given in the shell once, it holds for whatever comes later. (A second copy beside the first, with
+# a name of its own, has its settings in the shell alone.)
+if [ -z "${COMPOSE_PROJECT_NAME:-}" ]; then
+    for name in TMPNB_DOMAIN TMPNB_USER_DOMAIN TMPNB_TLS TMPNB_CERTS TMPNB_HTTPS_PORT \
+        TMPNB_ACME_EMAIL TMPNB_ACME_SERVER TMPNB_ACME_CA TMPNB_ACME_DNS TMPNB_ACME_ENV_FILE; do
+        [ -z "${!name:-}" ] || has "$name" || say "$name=${!name} is written into .env"
+        [ -z "${!name:-}" ] || ensure "$name" true
+    done
+fi
 ensure DOCKER_GID docker_gid
 # Empty: the usual 1500, or what the Engine was told.
 ensure TMPNB_NETWORK_MTU uplink_mtu

@@ -12,8 +12,16 @@ ready_timeout_s=${TMPNB_READY_TIMEOUT:-240}
 
 "$deploy_dir/machine/engine.sh"
 "$deploy_dir/machine/env.sh"
-"$deploy_dir/images/build.sh"
 load_env
+host=$(public_host)
+! uses_acme || "$deploy_dir/machine/certificate.sh" check
+"$deploy_dir/images/build.sh"
+
+if is_encrypted && [ "${TMPNB_TLS:-acme}" = files ]; then
+    [ -n "${TMPNB_CERTS:-}" ] || die "TMPNB_TLS=files, but TMPNB_CERTS is not set: the folder (an absolute path) with your certificates."
+    case $TMPNB_CERTS in /*) ;; *) die "TMPNB_CERTS: '$TMPNB_CERTS'; accepted: an absolute path of a folder with *.pem" ;; esac
+    [ -d "$TMPNB_CERTS" ] || die "TMPNB_CERTS: '$TMPNB_CERTS' is no folder on this machine."
+fi
 
 # Containers read these as users of their own; a strict umask at checkout must not matter.
 chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy_dir/ha" "$deploy_dir/config/monitoring" "$deploy_dir/config/pools.toml" "$root_dir/proxy/haproxy"
@@ -23,6 +31,8 @@ chmod -R a+rX "$deploy_dir/config/rabbitmq" "$deploy_dir/config/consul" "$deploy
 scale=()
 [ "${1:-}" != control ] || scale=(--scale agent=0)
 say "Starting RabbitMQ, Consul, HAProxy, frontend, admin, culler$([ ${#scale[@]} -gt 0 ] || echo ', agent')"
+# Compose leaves alone what it is not told of any more.
+uses_acme || COMPOSE_PROFILES=acme compose rm --stop --force acme >/dev/null 2>&1 || true
 compose up "${scale[@]}" --detach --remove-orphans --quiet-pull 2>&1 |
     grep -v -E ' (Creating|Created|Starting|Waiting|Healthy|Running|Recreate|Recreated)$' || [ "${PIPESTATUS[0]}" = 0 ]
 
@@ -42,10 +52,13 @@ fi
 restart_if_older haproxy "$root_dir/proxy/haproxy"
 [ -z "${TMPNB_MONITORING:-}" ] || restart_if_older prometheus "$deploy_dir/config/monitoring"
 
+! uses_acme || "$deploy_dir/machine/certificate.sh" wait
 [ "${1:-}" != control ] || exit 0
 say "Waiting for a ready server (at most $ready_timeout_s s)"
 command -v python3 >/dev/null 2>&1 || apt_install python3
-if ! "$deploy_dir/machine/wait_ready.py" "http://127.0.0.1:${TMPNB_PORT:-8000}" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
+url=http://$host:${TMPNB_PORT:-8000}
+! is_encrypted || url=https://$host:${TMPNB_HTTPS_PORT:-443}
+if ! "$deploy_dir/machine/wait_ready.py" "$url" "$ready_timeout_s" "${COMPOSE_PROJECT_NAME:-tmpnb}"; then
     compose ps --all >&2
     # Without our own questions, and without the escape that some versions of Compose put before lines.
     compose logs --no-color --tail 15 frontend admin culler agent sync haproxy |

@@ -57,9 +57,8 @@ def has_host_names() -> bool:
 
 def is_at_server() -> bool:
     """Whether the request came by a name below ``user_domain``, where servers are and nothing else."""
-    settings = dependencies().settings
-    name = _here().name
-    return bool(settings.user_domain) and name.endswith(f".{settings.user_domain}") and name != settings.domain
+    domain = dependencies().settings.user_domain
+    return bool(domain) and _here().name.endswith(f".{domain}")
 
 
 def front() -> str:

@@ -1,5 +1,5 @@
 """Whether another site's page asks, in the browser of somebody who does not know: such a page may lead people here, but
-starts no server, and keeps no place in line. Called before the views that do either.
+starts no server, keeps no place in line, and gets nothing of a server by way of us. Called before the views that do.
 
 Browsers say where a request comes from. ``Sec-Fetch-Site`` cannot be forged by a page, and is sent to https (and to
 this machine). To plain http addresses it is not; there ``Origin`` and ``Referer`` count, which a page can leave out of
@@ -15,10 +15,13 @@ from frontend.http.responses import problem
 # Same-site is not ours: another port of this host, and every other host of a university, is somebody else's.
 _OURS = frozenset({"same-origin", "none"})
 _SPAWNS = frozenset({"spawn.spawn", "spawn.api_spawn", "api_v1.spawn"})
-_GUARDED = _SPAWNS | {"waiting.room", "waiting.ticket_state", "api_v1.ticket_state", "api_v1.cancel_ticket"}
+# What leads on to an address with the key of a seat. Behind it a request shows the key, and is asked no more who asks;
+# and a script would be told the address. So it is for people alone, also where all servers share our origin.
+_LEADING = frozenset({"spawn.spawn", "server.seat", "server.once_more", "waiting.room"})
+_GUARDED = _SPAWNS | _LEADING | {"waiting.ticket_state", "api_v1.ticket_state", "api_v1.cancel_ticket"}
 TEXT = (
-    "Another site's page asked for this in the background. A server starts when you come here yourself; pages of other "
-    "sites need permission (allow_origin)."
+    "A page, perhaps another site's, asked for this in the background. A server starts when you come here yourself; "
+    "pages of other sites need permission (allow_origin)."
 )
 
 
@@ -27,7 +30,8 @@ def install(app: Flask, allowed: str | None) -> None:
     ``allow_origin``."""
 
     def check() -> Response | None:
-        if request.endpoint not in _GUARDED or not is_foreign(allowed):
+        is_refused = request.endpoint in _LEADING and _is_scripts()
+        if not is_refused and (request.endpoint not in _GUARDED or not is_foreign(allowed)):
             return None
         return auth.refused(problem(403, "Not from another site's page", TEXT, "forbidden"), RequestRefusal.OTHER_SITE)
 
@@ -50,7 +54,8 @@ def is_foreign(allowed: str | None) -> bool:
         return not _looks_like_visit()
     # A page that leaves out where it is from. Programs do not say that they are Mozilla; those that do send no Accept.
     is_browser = request.user_agent.string.startswith("Mozilla/") and "Accept" in request.headers
-    return request.endpoint in _SPAWNS and request.method == "GET" and is_browser and not _looks_like_visit()
+    is_for_visits = request.endpoint in _SPAWNS | _LEADING
+    return is_for_visits and request.method == "GET" and is_browser and not _looks_like_visit()
 
 
 def _source() -> str | None:
@@ -67,6 +72,12 @@ def _is_here(source: str | None) -> bool:
     """A terminator in front of us may know us by another name than the browser does."""
     here = {request.host.lower(), request.headers.get("X-Forwarded-Host", request.host).lower()}
     return source is not None and source.partition("://")[2] in here
+
+
+def _is_scripts() -> bool:
+    """Whether a page of our own origin asks by a script: a learner's, where servers share it."""
+    site, mode = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
+    return site in _OURS and mode not in {None, "navigate"}
 
 
 def _is_visit() -> bool:

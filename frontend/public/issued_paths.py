@@ -34,10 +34,10 @@ def fitting(seat: str, keys: Iterable[str]) -> str:
 def proof(user: str, word: Gone | None, keys: Iterable[str]) -> str | None:
     """What shows that the path of ``user`` is the requester's: a key, or nothing where the cookie does, or where nobody
     has to. None: it does not seem to be. ``word``: what was left of its server's end."""
-    if word is not None and (key := fitting(word.seat, keys)):
-        return key
     is_open = word is not None and not word.seat
-    return "" if is_open or session.get("user") == user else None
+    if is_open or session.get("user") == user:
+        return ""
+    return (fitting(word.seat, keys) or None) if word is not None else None
 
 
 def way_in(user: str, seat: str, keys: Iterable[str] = ()) -> str:

@@ -15,14 +15,14 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, Se
 from common.errors import StoreUnavailable
 from common.ids import is_key_of, is_seat_key, is_user, new_ticket
 from common.records.servers import Claim
-from frontend.http.responses import is_https
+from frontend.http.responses import is_https, wants_html
 from frontend.public.dependencies import dependencies
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentServer:
     """The browser's server. ``pool`` None: Consul is away, and whether it still exists is not known. ``key``: what lets
-    the browser in; empty: everybody is."""
+    a person in; empty: the seat is open, or a script asks."""
 
     user: str
     pool: str | None
@@ -96,7 +96,7 @@ def install(app: Flask, name: str, lifetime_s: int) -> None:
 
 def remember(user: str, key: str = "") -> None:
     """This is the browser's server. Without a ``key`` the one that it has of that very server stays."""
-    key = key or own_key(user)
+    key = key or _kept_key(user)
     visitor = session.get("visitor")
     session.clear()
     session.permanent = True
@@ -108,7 +108,12 @@ def remember(user: str, key: str = "") -> None:
 
 
 def own_key(user: str) -> str:
-    """The key that this browser has of the seat of ``user``; empty: none."""
+    """The key that this browser has of the seat of ``user``, to lead a person there; empty: none. Scripts get none: a
+    neighbour's page, at the same origin, could read where the answer leads."""
+    return _kept_key(user) if wants_html() else ""
+
+
+def _kept_key(user: str) -> str:
     key = session.get("key")
     is_own = session.get("user") == user and isinstance(key, str) and is_seat_key(key)
     return str(key) if is_own else ""
@@ -169,9 +174,8 @@ def current_server() -> CurrentServer | None:
     except StoreUnavailable:
         # Servers run on without Consul, new ones do not start: the one that there was is the better guess.
         return CurrentServer(user, None, own_key(user))
-    key = own_key(user)
-    if claim is not None and not claim.seat:
-        key = ""
-    elif claim is not None and key and not is_key_of(claim.seat, key):
+    kept = _kept_key(user)
+    if claim is not None and claim.seat and kept and not is_key_of(claim.seat, kept):
         return None
+    key = own_key(user) if claim is None or claim.seat else ""
     return CurrentServer(user, pointer.pool if pointer is not None else None, key)

@@ -1,12 +1,14 @@
 """A HAProxy in memory: the fake of the Runtime API's ports, held to the real one by the contract suite."""
 
+import hashlib
+import ssl
 from collections.abc import Collection, Iterable, Mapping
 
-from proxy.runtime_api.port import Change, Counters, HaproxyUnavailable, MapDiffers, Served
+from proxy.runtime_api.port import CertificateRefused, Change, Counters, HaproxyUnavailable, MapDiffers, Served
 
 
 class MemoryHaproxy:
-    """``RouteMap``, ``Traffic`` and ``Sessions`` without HAProxy.
+    """``RouteMap``, ``Traffic``, ``Sessions`` and ``CertificateStore`` without HAProxy.
 
     ``stop()`` and ``start(routes)`` are its restart with the table in its file. ``steps`` is every change it was told,
     for assertions; a table replaced as a whole is one step.
@@ -18,6 +20,8 @@ class MemoryHaproxy:
         self.traffic: dict[str, Counters] = {}
         self.requests: dict[str, Counters] = {}
         self.static_files = Served()
+        #: What it started with, by name; for ``CertificateStore``.
+        self.certificates: dict[str, bytes] = {}
         self.up_for_s = 0.0
         #: Servers (``<port>@<address>``) that guests have something open to.
         self.guests: list[str] = []
@@ -91,6 +95,20 @@ class MemoryHaproxy:
         self.guests = [server for server in self.guests if server not in servers]
         return before - len(self.guests)
 
+    def fingerprints(self) -> dict[str, str]:
+        self._answer()
+        return {name: fingerprint_of(pem) for name, pem in self.certificates.items()}
+
+    def put(self, name: str, pem: bytes) -> None:
+        self._answer()
+        if name not in self.certificates:
+            raise HaproxyUnavailable(f"HAProxy: it did not start with a certificate {name}")
+        try:
+            fingerprint_of(pem)
+        except ValueError as exc:
+            raise CertificateRefused(f"HAProxy does not take it: {exc}") from exc
+        self.certificates[name] = pem
+
     def _check(self) -> None:
         if not self._connected:
             raise HaproxyUnavailable("HAProxy: not connected")
@@ -98,3 +116,9 @@ class MemoryHaproxy:
     def _answer(self) -> None:
         if not self.running:
             raise HaproxyUnavailable("HAProxy: stopped by the test")
+
+
+def fingerprint_of(pem: bytes) -> str:
+    """SHA-1 of the first certificate. Raises ``ValueError``."""
+    first, end, _ = pem.decode("ascii").partition("-----END CERTIFICATE-----")
+    return hashlib.sha1(ssl.PEM_cert_to_DER_cert(first + end), usedforsecurity=False).hexdigest().upper()

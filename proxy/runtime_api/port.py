@@ -1,6 +1,7 @@
 """The ports to HAProxy's Runtime API. Adapter: ``unix_socket``; fake: ``memory``; one contract suite.
 
-``RouteMap`` is used by the writer's thread alone (of other maps: by their own), ``Traffic`` by the reporter's.
+``RouteMap`` is used by the writer's thread alone (of other maps: by their own), ``Traffic`` by the reporter's,
+``CertificateStore`` by the keeper's.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,6 +17,10 @@ class HaproxyUnavailable(TransientError):
 
 class MapDiffers(ConflictError):
     """HAProxy's table is not what we took it for: it is to be read again."""
+
+
+class CertificateRefused(ConflictError):
+    """HAProxy does not take this certificate; it keeps the one it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +100,15 @@ class Sessions(Protocol):
 
     def end_guests(self, servers: Collection[str]) -> int:
         """End what guests have open to these servers, each ``<port>@<address>``; how many requests and WebSockets."""
+
+
+class CertificateStore(Protocol):
+    """The certificates that HAProxy started with, by the names of their files. Every method raises
+    ``HaproxyUnavailable``."""
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-1 of each, in capitals, as it is in use now."""
+
+    def put(self, name: str, pem: bytes) -> None:
+        """Use another one from the next connection on. ``pem``: certificate, chain and key, without empty lines. Raises
+        ``CertificateRefused``."""

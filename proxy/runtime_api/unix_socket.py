@@ -48,7 +48,7 @@ class SocketRouteMap:
 
     def connect(self) -> None:
         self.close()
-        self._socket = _connect(self._path)
+        self._socket = connected(self._path)
         self._ask("prompt")
         for number, file in _MAP.findall(self._ask("show map")):
             if file.rpartition("/")[2] == self._map_name:
@@ -143,7 +143,7 @@ class _Asking:
 
     def _lines(self, command: str) -> Iterator[str]:
         """The answer line by line, as it comes: with 10,000 users it is more than a megabyte."""
-        with contextlib.closing(_connect(self._path)) as connection, connection.makefile("rb") as answer:
+        with contextlib.closing(connected(self._path)) as connection, connection.makefile("rb") as answer:
             try:
                 connection.sendall(command.encode() + b"\n")
                 line = b""
@@ -243,7 +243,8 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[str, Counters, Mapping[str,
         yield found[1], common, fields
 
 
-def _connect(path: Path) -> socket.socket:
+def connected(path: Path) -> socket.socket:
+    """A connection to HAProxy's socket. Raises ``HaproxyUnavailable``."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(TIMEOUT_S)
     try:

@@ -9,6 +9,8 @@ import json
 import os
 import secrets
 import shutil
+import socket
+import ssl
 import tomllib
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -33,12 +35,11 @@ from tests.support.waiting import wait_until
 
 OWN_SERVER = Path(__file__).with_name("own_server.py")
 SEAT_COOKIES = ("tmpnb-seat", "__Http-tmpnb-seat", "__Host-Http-tmpnb-seat")
-# Browsers take names below localhost for trustworthy without TLS: they say where requests come from (Sec-Fetch-Site),
-# and let pages register service workers.
-FRONT = "workshop.localhost"
-USERS = "users.localhost"
-# Of no cluster: somebody else's site.
-ELSEWHERE = "elsewhere.localhost"
+FRONT = "workshop.example.test"
+# Below the domain that the front is in, too: what is stopped so is stopped in a domain of its own.
+USERS = "users.example.test"
+# Leads to us all the same.
+ELSEWHERE = "elsewhere.test"
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,15 @@ class Arena:
         (folder / "proxy").mkdir()
         (folder / "lent").mkdir()
         shutil.copy(OWN_SERVER, folder / "lent")
-        self.proxy = Rig(consul_url, folder / "proxy")
+        named = {"TMPNB_DOMAIN": FRONT, "TMPNB_TLS": "files", "TMPNB_USER_DOMAIN": USERS if mode != "paths" else ""}
+        self.proxy = Rig(consul_url, folder / "proxy", named)
         self.agent = AgentRig(consul_url, rabbitmq, IMAGE, folder, self.proxy.cluster)
-        self.port = self.proxy.port
-        self.front = f"http://{FRONT}:{self.port}"
+        self.port = self.proxy.https_port
+        self.front = self.proxy.https_url
         self._processes: list[Process] = []
         self._docker = docker.from_env()
         # The proxies see this machine at its address in their network.
-        self.environment = self.agent.env | {
-            "TMPNB_ADDRESS": self.proxy.gateway,
-            "TMPNB_USER_DOMAIN": USERS if mode == "host names" else "",
-        }
+        self.environment = self.agent.env | named | {"TMPNB_ADDRESS": self.proxy.gateway}
 
     @property
     def pool(self) -> str:
@@ -101,11 +100,8 @@ class Arena:
             "frontend", f"--ip={self.proxy.gateway}", f"--port={port}", "--workers=1", "--window_s=20",
             f"--default-pool={self.pool}", f"--secret_key={secrets.token_hex(16)}",
         )  # fmt: skip
-        self.proxy.env = {
-            "TMPNB_FRONTEND": f"{self.proxy.gateway}:{port}",
-            "TMPNB_USER_DOMAIN": self.environment["TMPNB_USER_DOMAIN"],
-        }
-        self.proxy.start_sync(user_domain=self.environment["TMPNB_USER_DOMAIN"])
+        self.proxy.env["TMPNB_FRONTEND"] = f"{self.proxy.gateway}:{port}"
+        self.proxy.start_sync()
         self.proxy.start_haproxy()
         wait_until(self._is_ready, "the frontend behind HAProxy to be ready", 60)
         self.agent.ready(3, self.pool)
@@ -130,40 +126,53 @@ class Arena:
 
     def chromium(self, browser: Browser) -> Browser:
         """One that takes our names for this machine."""
-        names = ", ".join(f"MAP *.{name} 127.0.0.1" for name in ("localhost", "example.test"))
-        arguments = [*ARGUMENTS, f"--host-resolver-rules={names}"]
+        # And any certificate for good, also for service workers.
+        arguments = [*ARGUMENTS, "--host-resolver-rules=MAP *.test 127.0.0.1", "--ignore-certificate-errors"]
         return browser.browser_type.launch(executable_path="/usr/bin/chromium", args=arguments)
 
     # --- as a program
+
+    def connect(self, name: str, timeout_s: float = 30) -> ssl.SSLSocket:
+        """A connection for requests to that name; whether the certificate fits is not what is tried here."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+        return context.wrap_socket(plain, server_hostname=name)
+
+    def _connection(self, name: str) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(name)
+        connection.sock = self.connect(name)
+        return connection
 
     def ask(self, method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> Answer:
         """One request as it stands, whatever name the URL has. No redirect is followed."""
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(self._connection(parts.hostname or "")) as connection:
             connection.request(method, target, body.encode() or None, {"Host": parts.netloc, **(headers or {})})
             answer = connection.getresponse()
             return Answer(answer.status, answer.getheaders(), answer.read().decode("latin-1"))
 
     def ask_in_turn(self, asked: list[tuple[str, dict[str, str]]]) -> list[Answer]:
         """GETs on one connection, as long as it is kept; the answers that came."""
-        found = []
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
-            for url, headers in asked:
-                parts = urlsplit(url)
-                with suppress(OSError, http.client.HTTPException):
-                    connection.request("GET", parts.path, headers={"Host": parts.netloc, **headers})
-                    answer = connection.getresponse()
-                    found.append(Answer(answer.status, answer.getheaders(), answer.read().decode("latin-1")))
-                    continue
-                connection.close()  # the next request opens another one
+        found, connection = [], self._connection(FRONT)
+        for url, headers in asked:
+            parts = urlsplit(url)
+            try:
+                connection.request("GET", parts.path, headers={"Host": parts.netloc, **headers})
+                answer = connection.getresponse()
+                found.append(Answer(answer.status, answer.getheaders(), answer.read().decode("latin-1")))
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                connection = self._connection(FRONT)
+        connection.close()
         return found
 
     def websocket(self, url: str, **headers: str) -> websocket.WebSocket:
         parts = urlsplit(url)
         return websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}{parts.path}", timeout=10, host=parts.netloc, suppress_origin=True,
-            header=headers,
+            f"wss://{parts.netloc}{parts.path}", timeout=10, host=parts.netloc, suppress_origin=True, header=headers,
+            socket=self.connect(parts.hostname or "", 10),
         )  # fmt: skip
 
     def is_ours(self, name: str) -> bool:
@@ -183,32 +192,38 @@ class Arena:
         self.agent.command(CullRequest(sent_at=utc_now(), user=user, reason="idle", force=True))
         wait_until(lambda: user not in self.agent.routes() and user not in self.agent.claims(), "the server to end")
 
-    def exec(self, user: str, command: str) -> str:
+    def exec(self, user: str, command: str) -> None:
         """What a learner does in their own terminal."""
         container = self._docker.containers.get(self.route(user).container)
-        status, output = container.exec_run(["sh", "-c", command])
-        assert status == 0, output
-        return bytes(output).decode()
+        result = container.exec_run(["sh", "-c", command])
+        assert result.exit_code == 0, result.output
 
     def base(self, user: str) -> str:
         """The address of a server."""
         if self.mode == "paths":
             return f"{self.front}/user/{user}/"
-        return f"http://{user}.{USERS}:{self.port}/"
+        return f"https://{user}.{USERS}:{self.port}/"
 
 
 class Learner:
     """Somebody with a browser and a server of their own."""
 
-    def __init__(self, arena: Arena, context: BrowserContext, pool: str = "") -> None:
+    def __init__(self, arena: Arena, context: BrowserContext, pool: str = "", front: str = "") -> None:
+        """``front``: the address by which they came, if not the cluster's own."""
         self.arena, self.context = arena, context
-        self.pool = pool or arena.pool
+        self.front, self.pool = front or arena.front, pool or arena.pool
         self.page = context.new_page()
-        visit(self.page, f"{arena.front}/spawn?pool={self.pool}")
+        visit(self.page, f"{self.front}/spawn?pool={self.pool}")
         self.page.wait_for_url(lambda url: self.user_in(url) != "")
         self.user = self.user_in(self.page.url)
         self.base = arena.base(self.user)
         self.page.goto("about:blank")
+
+    def own_server(self) -> str:
+        """Whose server their browser is led to from the front."""
+        page = self.open(self.front + "/spawn")
+        page.wait_for_url(lambda url: self.user_in(url) != "")
+        return self.user_in(page.url)
 
     def user_in(self, url: str) -> str:
         """Whose server an address is of; empty: no server's."""

@@ -48,7 +48,7 @@ def new_context(chromium: Browser) -> Callable[[], BrowserContext]:
 @pytest.fixture(scope="package")
 def new_learner(arena: Arena, new_context: Callable[[], BrowserContext]) -> Callable[..., Learner]:
     """Somebody who just got a server: for attacks that leave traces in a browser, or end a server."""
-    return lambda pool="": Learner(arena, new_context(), pool)
+    return lambda pool="", front="": Learner(arena, new_context(), pool, front)
 
 
 @pytest.fixture(scope="package")

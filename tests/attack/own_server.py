@@ -18,6 +18,7 @@ import secrets
 import struct
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 SECRET = secrets.token_hex(16)
 # Of one request at once.
@@ -25,7 +26,7 @@ BODY_MAX = 1 << 16
 WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 PAGE = "<!doctype html><title>A learner's server</title><h1>A learner's server</h1>"
 
-answers: dict[str, dict[str, object]] = {
+answers: dict[str, dict[str, Any]] = {
     "files/secret.txt": {"body": SECRET, "headers": [["Content-Type", "text/plain"]]},
     "api/contents": {"body": json.dumps({"content": SECRET}), "headers": [["Content-Type", "application/json"]]},
     "secret.js": {"body": f"window.stolen = '{SECRET}'", "headers": [["Content-Type", "text/javascript"]]},
@@ -36,7 +37,7 @@ answers: dict[str, dict[str, object]] = {
         "\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
     },
 }
-heard: list[dict[str, object]] = []
+heard: list[dict[str, Any]] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         what = {"/_own/heard": heard, "/_own/secret": SECRET}.get(self.path)
         self.say({"body": json.dumps(what), "headers": [["Content-Type", "application/json"]]})
 
-    def say(self, said: dict[str, object]) -> None:
+    def say(self, said: dict[str, Any]) -> None:
         body = str(said.get("body", "")).encode()
         headers = list(said.get("headers", []))
         self.send_response(int(said.get("status", 200)))
@@ -83,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def websocket(self, said: dict[str, object]) -> None:
+    def websocket(self, said: dict[str, Any]) -> None:
         key = self.headers["Sec-WebSocket-Key"] + WEBSOCKET_GUID
         self.send_response(101)
         self.send_header("Upgrade", "websocket")

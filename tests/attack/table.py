@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "attacks.md"
 # As the columns are called, from the second on.
-MODES = ("paths",)
+MODES = ("paths", "host names")
 VERDICTS = ("stopped", "works")
 
 

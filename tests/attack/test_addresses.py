@@ -138,14 +138,14 @@ def test_no_address_leads_to_another_site(arena: Arena, victim: Learner, judge: 
 
 @pytest.mark.tries("A script in an address runs in one of the front's pages")
 def test_no_script_runs_in_the_fronts_pages(arena: Arena, stranger: BrowserContext, judge: Judge) -> None:
-    page, said = stranger.new_page(), []
-    page.on("console", lambda message: said.append(message.text))
-    page.route("**/*tmpnb-start=1*", lambda route: route.abort())  # the landing page would go on
+    said: list[str] = []
+    stranger.on("console", lambda message: said.append(message.text))
+    stranger.route("**/*tmpnb-start=1*", lambda route: route.abort())  # the landing page would go on
     script = "<script>console.log('ran')</script><img src=x onerror=console.log('ran')>\"'onload=console.log('ran')"
     somebody = new_user()
     weak = []
     for path in ("/user/", f"/user/{somebody}/", "/spawn/", "/seat/", f"/seat/{somebody}/", "/link/", "/waiting/", "/"):
-        answer = page.goto(f"{arena.front}{path}{script}")
+        answer = stranger.new_page().goto(f"{arena.front}{path}{script}")
         assert answer is not None
         policy = answer.headers.get("content-security-policy", "")
         if "default-src 'none'" not in policy or "unsafe" in policy:

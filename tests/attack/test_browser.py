@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.attack.arena import Arena, Learner
-from tests.attack.test_pages import FRAME
+from tests.attack.test_pages import FORM, FRAME
 
 Judge = Callable[[bool], None]
 
@@ -57,7 +57,33 @@ def test_a_referer_tells_no_secret(victim: Learner, attacker: Learner, judge: Ju
 @pytest.mark.tries("A page reads in `document.referrer` the address and token that the victim came from")
 def test_a_script_is_told_the_address_before(victim: Learner, attacker: Learner, judge: Judge) -> None:
     victim.say("page.html", "<!doctype html>")
-    page: Page = victim.open(victim.link("page.html?token=a-token"))
+    victim.visits(attacker)
+    page: Page = victim.open(victim.base + "page.html?token=a-token")
     with page.expect_navigation():
-        page.evaluate("(url) => { location.href = url; }", attacker.link("collect.html"))
+        page.evaluate("(url) => { location.href = url; }", attacker.base + "collect.html")
     judge("a-token" in page.evaluate("() => document.referrer"))
+
+
+# At the front name clients of tmpnb are told servers' addresses (Thebe 0.x), with the key.
+@pytest.mark.tries("A document or a worker of the attacker's server gets the front's own origin")
+def test_no_document_of_a_server_has_the_fronts_origin(
+    arena: Arena, victim: Learner, attacker: Learner, judge: Judge
+) -> None:
+    script = "<script>document.title = 'ran at ' + self.origin</script>"
+    attacker.say("front.html", f"<!doctype html>{script}")
+    attacker.say("front.js", "/* nothing */", Content_Type="text/javascript", Service_Worker_Allowed="/")
+    url = f"{arena.front}/user/{attacker.user}/" + (f"~{attacker.key}/" if attacker.key else "")
+    page = victim.open(url + "front.html")
+    titles = [page.title()]
+    page = victim.visits(attacker)
+    page.evaluate(FRAME, url + "front.html")
+    titles += [frame.title() for frame in page.frames[1:]]
+    with page.expect_navigation():
+        page.evaluate(FORM, url + "front.html")
+    titles.append(page.title())
+    for headers in ({}, {"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate"}):
+        answer = arena.ask("POST", url + "front.html", {"Accept": "text/html", **headers})
+        if answer.status == 200 and "sandbox" not in answer.header("Content-Security-Policy"):
+            titles.append(f"ran at {arena.front}")
+    worker = arena.ask("GET", url + "front.js", {"Service-Worker": "script", "Sec-Fetch-Dest": "serviceworker"})
+    judge(f"ran at {arena.front}" in titles or worker.status == 200)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Error
 
-from tests.attack.arena import Arena, Learner
+from tests.attack.arena import ELSEWHERE, FRONT, SEAT_COOKIES, Arena, Learner
 
 Judge = Callable[[bool], None]
 
@@ -30,11 +30,17 @@ def our_names(arena: Arena) -> list[str]:
     return [prefix + name for name in (f"tmpnb-{arena.proxy.cluster}", "tmpnb-seat") for prefix in PREFIXES]
 
 
-def own_server(learner: Learner) -> str:
-    """Whose server this browser is led to from the front."""
-    page = learner.open(learner.arena.front + "/spawn")
-    page.wait_for_url(lambda url: learner.user_in(url) != "")
-    return learner.user_in(page.url)
+def copied(victim: Learner) -> dict[str, str]:
+    """The header of whoever has copied the cookie of a seat."""
+    pairs = [f"{name}={value}" for name, value in victim.cookies().items() if name in SEAT_COOKIES]
+    assert pairs
+    return {"Cookie": "; ".join(pairs)}
+
+
+@pytest.fixture
+def apart(arena: Arena, new_learner: Callable[..., Learner]) -> Learner:
+    """A victim who knows the front by a name in a domain of its own, which is none that servers are in."""
+    return new_learner(front=arena.front.replace(FRONT, ELSEWHERE))
 
 
 @pytest.mark.tries("The attacker's server gets the victim's cookies of the front, or of their seat")
@@ -90,35 +96,73 @@ def test_a_script_has_the_victim_led_to_the_attackers_server(
     page = victim.visits(attacker)
     for name, value in attacker.cookies(arena.front).items():
         page.evaluate(TOSS, [[prefix + name.rpartition("-Http-")[2] for prefix in PREFIXES], value])
-    judge(own_server(victim) == attacker.user)
+    judge(victim.own_server() == attacker.user)
 
 
 @pytest.mark.tries("A script plants so many cookies that the victim's browser forgets its server")
 def test_a_script_makes_the_browser_forget(
-    arena: Arena, new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
+    arena: Arena, new_learner: Callable[..., Learner], apart: Learner, attacker: Learner, judge: Judge
 ) -> None:
     victim = new_learner()
-    page = victim.visits(attacker)
-    page.evaluate(TOSS, [our_names(arena), "planted"])
-    # A browser keeps 180 of a site, and gives up the oldest.
-    page.evaluate(TOSS, [[f"crumb{n}" for n in range(40)], "x"])
-    judge(own_server(victim) != victim.user)
+    for learner in (victim, apart):
+        page = learner.visits(attacker)
+        page.evaluate(TOSS, [our_names(arena), "planted"])
+        # A browser keeps 180 of a site, and gives up the oldest.
+        page.evaluate(TOSS, [[f"crumb{n}" for n in range(40)], "x"])
+    assert arena.mode == "paths" or apart.own_server() == apart.user, "they are of the servers' domain"
+    judge(victim.own_server() != victim.user)
 
 
 @pytest.mark.tries("A script plants such large cookies that the front refuses the victim's requests")
 def test_a_script_locks_the_browser_out(
-    arena: Arena, new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
+    arena: Arena, new_learner: Callable[..., Learner], apart: Learner, attacker: Learner, judge: Judge
+) -> None:
+    def is_locked_out(learner: Learner) -> bool:
+        learner.visits(attacker).evaluate(TOSS, [[f"crumb{n}" for n in range(20)], "x" * 3500])
+        page = learner.context.new_page()
+        try:
+            answer = page.goto(learner.front + "/info")
+        except Error:  # no answer at all
+            return True
+        return answer is None or answer.status >= 400
+
+    assert arena.mode == "paths" or not is_locked_out(apart), "they are of the servers' domain"
+    judge(is_locked_out(new_learner()))
+
+
+@pytest.mark.tries("A script plants a cookie that the application of the victim's server gets")
+def test_a_script_plants_a_cookie_of_an_application(
+    new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
 ) -> None:
     victim = new_learner()
-    page = victim.visits(attacker)
-    page.evaluate(TOSS, [[f"crumb{n}" for n in range(20)], "x" * 3500])
-    answer = victim.open("about:blank").goto(arena.front + "/info")
-    assert answer is not None
-    judge(answer.status >= 400)
+    victim.visits(attacker).evaluate(TOSS, [["_xsrf"], "planted"])
+    victim.open(victim.base + "after-that")
+    (heard,) = victim.heard("after-that")
+    judge("planted" in str(heard["headers"]))
+
+
+@pytest.mark.tries("A link of the attacker's has the front take their server for the victim's from then on")
+def test_a_link_changes_nobodys_own_server(
+    new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
+) -> None:
+    victim = new_learner()
+    victim.visits(attacker)
+    judge(victim.own_server() == attacker.user)
 
 
 @pytest.mark.tries("A cookie that was copied from the victim's browser opens the seat it is of")
-def test_a_copied_cookie_is_the_secret_itself(victim: Learner, stranger: BrowserContext, judge: Judge) -> None:
-    stranger.add_cookies(victim.context.cookies(victim.base))  # type: ignore[arg-type]
-    answer = stranger.new_page().goto(victim.base + "files/secret.txt")
-    judge(answer is not None and answer.text() == victim.secret)
+def test_a_copied_cookie_is_the_secret_itself(arena: Arena, victim: Learner, judge: Judge) -> None:
+    answer = arena.ask("GET", victim.base + "files/secret.txt", copied(victim))
+    judge(answer.body == victim.secret)
+
+
+@pytest.mark.tries("A cookie that was copied opens what is at the same address after the seat has ended")
+def test_a_copied_cookie_opens_no_later_seat(arena: Arena, new_learner: Callable[..., Learner], judge: Judge) -> None:
+    victim = new_learner()
+    cookie, url = copied(victim), victim.base + "files/secret.txt"
+    assert arena.ask("GET", url, cookie).body == victim.secret, "as long as the seat is there"
+    arena.end(victim.user)
+    page = victim.open(f"{arena.front}/spawn/user/{victim.user}/")
+    page.wait_for_url(lambda url: victim.user_in(url) == victim.user)
+    assert victim.open(url).text_content("body") == victim.secret, "its owner is in"
+    judge(arena.ask("GET", url, cookie).body == victim.secret)

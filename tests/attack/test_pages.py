@@ -11,13 +11,17 @@ from tests.support.waiting import wait_until
 Judge = Callable[[bool], None]
 
 # Beside the attacker's JupyterLab; nobody is asked for a token there. It shows in its title what it has stolen.
-LAB_PAGE = """<!doctype html><script>
-(async () => {
-  const found = await fetch("%s/spawn", { credentials: "include" });
-  const base = found.url.slice(0, found.url.indexOf("/lab"));
-  const file = await fetch(base + "/api/contents/secret.txt", { credentials: "include" });
-  document.title = (await file.json()).content;
-})().catch((error) => { document.title = "failed: " + error; });
+LAB_PAGE = """<!doctype html><iframe src="%s/spawn"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = async () => {
+  try {
+    const base = frame.contentWindow.location.href.replace(/[/]lab.*/, "");
+    const file = await fetch(base + "/api/contents/secret.txt", { credentials: "include" });
+    document.title = (await file.json()).content;
+  } catch (error) {
+    document.title = "failed: " + error;
+  }
+};
 </script>"""
 LABEXTENSION = ".local/share/jupyter/labextensions/mine/static/page.html"
 # What a page gets to read of an address, as its visitor.
@@ -72,6 +76,18 @@ POPUP = """(url) => new Promise((done) => {
 OPENER = """() => {
   try { return window.opener.document.body.textContent; } catch (error) { return "unreadable"; }
 }"""
+# Where an address leads to, as a script gets to know it, and as a window shows it that it has opened.
+LEADS_TO = """(url) => fetch(url, { credentials: "include" }).then((answer) => answer.url, String)"""
+OPENS = """(url) => new Promise((done) => {
+  const [seen, other, until] = [[], window.open(url), Date.now() + 1000];
+  const look = () => {
+    try { seen.push(other.location.href); } catch (error) { return done("unreadable"); }
+    if (Date.now() < until) return setTimeout(look, 1);
+    other.close();
+    done(seen.join(" "));
+  };
+  look();
+})"""
 POST = """(url) => fetch(url, { method: "POST", mode: "no-cors", credentials: "include", body: "by the attacker" })
   .then(() => true, () => false)"""
 FORM = """(url) => {
@@ -105,10 +121,28 @@ def test_a_page_beside_jupyterlab_finds_the_victims_server_and_reads_their_files
 
 @pytest.mark.tries("A page finds the victim's server through `/spawn`")
 def test_a_page_finds_the_victims_server(page: Page, arena: Arena, victim: Learner, judge: Judge) -> None:
-    found = page.evaluate(
-        "(url) => fetch(url, { credentials: 'include' }).then((answer) => answer.url, String)", arena.front + "/spawn"
-    )
-    judge(victim.user in found)
+    url = arena.front + "/spawn"
+    judge(victim.user in page.evaluate(LEADS_TO, url) + page.evaluate(OPENS, url))
+
+
+@pytest.mark.tries("A page learns the key of the victim's seat")
+def test_a_page_learns_no_key(page: Page, arena: Arena, victim: Learner, judge: Judge) -> None:
+    addresses = [f"{arena.front}{path}" for path in ("/spawn", "/spawn/lab", f"/seat/{victim.user}/", "/seat", "/")]
+    found = [page.evaluate(LEADS_TO, url) for url in (*addresses, victim.base)]
+    found += [page.evaluate(OPENS, url) for url in (*addresses, victim.base)]
+    assert victim.key
+    judge(any(victim.key in text for text in found))
+
+
+@pytest.mark.tries("A page includes what is the victim's by an address of the front that leads there with the key")
+def test_a_page_includes_by_way_of_the_front(page: Page, arena: Arena, victim: Learner, judge: Judge) -> None:
+    found = []
+    for start in (f"{arena.front}/spawn", f"{arena.front}/seat/{victim.user}"):
+        found.append(page.evaluate(SCRIPT, f"{start}/secret.js"))
+        found.append(page.evaluate(FRAME, f"{start}/files/secret.txt"))
+        found.append(page.evaluate(READ, f"{start}/files/secret.txt"))
+        found.append(victim.secret if page.evaluate(IMAGE, f"{start}/secret.gif") else "no image")
+    judge(any(victim.secret in text for text in found))
 
 
 @pytest.mark.tries("`fetch` reads a file of the victim's server, whose id is known")
@@ -168,3 +202,11 @@ def test_a_page_reads_the_window_that_opened_it(victim: Learner, attacker: Learn
         mine.evaluate("(url) => { window.open(url); }", attacker.link("page.html"))
     opened.value.wait_for_load_state()
     judge(opened.value.evaluate(OPENER) == victim.secret)
+
+
+@pytest.mark.tries("A page has the victim's browser open an address of the victim's server, which does something")
+def test_a_page_opens_an_address(page: Page, victim: Learner, judge: Judge) -> None:
+    with victim.context.expect_page() as opened:
+        page.evaluate("(url) => { window.open(url); }", victim.base + "by-a-link?do=it")
+    opened.value.wait_for_load_state()
+    judge(victim.heard("by-a-link?do=it") != [])

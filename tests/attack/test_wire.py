@@ -1,6 +1,5 @@
 """Bytes: requests that two readers take for different ones, and answers that are more than one."""
 
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -8,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from common.ids import new_user
-from tests.attack.arena import Arena, Learner
+from tests.attack.arena import FRONT, Arena, Learner
 from tests.support.waiting import wait_until
 
 Judge = Callable[[bool], None]
@@ -57,9 +56,8 @@ BODIES = (
 
 def send(arena: Arena, request: str) -> None:
     """Some bytes, and a moment for an answer."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", arena.port), timeout=2) as connection:
+    with suppress(OSError), arena.connect(FRONT, 0.5) as connection:
         connection.sendall(request.encode("latin-1"))
-        connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
 

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 from agent.context import Host
@@ -37,6 +38,8 @@ SERVERS = 40
 WORKERS = 2
 CLAIMS = 100
 CLAIM_EVERY_S = 0.05
+# Of each kind.
+RETURNS = 20
 # Servers that are claimed, and ready, when the agent is restarted.
 ADOPTED, SPARE = 50, 5
 IDLE_S = 30.0
@@ -56,6 +59,8 @@ def main() -> None:
             idle(one)
         with rig(consul_url, rabbitmq, folder) as one:
             serving_again(one)
+        with rig(consul_url, rabbitmq, folder) as one:
+            old_addresses(one)
 
 
 @contextlib.contextmanager
@@ -83,6 +88,24 @@ def stores() -> Iterator[tuple[str, RabbitAddress]]:
 def rig(consul_url: str, rabbitmq: RabbitAddress, folder: str) -> Iterator[AgentRig]:
     with contextlib.closing(AgentRig(consul_url, rabbitmq, IMAGE, Path(folder))) as one:
         yield one
+
+
+def old_addresses(one: AgentRig) -> None:
+    """From a request to its reply, for any server and for one at an old address, in turns; servers have host names."""
+    one.apply(one.spec(pool_size=2 * RETURNS + 5))
+    one.start(TMPNB_USER_DOMAIN="users.example.org")
+    one.ready(2 * RETURNS + 5)
+    warm, old = [], []
+    for _ in range(RETURNS):
+        for found, user in ((warm, ""), (old, new_user())):
+            began = time.perf_counter()
+            reply = one.request(user=user, deadline=utc_now() + timedelta(seconds=30))
+            assert reply is not None
+            found.append(1000 * (time.perf_counter() - began))
+            time.sleep(CLAIM_EVERY_S)
+    show("claim of a ready server", warm, "ms")
+    show("ready server at an old address", old, "ms")
+    show("old address : claim", [100 * percentile(old, 50) / percentile(warm, 50)], "%", "<= 200")
 
 
 def refill(one: AgentRig, rounds: int) -> None:

@@ -47,8 +47,9 @@ def address_of(identity: str) -> str:
     ).stdout.strip()
 
 
-def requests_per_s(url: str) -> float:
-    run = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{WRK_S}s", url]
+def requests_per_s(url: str, *headers: str) -> float:
+    given = [part for header in headers for part in ("-H", header)]
+    run = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{WRK_S}s", *given, url]
     output = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in output:
         raise RuntimeError(f"{url}: {output}")

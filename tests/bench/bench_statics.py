@@ -26,6 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.bench.figures import heading, show
 from tests.support.browsing import chromium, visit
 from tests.support.cluster import ROOT, Cluster, ask
+from tests.support.urls import plain
 from tests.support.waiting import wait_until
 
 LEARNERS = 20
@@ -130,7 +131,7 @@ def load_in_chromium(browser: Browser, url: str) -> tuple[list[str], float]:
     context = browser.new_context()
     page = context.new_page()
     asked: list[str] = []
-    base = urlsplit(url).path.partition("/lab")[0]
+    base = urlsplit(plain(url)).path.partition("/lab")[0]
     page.on("request", lambda r: asked.append(r.url.partition(base)[2]) if r.method == "GET" else None)
     begun = time.perf_counter()
     visit(page, url)

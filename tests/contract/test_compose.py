@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from agent.settings import AgentSettings
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,53 @@ def test_the_agent_sees_what_pools_may_mount_and_cannot_write_there(tmp_path: Pa
     assert agent["environment"]["TMPNB_ALLOWED_HOST_DIRECTORIES"].replace("$$", "$") == ", ".join(map(str, directories))
 
 
+# --- the address of the public port
+
+
+def published(bind: str) -> str | None:
+    """The address at which the public port is published; None: all."""
+    done = subprocess.run(
+        ["docker", "compose", "--env-file", "/dev/null", "-f", CLUSTER, "config", "--format", "json"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TMPNB_BIND": bind} | SECRETS,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ports = json.loads(done.stdout)["services"]["haproxy"]["ports"]
+    addresses: set[str | None] = {port.get("host_ip") for port in ports}
+    assert len(addresses) == 1
+    return addresses.pop()
+
+
+def public_host(bind: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "TMPNB_BIND": bind}
+    command = ["bash", "-c", ". deploy/lib.sh && public_host"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("bind", "address", "host"),
+    [
+        ("", None, "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+        ("10.0.0.9", "10.0.0.9", "10.0.0.9"),
+        ("[2001:db8::9]", "2001:db8::9", "[2001:db8::9]"),
+    ],
+)
+def test_the_public_port_is_bound_where_one_says(bind: str, address: str | None, host: str) -> None:
+    assert published(bind) == address
+    assert public_host(bind).stdout == f"{host}\n"
+
+
+@pytest.mark.parametrize("bind", ["localhost", "10.0.0.300", "2001:db8::9", "[10.0.0.9]", "10.0.0.9:80"])
+def test_an_address_of_the_public_port_that_is_none_is_refused(bind: str) -> None:
+    done = public_host(bind)
+    assert done.returncode == 1
+    assert done.stderr == (f"tmpnb: TMPNB_BIND: '{bind}'; accepted: an IPv4 address, or an IPv6 address in brackets\n")
+
+
 # --- B10: what is written into .env reaches its process
 
 PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {
@@ -146,6 +194,7 @@ PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {
     "culler": (CullerSettings,),
     "agent": (AgentSettings,),
     "sync": (ProxySettings,),
+    "acme": (AcmeSettings,),
 }
 # What the compose file decides, because the other side of it is written there as well.
 DECIDED = {
@@ -161,6 +210,12 @@ DECIDED = {
     "TMPNB_METRICS_ADDRESS": "each container has its own",
     "TMPNB_FRONTEND": "the frontends' name in the containers' network",
     "TMPNB_HAPROXY_CFG": "a mount",
+    "TMPNB_CERTS_DIR": "a mount, of TMPNB_CERTS",
+    "TMPNB_ACME_DIR": "a volume",
+    "TMPNB_ACME_PORT": "where HAProxy leads to in the containers' network",
+    "TMPNB_ACME_CA": "in .env a file of this machine, which is mounted",
+    "TMPNB_ADMIN": "the admin application's name in the containers' network",
+    "TMPNB_ACME": "the ACME client's name there",
 }
 # Of our own making, never in .env: tests' switches, and the name of a settings file.
 ELSEWHERE = {"TMPNB_FAULT_MINUTES", "TMPNB_FAULT_SEED", "TMPNB_BROKEN", "TMPNB_CONFIG"}
@@ -189,7 +244,7 @@ def environments(given: dict[str, str], *files: str) -> dict[str, dict[str, str]
         done = subprocess.run(
             ["docker", "compose", "--env-file", env_file.name, *chosen, "config", "--format", "json"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COMPOSE_PROFILES": "acme"},
             capture_output=True,
             text=True,
             timeout=60,

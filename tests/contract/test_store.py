@@ -167,6 +167,15 @@ def test_what_is_not_there_can_be_deleted_together_with_others(store: Store, pre
     assert [entry.key for entry in store.list(prefix).entries] == [prefix + "c"]
 
 
+def test_that_a_key_is_not_there_can_be_a_condition_of_others(store: Store, prefix: str) -> None:
+    a, b = prefix + "a", prefix + "b"
+    assert store.write_all([Write(a, None, 0), Write(b, b"1")])
+    store.put(a, b"there")
+    assert not store.write_all([Write(a, None, 0), Write(b, b"2")])
+    assert not store.write_all([Write(b, b"2"), Write(a, None, 0)])
+    assert {entry.key: entry.value for entry in store.list(prefix).entries} == {a: b"there", b: b"1"}
+
+
 def test_of_two_transactions_at_once_for_one_key_exactly_one_is_made(store: Store, prefix: str) -> None:
     made: list[bool] = []
     start = threading.Barrier(8)

@@ -10,6 +10,7 @@ import pytest
 from tests.support.cluster import ask
 from tests.support.hosts_rig import HostsRig
 from tests.support.learners import HTML, MORE, Numbers, claim, claim_on, is_a_page_that_says_so, page
+from tests.support.urls import plain, shown, user_of
 from tests.support.waiting import wait_until
 
 
@@ -21,7 +22,7 @@ def _room() -> None:
 def test_claims_are_spread_over_all_hosts(hosts: HostsRig) -> None:
     urls = [claim(hosts) for _ in range(12)]
     assert all(ask(url).status == 200 for url in urls)
-    by_host = Counter(hosts.host_of(urlsplit(url).path.split("/")[2]).name for url in urls)
+    by_host = Counter(hosts.host_of(user_of(url)).name for url in urls)
     assert set(by_host) == {"host-1", "host-2", "host-3"}, by_host
 
 
@@ -88,9 +89,10 @@ def test_a_silent_host_is_noticed_on_every_kind_of_connection(hosts: HostsRig) -
     """Its network is cut: nothing is refused, nothing arrives."""
     lost, live = hosts.hosts["host-2"], hosts.hosts["host-1"]
     url, idle_url = claim_on(hosts, lost), claim_on(hosts, live)
-    parts = urlsplit(url)
+    parts = urlsplit(plain(url))
+    target = f"{parts.path}?{parts.query}"
     kept = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60)
-    kept.request("GET", f"{parts.path}?{parts.query}", headers=HTML)
+    kept.request("GET", target, headers=HTML | shown(url))
     with kept.getresponse() as response:
         assert response.status == 200
         response.read()
@@ -99,7 +101,7 @@ def test_a_silent_host_is_noticed_on_every_kind_of_connection(hosts: HostsRig) -
     try:
         assert is_a_page_that_says_so(page(url)), "on a new connection"
         # HAProxy ends a connection that had answered before without a word: browsers ask again by themselves.
-        kept.request("GET", f"{parts.path}?{parts.query}", headers=HTML)
+        kept.request("GET", target, headers=HTML | shown(url))
         with pytest.raises(http.client.RemoteDisconnected):
             kept.getresponse()
         assert is_a_page_that_says_so(page(url)), "on the next one"
@@ -126,7 +128,7 @@ def test_a_host_is_destroyed_and_nobody_else_is_disturbed(hosts: HostsRig) -> No
 
     lost.destroy()
     for numbers in losing:
-        assert is_a_page_that_says_so(page(f"{hosts.cluster.url}/user/{numbers.user}/"))
+        assert is_a_page_that_says_so(page(hosts.cluster.url + numbers.base))
     wait_until(lambda: not any(numbers.is_alive() for numbers in losing), "the lost WebSockets to end", 40)
     assert ask(claim(hosts)).status == 200, "a learner of the lost host starts anew"
     counts = [len(numbers.read) for numbers in staying]

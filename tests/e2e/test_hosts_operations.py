@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cluster import ROOT, ask
 from tests.support.hosts_rig import HostsRig
-from tests.support.learners import Numbers, claim, claim_on, page
+from tests.support.learners import BASES, Numbers, claim, claim_on, page
 from tests.support.light import IMAGE, light_pool
 from tests.support.waiting import wait_until
 
@@ -204,10 +204,14 @@ def test_learners_of_a_lost_host_are_told_that_it_is_lost_and_its_servers_count_
 
     # Until the grace period is over it may come back; the page says so from the first moment (test_hosts.py).
     users = wait_until(closed, "its servers to be closed", 150)
-    for user in users:
-        answer = page(f"{hosts.cluster.url}/user/{user}/")
+    known = [user for user in users if user in BASES]
+    assert known
+    for user in known:
+        answer = page(hosts.cluster.url + BASES[user])
         assert (answer.status, b"The machine that it ran on was lost." in answer.body) == (404, True)
         assert user not in hosts.cluster.records("claims")
+        stranger = page(f"{hosts.cluster.url}/user/{user}/")
+        assert (stranger.status, b"There is no server at this address" in stranger.body) == (404, True)
     assert lost not in ask(hosts.cluster.url + "/api/stats").json()["hosts"]
 
 

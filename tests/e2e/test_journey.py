@@ -90,14 +90,14 @@ def test_two_learners_get_two_servers(cluster: Cluster, browser: Browser) -> Non
     assert len(users) == 2
 
 
-def test_the_page_of_a_server_that_is_gone_offers_a_new_one(
+def test_the_page_at_an_address_without_a_server_offers_one(
     cluster: Cluster, page: Page, photograph: Photograph
 ) -> None:
     answer = visit(page, cluster.url + "/user/23456789abcd/lab/tree/work.ipynb")
     assert answer is not None
     assert answer.status == 404
-    photograph(page, "gone")
-    page.get_by_role("link", name="Open the same in a new one").click()
+    photograph(page, "nobody")
+    page.get_by_role("link", name="Open it in your own server").click()
     page.wait_for_url("**/user/*/lab/**", wait_until="commit")
 
 

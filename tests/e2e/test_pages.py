@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.browsing import visit
 from tests.support.cluster import Cluster, ask
 from tests.support.learners import HTML
+from tests.support.urls import base, plain, shown
 from tests.support.waiting import wait_until
 
 Photograph = Callable[[Page, str], Path]
@@ -54,7 +55,7 @@ def test_the_pages_without_a_server(cluster: Cluster, any_page: tuple[Page, str]
     page, kind = any_page
     for path, status, name in (
         ("/info", 200, "info"),
-        ("/user/23456789abcd/lab", 404, "gone"),
+        ("/user/23456789abcd/lab", 404, "nobody"),
         ("/waiting/" + "0" * 32, 404, "lapsed"),
         ("/nothing", 404, "not-found"),
     ):
@@ -99,7 +100,7 @@ def test_a_learner_whose_host_is_emptied_is_warned_and_may_open_the_server_once_
     host_state(state="draining", deadline_s=0.5)
     wait_until(lambda: user not in cluster.records("routes"), "the warning", 60)
     # The proxy follows Consul a moment later.
-    wait_until(lambda: ask(f"{cluster.url}/user/{user}/lab", headers=HTML).status == 503, "the proxy to follow")
+    wait_until(lambda: ask(plain(url), headers=HTML | shown(url)).status == 503, "the proxy to follow")
     answer = visit(page, f"{cluster.url}/user/{user}/lab/tree/notes.ipynb")
     assert answer is not None
     assert answer.status == 503
@@ -119,7 +120,7 @@ def test_a_learner_whose_server_is_gone_gets_a_new_one_at_the_same_address(
     user = url.split("/")[4]
     cluster.cull([user])
     wait_until(lambda: user not in cluster.records("claims"), "the culled server to be gone", 60)
-    visit(page, f"{cluster.url}/user/{user}/lab?reset=1")
+    visit(page, f"{cluster.url}{base(url)}lab?reset=1")
     expect(page.get_by_role("heading", name="This server is gone")).to_be_visible()
     photograph(page, "gone-with-a-way-back")
     host_state(state="cordoned")  # so that the learner has to wait, however fast the machine is
@@ -161,15 +162,16 @@ def test_a_server_that_is_being_made_again(
 def test_a_server_whose_host_does_not_answer(
     cluster: Cluster, page: Page, photograph: Photograph, stopped: Callable[[str], None]
 ) -> None:
-    user = cluster.spawn().split("/")[4]
+    url = cluster.spawn()
+    user = url.split("/")[4]
     stopped("agent")  # nobody withdraws the route
     cluster.docker("kill", cluster.records("routes")[user]["container"])
-    answer = visit(page, f"{cluster.url}/user/{user}/lab")
+    answer = visit(page, f"{cluster.url}{base(url)}lab")
     assert answer is not None
     assert answer.status == 503
     expect(page.get_by_role("heading", name="Your server cannot be reached")).to_be_visible()
     photograph(page, "unreachable")
-    assert ask(f"{cluster.url}/user/{user}/api/status").json() == {"status": "unreachable"}
+    assert ask(f"{cluster.url}{base(url)}api/status").json() == {"status": "unreachable"}
 
 
 def test_no_new_servers_while_rabbitmq_is_away_and_the_page_goes_on_by_itself(

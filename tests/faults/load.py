@@ -17,6 +17,7 @@ from tests.faults.history import Cull, Kind, Outcome, Response, Stream
 from tests.faults.recorder import Recorder
 from tests.support.cluster import Answer, ask
 from tests.support.hosts_rig import HostsRig
+from tests.support.urls import base, key_of, user_of
 from tests.support.waiting import wait_until
 
 POOL = "default"
@@ -37,6 +38,8 @@ class Load:
         self._rig = rig
         self._recorder = recorder
         self._most = most
+        #: Path and key of each user's server.
+        self._bases: dict[str, str] = {}
         self._room = threading.BoundedSemaphore(streams)
         self._stop_asking = threading.Event()
         self._stop = threading.Event()
@@ -111,7 +114,10 @@ class Load:
                     self._recorder.ended(request_id, Outcome.UNAVAILABLE)
 
     def _served(self, request_id: str, url: str) -> None:
-        user = urlsplit(url).path.split("/")[2]
+        user = user_of(url)
+        # One that was made again at an old path is told to later askers without its key.
+        if key_of(url) or user not in self._bases:
+            self._bases[user] = base(url)
         self._recorder.ended(request_id, Outcome.SERVED, user)
         if self._room.acquire(blocking=False):
             thread = threading.Thread(target=self._stream, args=(user, url), name=f"stream-{user}", daemon=True)
@@ -133,7 +139,7 @@ class Load:
         if not users:
             return
         user = users[next(_numbers) % len(users)]
-        answer = self._ask(f"/user/{user}/", timeout_s=10)
+        answer = self._ask(self._bases.get(user, f"/user/{user}/"), timeout_s=10)
         if answer is None:
             return
         answered_by = ""
@@ -146,7 +152,7 @@ class Load:
         """Numbers over a WebSocket until the end, or until it breaks."""
         opened_s, expected, gap, broken_s = self._recorder.now(), 0, False, None
         parts = urlsplit(url)
-        target = f"{self._rig.cluster.url.replace('http', 'ws', 1)}/user/{user}/ws?push_ms={PUSH_MS}&{parts.query}"
+        target = f"{self._rig.cluster.url.replace('http', 'ws', 1)}{base(url)}ws?push_ms={PUSH_MS}&{parts.query}"
         host = self._host_of(user)
         try:
             connection = websocket.create_connection(target, timeout=SILENCE_S)

@@ -23,10 +23,11 @@ from common.vocabulary import EndReason
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """``apply`` gets pytest's ``MonkeyPatch``."""
+    """``apply`` gets pytest's ``MonkeyPatch``; ``user_domain``: of the servers, if they have host names."""
 
     breaks: str
     apply: Callable[[Any], None]
+    user_domain: str = ""
 
 
 def _claim_without_check_and_set(patch: Any) -> None:
@@ -152,6 +153,19 @@ def _the_fastest_host_has_the_user(patch: Any) -> None:
     patch.setattr(Registry, "_take_over", lambda self, pointer: False)
 
 
+def _names_say_no_address(patch: Any) -> None:
+    """Whose a server is that was given away at an old address only Consul says."""
+    patch.setattr("agent.names.address_in", lambda _name: None)
+    patch.setattr(plan, "address_in", lambda _name: None)
+
+
+def _moved_before_the_mark_is_forgotten(patch: Any) -> None:
+    """The next agent goes by the container's label alone."""
+    patch.setattr(Registry, "moved_to", lambda self, user: None)
+    patch.setattr(Registry, "is_said_gone", lambda self, user: False)
+
+
+DOMAIN = "users.example.org"
 MUTATIONS = {
     "claim without check-and-set": Mutation("I1", _claim_without_check_and_set),
     "two requests for one server": Mutation("I1", _two_requests_for_one_server),
@@ -168,4 +182,6 @@ MUTATIONS = {
     "lost records are taken for culls": Mutation("I8", _lost_records_are_taken_for_culls),
     "lost records stay lost": Mutation("I8", _lost_records_stay_lost),
     "the fastest host has the user": Mutation("I8", _the_fastest_host_has_the_user),
+    "moved before the mark is forgotten": Mutation("I6", _moved_before_the_mark_is_forgotten, DOMAIN),
+    "names say no address": Mutation("I8", _names_say_no_address, DOMAIN),
 }

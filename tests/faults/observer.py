@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from agent.names import is_claimed
+from agent.names import address_in, is_claimed
 from tests.faults.checker import check
 from tests.faults.history import Box, History, HostLook, Look
 from tests.faults.recorder import Recorder
@@ -131,4 +131,10 @@ def _boxes(host: Host) -> tuple[Box, ...] | None:
         print(f"{host.name} is not seen: the listing is cut off")
         return None
     fields = [line.split("\t") for line in lines]
-    return tuple(Box(id_, user, pool, state, is_claimed(name)) for id_, name, state, user, pool in fields)
+    return tuple(Box(id_, _user(user, name), pool, state, is_claimed(name)) for id_, name, state, user, pool in fields)
+
+
+def _user(labelled: str, name: str) -> str:
+    """Whose a container is: its label's user, unless its name says another one."""
+    moved = address_in(name)
+    return moved[0] if moved is not None else labelled

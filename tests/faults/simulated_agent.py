@@ -126,6 +126,7 @@ def hurry(patch: Any) -> None:
     """Nothing in a simulation waits for real time to pass. ``patch``: pytest's ``MonkeyPatch``."""
     for module, name in (
         (claims, "CLAIM_TRY_S"), (claims, "MARK_TRY_S"), (replies, "ANSWER_TRY_S"), (recreate, "CLAIM_TRY_S"),
+        (recreate, "ADOPTION_S"), (recreate, "ADOPTION_LOOK_S"),
     ):  # fmt: skip
         patch.setattr(module, name, 0.0)
     patch.setattr(repair, "ABSENT_S", 0.0)

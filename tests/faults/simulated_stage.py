@@ -10,6 +10,7 @@ from datetime import timedelta
 from itertools import count
 
 from agent import names
+from agent.engine.port import Container
 from agent.lifecycle import State
 from common.broker import queues
 from common.broker.memory import MemoryBroker
@@ -18,7 +19,7 @@ from common.broker.port import Outgoing
 from common.errors import StoreUnavailable
 from common.ids import new_request_id, new_ticket
 from common.records.hosts import HostState
-from common.records.servers import Claim, Route
+from common.records.servers import Claim, Gone, Route
 from common.records.tickets import Ticket, TicketState
 from common.runtime.clock import utc_now
 from common.store.cluster import Cluster
@@ -101,7 +102,9 @@ class Host:
 class Stage:
     """The cluster, and a recorder of all that can be seen from outside."""
 
-    def __init__(self, hosts: int = 2) -> None:
+    def __init__(self, hosts: int = 2, user_domain: str = "") -> None:
+        """``user_domain``: servers have host names below it."""
+        self._user_domain = user_domain
         moments = count(1)  # so that nothing happens at the same time as anything else
         self.recorder = Recorder(lambda: float(next(moments)))
         self.store, self.broker = MemoryStore(), Broker()
@@ -118,7 +121,9 @@ class Stage:
         self.settle()
 
     def _agent(self, host: str, ip: str, **where: object) -> SimulatedAgent:
-        return SimulatedAgent(self.spec, host=host, ip=ip, store=self.store, broker=self.broker, **where)
+        return SimulatedAgent(
+            self.spec, host=host, ip=ip, store=self.store, broker=self.broker, user_domain=self._user_domain, **where
+        )
 
     # Load
 
@@ -205,13 +210,15 @@ class Stage:
         user = users[pick % len(users)]
         for host in self.hosts.values():
             for container in self._containers(host):
-                if container.labels["tmpnb.user"] == user:
+                if _user(container) == user:
                     self.recorder.add(Cull(self.recorder.now(), user))
                     host.agent.engine.kill(container.id)
 
     def visit(self) -> None:
-        """Everybody who ever had a server opens its page."""
-        for user in {given.user for given in self.recorder.history().given}:
+        """Everybody who ever had a server opens its page, and somebody who has guessed them all those that the proxies
+        know. (Not while they cannot read what has changed.)"""
+        guessed = set() if self.store._down else set(self.table)
+        for user in {given.user for given in self.recorder.history().given} | guessed:
             target = self.table.get(user)
             answered_by = ""
             if target is not None:
@@ -249,8 +256,9 @@ class Stage:
 
         old.interrupt(crossings, successor)
         self._fault("agent stopped until it was replaced")
-        for _ in range(len(self.hosts)):  # one of them gets to that host
-            self.ask(Kind.BROWSER)
+        gone = self._gone()
+        for i in range(len(self.hosts)):  # one of them gets to that host
+            self.ask(Kind.BROWSER, gone[(pick + i) % len(gone)] if gone and self._user_domain else "")
         old._interrupt = None
 
     def freeze(self, pick: int) -> None:
@@ -416,7 +424,7 @@ class Stage:
 
     def _host_look(self, host: Host) -> HostLook:
         boxes = tuple(
-            Box(c.id, c.labels["tmpnb.user"], c.labels["tmpnb.pool"], c.state, names.is_claimed(c.name))
+            Box(c.id, _user(c), c.labels["tmpnb.pool"], c.state, names.is_claimed(c.name))
             for c in self._containers(host)
         )
         agent = host.agent
@@ -425,18 +433,27 @@ class Stage:
         return HostLook(boxes, {POOL: SIZE}, ready)
 
     def _routes(self) -> dict[str, str]:
-        """As the proxies go by them: of several routes of a user the one that was created first counts."""
+        """As the proxies go by them: of several routes of a user the one that was created first counts, of several of
+        one target the newest."""
         entries = sorted(self.store.list(KEYS.routes).entries, key=lambda entry: -entry.create_index)
-        return {last_segment(entry.key): Route.decode(entry.key, entry.value).target for entry in entries}
+        routes = {last_segment(entry.key): Route.decode(entry.key, entry.value) for entry in entries}
+        targets = {
+            route.target: user for user, route in sorted(routes.items(), key=lambda pair: (pair[1].created_at, pair[0]))
+        }
+        return {user: target for target, user in targets.items()}
 
     def _containers(self, host: Host) -> list:
         return [container for container, _ in host.agent.engine._containers.values()]
 
     def _running(self, host: Host) -> dict[int, str]:
-        """Published port -> user."""
-        return {
-            int(c.labels["tmpnb.port"]): c.labels["tmpnb.user"] for c in self._containers(host) if c.state == "running"
-        }
+        """Published port -> user. Whose a container is that was given away at another address Consul says before its
+        name does."""
+        running = {int(c.labels["tmpnb.port"]): _user(c) for c in self._containers(host) if c.state == "running"}
+        return {port: self._moved_to(user) or user for port, user in running.items()}
+
+    def _moved_to(self, user: str) -> str | None:
+        entry = self.store._entries.get(KEYS.gone_of(user))
+        return Gone.decode(entry.key, entry.value).moved_to if entry is not None else None
 
     def _answers(self, ip: str) -> bool:
         return any(host.agent.ip == ip and not host.agent.cut and self._running(host) for host in self.hosts.values())
@@ -447,6 +464,13 @@ class Stage:
     def _fault(self, name: str, hurts: frozenset[str] = frozenset(), loses_records: bool = False) -> None:
         now = self.recorder.now()
         self.recorder.add(Fault(name, now, now, hurts, loses_records=loses_records))
+
+
+def _user(container: Container) -> str:
+    """Whose it is, by its label, or by its name if that says so."""
+    server = names.identity(container.labels, container.name)
+    assert server is not None
+    return server.user
 
 
 def _token(url: str) -> str:

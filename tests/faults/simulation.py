@@ -6,10 +6,11 @@ from tests.faults.history import History, Kind
 from tests.faults.simulated_stage import Stage
 
 
-def run(seed: int, steps: int = 40) -> History:
-    """Load and faults by chance, then calm."""
+def run(seed: int, steps: int = 40, user_domain: str = "") -> History:
+    """Load and faults by chance, then calm. ``user_domain``: servers have host names below it, and the same seed makes
+    another history."""
     chance = random.Random(seed)
-    stage = Stage()
+    stage = Stage(user_domain=user_domain)
 
     def pick() -> int:
         return chance.randrange(1000)

@@ -8,8 +8,9 @@ from tests.support.hosts_rig import HostsRig
 
 REMOVE_EVERYTHING = {
     "servers/adopter.py": (
-        "        found = names.identity(container.labels)\n        if found is None:",
-        "        found = names.identity(container.labels)\n        self._engine_calls.remove(container.id)\n"
+        "        found = names.identity(container.labels, container.name)\n        if found is None:",
+        "        found = names.identity(container.labels, container.name)\n"
+        "        self._engine_calls.remove(container.id)\n"
         "        if True:",
     ),
 }

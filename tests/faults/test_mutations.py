@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.checker import RULES, check
 from tests.faults.history import Outcome
-from tests.faults.mutations import MUTATIONS
+from tests.faults.mutations import DOMAIN, MUTATIONS
 from tests.faults.simulated_agent import hurry
 from tests.faults.simulation import run
 
@@ -27,20 +27,24 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_the_real_build_passes_every_run() -> None:
-    served = 0
+@pytest.mark.parametrize("user_domain", ["", DOMAIN], ids=["paths", "host names"])
+def test_the_real_build_passes_every_run(user_domain: str) -> None:
+    served, returned = 0, 0
     for seed in SEEDS:
-        history = run(seed)
+        history = run(seed, user_domain=user_domain)
         assert check(history) == [], f"seed {seed}"
-        served += sum(request.outcome is Outcome.SERVED for request in history.requests)
+        there = [request for request in history.requests if request.outcome is Outcome.SERVED]
+        served += len(there)
+        returned += sum(bool(request.path_of) for request in there)
     assert served > 5 * len(SEEDS), "the runs prove nothing when nobody is served"
+    assert returned > len(SEEDS) / 4, "nor when nobody comes back to their address"
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_broken_build_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation = MUTATIONS[name]
     mutation.apply(monkeypatch)
-    found = (violation for seed in SEEDS for violation in check(run(seed)))
+    found = (violation for seed in SEEDS for violation in check(run(seed, user_domain=mutation.user_domain)))
     evidence = next((violation for violation in found if violation.invariant == mutation.breaks), None)
     assert evidence is not None, f"no run shows that {mutation.breaks} is broken"
     print(f"{name}: {evidence}")

@@ -9,7 +9,6 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -21,6 +20,7 @@ from tests.support.agent_rig import AgentRig
 from tests.support.leftovers import ours
 from tests.support.light import IMAGE
 from tests.support.proxy_rig import Process, Rig, free_port
+from tests.support.urls import user_of
 from tests.support.waiting import wait_until
 
 CORS = {
@@ -94,9 +94,11 @@ command = "exec echo-server --ip {ip} --port {port} --base-path {base_path} --to
 class Site:
     """A running cluster of one host. Close it in the end."""
 
-    def __init__(self, consul_url: str, rabbitmq: RabbitAddress, folder: Path) -> None:
-        """``folder``: empty, for logs and the directories that pools mount."""
+    def __init__(self, consul_url: str, rabbitmq: RabbitAddress, folder: Path, user_domain: str = "") -> None:
+        """``folder``: empty, for logs and the directories that pools mount; ``user_domain``: below which servers have
+        host names."""
         self.folder = folder
+        self._names = {"TMPNB_USER_DOMAIN": user_domain} if user_domain else {}
         for name in ("proxy", "lent", "shared"):
             (folder / name).mkdir()
         (folder / "shared").chmod(0o777)
@@ -113,6 +115,7 @@ class Site:
         self._processes: list[Process] = []
         # The proxies see this machine at its address in their network.
         self.environment = self.agent.env | {"TMPNB_ADDRESS": self.proxy.gateway, "LIGHT_IMAGE": IMAGE}
+        self.environment |= self._names
 
     def start(self) -> None:
         pools = self.folder / "pools.toml"
@@ -131,7 +134,7 @@ class Site:
             "frontend", f"--ip={self.proxy.gateway}", f"--port={self.port}", "--workers=1", "--window_s=20",
             f"--default-pool=all-{self.mark}", f"--secret_key={secrets.token_hex(16)}", *flags,
         )  # fmt: skip
-        self.proxy.env = {"TMPNB_FRONTEND": f"{self.proxy.gateway}:{self.port}"}
+        self.proxy.env = {"TMPNB_FRONTEND": f"{self.proxy.gateway}:{self.port}"} | self._names
         self.proxy.start_sync()
         self.proxy.start_haproxy()
         wait_until(self._is_ready, "the frontend behind HAProxy to be ready", 60)
@@ -202,7 +205,3 @@ class Site:
         status, output = inside.exec_run(list(command))
         assert status == 0, output
         return str(output.decode())
-
-
-def user_of(url: str) -> str:
-    return urlsplit(url).path.split("/")[2]

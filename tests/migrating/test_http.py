@@ -10,7 +10,8 @@ import requests
 
 from common.ids import new_user
 from common.records.hosts import HostState
-from tests.migrating.site import CORS, Site, user_of
+from tests.migrating.site import CORS, Site
+from tests.support.urls import base, key_of, plain, shown, user_of
 from tests.support.waiting import wait_until
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Sec-Fetch-Mode": "navigate"}
@@ -48,9 +49,10 @@ def test_a_spawn_redirects_to_a_server_that_answers(site: Site, path: str) -> No
     answer = site.ask("GET", path, headers=BROWSER)
     assert answer.status_code == 302
     url = urlsplit(answer.headers["Location"])
-    assert url.path == f"/user/{user_of(answer.headers['Location'])}/hello"
+    assert url.path == f"{base(answer.headers['Location'])}hello"
+    assert key_of(answer.headers["Location"])
     assert len(parse_qs(url.query)["token"][0]) > 20
-    assert site.ask("GET", answer.headers["Location"]).json()["path"] == url.path
+    assert site.ask("GET", answer.headers["Location"]).json()["path"] == plain(url.path), "the key stays at the edge"
 
 
 @pytest.mark.tmpnb("GET /notebooks/…")
@@ -70,13 +72,17 @@ def test_a_deep_link_opens_the_path_in_a_new_server_with_its_query(site: Site, l
 
 @pytest.mark.tmpnb("GET /user/<user>/…")
 def test_a_server_that_is_gone_says_so(site: Site) -> None:
-    user = user_of(site.spawn("all"))
+    url = site.spawn("all")
+    user = user_of(url)
     release(site, {user})
     wait_until(lambda: user not in site.agent.routes(), "its route to be gone")
-    page = wait_for(site, f"/user/{user}/hello?x=1", 404, headers=BROWSER)
+    page = wait_for(site, f"/user/{user}/hello?x=1", 404, headers=BROWSER | shown(url))
     assert "This server is gone" in page.text
     assert "ended by the people who run this place" in page.text
-    assert f'href="/spawn/user/{user}/hello?x=1"' in page.text
+    assert f'href="/spawn{base(url)}hello?x=1"' in page.text
+    stranger = site.ask("GET", f"/user/{user}/hello?x=1", headers=BROWSER)
+    assert stranger.status_code == 404
+    assert "There is no server at this address" in stranger.text
     for path in (f"/user/{user}/api/kernels", f"/user/{user}/hello"):
         answer = site.ask("GET", path)
         assert (answer.status_code, answer.json()) == (404, {"status": "gone"})
@@ -100,16 +106,19 @@ def test_a_server_is_made_again_at_the_same_path(site: Site) -> None:
     release(site, {user})
     wait_for(site, f"/user/{user}/hello", 404)
     path = f"/user/{user}/lab/tree/a%20b.ipynb?x=1"
-    answer = site.ask("GET", f"/spawn{path}", headers=BROWSER)
+    answer = site.ask("GET", f"/spawn{path}", headers=BROWSER | shown(first))
     assert answer.status_code == 302, answer.text
     url = answer.headers["Location"]
-    assert url.startswith(f"{path}&token=")
+    assert plain(url).startswith(f"{path}&token=")
+    assert key_of(url) != key_of(first), "a new server, a new key"
     assert parse_qs(urlsplit(url).query)["token"] != [token], "a new server, a new token"
     assert site.ask("GET", url).json()["path"] == f"/user/{user}/lab/tree/a%20b.ipynb"
     assert site.container(url).id != container
-    assert site.ask("GET", f"{path}&token={token}").status_code == 403, "the old one opens nothing"
+    stale = site.ask("GET", f"{path}&token={token}", headers=shown(url))
+    assert stale.status_code == 403, "the old one opens nothing"
+    assert site.ask("GET", plain(url), headers=shown(first)).status_code == 403, "nor does the old key"
     # Whoever asks again is led to it, and none is made.
-    again = site.ask("GET", f"/spawn{path}")
+    again = site.ask("GET", f"/spawn{path}", headers=shown(first))
     assert (again.status_code, again.headers["Location"]) == (302, path)
     assert [c.labels.get("tmpnb.user") for c in site.agent.containers().values()].count(user) == 1
 
@@ -122,11 +131,12 @@ def test_a_path_that_was_never_issued_is_not_made(site: Site) -> None:
 
 
 def test_two_tabs_that_ask_at_once_get_one_server(site: Site) -> None:
-    user = user_of(site.spawn("all"))
+    first = site.spawn("all")
+    user, owner = user_of(first), BROWSER | shown(first)
     release(site, {user})
     wait_for(site, f"/user/{user}/hello", 404)
     with ThreadPoolExecutor(4) as tabs:
-        answers = list(tabs.map(lambda n: site.ask("GET", f"/spawn/user/{user}/tab{n}", headers=BROWSER), range(4)))
+        answers = list(tabs.map(lambda n: site.ask("GET", f"/spawn/user/{user}/tab{n}", headers=owner), range(4)))
     assert [answer.status_code for answer in answers] == [302] * 4
     urls = [answer.headers["Location"] for answer in answers]
     assert {user_of(url) for url in urls} == {user}

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.migrating.site import Site, user_of
+from tests.migrating.site import Site
 from tests.support.light import IMAGE
 from tests.support.proxy_rig import Process
+from tests.support.urls import base, plain, user_of
 from tests.support.waiting import wait_until
 
 
@@ -77,8 +78,8 @@ def test_a_token_is_in_the_redirect_and_opens_this_server_only(site: Site, url: 
 
 @pytest.mark.tmpnb("redirect_uri")
 def test_a_new_user_lands_where_the_pool_says(site: Site, url: str) -> None:
-    assert url.partition("?")[0] == f"/user/{user_of(url)}/hello"
-    assert site.ask("GET", url).json()["path"] == url.partition("?")[0]
+    assert url.partition("?")[0] == f"{base(url)}hello"
+    assert site.ask("GET", url).json()["path"] == plain(url).partition("?")[0]
 
 
 @pytest.mark.tmpnb("user_length")
@@ -126,7 +127,8 @@ def test_a_docker_network_takes_the_place_of_the_cluster_s(site: Site) -> None:
     assert list(container.attrs["NetworkSettings"]["Networks"]) == [site.network]
     route = site.agent.routes()[container.labels["tmpnb.user"]]
     assert container.attrs["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"] == str(route.port)
-    assert site.ask("GET", f"/user/{route.user}/x").status_code == 200
+    key = container.labels["tmpnb.seat"]
+    assert site.ask("GET", f"/user/{route.user}/x", headers={"X-Tmpnb-Seat": key}).status_code == 200
 
 
 @pytest.mark.tmpnb("host_network")

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import websocket
 
 from tests.support.cluster import ask
+from tests.support.urls import base
 
 
 class Kernel:
@@ -16,7 +17,7 @@ class Kernel:
     def __init__(self, server_url: str) -> None:
         """``server_url``: what a spawn answered, with its token."""
         parts = urlsplit(server_url)
-        self._base = f"{parts.scheme}://{parts.netloc}/" + "/".join(parts.path.split("/")[1:3])
+        self._base = f"{parts.scheme}://{parts.netloc}{base(server_url).rstrip('/')}"
         self._token = parse_qs(parts.query)["token"][0]
         answer = ask(f"{self._base}/api/kernels", "POST", {"Authorization": f"token {self._token}"}, b"{}", 60)
         assert answer.status == 201, (answer.status, answer.body[:300])

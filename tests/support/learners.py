@@ -9,11 +9,14 @@ import websocket
 
 from tests.support.cluster import Answer, ask
 from tests.support.hosts_rig import Host, HostsRig
+from tests.support.urls import base, plain, shown, user_of
 from tests.support.waiting import wait_until
 
 HTML = {"Accept": "text/html"}
 # What a reader of the numbers below takes as proof that they go on coming.
 MORE = 20
+# Path and key of every server that was claimed here, by user.
+BASES: dict[str, str] = {}
 
 
 class Numbers(threading.Thread):
@@ -22,9 +25,11 @@ class Numbers(threading.Thread):
     def __init__(self, url: str, push_ms: int | None = 200) -> None:
         super().__init__(daemon=True)
         parts = urlsplit(url)
-        self.user = parts.path.split("/")[2]
+        self.user = user_of(url)
+        #: Path and key of its server.
+        self.base = base(url)
         query = f"{parts.query}&push_ms={push_ms}" if push_ms else parts.query
-        self._socket = websocket.create_connection(f"ws://{parts.netloc}/user/{self.user}/ws?{query}", timeout=300)
+        self._socket = websocket.create_connection(f"ws://{parts.netloc}{self.base}ws?{query}", timeout=300)
         self.read: list[int] = []
         self.start()
 
@@ -56,7 +61,9 @@ def claim(rig: HostsRig) -> str:
     body = json.dumps({"wait_s": 30}).encode()
     answer = ask(rig.cluster.url + "/api/spawn", "POST", {"Content-Type": "application/json"}, body, 60)
     assert answer.status == 200, (answer.status, answer.body)
-    return rig.cluster.url + str(answer.json()["url"])
+    url = str(answer.json()["url"])
+    BASES[user_of(url)] = base(url)
+    return rig.cluster.url + url
 
 
 def claim_on(rig: HostsRig, host: Host) -> str:
@@ -64,14 +71,14 @@ def claim_on(rig: HostsRig, host: Host) -> str:
 
     def mine() -> str:
         url = claim(rig)
-        return url if rig.host_of(urlsplit(url).path.split("/")[2]) is host else ""
+        return url if rig.host_of(user_of(url)) is host else ""
 
     return wait_until(mine, f"a claim on {host.name}", 90)
 
 
 def page(url: str) -> Answer:
-    """As a browser opens it; an answer within the time that somebody waits without a thought."""
-    return ask(url, headers=HTML, timeout_s=30)
+    """As a browser opens it that is let in; an answer within the time that somebody waits without a thought."""
+    return ask(plain(url), headers=HTML | shown(url), timeout_s=30)
 
 
 def is_a_page_that_says_so(answer: Answer) -> bool:

@@ -9,10 +9,10 @@ from tests.attack.table import PAGE, marked, marks, rows
 TABLE = """
     ## Some
 
-    | attack | paths |
-    |---|---|
-    | One | **works** |
-    | Two | {cell} |
+    | attack | paths | host names |
+    |---|---|---|
+    | One | **works** | stopped |
+    | Two | {cell} | stopped |
 
     | something else | paths |
     |---|---|
@@ -26,7 +26,10 @@ def test_every_row_is_done_by_one_test_and_every_attack_has_a_row() -> None:
 
 def test_a_row_says_for_each_mode_whether_the_attack_works() -> None:
     text = textwrap.dedent(TABLE.format(cell="stopped"))
-    assert rows(text) == {"One": {"paths": "works"}, "Two": {"paths": "stopped"}}
+    assert rows(text) == {
+        "One": {"paths": "works", "host names": "stopped"},
+        "Two": {"paths": "stopped", "host names": "stopped"},
+    }
 
 
 def test_a_cell_that_says_neither_is_an_error() -> None:

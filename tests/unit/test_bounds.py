@@ -39,6 +39,7 @@ from frontend.admin import api_models
 from frontend.culler.decide import cull_forecast, decide, sources
 from frontend.public import api_models as public_models
 from frontend.settings import AdminSettings, CliSettings, CullerSettings, PublicSettings
+from proxy.acme.settings import AcmeSettings
 from proxy.settings import ProxySettings
 from tests.support.keys import Keys
 
@@ -56,7 +57,10 @@ def defined_in(module: Any, base: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 STORED = [*defined_in(base, BaseModel), *defined_in(idempotency, BaseModel), *defined_in(tokens, BaseModel)]
 SENT = list(defined_in(messages, BaseModel))
-SETTINGS = [CommonSettings, PublicSettings, AdminSettings, CullerSettings, CliSettings, AgentSettings, ProxySettings]
+SETTINGS = [
+    CommonSettings, PublicSettings, AdminSettings, CullerSettings, CliSettings, AgentSettings, ProxySettings,
+    AcmeSettings,
+]  # fmt: skip
 ASKED = [
     model
     for model in (*defined_in(public_models, BaseModel), *defined_in(api_models, BaseModel))

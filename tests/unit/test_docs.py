@@ -15,8 +15,8 @@ MONITORING = Path(__file__).parents[2] / "deploy" / "config" / "monitoring"
 # Prometheus' conventions: base units, and what a series counts at its end.
 UNITS = ("_seconds", "_bytes", "_total", "_info")
 LABELS = {
-    "action", "call", "change", "event", "method", "operation", "outcome", "pool", "queue", "reason", "role", "cycle",
-    "stage", "state", "status", "thread", "disposition", "version", "view", "watch",
+    "action", "call", "change", "event", "method", "name", "operation", "outcome", "pool", "queue", "reason", "role",
+    "cycle", "stage", "state", "status", "thread", "disposition", "version", "view", "watch",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``/user/<user>/…`` when the proxy tier has no route for it: gone, or only out of reach just now. And
+"""``/user/<user>/…`` when the proxy tier has no route for it: gone, out of reach just now, or about to have one. And
 ``/seat/<user>/…``, where it leads people to who have shown no key of the seat that they want."""
 
 from flask import Blueprint, Response, abort, g, request
@@ -37,6 +37,12 @@ RETRY_AFTER_S = 3
 # How long a learner waits for the way back: the agent answers in milliseconds, and the proxies follow.
 REOPEN_S = 3.0
 REOPEN_LOOK_S = 0.1
+# A route that is younger may be on its way to the proxies, where servers have host names and an old address gets any
+# ready one at once: some 20 ms, longer when many change. Clocks of two processes differ by four seconds at most.
+NEW_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.7
+# Between clocks of machines that keep time together.
+SKEW_S = 0.1
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -47,11 +53,39 @@ def gone(user: str, rest: str = "") -> Response:  # noqa: ARG001 the raw path is
     g.ids["user"] = user
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return Response(status=404)
+    key, target = _target()
     before = dependencies().servers.peek(user)
-    known = before or dependencies().servers.get(user)
-    if known.is_routed and addresses.has_host_names() and not addresses.is_at_server():
-        return _nobodys()  # it is at its own name
+    if before is not None and key and addresses.has_host_names():
+        before = None  # led here by us: there may be a server since a moment ago
+        known = dependencies().cluster.server(user)
+    else:
+        known = before or dependencies().servers.get(user)
+    if known.is_routed and addresses.has_host_names():
+        if not addresses.is_at_server():
+            return _nobodys()  # it is at its own name
+        wait_s = _on_its_way_s(known)
+        if wait_s is not None:
+            poll(lambda: False, bool, wait_s, wait_s)
+            return go_to(addresses.public(server_url(user, target, None, key)), 307)
     return _without_route(user, known, is_news=before is None)
+
+
+def _on_its_way_s(known: ServerRecords) -> float | None:
+    """How long to wait for the proxies to have the route; None: it is no new one. All but those of servers that were
+    ready at another address are known to them before anybody is told of the server."""
+    if known.route is None or known.claim is None or known.claim.made_as is None:
+        return None
+    return pause_s((dependencies().now() - known.route.created_at).total_seconds())
+
+
+def pause_s(age_s: float) -> float | None:
+    """How long to wait before whoever asks is led to the same address again, whose route is so old. None: the proxies
+    have it for sure, if they have anything.
+
+    As long again as it is old, so that all are a dozen at most: browsers follow twenty redirects."""
+    if age_s > NEW_S:
+        return None
+    return LONGEST_PAUSE_S if age_s < -SKEW_S else min(max(FIRST_PAUSE_S, age_s), LONGEST_PAUSE_S)
 
 
 def seat(user: str, rest: str = "") -> Response:  # noqa: ARG001 as above

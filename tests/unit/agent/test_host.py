@@ -369,7 +369,7 @@ def test_what_is_written_on_a_container_is_read_again() -> None:
     assert (found.user, found.pool, found.port, found.token) == (server.user, "light", server.port, server.token)
     assert server.state is State.READY
     assert not names.is_claimed(container.name)
-    assert names.is_claimed(names.claimed_name(container.name))
+    assert names.is_claimed(names.claimed_name(server))
 
 
 def test_a10_no_name_of_a_container_holds_or_follows_from_its_user_or_request() -> None:

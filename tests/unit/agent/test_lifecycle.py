@@ -14,13 +14,20 @@ from common.records.servers import Claim
 from common.vocabulary import EndReason
 from tests.unit.agent.world import HOST, Clock
 
-USER, OTHER, POOL = "u" * 12, "o" * 12, "light"
-SERVER = Server(USER, POOL, "generation", 20000, "token", datetime(2026, 1, 1, tzinfo=UTC))
+USER, OTHER, MOVED, POOL = "u" * 12, "z" * 12, "m" * 12, "light"
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+SERVER = Server(USER, POOL, "generation", 20000, "token", SINCE, key="k" * 32, own_name=True)
 CLAIM = Claim(
     user=USER, host=HOST, pool=POOL, request_id="0" * 32, claimed_at=SERVER.created_at, idle_limit_s=0
 )  # fmt: skip
 
 Step = Callable[[Inventory], object]
+
+
+def user(there: Inventory) -> str:
+    """Whose the server is now."""
+    return MOVED if there.get(MOVED) is not None else USER
+
 
 # Everything that changes a server which is there.
 OPERATIONS: dict[str, Step] = {
@@ -34,12 +41,16 @@ OPERATIONS: dict[str, Step] = {
     "set_port": lambda there: there.set_port(USER, 20001),
     "make_ready": lambda there: there.make_ready(USER),
     "take": lambda there: there.take(POOL, "generation"),
+    "take_to": lambda there: there.take_to(MOVED, POOL, "generation", SINCE),
+    "give_back": lambda there: there.give_back(user(there)),
+    "leave_to_others": lambda there: there.leave_to_others(user(there)),
+    "find_moved": lambda there: there.find_moved(USER, MOVED, SINCE),
     "make_claimed": lambda there: there.make_claimed(USER),
-    "set_claim": lambda there: there.set_claim(USER, CLAIM),
+    "set_claim": lambda there: there.set_claim(user(there), CLAIM),
     "warn": lambda there: there.warn(USER),
     "reopen": lambda there: there.reopen(USER),
     "take_warning_back": lambda there: there.take_warning_back(USER),
-    "stop": lambda there: there.stop(USER, EndReason.OPERATOR),
+    "stop": lambda there: there.stop(user(there), EndReason.OPERATOR),
     "make_stale": lambda there: there.make_stale(POOL),
     "forget": lambda there: there.forget(USER),
 }
@@ -52,6 +63,7 @@ WAYS: dict[Phase, tuple[str, ...]] = {
     Phase.RESERVING: ("reserve",),
     Phase.RESERVED: ("reserve", "set_claim"),
     Phase.RECREATING: ("reserve", "set_claim", "set_container"),
+    Phase.MOVING: ("add", "make_ready", "take_to"),
     Phase.CLAIMED: ("add", "make_ready", "take"),
     Phase.WARNED: ("add", "make_ready", "take", "warn"),
     Phase.REOPENED: ("add", "make_ready", "take", "warn", "reopen"),
@@ -70,7 +82,7 @@ def at(phase: Phase) -> Inventory:
 
 
 def phase_of(there: Inventory) -> Phase:
-    server = there.get(USER)
+    server = there.get(user(there))
     return server.phase if server is not None else Phase.GONE
 
 
@@ -124,13 +136,13 @@ def test_what_the_table_does_not_say_is_a_bug_and_nothing_changes(before: Phase,
     if before is Phase.GONE or after is before or after in TRANSITIONS[before]:
         return
     there = at(before)
-    server = there.get(USER)
+    server = there.get(user(there))
     assert server is not None
     counts = there.counts()
     step = there._leave if after is Phase.GONE else partial(there._move, phase=after)
     with pytest.raises(IllegalTransition, match=f"{before.word} -> {after.word}"):
         step(server)
-    assert there.get(USER) == server
+    assert there.get(server.user) == server
     assert there.counts() == counts
 
 

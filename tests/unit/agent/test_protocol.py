@@ -205,11 +205,13 @@ PICK = st.integers(0, 11)
 class Cluster(RuleBasedStateMachine):
     """Two hosts, one of them perhaps with two agents, and everything around them."""
 
+    user_domain = ""
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         hurry(self.patch)
-        self.stage = Stage()
+        self.stage = Stage(user_domain=self.user_domain)
 
     @rule(kind=st.sampled_from(Kind))
     def ask(self, kind: Kind) -> None:
@@ -306,10 +308,18 @@ class Cluster(RuleBasedStateMachine):
             self.patch.undo()
 
 
+class ClusterWithHostNames(Cluster):
+    """The same, where ready servers are given away at old addresses."""
+
+    user_domain = "users.example.org"
+
+
 TIMES = 20 if os.environ.get("TMPNB_FAULT_LONG") else 1
 COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(COMMON, max_examples=150 * TIMES, stateful_step_count=40)
+TestClusterWithHostNames = ClusterWithHostNames.TestCase
+TestClusterWithHostNames.settings = settings(COMMON, max_examples=75 * TIMES, stateful_step_count=40)
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(COMMON, max_examples=150 * TIMES, stateful_step_count=40)

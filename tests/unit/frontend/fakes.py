@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from common.broker.memory import MemoryBroker
 from common.broker.messages import SpawnReply, SpawnRequest, decode
 from common.broker.port import Delivery, Outgoing
-from common.ids import USER_ALPHABET
+from common.ids import USER_ALPHABET, digest
 from common.records.hosts import Drain, HostRecord, HostState, ImageStatus, PoolStatus
 from common.records.pools import PoolSpec
 from common.records.servers import Activity, Claim, Pointer, Route
@@ -72,6 +72,8 @@ class FakeAgent:
         self._clock = clock
         self._count = 0
         self.serving = True
+        #: Of the seats that it gives; empty: they are open.
+        self.key = ""
         self.held: list[Delivery] = []
         self.requests: list[SpawnRequest] = []
 
@@ -94,14 +96,17 @@ class FakeAgent:
         """A server for the request, with its claim."""
         self._count += 1
         user = user or user_id(self._count)
-        put_claim(self._store, user, pool=request.pool, request_id=request.request_id, claimed_at=self._clock.now())
+        put_claim(
+            self._store, user, pool=request.pool, request_id=request.request_id, claimed_at=self._clock.now(),
+            seat=digest(self.key) if self.key else "",
+        )  # fmt: skip
         return SpawnReply(
             sent_at=self._clock.now(),
             request_id=request.request_id,
             user=user,
             host="host-1",
             pool=request.pool,
-            url=server_url(user, request.path or "/lab", "secret-token"),
+            url=server_url(user, request.path or "/lab", "secret-token", self.key),
             stages_ms={"claim": 1.5},
         )
 
@@ -219,10 +224,22 @@ def put_host(
 
 
 def put_route(
-    store: MemoryStore, user: str, host: str = "host-1", target: str = "192.0.2.1:40001", pool: str = "default"
+    store: MemoryStore,
+    user: str,
+    host: str = "host-1",
+    target: str = "192.0.2.1:40001",
+    pool: str = "default",
+    seat: str = "",
 ) -> None:
     route = Route(
-        user=user, host=host, target=target, container=f"c-{user}", pool=pool, generation="g", created_at=START
+        user=user,
+        host=host,
+        target=target,
+        container=f"c-{user}",
+        pool=pool,
+        generation="g",
+        created_at=START,
+        seat=seat,
     )
     store.put(KEYS.route(user, host), route.encode())
     put_pointer(store, user, host, pool)

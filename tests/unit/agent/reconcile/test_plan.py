@@ -64,7 +64,7 @@ def removed(actions: list[Action]) -> dict[str, str]:
 
 
 def container_of(server: Server, state: str = "running", name: str | None = None) -> Container:
-    usual = names.claimed_name("tmpnb-x") if server.state is State.CLAIMED else "tmpnb-x"
+    usual = "tmpnb-x.claimed" if server.state is State.CLAIMED else "tmpnb-x"
     return Container(server.container, name or usual, state, names.labels(CLUSTER, HOST, server))
 
 
@@ -316,7 +316,7 @@ def test_the_plan_says_the_same_twice() -> None:
 def test_a_ready_server_whose_container_says_that_it_was_claimed_is_noted_and_not_retired() -> None:
     """I3: another agent was stopped in the middle of a claim until this one had taken its place."""
     ready = servers(ready=1)[0]
-    marked = replace(container_of(ready), name=names.claimed_name("tmpnb-x"))
+    marked = replace(container_of(ready), name="tmpnb-x.claimed")
     observed = Observed([ready], listing([ready], [marked]), state=HostState.DRAINING)
     assert plan({"light": SPEC}, observed, 0.0) == [NoteClaimed(ready.user)]
 

@@ -55,7 +55,7 @@ def test_a_claim_in_the_store_makes_a_server_claimed_although_its_name_does_not_
     world.restart()
     world.settle()
     assert world.users(State.CLAIMED) == {server.user}
-    assert names.claimed_name(server.name) in world.container_names()
+    assert names.claimed_name(server) in world.container_names()
 
 
 def test_word_that_it_is_gone_makes_a_server_claimed_when_its_host_was_lost_before_it_was_marked() -> None:
@@ -69,7 +69,7 @@ def test_word_that_it_is_gone_makes_a_server_claimed_when_its_host_was_lost_befo
     world.restart()
     world.settle()
     assert world.users(State.CLAIMED) == {server.user}
-    assert names.claimed_name(server.name) in world.container_names()
+    assert names.claimed_name(server) in world.container_names()
 
 
 def test_the_name_alone_makes_a_server_claimed_when_the_store_has_lost_everything() -> None:

@@ -171,6 +171,55 @@ def test_a_claim_without_a_pointer_is_in_the_way_of_its_own_host(store: WatchedS
     assert keys(store) == {KEYS.claim(ANNA, "a")}
 
 
+# A ready server that is given away at another address
+
+
+def moved(user: str = BERT) -> tuple[Claim, Route, Gone]:
+    """What is written when the server that is ready as Anna's is given to the user."""
+    left = Gone(user=ANNA, host="a", pool="p", reason=EndReason.PREEMPTED, at=NOW, moved_to=user)
+    return claim(user).model_copy(update={"made_as": ANNA}), route(user), left
+
+
+def test_a_server_is_at_its_new_address_and_no_longer_at_its_own_in_one_step(
+    store: WatchedStore, cluster: Cluster
+) -> None:
+    assert cluster.publish(route())
+    assert cluster.move(*moved())
+    assert keys(store) == {
+        KEYS.route(BERT, "a"), KEYS.claim(BERT, "a"), KEYS.pointer(BERT), KEYS.gone_of(ANNA),
+    }  # fmt: skip
+    found = cluster.server(BERT)
+    assert (found.route, found.claim) == (route(BERT), moved()[0])
+
+
+def test_nobody_claims_it_where_it_was_nor_gives_it_away_once_more(store: WatchedStore, cluster: Cluster) -> None:
+    """I1, whichever agent of its host still thinks that it is ready there."""
+    assert cluster.publish(route())
+    assert cluster.move(*moved())
+    before = keys(store)
+    assert not cluster.claim(claim())
+    assert not cluster.move(*moved(CARL))
+    assert keys(store) == before
+
+
+def test_one_that_is_claimed_is_not_given_away_elsewhere(store: WatchedStore, cluster: Cluster) -> None:
+    assert cluster.publish(route())
+    assert cluster.claim(claim())
+    before = keys(store)
+    assert not cluster.claim(claim())
+    assert not cluster.move(*moved())
+    assert keys(store) == before
+
+
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_an_address_that_has_a_server_gets_no_second_one(store: WatchedStore, cluster: Cluster, host: str) -> None:
+    assert cluster.publish(route())
+    assert cluster.reserve(claim(BERT, host))
+    before = keys(store)
+    assert not cluster.move(*moved())
+    assert keys(store) == before
+
+
 # The end
 
 

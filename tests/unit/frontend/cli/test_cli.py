@@ -234,6 +234,13 @@ def test_a_spawn_goes_to_the_public_api(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert cli.run("spawn").exit_code == 3
 
 
+def test_a_spawn_shows_the_address_of_a_server_that_has_a_host_name(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://23456789abcd.users.example.org/~key/lab?token=t"
+    monkeypatch.setattr("frontend.cli.servers.post_json", lambda *_: (200, {"url": url}))
+    assert cli.run("spawn").stdout == f"{url}\n"
+    assert cli.json("spawn") == {"url": url}
+
+
 def test_a_spawn_without_a_frontend_says_where_it_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPNB_URL", "http://127.0.0.1:1")
     result = cli.run("spawn")

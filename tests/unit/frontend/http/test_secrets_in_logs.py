@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 
+from common.ids import digest, new_seat_key
+from common.records.servers import Gone
 from common.runtime.logs import JsonFormatter
-from tests.unit.frontend.fakes import BROWSER, FakeCluster, user_id
+from common.vocabulary import EndReason
+from tests.unit.frontend.fakes import BROWSER, KEYS, START, FakeCluster, end_server, put_route, user_id
 
 
 @pytest.fixture
@@ -49,6 +52,7 @@ def wait_and_be_served(cluster: FakeCluster) -> str:
 
 
 def test_a11_no_line_of_a_learner_who_waited_opens_a_server(cluster: FakeCluster, written: Any) -> None:
+    cluster.agent.key = new_seat_key()
     ticket = wait_and_be_served(cluster)
     events = "\n".join(body.decode() for _, body in cluster.broker.events)
     text = "\n".join([written(), events, generate_latest(REGISTRY).decode()])
@@ -57,6 +61,7 @@ def test_a11_no_line_of_a_learner_who_waited_opens_a_server(cluster: FakeCluster
     assert cluster.agent.requests[0].request_id in text
     assert ticket not in text
     assert "secret-token" not in text
+    assert cluster.agent.key not in text
     assert opens_a_server(cluster, text) == []  # ... and lead nowhere
     assert opens_a_server(cluster, ticket) != []  # the ticket itself does
 
@@ -72,6 +77,34 @@ def test_a11_neither_do_the_lines_of_one_who_gave_the_server_back(cluster: FakeC
     (message,) = cluster.host_messages()
     assert message.request_id == cluster.agent.requests[0].request_id  # type: ignore[attr-defined]
     assert ticket not in written()
+
+
+def test_no_key_of_a_seat_is_logged_whatever_its_owner_asks_for_and_however_it_is_shown(
+    cluster: FakeCluster, written: Any
+) -> None:
+    key = cluster.agent.key = new_seat_key()
+    client, user = cluster.browser(), user_id(1)
+    client.get("/spawn/lab", headers=BROWSER)
+    put_route(cluster.store, user, seat=digest(key))
+    addresses = (
+        f"/seat/{user}/x", f"/seat/{user}/~{key}", f"/user/{user}/~{key}/x", f"/spawn/user/{user}/~{key}/x",
+        f"/~{key}", f"/x?{key}", f"/waiting/{'0' * 32}?path=user/{user}/~{key}/x", "/spawn", "/api/spawn",
+    )  # fmt: skip
+    for last in (False, True):
+        for address in addresses:
+            for method in ("GET", "POST", "DELETE"):
+                client.open(address, method=method, headers=BROWSER | {"X-Tmpnb-Seat": key})
+                client.open(address, method=method, headers={"X-Tmpnb-Seat": key})
+        client.post(f"/leaving/{user}", data={"key": key, "target": "x"})
+        if not last:
+            end_server(cluster.store, user)
+            word = Gone(user=user, host="h", pool="default", reason=EndReason.IDLE, at=START, seat=digest(key))
+            cluster.store.put(KEYS.gone_of(user), word.encode())
+            cluster.clock.advance(2)
+    events = "\n".join(body.decode() for _, body in cluster.broker.events)
+    text = "\n".join([written(), events, generate_latest(REGISTRY).decode()])
+    assert user in text
+    assert key not in text
 
 
 def test_a11_the_id_in_the_answers_head_is_the_logs_and_opens_nothing(cluster: FakeCluster) -> None:

@@ -170,6 +170,40 @@ def test_a6_nor_is_a_place_in_line_kept_or_given_back_from_elsewhere(cluster: Fa
     assert cluster.client.get(f"/api/tickets/{ticket}", headers=HERE | ANY).status_code == 200, "its own page asks"
 
 
+LEADING = ["/spawn", "/spawn/lab", f"/seat/{'a' * 12}/lab"]
+
+
+@pytest.mark.parametrize("path", LEADING)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        fetched("same-origin", "cors", "empty"),
+        fetched("same-origin", "no-cors", "script"),
+        fetched("same-origin", "same-origin", "worker"),
+        fetched("same-origin", "websocket", "websocket"),
+    ],
+    ids=lambda headers: headers["Sec-Fetch-Dest"],
+)
+def test_no_script_is_led_to_an_address_with_a_key(cluster: FakeCluster, path: str, headers: dict[str, str]) -> None:
+    """Where servers share our origin, a learner's page would be told the key of whoever opens it."""
+    cluster.client.get("/spawn", headers=HERE | BROWSER)
+    assert cluster.client.get(path, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("headers", BACKGROUND.values(), ids=BACKGROUND)
+def test_nothing_of_a_seat_is_included_by_way_of_us(cluster: FakeCluster, headers: dict[str, str]) -> None:
+    """With the key in the path nobody would ask any more whose page it is."""
+    location = cluster.client.get("/spawn", headers=HERE | BROWSER).headers["Location"]
+    user = location.split("/")[2]
+    assert cluster.client.get(f"/seat/{user}/secret.js", headers=headers).status_code == 403
+    assert cluster.client.get(f"/seat/{user}/", headers=HERE | BROWSER).status_code != 403, "its owner may"
+
+
+def test_nor_is_a_way_back_to_a_leaving_server_for_scripts(cluster: FakeCluster) -> None:
+    for headers in (fetched("same-origin", "cors", "empty"), POSTS["a form"], POSTS["plain http, a form"]):
+        assert cluster.client.post(f"/leaving/{'a' * 12}", headers=headers).status_code == 403
+
+
 def test_a6_pages_that_start_nothing_are_for_everybody(cluster: FakeCluster) -> None:
     headers = fetched("cross-site", "no-cors", "empty")
     for path in ("/", "/lab", "/api/stats", "/healthz", "/robots.txt"):

@@ -50,6 +50,29 @@ def test_what_is_no_route_of_the_key_is_malformed(key: str, record: bytes) -> No
     assert found.problem.startswith(f"{key}: ")
 
 
+@pytest.mark.parametrize("order", ["together", "new first", "old first"])
+def test_i5_a_server_that_is_given_away_at_another_address_is_never_at_two(order: str) -> None:
+    """Watches of two symbols see the parts of one transaction one after the other."""
+    there = Target("8888@10.0.0.7", 100.0, seat=DIGEST)
+    moved = Target("8888@10.0.0.7", 200.0, seat=DIGEST)
+    put, gone = Delta({B: moved}), Delta(gone=frozenset({A}))
+    steps = {"together": [Delta({B: moved}, frozenset({A}))], "new first": [put, gone], "old first": [gone, put]}
+    table = Table()
+    table.update(Delta({A: there}))
+    have = table.values()
+    for step in steps[order]:
+        touched = table.update(step)
+        want = {each: found for each in touched if (found := table.value(each)) is not None}
+        for change in diff({each: have[each] for each in touched if each in have}, want):
+            if change.new is None:
+                del have[change.user]
+            else:
+                have[change.user] = change.new
+            assert len(have) == len({place(entry) for entry in have.values()})
+        assert have == table.values()
+    assert have == {B: moved.entry}
+
+
 def test_a_route_with_static_files_carries_their_set_and_belongs_to_one_user_all_the_same() -> None:
     with_set = route(A, "10.0.0.7:8888").model_copy(update={"statics": SET})
     target = target_of(with_set)
