@@ -66,8 +66,7 @@ def guests(settings: ProxySettings, store: Store, cluster: Cluster, table: Table
         SocketRouteMap(settings.haproxy_socket, "shares.map"),
         SocketSessions(settings.haproxy_socket),
         MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
-        table,
-        lambda: writer.complete,
+        lambda: table if writer.complete else None,
         ClusterClock(store.clock_skew_s),
     )
 
