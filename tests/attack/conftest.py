@@ -75,8 +75,8 @@ class Hole(AssertionError):
     """An attack works that is stopped, as docs/attacks.md says."""
 
 
-# Other containers of the machine come and go, and Chromium gives up whatever it loads when a network interface does. What
-# did not work for once is no proof; what did, is.
+# Other containers of the machine come and go, and Chromium gives up whatever it loads when a network interface does.
+# What did not work for once is no proof; what did, is.
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     fixtures = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
