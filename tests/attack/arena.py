@@ -29,7 +29,7 @@ from common.broker.rabbitmq import RabbitAddress
 from common.records.servers import Route
 from common.runtime.clock import utc_now
 from tests.support.agent_rig import AgentRig
-from tests.support.browsing import ARGUMENTS, visit
+from tests.support.browsing import ARGUMENTS
 from tests.support.light import IMAGE
 from tests.support.proxy_rig import ROOT, Process, Rig, free_port
 from tests.support.waiting import wait_until
@@ -41,6 +41,9 @@ FRONT = "workshop.example.test"
 USERS = "users.example.test"
 # Leads to us all the same.
 ELSEWHERE = "elsewhere.test"
+
+# Chromium gives up whatever it loads when a network interface comes or goes.
+PATIENT = retry(retry=retry_if_exception_type(Error), stop=stop_after_attempt(5), reraise=True)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Arena:
             for name in ("command", "container_port", "redirect_uri", "use_tokens", "static_files", "pids_limit")
         }
         image = os.environ.get("TMPNB_NOTEBOOK_IMAGE", "tmpnb-local/jupyter:4")
-        lab = self.agent.spec(self.jupyter, **real, image=image, mem_limit="512m", pool_size=2, ready=2)
+        lab = self.agent.spec(self.jupyter, **real, image=image, mem_limit="512m", pool_size=3, ready=2)
         self.agent.apply(own, lab)
         port = free_port(self.proxy.gateway)
         self._run(
@@ -219,8 +222,7 @@ class Learner:
         self.user = self._arrive(f"{self.front}/spawn?pool={self.pool}")
         self.base = arena.base(self.user)
 
-    # Chromium gives up whatever it loads when a network interface comes or goes.
-    @retry(retry=retry_if_exception_type(Error), stop=stop_after_attempt(5), reraise=True)
+    @PATIENT
     def _arrive(self, url: str) -> str:
         """Whose server an address leads to."""
         page = self.context.new_page()
@@ -279,10 +281,11 @@ class Learner:
 
     # --- what happens in their browser
 
+    @PATIENT
     def open(self, url: str) -> Page:
         """Follow a link, in a new tab."""
         page = self.context.new_page()
-        visit(page, url)
+        page.goto(url)
         return page
 
     def visits(self, other: "Learner", path: str = "") -> Page:
