@@ -16,6 +16,7 @@ from common.runtime.outage import Outage
 from common.runtime.process import Process
 from common.settings import load
 from common.store.cluster import Cluster
+from common.store.port import Store
 from proxy.activity.reporter import Reporter
 from proxy.certificates.keeper import Keeper, keeper_of
 from proxy.maps.background_paths import BackgroundPaths
@@ -58,6 +59,30 @@ def certificates(settings: ProxySettings) -> Keeper | None:
     return keeper
 
 
+def guests(settings: ProxySettings, store: Store, cluster: Cluster, table: Table, writer: Writer) -> Shares:
+    """What lets guests of private seats in."""
+    return Shares(
+        cluster,
+        SocketRouteMap(settings.haproxy_socket, "shares.map"),
+        SocketSessions(settings.haproxy_socket),
+        MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
+        lambda: table if writer.complete else None,
+        ClusterClock(store.clock_skew_s),
+    )
+
+
+def activity(settings: ProxySettings, store: Store, cluster: Cluster, table: Table, writer: Writer) -> Reporter:
+    """What tells who is active."""
+    return Reporter(
+        cluster,
+        SocketTraffic(settings.haproxy_socket),
+        settings.proxy_name,
+        lambda: table.users() if writer.complete else None,
+        settings.activity_period,
+        ClusterClock(store.clock_skew_s),
+    )
+
+
 def main() -> None:
     settings = load(ProxySettings, sys.argv[1:])
     process = Process("proxy", settings)
@@ -65,49 +90,25 @@ def main() -> None:
     cluster = Cluster(store, settings.cluster)
     consul = Outage(log, "consul unreachable, routes kept", "consul reachable again")
     socket = settings.haproxy_socket
-    haproxy, traffic = SocketRouteMap(socket, settings.map_file.name), SocketTraffic(socket)
+    haproxy = SocketRouteMap(socket, settings.map_file.name)
     map_file = MapFile(settings.map_file, settings.map_request)
     table = Table()
-
     writer = Writer(table, haproxy, map_file, consul)
-    reporter = Reporter(
-        cluster,
-        traffic,
-        settings.proxy_name,
-        lambda: table.users() if writer.complete else None,
-        settings.activity_period,
-        ClusterClock(store.clock_skew_s),
-    )
-    files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), traffic)
-    shares = Shares(
-        cluster,
-        SocketRouteMap(socket, "shares.map"),
-        SocketSessions(socket),
-        MapFile(settings.map_file.with_name("shares.map"), settings.map_request),
-        table,
-        lambda: writer.complete,
-        ClusterClock(store.clock_skew_s),
-    )
+    reporter = activity(settings, store, cluster, table, writer)
+    files = StaticFiles(cluster, SocketRouteMap(socket, "statics.map"), SocketTraffic(socket))
+    shares = guests(settings, store, cluster, table, writer)
     paths = BackgroundPaths(cluster, SocketRouteMap(socket, "background.map"), table.pools)
-
     keeper = certificates(settings)
+
     seed = known_routes(haproxy, map_file)
     writer.put(Delta(seed))
     log.info("routes known at the start", extra={"proxy": settings.proxy_name, "routes": len(seed)})
+    maps = (files.map.thread, files.report, paths.map.thread, shares.map.thread)
     process.run(
         service_registration(
             store, settings, "proxy", settings.proxy_name, settings.public_address, settings.public_port
         ),
-        Together(
-            writer.thread,
-            reporter.thread,
-            files.map.thread,
-            files.report,
-            paths.map.thread,
-            shares.map.thread,
-            stop_s=STOP_S,
-        ),
-        *([keeper.thread] if keeper else []),
+        Together(writer.thread, reporter.thread, *maps, *([keeper.thread] if keeper else []), stop_s=STOP_S),
         files.follower,
         paths.follower,
         shares.follower,

@@ -53,15 +53,13 @@ class Shares:
         haproxy: RouteMap,
         sessions: Sessions,
         file: MapFile,
-        routes: Table,
-        knows_routes: Callable[[], bool],
+        routes: Callable[[], Table | None],
         now: Callable[[], datetime],
     ) -> None:
-        """``knows_routes``: whether ``routes`` are all that there are; ``now``: the cluster's time."""
+        """``routes``: None: not all are known yet; ``now``: the cluster's time."""
         self._sessions = sessions
         self._file = file
         self._routes = routes
-        self._knows_routes = knows_routes
         self._now = now
         self._shares: tuple[Share, ...] | None = None
         self._saved: Mapping[str, str] | None = None
@@ -77,11 +75,12 @@ class Shares:
         self._shares = tuple(records.readable().values())
 
     def _table(self) -> Mapping[str, str] | None:
-        # A tick after they were refused, so that none of them is just being opened.
-        self._end_sessions()
-        if self._shares is None or not self._knows_routes():
+        routes = self._routes()
+        if self._shares is None or routes is None:
             return None
-        table = table_of(self._shares, self._routes.target)
+        # A tick after they were refused, so that none of them is just being opened.
+        self._end_sessions(routes)
+        table = table_of(self._shares, routes.target)
         if table != self._saved and self._file.write(table):
             self._saved = table
         return table
@@ -93,13 +92,13 @@ class Shares:
         gone = [key for key, value in before.items() if key not in after and (value == GUEST or float(value) > now_s)]
         self._shut_out |= {key.partition("/")[0] for key in gone}
 
-    def _end_sessions(self) -> None:
+    def _end_sessions(self, routes: Table) -> None:
         """End what guests have open to the servers whose owners shut one of them out; the others open theirs again."""
         self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
         if not self._shut_out or self._ticks_to_wait:
             return
         self._ticks_to_wait = END_TICKS
-        targets = [target.value for user in self._shut_out if (target := self._routes.target(user)) is not None]
+        targets = [target.value for user in self._shut_out if (target := routes.target(user)) is not None]
         try:
             count = self._sessions.end_guests(targets) if targets else 0
         except HaproxyUnavailable as exc:

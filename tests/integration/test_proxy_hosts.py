@@ -17,6 +17,7 @@ from tests.support.waiting import wait_until
 
 DOMAIN = "users.lab.example"
 FRONT = "lab.example"
+STATICS = "0123456789abcdef"
 OPENS = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
 OLD = {"Accept": "text/html"}
 
@@ -454,6 +455,94 @@ def test_what_reaches_beyond_the_name_does_not_pass(alice: Server) -> None:
     answer = told(alice, *(f"{name}: {value}" for name, value in harmful.items()), "X-Own: 1")
     assert not set(map(str.lower, harmful)) & set(map(str.lower, answer.headers))
     assert answer.headers["X-Own"] == "1"
+
+
+def test_a_path_that_a_pool_calls_background_is_found_below_the_name(hosts: Rig) -> None:
+    server = hosts.server().publish(private=True).wait_routed()
+    background = hosts.side_map("background.map")
+    background({f"{server.user}/own/status": "1"})
+    before = hosts.activity(server.user)
+    at(server, "/own/status/x", "POST")
+    assert hosts.activity(server.user) == before
+    at(server, "/own/other", "POST", Sec_Fetch_User="?1")
+    assert hosts.activity(server.user) == before + 1
+    background({})
+
+
+def test_a_static_file_of_the_image_is_found_below_the_name_by_who_may_come_in(hosts: Rig) -> None:
+    server = hosts.server().publish(STATICS, private=True).wait_routed()
+    files = hosts.side_map("statics.map")
+    files({f"{STATICS}/static/a.js": "f" * 64 + ".js"})
+    wait_until(lambda: at(server, "/static/a.js").json()["name"] == "frontend", "the frontends to serve static files")
+    assert at(server, "/static/a.js").json()["target"] == f"/_statics/gzip/{'f' * 64}.js"
+    assert at(server, f"/~{server.key}/static/a.js").json()["name"] == "frontend"
+    assert ask(hosts, server.host, "/static/a.js").status_code == 403
+    assert at(server, "/static/b.js").json()["name"] == server.user
+    bridged = ask(hosts, FRONT, f"/user/{server.user}/~{server.key}/static/a.js")
+    assert bridged.json()["name"] == server.user, "what is kept for all has no place there"
+    files({})
+
+
+# --- Over TLS
+
+
+@pytest.fixture(scope="module")
+def encrypted(consul_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    env = {"TMPNB_USER_DOMAIN": DOMAIN, "TMPNB_DOMAIN": FRONT, "TMPNB_TLS": "files"}
+    rig = Rig(consul_url, tmp_path_factory.mktemp("rig"), env)
+    try:
+        rig.start_sync()
+        rig.start_haproxy()
+        rig.wait_ready()
+        yield rig
+    finally:
+        rig.close()
+
+
+def test_what_tls_was_told_does_not_matter_the_name_in_the_request_does(encrypted: Rig) -> None:
+    """Browsers use a connection that they have for every name that its certificate covers."""
+    one, two = (encrypted.server().publish(private=True).wait_routed() for _ in range(2))
+    for told in (one.host, two.host, FRONT):
+        for version in ("--http1.1", "--http2"):
+            seen = encrypted.curl("/x", version, "-H", f"Host: {two.host}", "-H", f"X-Tmpnb-Seat: {two.key}", host=told)
+            assert seen.json()["name"] == two.user
+            seen = encrypted.curl("/x", version, "-H", f"Host: {FRONT}", "-H", f"X-Tmpnb-Seat: {two.key}", host=told)
+            assert seen.json()["name"] == "frontend"
+            refused = encrypted.curl(
+                "/x", version, "-H", f"Host: {two.host}", "-H", f"X-Tmpnb-Seat: {one.key}", host=told
+            )
+            assert refused.status_code == 403
+
+
+def test_over_tls_the_cookie_has_a_name_that_no_other_host_can_give_it(encrypted: Rig) -> None:
+    server = encrypted.server().publish(private=True).wait_routed()
+    name = "__Host-Http-tmpnb-seat"
+    led = encrypted.curl(f"/~{server.key}/lab?x=1", "-H", "Accept: text/html", host=server.host)
+    assert led.status_code == 302
+    assert led.headers["Location"] == f"https://{server.host}:{encrypted.https_port}/lab?x=1"
+    assert led.headers["Set-Cookie"] == (f"{name}={server.key}; Path=/; Max-Age=604800; Secure; HttpOnly; SameSite=Lax")
+    opened = encrypted.curl("/lab", "-H", f"Cookie: {name}={'x' * 32}; {name}={server.key}; b=2", host=server.host)
+    assert opened.json()["headers"]["cookie"] == "b=2"
+    for other in ("tmpnb-seat", "__Http-tmpnb-seat", "__Host-tmpnb-seat", "__Secure-tmpnb-seat"):
+        assert encrypted.curl("/lab", "-H", f"Cookie: {other}={server.key}", host=server.host).status_code == 403
+    origin = f"https://{server.host}:{encrypted.https_port}"
+    cookie = ("-H", f"Cookie: {name}={server.key}", "-X", "POST")
+    assert encrypted.curl("/x", *cookie, "-H", f"Origin: {origin}", host=server.host).status_code == 200
+    for foreign in (
+        origin.replace("https", "http"),
+        f"https://{server.host}",
+        f"https://{FRONT}:{encrypted.https_port}",
+    ):
+        assert encrypted.curl("/x", *cookie, "-H", f"Origin: {foreign}", host=server.host).status_code == 403
+
+
+def test_over_tls_the_front_name_and_a_server_lead_to_each_other(encrypted: Rig) -> None:
+    server = encrypted.server().publish(private=True).wait_routed()
+    port = encrypted.https_port
+    led = encrypted.curl(f"/user/{server.user}/lab?x=1")
+    assert led.headers["Location"] == f"https://{server.host}:{port}/lab?x=1"
+    led = encrypted.curl("/lab?x=1", "-H", "Accept: text/html", host=server.host)
+    assert led.headers["Location"] == f"https://{FRONT}:{port}/seat/{server.user}/lab?x=1"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ OPENS = {
 }
 OLD = {"Accept": "text/html,*/*;q=0.8"}
 COOKIE = "tmpnb-seat"
+STATICS = "0123456789abcdef"
 LAST = ("Connection: close",)
 
 
@@ -452,8 +453,23 @@ def test_what_is_refused_is_no_activity(shared_rig: Rig) -> None:
     assert shared_rig.activity(server.user) == before + 1
 
 
-def test_a_static_file_of_an_image_is_no_way_past_the_check(alice: Server) -> None:
-    assert is_refused(ask(alice, "static/lab/main.js"))
+def test_a_static_file_of_an_image_is_no_way_past_the_check(shared_rig: Rig) -> None:
+    server = shared_rig.server().publish(STATICS, private=True).wait_routed()
+    files = shared_rig.side_map("statics.map")
+    files({f"{STATICS}/static/a.js": "f" * 64 + ".js"})
+    shown = {"X_Tmpnb_Seat": server.key}
+    wait_until(
+        lambda: ask(server, "static/a.js", **shown).json()["name"] == "frontend", "the frontends to serve static files"
+    )
+    assert ask(server, "static/a.js", base=server.keyed).json()["name"] == "frontend"
+    assert answered(ask(server, "static/a.js?tmpnb-server=1", **shown))
+    for refused in (ask(server, "static/a.js"), ask(server, "static/a.js", X_Tmpnb_Seat=new_seat_key())):
+        assert is_refused(refused)
+    files({f"{STATICS}/static/a.js": "f" * 64 + ".js?status=503"})
+    for base in (server.path, server.keyed):
+        led = ask(server, "static/a.js", base=base, **({} if base == server.keyed else shown))
+        assert (led.status_code, led.headers["Location"]) == (307, f"{base}static/a.js?tmpnb-server=1")
+    files({})
 
 
 def test_a_key_that_is_another_one_from_now_on_closes_the_old_one_out(shared_rig: Rig) -> None:

@@ -167,6 +167,35 @@ def test_plain_http_at_the_port_of_tls_is_closed_and_said_in_the_log_as_json(edg
     assert "SSL handshake" in json.loads(lines[-1])["error"]
 
 
+def test_an_address_s_requests_are_counted_as_well_where_one_connection_carries_many(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(**FILES, TMPNB_ADDRESS_MAX="10")
+    rig.start_sync()
+    rig.start_haproxy()
+    rig.wait_ready()
+    server = rig.server().publish().wait_routed()
+    # The first request makes the connection that the others share.
+    each = ["--output", "/dev/null", f"{rig.https_url}{server.path}stream?n=15&every_ms=200&[1-30]"]
+    command = [
+        "curl",
+        "--http2",
+        "--parallel",
+        "--parallel-max",
+        "30",
+        "--cacert",
+        str(rig.root_file),
+        "--noproxy",
+        "*",
+    ]
+    connect = ["--connect-to", f"::127.0.0.1:{rig.https_port}", "--write-out", "%{http_code} %{num_connects}\n"]
+    done = subprocess.run([*command, *connect, *each], capture_output=True, text=True, timeout=60)
+    answers = [line.split() for line in done.stdout.splitlines()]
+    assert sum(int(connects) for _, connects in answers) <= 10, done.stdout
+    assert [status for status, _ in answers].count("200") == 10, done.stdout
+    assert [status for status, _ in answers].count("429") == 20
+
+
 # --- SNI and Host
 
 
@@ -464,7 +493,7 @@ def test_without_the_sync_haproxy_starts_with_the_certificates_that_are_there(ow
     good = shown(rig).serial_number
     assert rig.sync is not None
     rig.sync.kill()
-    rig.restart_haproxy()
+    rig.restart_haproxy()  # which waits for the sync, for the usual half minute
     wait_until(lambda: answers(rig), "HAProxy without its sync", timeout_s=60)
     assert shown(rig).serial_number == good
 

@@ -35,8 +35,7 @@ class Sync:
             self.haproxy,
             self.haproxy,
             MapFile(self.file, folder / "map-request"),
-            self.routes,
-            lambda: self.knows_routes,
+            lambda: self.routes if self.knows_routes else None,
             lambda: self.now,
         )
         self.route(A, "1@10.0.0.1", SEAT)
