@@ -75,7 +75,8 @@ class Limit:
 SECTIONS: dict[str, tuple[Limit, ...]] = {
     "Visitors and their browsers": (
         Limit(
-            "connections of one address (behind a trusted terminator: requests at once of one of its clients)",
+            "connections of one address, and as many requests at once over HTTP/2 (behind a trusted terminator: "
+            "requests at once of one of its clients)",
             "haproxy:TMPNB_ADDRESS_MAX",
             "429; from 100 more on closed",
         ),

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 # Short beside the life of any certificate, long beside reading a few files.
 LOOK_S = 5.0
+# HAProxy looks for us in DNS once a second, and has to lead the authority's questions to us: one that is not answered
+# costs a minute, and one of the few attempts that an authority takes.
+FOUND_S = 3.0
 
 
 class Loop:
@@ -24,6 +27,7 @@ class Loop:
     def __init__(self, settings: AcmeSettings) -> None:
         self._thread = LoopThread("acme", self._turn, LOOK_S, vital=True)
         self._heartbeat = Heartbeat()
+        self._is_found = bool(settings.acme_dns)
         self.lego = Lego(settings, self._thread.stopping, self._heartbeat.beat)
         pauses = Pauses.of(settings)
         self._keepers = [Keeper(name, self.lego, settings.certs_dir, pauses) for name in settings.names]
@@ -34,11 +38,15 @@ class Loop:
     def stop(self) -> None:
         self._thread.stop(2 * STOP_S)
 
-    def _turn(self) -> None:
+    def _turn(self) -> float | None:
+        if not self._is_found:
+            self._is_found = True
+            return FOUND_S
         for keeper in self._keepers:
             self._heartbeat.beat()
             if not self._thread.stopping.is_set():
                 keeper.step(utc_now())
+        return None
 
 
 def main() -> None:

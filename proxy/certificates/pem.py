@@ -75,6 +75,16 @@ class Certificate:
 def read(data: bytes, key: bytes = b"") -> Certificate:
     """Raises ``Refused``. ``data``: PEM, a certificate, its chain and its key in any order; ``key``: of the file beside
     it, if there is one."""
+    try:
+        return _read(data, key)
+    except Refused:
+        raise
+    except Exception as exc:
+        # The library's own have no common base, and come whenever a field is looked at.
+        raise Refused("malformed", f"a certificate in it cannot be read; {ACCEPTED}") from exc
+
+
+def _read(data: bytes, key: bytes) -> Certificate:
     chain = _certificates(data)
     private = _private_key(data + b"\n" + key)
     leaf = _leaf(chain, private)
@@ -97,10 +107,7 @@ def read(data: bytes, key: bytes = b"") -> Certificate:
 
 
 def _certificates(data: bytes) -> list[x509.Certificate]:
-    try:
-        found = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATE.findall(data)]
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise Refused("malformed", f"a certificate in it cannot be read; {ACCEPTED}") from exc
+    found = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATE.findall(data)]
     if not found:
         raise Refused("malformed", f"no certificate in it; {ACCEPTED}")
     if len(found) > CHAIN_MAX:

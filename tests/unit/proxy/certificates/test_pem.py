@@ -1,5 +1,8 @@
 """Which files can be used as they are, which are mended, and which are refused for which reason."""
 
+import base64
+import random
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -93,6 +96,24 @@ def test_what_is_no_certificate_is_refused(authority: Authority) -> None:
     for data in (b"", b"\0" * 1000, b"hello", key, leaf[: len(leaf) // 2] + key, leaf.replace(b"M", b"!", 9) + key):
         assert refusal(data)[0] == "malformed"
     assert refusal(leaf * 21 + key) == ("malformed", "21 certificates; accepted: 20 at most")
+
+
+def test_whatever_is_damaged_it_is_read_or_refused_and_nothing_else(authority: Authority) -> None:
+    leaf, key = authority.certificate("w.example", "*.u.example")
+    der = load_pem_x509_certificate(leaf).public_bytes(Encoding.DER)
+    chance = random.Random(20261127)
+    outcomes: Counter[str] = Counter()
+    for _ in range(3000):
+        damaged = bytearray(der)
+        for _ in range(chance.choice((1, 1, 1, 2, 5))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        block = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(damaged) + b"-----END CERTIFICATE-----\n"
+        try:
+            read(block + authority.chain + key)
+            outcomes["read"] += 1
+        except Refused as exc:
+            outcomes[exc.reason] += 1
+    assert {"read", "malformed", "key"} <= outcomes.keys()
 
 
 def test_a_key_that_does_not_fit_is_refused(authority: Authority) -> None:
