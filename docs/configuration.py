@@ -29,7 +29,7 @@ the process at once and is named with its value and what is accepted.
 
 Where `make up` runs the processes, a setting is written into `.env` by its second name, and `make up` again has it
 used. Decided by the compose file are addresses, ports and places inside the containers (`ip`, `port`, `admin_ip`,
-`run_dir`, `statics_dir`, `certs_dir`, `acme_dir`, `acme_port`, `pools_file`, `url`, `metrics_port`,
+`run_dir`, `statics_dir`, `certs_dir`, `acme_dir`, `acme_port`, `pools_file`, `url`, `public_url`, `metrics_port`,
 `metrics_address`): `TMPNB_PORT` and `TMPNB_ADMIN_PORT` in `.env` are the published ports. HAProxy's variables are in
 the head of [haproxy.cfg](../proxy/haproxy/haproxy.cfg).
 """

@@ -241,6 +241,8 @@ class CliSettings(CommonSettings):
 
     url: str = Field("http://127.0.0.1:8000", pattern="^https?://")
     """address of the public API: http(s)://…"""
+    public_url: str = Field("", pattern="^(https?://.*)?$")
+    """the address that visitors come by, http(s)://…, for what is shown to people; default: url"""
     api_auth_token: SecretStr | None = Field(None, validation_alias="API_AUTH_TOKEN")
     """token for the public API, if it needs one"""
     extend_max_s: float = Field(EXTEND_MAX_S, ge=60, le=LONG_S)

@@ -64,7 +64,8 @@ def spawn(
         raise typer.Exit(3) from exc
     if status == HTTPStatus.OK:
         url = result["url"]  # absolute where servers have host names of their own
-        show(result, url if url.startswith(("http://", "https://")) else base + url, as_json)
+        front = chosen.public_url.rstrip("/") or base
+        show(result, url if url.startswith(("http://", "https://")) else front + url, as_json)
         return
     if as_json:
         print_json(result)

@@ -206,6 +206,7 @@ DECIDED = {
     "TMPNB_STATICS_DIR": "a tmpfs",
     "TMPNB_POOLS_FILE": "a mount, of TMPNB_POOLS",
     "TMPNB_URL": "HAProxy's name in the containers' network",
+    "TMPNB_PUBLIC_URL": "the cluster's name, in deploy/machine/tls.yml",
     "TMPNB_METRICS_PORT": "what Prometheus asks for",
     "TMPNB_METRICS_ADDRESS": "each container has its own",
     "TMPNB_FRONTEND": "the frontends' name in the containers' network",

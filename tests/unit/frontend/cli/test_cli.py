@@ -225,8 +225,10 @@ def test_a_spawn_goes_to_the_public_api(cli: Cli, monkeypatch: pytest.MonkeyPatc
     answers(200, {"url": "/user/x/"})
     monkeypatch.setenv("TMPNB_URL", "http://127.0.0.1:1/")
     assert cli.run("spawn").stdout == "http://127.0.0.1:1/user/x/\n"
+    monkeypatch.setenv("TMPNB_PUBLIC_URL", "https://w.example:443/")
+    assert cli.run("spawn").stdout == "https://w.example:443/user/x/\n"
     assert cli.json("spawn", "--pool", "r") == {"url": "/user/x/"}
-    assert asked[1][:2] == ("http://127.0.0.1:1/api/spawn", {"wait_s": 30.0, "pool": "r"})
+    assert asked[2][:2] == ("http://127.0.0.1:1/api/spawn", {"wait_s": 30.0, "pool": "r"})
     answers(429, {"status": "full"})
     full = cli.run("spawn")
     assert (full.exit_code, "full" in full.stderr) == (1, True)
