@@ -21,14 +21,15 @@ from urllib.parse import urlsplit
 import docker
 import requests
 import websocket
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from common.broker.messages import CullRequest
 from common.broker.rabbitmq import RabbitAddress
 from common.records.servers import Route
 from common.runtime.clock import utc_now
 from tests.support.agent_rig import AgentRig
-from tests.support.browsing import ARGUMENTS, visit
+from tests.support.browsing import ARGUMENTS
 from tests.support.light import IMAGE
 from tests.support.proxy_rig import ROOT, Process, Rig, free_port
 from tests.support.waiting import wait_until
@@ -40,6 +41,9 @@ FRONT = "workshop.example.test"
 USERS = "users.example.test"
 # Leads to us all the same.
 ELSEWHERE = "elsewhere.test"
+
+# Chromium gives up whatever it loads when a network interface comes or goes.
+PATIENT = retry(retry=retry_if_exception_type(Error), stop=stop_after_attempt(5), reraise=True)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Arena:
         self.port = self.proxy.https_port
         self.front = self.proxy.https_url
         self._processes: list[Process] = []
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.check_hostname, self._tls.verify_mode = False, ssl.CERT_NONE
         self._docker = docker.from_env()
         # The proxies see this machine at its address in their network.
         self.environment = self.agent.env | named | {"TMPNB_ADDRESS": self.proxy.gateway}
@@ -81,11 +87,13 @@ class Arena:
         return f"jupyter-{self.proxy.cluster}"
 
     def start(self) -> None:
-        self.agent.start(**self.environment, TMPNB_ALLOWED_HOST_DIRECTORIES=f"{self.folder}/lent")
+        # In the host's network a server that starts brings no interface, at which Chromium would give up what it loads.
+        permits = {"TMPNB_ALLOWED_HOST_DIRECTORIES": f"{self.folder}/lent", "TMPNB_ALLOW_HOST_NETWORK": "true"}
+        self.agent.start(**self.environment, **permits)
         command = "exec python3 -ISu /lent/own_server.py --ip {ip} --port {port} --base-path {base_path}"
         own = self.agent.spec(
             self.pool, command=command, host_directories=[f"{self.folder}/lent:/lent:ro"], redirect_uri="/",
-            busy_check="cpu", pids_limit=64, pool_size=12, ready=3,
+            busy_check="cpu", pids_limit=64, pool_size=30, ready=3, host_network=True,
         )  # fmt: skip
         table = tomllib.loads((ROOT / "deploy" / "config" / "pools.toml").read_text())["pools"]["default"]
         real = {
@@ -93,7 +101,7 @@ class Arena:
             for name in ("command", "container_port", "redirect_uri", "use_tokens", "static_files", "pids_limit")
         }
         image = os.environ.get("TMPNB_NOTEBOOK_IMAGE", "tmpnb-local/jupyter:4")
-        lab = self.agent.spec(self.jupyter, **real, image=image, mem_limit="512m", pool_size=2, ready=2)
+        lab = self.agent.spec(self.jupyter, **real, image=image, mem_limit="512m", pool_size=3, ready=2)
         self.agent.apply(own, lab)
         port = free_port(self.proxy.gateway)
         self._run(
@@ -134,10 +142,8 @@ class Arena:
 
     def connect(self, name: str, timeout_s: float = 30) -> ssl.SSLSocket:
         """A connection for requests to that name; whether the certificate fits is not what is tried here."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
-        return context.wrap_socket(plain, server_hostname=name)
+        return self._tls.wrap_socket(plain, server_hostname=name)
 
     def _connection(self, name: str) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(name)
@@ -147,22 +153,23 @@ class Arena:
     def ask(self, method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> Answer:
         """One request as it stands, whatever name the URL has. No redirect is followed."""
         parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = target_of(url)
         with closing(self._connection(parts.hostname or "")) as connection:
             connection.request(method, target, body.encode() or None, {"Host": parts.netloc, **(headers or {})})
             answer = connection.getresponse()
             return Answer(answer.status, answer.getheaders(), answer.read().decode("latin-1"))
 
     def ask_in_turn(self, asked: list[tuple[str, dict[str, str]]]) -> list[Answer]:
-        """GETs on one connection, as long as it is kept; the answers that came."""
+        """GETs on one connection, as long as it is kept; their answers (status 0: none came)."""
         found, connection = [], self._connection(FRONT)
         for url, headers in asked:
             parts = urlsplit(url)
             try:
-                connection.request("GET", parts.path, headers={"Host": parts.netloc, **headers})
+                connection.request("GET", target_of(url), headers={"Host": parts.netloc, **headers})
                 answer = connection.getresponse()
                 found.append(Answer(answer.status, answer.getheaders(), answer.read().decode("latin-1")))
             except (OSError, http.client.HTTPException):
+                found.append(Answer(0, [], ""))
                 connection.close()
                 connection = self._connection(FRONT)
         connection.close()
@@ -212,18 +219,23 @@ class Learner:
         """``front``: the address by which they came, if not the cluster's own."""
         self.arena, self.context = arena, context
         self.front, self.pool = front or arena.front, pool or arena.pool
-        self.page = context.new_page()
-        visit(self.page, f"{self.front}/spawn?pool={self.pool}")
-        self.page.wait_for_url(lambda url: self.user_in(url) != "")
-        self.user = self.user_in(self.page.url)
+        self.user = self._arrive(f"{self.front}/spawn?pool={self.pool}")
         self.base = arena.base(self.user)
-        self.page.goto("about:blank")
+
+    @PATIENT
+    def _arrive(self, url: str) -> str:
+        """Whose server an address leads to."""
+        page = self.context.new_page()
+        try:
+            page.goto(url)
+            page.wait_for_url(lambda url: self.user_in(url) != "")
+            return self.user_in(page.url)
+        finally:
+            page.close()
 
     def own_server(self) -> str:
         """Whose server their browser is led to from the front."""
-        page = self.open(self.front + "/spawn")
-        page.wait_for_url(lambda url: self.user_in(url) != "")
-        return self.user_in(page.url)
+        return self._arrive(self.front + "/spawn")
 
     def user_in(self, url: str) -> str:
         """Whose server an address is of; empty: no server's."""
@@ -269,10 +281,11 @@ class Learner:
 
     # --- what happens in their browser
 
+    @PATIENT
     def open(self, url: str) -> Page:
         """Follow a link, in a new tab."""
         page = self.context.new_page()
-        visit(page, url)
+        page.goto(url)
         return page
 
     def visits(self, other: "Learner", path: str = "") -> Page:
@@ -281,3 +294,9 @@ class Learner:
 
     def cookies(self, url: str = "") -> dict[str, str]:
         return {str(cookie["name"]): str(cookie["value"]) for cookie in self.context.cookies(url or self.base)}
+
+
+def target_of(url: str) -> str:
+    """What a request line has of an address."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Error
 
 from common.broker.rabbitmq import RabbitAddress
 from tests.attack.arena import Arena, Learner
@@ -71,6 +71,28 @@ def stranger(new_context: Callable[[], BrowserContext]) -> Iterator[BrowserConte
     context.close()
 
 
+class Hole(AssertionError):
+    """An attack works that is stopped, as docs/attacks.md says."""
+
+
+# Other containers of the machine come and go, and Chromium gives up whatever it loads when a network interface does.
+# What did not work for once is no proof; what did, is.
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    fixtures = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    for again in (True, True, False):
+        try:
+            pyfuncitem.obj(**fixtures)
+        except Hole:
+            raise
+        except (Error, AssertionError):
+            if not again:
+                raise
+        else:
+            break
+    return True
+
+
 @pytest.fixture
 def judge(request: pytest.FixtureRequest, arena: Arena) -> Iterator[Callable[[bool], None]]:
     """Told whether the attack worked: fails unless docs/attacks.md says the same."""
@@ -81,7 +103,9 @@ def judge(request: pytest.FixtureRequest, arena: Arena) -> Iterator[Callable[[bo
 
     def judge(works: bool) -> None:
         told.append(works)
-        assert ("works" if works else "stopped") == expected, f"{mark.args[0]}, with {arena.mode}: docs/attacks.md"
+        if works and expected == "stopped":
+            raise Hole(f"{mark.args[0]}, with {arena.mode}: it works, and docs/attacks.md says that it is stopped")
+        assert works == (expected == "works"), f"{mark.args[0]}, with {arena.mode}: it is stopped"
 
     yield judge
     assert told, "nobody said whether the attack worked"
@@ -94,5 +118,5 @@ def no_tab_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     for name in ("attacker", "victim"):
         if name in request.fixturenames:
             learner: Learner = request.getfixturevalue(name)
-            for page in learner.context.pages[1:]:
+            for page in learner.context.pages:
                 page.close()

@@ -102,8 +102,8 @@ def test_a_forged_host_leads_nowhere(arena: Arena, victim: Learner, judge: Judge
     ]  # fmt: skip
     astray = []
     for path in ("/spawn", "/spawn/lab", "/", "/seat", f"/seat/{victim.user}/lab", f"/user/{victim.user}"):
-        for headers in forged:
-            answer = arena.ask("GET", arena.front + path, PAGE | cookie | headers)
+        asked = [(arena.front + path, PAGE | cookie | headers) for headers in forged]
+        for headers, answer in zip(forged, arena.ask_in_turn(asked), strict=True):
             # A page may link to the name it was asked for by, which is in the visitor's address bar; a redirect may not
             # carry a key there.
             location = urljoin(arena.front, answer.header("Location"))
@@ -125,9 +125,8 @@ def test_no_address_leads_to_another_site(arena: Arena, victim: Learner, judge: 
     )  # fmt: skip
     astray = []
     for start in begun:
-        for rest in ASTRAY:
-            url = f"{arena.front}{start}{rest}"
-            answer = arena.ask("GET", url, PAGE | cookie)
+        urls = [f"{arena.front}{start}{rest}" for rest in ASTRAY]
+        for url, answer in zip(urls, arena.ask_in_turn([(url, PAGE | cookie) for url in urls]), strict=True):
             # As a browser reads it: a backslash is a slash, control characters are none.
             location = answer.header("Location").replace("\\", "/").replace("\t", "")
             leads_to = urlsplit(urljoin(arena.front, location)).hostname or ""

@@ -106,11 +106,17 @@ def page(victim: Learner, attacker: Learner) -> Page:
     return victim.visits(attacker, "page.html")
 
 
+@pytest.fixture
+def at_jupyterlab(arena: Arena, new_learner: Callable[..., Learner]) -> tuple[Learner, Learner]:
+    """Victim and attacker, as a workshop has them."""
+    return new_learner(arena.jupyter), new_learner(arena.jupyter)
+
+
 @pytest.mark.tries("A page in one's own JupyterLab finds another learner's server through `/spawn` and reads its files")
 def test_a_page_beside_jupyterlab_finds_the_victims_server_and_reads_their_files(
-    arena: Arena, new_learner: Callable[..., Learner], judge: Judge
+    arena: Arena, at_jupyterlab: tuple[Learner, Learner], judge: Judge
 ) -> None:
-    victim, attacker = new_learner(arena.jupyter), new_learner(arena.jupyter)
+    victim, attacker = at_jupyterlab
     arena.exec(victim.user, "echo -n 'the exam' > secret.txt")
     page = LAB_PAGE % arena.front
     arena.exec(attacker.user, f"mkdir -p ~/{LABEXTENSION.rpartition('/')[0]} && echo '{page}' > ~/{LABEXTENSION}")
