@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.async_api import Browser, Error, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.bench.bench_statics import LAUNCHER
 from tests.bench.figures import heading, rounds_asked, show
@@ -24,6 +24,7 @@ from tests.support.cluster import ROOT, Cluster, free_ports
 from tests.support.waiting import wait_until
 
 ROUNDS = 3
+TRIES = 5
 # So that the front and every server's address lead here.
 NAME = "workshop.example.org"
 
@@ -87,7 +88,6 @@ async def measure(both: list[Site], learners: int) -> None:
     async with browsing() as browser:
         for number in range(ROUNDS + 1):
             for site in both:
-                await asyncio.to_thread(refilled, site.cluster, learners)
                 seconds = await one_round(browser, site, learners)
                 # The first of all fills the memory of HAProxy and the kernel.
                 if number:
@@ -114,33 +114,42 @@ def refilled(cluster: Cluster, learners: int) -> None:
 
 
 async def one_round(browser: Browser, site: Site, learners: int) -> list[float]:
-    return list(await asyncio.gather(*(learner(browser, site) for _ in range(learners))))
+    """Once more if a network interface came or went: Chromium gives up what it loads when it sees one."""
+    for _ in range(TRIES):
+        await asyncio.to_thread(refilled, site.cluster, learners)
+        seconds = await asyncio.gather(*(learner(browser, site) for _ in range(learners)))
+        whole = [each for each in seconds if each is not None]
+        if len(whole) == learners:
+            return whole
+    raise RuntimeError(f"network interfaces came or went in each of {TRIES} rounds")
 
 
-async def learner(browser: Browser, site: Site) -> float:
-    """From the click on the workshop's link until JupyterLab can be used."""
+async def learner(browser: Browser, site: Site) -> float | None:
+    """From the click on the workshop's link until JupyterLab can be used; None: it was interrupted."""
     context = await browser.new_context(ignore_https_errors=True)
     page = await context.new_page()
+    interrupted = asyncio.Event()
+    page.on("requestfailed", lambda failed: interrupted.set() if "ERR_NETWORK_CHANGED" in str(failed.failure) else None)
     begun = time.perf_counter()
-    await visit(page, f"{site.url}/spawn")
-    await page.locator(LAUNCHER).first.wait_for(timeout=180_000)
+    using = asyncio.ensure_future(use(page, site))
+    stopped = asyncio.ensure_future(interrupted.wait())
+    await asyncio.wait((using, stopped), return_when=asyncio.FIRST_COMPLETED)
     seconds = time.perf_counter() - begun
+    stopped.cancel()
+    if interrupted.is_set():
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
+    else:
+        await using
+    await context.close()
+    return None if interrupted.is_set() else seconds
+
+
+async def use(page: Page, site: Site) -> None:
+    await page.goto(f"{site.url}/spawn", timeout=180_000)
+    await page.locator(LAUNCHER).first.wait_for(timeout=180_000)
     spoken = await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol")
     assert spoken == site.protocol, spoken
-    await context.close()
-    return seconds
-
-
-async def visit(page: Page, url: str) -> None:
-    """``page.goto`` that does not mind network interfaces of containers that come and go."""
-    for left in reversed(range(5)):
-        try:
-            await page.goto(url, timeout=180_000)
-        except Error as error:
-            if not left or "ERR_NETWORK_CHANGED" not in str(error):
-                raise
-        else:
-            return
 
 
 if __name__ == "__main__":
