@@ -59,7 +59,7 @@ test-unit: venv ## Run the unit tests (a minute, no Docker)
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal tests/unit
 
 test-stack: venv ## Make present what the other tests need: Engine, images, browser
-	@deploy/machine/engine.sh && deploy/machine/env.sh && deploy/images/build.sh && deploy/images/build.sh monitoring && deploy/images/build.sh acme && scripts/have.sh chromium chromium fonts-dejavu-core && scripts/have.sh nginx nginx-light && scripts/have.sh openssl openssl && scripts/have.sh lego lego && scripts/have.sh pebble pebble
+	@deploy/machine/engine.sh && deploy/machine/env.sh && deploy/images/build.sh && deploy/images/build.sh monitoring && deploy/images/build.sh acme && scripts/have.sh chromium chromium fonts-dejavu-core && scripts/have.sh nginx nginx-light && scripts/have.sh openssl openssl && scripts/have.sh curl curl && scripts/have.sh lego lego && scripts/have.sh pebble pebble
 
 test: lint test-stack test-unit ## Run the linters and all tests
 	$(PYTHON) -m pytest $(SUITES)

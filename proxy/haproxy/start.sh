@@ -117,6 +117,12 @@ if [ "$TMPNB_ADDRESS_MAX" -gt $((descriptors * 3 / 8)) ]; then
     TMPNB_ADDRESS_MAX=$((descriptors * 3 / 8))
 fi
 
+# Buffers at hand, 64 MB for all threads together (one per processor); each has 2 MB at least, and no use for more than 16.
+hot=$((64 / $(nproc)))
+[ "$hot" -ge 2 ] || hot=2
+[ "$hot" -le 16 ] || hot=16
+export TMPNB_HOT_BYTES=$((hot * 1048576))
+
 # Told by the container's sysctls, the kernel gives up by itself what nobody acknowledges (see "defaults users").
 TMPNB_UNACKED_S=0
 retries=$(cat /proc/sys/net/ipv4/tcp_retries2 2>/dev/null || echo 15)

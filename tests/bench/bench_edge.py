@@ -8,7 +8,6 @@ once a program's, with its header. Needs Docker, the images and wrk (a Debian pa
 """
 
 import contextlib
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from tests.bench.bench_proxy import CONNECTIONS, HERE, ROUTES, address_of, conta
 from tests.bench.figures import heading, rounds_asked, show
 from tests.conftest import CONSUL_IMAGE
 from tests.support.proxy_rig import CONFIG, HAPROXY_IMAGE, Rig
-from tests.support.terminator import certificate
 from tests.support.waiting import wait_until
 
-PORTS = {"bare": 8445, "ours": 8444}
-# What both listen with. (Ours has its own port for TLS as well; how certificates come there is not measured.)
-BIND = "    bind :{port} ssl crt /usr/local/etc/haproxy/bench.pem alpn h2,http/1.1\n"
+NAME = "workshop.example.org"
+PORTS = {"bare": 8445, "ours": 8443}
+# As ours listens; in its place where the static server listens without TLS.
+PLAIN = "bind :8001"
+TLS = f'bind :{PORTS["bare"]} tcp-ut 15m ssl crt-list "${{TMPNB_RUN_DIR}}/certs/list" alpn h2,http/1.1'
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,14 @@ class Seat:
 
 
 def write_config(rig: Rig, origin: str) -> None:
-    """Our configuration, one more port with TLS, and the static server beside it with such a port."""
+    """Our configuration, and the static server beside it with the same TLS."""
     shutil.copytree(CONFIG, rig.config)
-    certificate(rig.config, "DNS:lab.example").rename(rig.config / "bench.pem")
-    (rig.config / "bench.pem").chmod(0o644)
+    ours = (rig.config / "haproxy.cfg").read_text()
     bare = (HERE / "proxy_static.cfg").read_text().replace("${BENCH_ORIGIN}", f"{origin}:8080")
-    both = {"ours": (rig.config / "haproxy.cfg").read_text(), "bare": bare}
-    for name, frontend in (("ours", "public"), ("bare", "static")):
-        listening = re.compile(rf"(?<=^frontend {frontend} from base\n)", re.M)
-        both[name], found = listening.subn(BIND.format(port=PORTS[name]), both[name], count=1)
-        if not found:
-            raise RuntimeError(f"haproxy.cfg has changed: no frontend {frontend!r} in it")
-    (rig.config / "haproxy.cfg").write_text("\n".join(both.values()))
+    for what, text in ((PLAIN, bare), (TLS.replace(f":{PORTS['bare']}", f":{PORTS['ours']}"), ours)):
+        if what not in text:
+            raise RuntimeError(f"the configuration has changed: no {what!r} in it")
+    (rig.config / "haproxy.cfg").write_text("\n".join((ours, bare.replace(PLAIN, TLS))))
     rig.env["TMPNB_FRONTEND"] = f"{origin}:9999"
 
 
@@ -105,7 +101,8 @@ def main() -> None:
         container(CONSUL_IMAGE, "agent", "-dev", "-client=0.0.0.0") as consul,
     ):
         (Path(name) / "rig").mkdir()
-        rig = Rig(f"http://{address_of(consul)}:8500", Path(name) / "rig", config=Path(name) / "haproxy")
+        env = {"TMPNB_DOMAIN": NAME, "TMPNB_TLS": "files"}
+        rig = Rig(f"http://{address_of(consul)}:8500", Path(name) / "rig", env, config=Path(name) / "haproxy")
         with (
             contextlib.closing(rig),
             container("--network", rig.network, "-v", origin_config, HAPROXY_IMAGE) as identity,

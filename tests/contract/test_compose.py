@@ -186,6 +186,32 @@ def test_an_address_of_the_public_port_that_is_none_is_refused(bind: str) -> Non
     assert done.stderr == (f"tmpnb: TMPNB_BIND: '{bind}'; accepted: an IPv4 address, or an IPv6 address in brackets\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"TMPNB_USER_DOMAIN": "users.example.org"},
+            "TMPNB_ACME_DNS is not set: a certificate for *.users.example.org",
+        ),
+        ({"TMPNB_ACME_DNS": "hetzner", "TMPNB_ACME_ENV_FILE": "/nowhere"}, "TMPNB_ACME_ENV_FILE is '/nowhere'"),
+        ({"TMPNB_ACME_CA": "/nowhere.pem"}, "TMPNB_ACME_CA is '/nowhere.pem'"),
+        ({}, ""),
+    ],
+)
+def test_what_can_never_get_a_certificate_is_said_before_anything_is_started(given: dict[str, str], said: str) -> None:
+    """``make up`` asks this first."""
+    unset = {"TMPNB_USER_DOMAIN": "", "TMPNB_ACME_DNS": "", "TMPNB_ACME_ENV_FILE": "", "TMPNB_ACME_CA": ""}
+    done = subprocess.run(
+        [ROOT / "deploy" / "machine" / "certificate.sh", "check"],
+        env={"PATH": os.environ["PATH"], "TMPNB_DOMAIN": "workshop.example.org"} | unset | given,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode != 0, said in done.stderr) == (bool(said), True), done.stderr
+    assert 'certificate.sh" check' in (ROOT / "deploy" / "machine" / "up.sh").read_text()
+
+
 # --- B10: what is written into .env reaches its process
 
 PROCESSES: dict[str, tuple[type[BaseModel], ...]] = {

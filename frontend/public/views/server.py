@@ -82,7 +82,7 @@ def pause_s(age_s: float) -> float | None:
     """How long to wait before whoever asks is led to the same address again, whose route is so old. None: the proxies
     have it for sure, if they have anything.
 
-    As long again as it is old, so that all are a dozen at most: browsers follow twenty redirects."""
+    As long again as it is old, so that all are fewer than the twenty redirects that browsers follow."""
     if age_s > NEW_S:
         return None
     return LONGEST_PAUSE_S if age_s < -SKEW_S else min(max(FIRST_PAUSE_S, age_s), LONGEST_PAUSE_S)
