@@ -10,12 +10,12 @@ from tests.attack.arena import ELSEWHERE, FRONT, SEAT_COOKIES, Arena, Learner
 Judge = Callable[[bool], None]
 
 # Cookies of all paths and hosts that a page may set them for: each domain that its own host is in.
-TOSS = """([names, value]) => {
+TOSS = """([names, value, paths = ["/", "/spawn", "/seat", "/user", location.pathname]]) => {
   const labels = location.hostname.split(".");
   const domains = ["", ...labels.map((_, n) => `; Domain=${labels.slice(n).join(".")}`)];
   for (const name of names) {
     for (const domain of domains) {
-      for (const path of ["/", "/spawn", "/seat", "/user", location.pathname]) {
+      for (const path of paths) {
         document.cookie = `${name}=${value}; Path=${path}${domain}`;
         document.cookie = `${name}=${value}; Path=${path}${domain}; Secure`;
       }
@@ -117,7 +117,7 @@ def test_a_script_locks_the_browser_out(
     arena: Arena, new_learner: Callable[..., Learner], attacker: Learner, judge: Judge
 ) -> None:
     def is_locked_out(learner: Learner) -> bool:
-        learner.visits(attacker).evaluate(TOSS, [[f"crumb{n}" for n in range(20)], "x" * 3500])
+        learner.visits(attacker).evaluate(TOSS, [[f"crumb{n}" for n in range(20)], "x" * 3500, ["/"]])
         try:
             return learner.open(learner.front + "/info").locator("#main").count() == 0
         except Error:  # no answer at all
