@@ -6,6 +6,7 @@ Needs Docker and the images. Plain starts and the agent's take turns, so that wh
 """
 
 import contextlib
+import secrets
 import subprocess
 import tempfile
 import threading
@@ -39,7 +40,7 @@ WORKERS = 2
 CLAIMS = 100
 CLAIM_EVERY_S = 0.05
 # Of each kind.
-RETURNS = 20
+RETURNS = 10
 # Servers that are claimed, and ready, when the agent is restarted.
 ADOPTED, SPARE = 50, 5
 IDLE_S = 30.0
@@ -67,7 +68,8 @@ def main() -> None:
 def stores() -> Iterator[tuple[str, RabbitAddress]]:
     """A Consul and a RabbitMQ of our own, on 127.0.0.1."""
     consul_port, rabbit_port = free_port("127.0.0.1"), free_port("127.0.0.1")
-    env = {"RABBITMQ_DEFAULT_USER": "tmpnb", "RABBITMQ_DEFAULT_PASS": "bench", "RABBITMQ_DEFAULT_VHOST": "tmpnb"}
+    password = secrets.token_hex(16)  # agents refuse an easier one
+    env = {"RABBITMQ_DEFAULT_USER": "tmpnb", "RABBITMQ_DEFAULT_PASS": password, "RABBITMQ_DEFAULT_VHOST": "tmpnb"}
     flags = [flag for name, value in env.items() for flag in ("-e", f"{name}={value}")]
     with (
         container("-p", f"127.0.0.1:{consul_port}:8500", CONSUL_IMAGE, "agent", "-dev", "-client=0.0.0.0"),
@@ -80,7 +82,7 @@ def stores() -> Iterator[tuple[str, RabbitAddress]]:
             60,
         )
         wait_until(lambda: accepts("127.0.0.1", consul_port), "Consul to start")
-        address = RabbitAddress((f"amqp://tmpnb@127.0.0.1:{rabbit_port}/tmpnb",), "bench", "bench")
+        address = RabbitAddress((f"amqp://tmpnb@127.0.0.1:{rabbit_port}/tmpnb",), password, "bench")
         yield f"http://127.0.0.1:{consul_port}", address
 
 
@@ -92,9 +94,9 @@ def rig(consul_url: str, rabbitmq: RabbitAddress, folder: str) -> Iterator[Agent
 
 def old_addresses(one: AgentRig) -> None:
     """From a request to its reply, for any server and for one at an old address, in turns; servers have host names."""
-    one.apply(one.spec(pool_size=2 * RETURNS + 5))
+    one.apply(one.spec(pool_size=2 * RETURNS + 1))
     one.start(TMPNB_USER_DOMAIN="users.example.org")
-    one.ready(2 * RETURNS + 5)
+    one.ready(2 * RETURNS + 1)
     warm, old = [], []
     for _ in range(RETURNS):
         for found, user in ((warm, ""), (old, new_user())):
