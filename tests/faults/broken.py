@@ -42,7 +42,7 @@ def _each_read_of_a_probe_has_its_own_time(patch: pytest.MonkeyPatch) -> None:
 def _every_answer_is_ready(patch: pytest.MonkeyPatch) -> None:
     from agent.servers.probe import Readiness
 
-    patch.setattr("agent.servers.probe._judged", lambda answer, _place: Readiness(answer.status > 0))
+    patch.setattr("agent.servers.probe._judged", lambda answer, *_: Readiness(answer.status > 0))
 
 
 def _every_cull_waits_for_its_server(patch: pytest.MonkeyPatch) -> None:
