@@ -45,7 +45,9 @@ def guessable(text: str) -> bool:
 
 
 # A name of DNS in lower case, or nothing.
-DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$"
+_DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,9})?$"
+# What is put before it must fit into the 253 characters of a name.
+DomainName = Annotated[str, Field(pattern=_DOMAIN, max_length=200)]
 
 
 class ProcessSettings(BaseSettings):
@@ -125,10 +127,8 @@ class CommonSettings(ProcessSettings):
     rabbitmq_password: Secret = Field(
         default=Secret(""), description="password of the user in rabbitmq_urls, 16 characters or more"
     )
-    user_domain: str = Field(
+    user_domain: DomainName = Field(
         default="",
-        pattern=DOMAIN,
-        max_length=200,
         description="each server has a host name below this domain (users.example.org), which needs wildcard DNS; "
         "empty: servers live at paths below the cluster's own name",
     )

@@ -48,11 +48,19 @@ def server_url(user: str, path: str, token: str | None, key: str = "") -> str:
     return base_path(user) + seat + clean_path(plain.lstrip("/")) + ("?" + "&".join(queries) if queries else "")
 
 
+def split_key(target: str) -> tuple[str, str]:
+    """``~<key>/lab`` -> the key of a seat and ``lab``; other targets: no key and the target."""
+    first = target.partition("?")[0].partition("/")[0]
+    key = first.removeprefix(SEAT_MARK)
+    if not first.startswith(SEAT_MARK) or not is_seat_key(key):
+        return "", target
+    return key, target[len(first) :].removeprefix("/")
+
+
 def seat_key_of(url: str) -> str:
     """The seat's key in what ``server_url`` has made; empty: there is none."""
-    segment = url.partition("?")[0].split("/", 4)[3:4]
-    key = segment[0].removeprefix(SEAT_MARK) if segment and segment[0].startswith(SEAT_MARK) else ""
-    return key if is_seat_key(key) else ""
+    below = url.partition("?")[0].split("/", 3)[3:]
+    return split_key(below[0])[0] if below else ""
 
 
 def background_paths(value: object) -> object:

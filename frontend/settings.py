@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from common.bounds import EXTEND_MAX_S, LONG_S
 from common.records.base import Name
 from common.records.shares import GUESTS_MAX, LINKS_MAX
-from common.settings import DOMAIN, CommonSettings, Secret, UrlList
+from common.settings import CommonSettings, DomainName, Secret, UrlList
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -79,7 +79,7 @@ class PublicSettings(GunicornSettings):
 
     ip: ListenAddress = Field("0.0.0.0", description="IP address to listen at")
     port: int = Field(9999, ge=1, le=65535, description="port to listen at")
-    domain: str = Field("", pattern=DOMAIN, max_length=200)
+    domain: DomainName = ""
     """name of this site, where servers have host names below user_domain; empty: the name that is asked for, or
     user_domain itself"""
     secret_key: Secret

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlencode
 
-from common.ids import is_seat_key, is_user
+from common.ids import is_user
 from common.urls import SEAT_MARK, clean_path, clean_query
 
 # Room for any notebook's path and query; far below what a message or a header line may hold.
@@ -88,15 +88,6 @@ def split_user(target: str) -> tuple[str, str]:
     if len(parts) < 2 or parts[0] != "user" or not is_user(parts[1]):
         return "", target
     return parts[1], (parts[2] if len(parts) == 3 else "") + question + query
-
-
-def split_key(target: str) -> tuple[str, str]:
-    """``~<key>/lab`` -> the key of a seat and ``lab``; other targets: no key and the target."""
-    first = target.partition("?")[0].partition("/")[0]
-    key = first.removeprefix(SEAT_MARK)
-    if not first.startswith(SEAT_MARK) or not is_seat_key(key):
-        return "", target
-    return key, target[len(first) :].removeprefix("/")
 
 
 def same_address(user: str, key: str, target: str) -> str:

@@ -7,9 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from common.settings import DOMAIN, ProcessSettings
-
-DomainName = Annotated[str, Field(pattern=DOMAIN, max_length=200)]
+from common.settings import DomainName, ProcessSettings
 
 
 class AcmeSettings(ProcessSettings):

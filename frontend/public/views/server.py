@@ -9,7 +9,7 @@ from common.ids import is_key_of, is_user
 from common.records.servers import Claim, Gone, Route
 from common.runtime.loops import poll
 from common.store.cluster import ServerRecords
-from common.urls import server_url
+from common.urls import server_url, split_key
 from common.vocabulary import RequestRefusal
 from frontend import texts
 from frontend.http import auth
@@ -27,7 +27,6 @@ from frontend.public.targets import (
     raw_path_and_query,
     same_address,
     spawn_link,
-    split_key,
 )
 from frontend.public.views.waiting import say_estimate
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.ids import request_of
 from common.records.base import Name, explain
 from common.store.cluster import ServerRecords
-from common.urls import seat_key_of, server_url
+from common.urls import seat_key_of, server_url, split_key
 from frontend import texts
 from frontend.http.auth import caller
 from frontend.http.responses import answer, go_to, is_speculative, page, problem, unavailable, wants_html
@@ -28,7 +28,6 @@ from frontend.public.targets import (
     checked_target,
     raw_path_and_query,
     same_address,
-    split_key,
     split_user,
 )
 from frontend.public.views.pages import landing_page
