@@ -9,9 +9,9 @@ from typing import Any
 
 from common.runtime.outage import Outage
 from proxy.acme import metrics
-from proxy.acme.folder import install
 from proxy.acme.lego import Lego, NotObtained, Stopped, file_stem
 from proxy.acme.settings import AcmeSettings
+from proxy.certificates.folder import put
 from proxy.certificates.pem import Certificate, Refused
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Keeper:
             return None
         try:
             with self._installing.observe(OSError):
-                is_new = install(certificate, self._path)
+                is_new = put(self._path, certificate.pem)
         except OSError:
             is_new = False
         if is_new:

@@ -3,7 +3,7 @@ the directory that HAProxy reads at its start, which is ours.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from proxy.certificates.choice import Found, Problem
@@ -91,17 +91,27 @@ class Slots:
                 file.unlink(missing_ok=True)
 
     def _put(self, name: str, data: bytes) -> None:
-        file, new = self._path / name, self._path / f"{name}.new"
-        if file.exists() and file.read_bytes() == data:
-            return
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(data)
-        self._give_away(new)
-        new.replace(file)
+        put(self._path / name, data, self._give_away)
 
     def _give_away(self, path: Path) -> None:
         """As root, to whose directory it is: that is HAProxy's user."""
         owner = self._path.parent.stat()
         if os.getuid() == 0 and path.stat().st_uid != owner.st_uid:
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def put(file: Path, data: bytes, prepare: Callable[[Path], None] = lambda _: None) -> bool:
+    """Have it hold that, in one step and for our own user only; False: it does already. ``prepare``: what is done with
+    the new file before it takes its place. Raises ``OSError``."""
+    if file.exists() and file.read_bytes() == data:
+        return False
+    # Nobody reads it before: it begins with a dot.
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
+    prepare(new)
+    new.replace(file)
+    return True
